@@ -1,0 +1,147 @@
+"""The overlay: every agent's predicted curve (line) with what was observed on it (marks)."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from ntkdyn.figures.style import DOUBLE, agent_colours, styled
+
+MARKS = 14
+"""How many observations are marked on each curve."""
+
+
+def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) -> Figure:
+    """Loss, test accuracy, gap, disagreement, and the graph with each agent's classes."""
+    with styled():
+        figure = Figure(figsize=(DOUBLE, 4.6))
+        axes = figure.subplot_mosaic(
+            [["loss", "accuracy", "graph"], ["gap", "apart", "classes"]],
+            width_ratios=[1, 1, 0.9],
+        )
+        second = "test_accuracy" if "test_accuracy" in predicted else "test_loss"
+        _curves(axes["loss"], predicted, observed, "train_loss", "loss on own points")
+        if second in predicted:
+            title = (
+                "accuracy on test points" if second == "test_accuracy" else "loss on test points"
+            )
+            _curves(axes["accuracy"], predicted, observed, second, title)
+        else:
+            axes["accuracy"].axis("off")
+        _curves(
+            axes["apart"], predicted, observed, "consensus_distance", "distance from the mean agent"
+        )
+        axes["apart"].set_ylim(0)
+        _gap(axes["gap"], comparison)
+        _graph(axes["graph"], predicted)
+        _classes(axes["classes"], predicted)
+        _log_scale(axes["loss"])
+        if second == "test_accuracy":
+            axes["accuracy"].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes["loss"].legend(handles=_key(), loc="upper right")
+        figure.suptitle(_title(predicted), fontsize=9, x=0.01, ha="left")
+        return figure
+
+
+def _curves(axes: Axes, predicted: xr.Dataset, observed: xr.Dataset, name: str, title: str) -> None:
+    rounds = predicted["round"].values
+    colours = agent_colours(predicted.sizes["agent"])
+    for agent, colour in enumerate(colours):
+        axes.plot(rounds, predicted[name].isel(agent=agent), color=colour, zorder=2)
+        marked = _marked(len(rounds), agent, len(colours))
+        axes.plot(
+            rounds[marked],
+            observed[name].isel(agent=agent).values[marked],
+            ls="none",
+            marker="o",
+            ms=3.2,
+            mfc="white",
+            mec=colour,
+            mew=0.8,
+            zorder=3,
+        )
+    axes.set_title(title)
+    axes.set_xlabel("round")
+
+
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic scale whose labels stay few and plain."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _marked(count: int, agent: int, agents: int) -> np.ndarray:
+    """Evenly spaced indices, shifted from agent to agent so that marks do not pile up."""
+    spacing = max(1, count // MARKS)
+    return np.arange(agent * spacing // agents, count, spacing)
+
+
+def _gap(axes: Axes, comparison: xr.Dataset) -> None:
+    for agent, colour in enumerate(agent_colours(comparison.sizes["agent"])):
+        axes.plot(comparison["round"], comparison["gap"].isel(agent=agent), color=colour)
+    axes.set_title("gap, share of distance travelled")
+    axes.set_xlabel("round")
+    axes.set_ylim(0)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+
+
+def _graph(axes: Axes, record: xr.Dataset) -> None:
+    """Who hears from whom; the area of a node is the number of points it owns."""
+    weights = record["mixing"].values * (1 - np.eye(record.sizes["agent"]))
+    directed = ((weights > 0) != (weights > 0).T).any()
+    graph = nx.from_numpy_array(weights.T, create_using=nx.DiGraph if directed else nx.Graph)
+    places = nx.circular_layout(graph)
+    sizes = 260 * record["points_owned"].values / record["points_owned"].values.max()
+    colours = agent_colours(len(graph))
+    edges = {"edge_color": "#999999", "width": 0.9, "ax": axes}
+    if directed:
+        nx.draw_networkx_edges(graph, places, node_size=sizes, arrowsize=7, **edges)
+    else:
+        nx.draw_networkx_edges(graph, places, **edges)
+    nx.draw_networkx_nodes(graph, places, node_color=colours, node_size=sizes, ax=axes)
+    nx.draw_networkx_labels(graph, places, font_size=6.5, font_color="white", ax=axes)
+    weights, gap = record.attrs["weights"], record.attrs["spectral_gap"]
+    axes.set_title(f"{weights} weights,\nspectral gap {gap:.3g}", loc="center")
+    axes.set_aspect("equal")
+    axes.margins(0.15)
+    axes.axis("off")
+
+
+def _classes(axes: Axes, record: xr.Dataset) -> None:
+    """How many points of each class each agent owns."""
+    if "class_counts" not in record:
+        axes.axis("off")
+        return
+    counts = record["class_counts"].values
+    image = axes.imshow(counts, cmap="Greys", aspect="auto", vmin=0)
+    axes.set_title("points per class")
+    axes.set_xlabel("class")
+    axes.set_ylabel("agent")
+    axes.set_xticks(range(counts.shape[1]))
+    axes.set_yticks(range(len(counts)) if len(counts) <= 16 else [])
+    for label, colour in zip(axes.get_yticklabels(), agent_colours(len(counts)), strict=False):
+        label.set_color(colour)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.figure.colorbar(image, ax=axes, pad=0.03, shrink=0.9)
+
+
+def _key() -> list[Line2D]:
+    grey = {"color": "#555555"}
+    marks = {"marker": "o", "ls": "none", "ms": 3.2, "mfc": "white", "mec": "#555555"}
+    return [Line2D([], [], label="predicted", **grey), Line2D([], [], label="observed", **marks)]
+
+
+def _title(record: xr.Dataset) -> str:
+    agents = record.sizes["agent"]
+    limit = record.attrs.get("step_size_limit")
+    step = f"step size {record.attrs['step_size']:.3g}"
+    share = f" = {record.attrs['step_size'] / limit:.2g} of the stability limit" if limit else ""
+    unstable = "" if record.attrs.get("stable", True) else ", UNSTABLE"
+    return f"{record.attrs['method'].upper()}, {agents} agents, {step}{share}{unstable}"

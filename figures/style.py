@@ -1,0 +1,76 @@
+"""One look for all figures: sizes, colours, and how files are written.
+
+Colours are Okabe and Ito's, which readers with any kind of colour vision tell apart; agents beyond
+eight take evenly spaced colours of a perceptually uniform map. Sizes fit a column or the full width
+of a two-column page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ntkdyn.records import whole_file
+
+COLUMN, DOUBLE = 3.4, 7.1
+"""widths in inches"""
+
+OKABE_ITO = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#222222",
+)  # fmt: skip
+
+KERNELS = {"empirical": OKABE_ITO[0], "infinite": OKABE_ITO[5], "given": OKABE_ITO[2]}
+"""one colour per kernel, in every figure"""
+
+SETTINGS = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "ntkdyn",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib with the settings above, without a window."""
+    with matplotlib.rc_context(SETTINGS):
+        yield
+
+
+def agent_colours(agents: int) -> list[str]:
+    """One colour per agent, the same in every panel and figure."""
+    if agents <= len(OKABE_ITO):
+        return list(OKABE_ITO[:agents])
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, agents))
+    return [matplotlib.colors.to_hex(shade) for shade in shades]
+
+
+def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:
+    """Write `path` with each of the endings; print resolution, no dates inside."""
+    written = []
+    for ending in formats:
+        target = path.with_suffix(f".{ending}")
+        dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending, {})
+        with whole_file(target) as unfinished:
+            figure.savefig(unfinished, dpi=300, format=ending, metadata=dates)
+        written.append(target)
+    return written

@@ -1,0 +1,43 @@
+"""ntkdyn: decentralized deep learning, predicted before it is run.
+
+Wide networks evolve under gradient descent like their first-order expansion around the start,
+and everything a decentralized method does to its iterates (add, scale, average with neighbours,
+take a local gradient) commutes with that expansion. So a method is written once and runs in three
+spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is prediction.
+
+    method = update x mixing x objective      methods.dgd, methods.atc, ...
+    problem = network x partition of data     Problem, or KernelProblem from bare arrays
+    predict(problem, method, W, rounds)       per-agent errors and parameters, from the kernel
+    train(problem, method, W, rounds)         the same record, from real networks
+    compare(predicted, observed)              how far they are apart, and where
+"""
+
+from ntkdyn import data, dynamics, graphs, kernels, losses, methods, networks, records
+from ntkdyn.dynamics import predict, step_size_limit
+from ntkdyn.errors import InputError
+from ntkdyn.keeping import Keep
+from ntkdyn.methods import of_limit
+from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.validation import compare, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "Keep",
+    "KernelProblem",
+    "Problem",
+    "compare",
+    "data",
+    "dynamics",
+    "graphs",
+    "kernels",
+    "losses",
+    "methods",
+    "networks",
+    "of_limit",
+    "predict",
+    "records",
+    "step_size_limit",
+    "train",
+]

@@ -1,0 +1,245 @@
+"""The command line: parse, call, save. No mathematics.
+
+Exit codes: 0 done, 1 a fault of the program, 2 an input that cannot be used (one sentence says
+why), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import typer.core
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ntkdyn.errors import InputError
+
+
+class Commands(typer.core.TyperGroup):
+    """Commands whose refusals and interruptions are said in one sentence."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except InputError as error:
+            _leave(2, str(error))
+        except KeyboardInterrupt:
+            _leave(130, "interrupted; no unfinished file was left")
+
+
+def _leave(code: int, sentence: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"ntkdyn: {sentence}")
+    sys.exit(code)
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="ntkdyn",
+    help="Predict decentralized deep learning before it is run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Spec = Annotated[Path, typer.Argument(help="A TOML spec, as `ntkdyn demo --spec` prints one.")]
+Out = Annotated[Path, typer.Option(help="The folder that results are written to.")]
+Seed = Annotated[int | None, typer.Option(help="Replaces the spec's seed.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Show the overlay when done.")]
+
+
+@app.command()
+def demo(
+    out: Out = Path("ntkdyn-demo"),
+    seed: Seed = None,
+    quiet: Quiet = False,
+    show: Open = None,
+    spec: Annotated[bool, typer.Option("--spec", help="Print the demo's spec and stop.")] = False,
+) -> None:
+    """Predict and train eight agents on a ring that learn digits; lay one over the other."""
+    from ntkdyn import experiment
+
+    if spec:
+        print(experiment.demo().text(), end="")
+        return
+    _conduct(experiment.demo(), out, seed, quiet, show)
+
+
+@app.command()
+def run(
+    spec: Spec,
+    out: Out = Path("ntkdyn-run"),
+    seed: Seed = None,
+    quiet: Quiet = False,
+    show: Open = False,
+    predict_only: Annotated[bool, typer.Option(help="Train nothing.")] = False,
+    train_only: Annotated[bool, typer.Option(help="Predict nothing.")] = False,
+) -> None:
+    """Predict, train and compare what a spec describes."""
+    from ntkdyn import experiment
+
+    if predict_only and train_only:
+        raise InputError("--predict-only and --train-only: give one of the two, or neither")
+    if predict_only or train_only:
+        _one_side(experiment.load(spec), out, seed, quiet, "predict" if predict_only else "train")
+    else:
+        _conduct(experiment.load(spec), out, seed, quiet, show)
+
+
+@app.command()
+def predict(
+    spec: Spec, out: Out = Path("ntkdyn-run"), seed: Seed = None, quiet: Quiet = False
+) -> None:
+    """Write OUT/predicted.nc: every agent's errors as the theory has them."""
+    from ntkdyn import experiment
+
+    _one_side(experiment.load(spec), out, seed, quiet, "predict")
+
+
+@app.command()
+def train(
+    spec: Spec, out: Out = Path("ntkdyn-run"), seed: Seed = None, quiet: Quiet = False
+) -> None:
+    """Write OUT/observed.nc: every agent's errors on real networks."""
+    from ntkdyn import experiment
+
+    _one_side(experiment.load(spec), out, seed, quiet, "train")
+
+
+@app.command()
+def compare(
+    predicted: Annotated[Path, typer.Argument(help="A record written by predict.")],
+    observed: Annotated[Path, typer.Argument(help="A record written by train.")],
+    out: Out = Path("ntkdyn-run"),
+    quiet: Quiet = False,
+    show: Open = False,
+) -> None:
+    """Write the comparison, the overlay and the report of two records."""
+    from ntkdyn import experiment, records
+
+    files = experiment.files(out)
+    comparison = experiment.compare(records.read(predicted), records.read(observed), files)
+    _say_gap(comparison, files, quiet, show)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which devices JAX sees, and what is missing."""
+    from ntkdyn import health
+
+    table = Table("", "found", "", box=None)
+    checks = health.examine()
+    for check in checks:
+        colour = {"ok": "green", "missing": "red", "absent": "yellow"}[check.state]
+        table.add_row(check.what, check.found, f"[{colour}]{check.state}[/]")
+    Console().print(table)
+    for check in checks:
+        if check.advice:
+            print(f"{check.what}: {check.advice}")
+    if any(check.state == "missing" for check in checks):
+        sys.exit(1)
+
+
+def _conduct(spec, out: Path, seed: int | None, quiet: bool, show: bool | None) -> None:
+    """Both sides of an experiment, compared."""
+    from ntkdyn import experiment, records
+
+    files = experiment.files(out)
+    work = experiment.Experiment(_seeded(spec, seed))
+    with _watched(quiet) as bar:
+        predicted = _predicted(work, bar)
+        records.write(predicted, files.predicted)
+        observed = work.train(bar("training the real networks"))
+        records.write(observed, files.observed)
+    comparison = experiment.compare(predicted, observed, files)
+    _say_gap(comparison, files, quiet, show)
+
+
+def _one_side(spec, out: Path, seed: int | None, quiet: bool, side: str) -> None:
+    from ntkdyn import experiment, records
+
+    files = experiment.files(out)
+    work = experiment.Experiment(_seeded(spec, seed))
+    with _watched(quiet) as bar:
+        if side == "predict":
+            path = records.write(_predicted(work, bar), files.predicted)
+        else:
+            path = records.write(work.train(bar("training the real networks")), files.observed)
+    if not quiet:
+        print(path)
+
+
+def _predicted(work, bar: Callable):
+    """The prediction, with what it waits for shown."""
+    prepared = bar("computing the kernel")
+    _ = work.stability
+    prepared(1, 1)
+    return work.predict(bar("predicting"))
+
+
+def _seeded(spec, seed: int | None):
+    return spec if seed is None else spec.model_copy(update={"seed": seed})
+
+
+@contextlib.contextmanager
+def _watched(quiet: bool) -> Iterator[Callable]:
+    """Gives bar(description) -> progress(done, total), drawn on standard error."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+
+        def bar(description: str) -> Callable[[int, int], None]:
+            task = progress.add_task(description, total=None, rate="")
+
+            def update(done: int, total: int) -> None:
+                speed = progress.tasks[task].speed
+                rate = f"{speed:,.0f} rounds/s" if speed and total > 1 else ""
+                progress.update(task, completed=done, total=total, rate=rate)
+
+            return update
+
+        yield bar
+
+
+def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
+    if not quiet:
+        attrs = comparison.attrs
+        if attrs.get("stable") is False:
+            print(
+                f"stable = false: the step size {attrs['step_size']:.4g} is above the limit "
+                f"{attrs['step_size_limit']:.4g}"
+            )
+        print(
+            f"predicted and observed outputs differ by at most {100 * attrs['largest_gap']:.2f} % "
+            f"of the distance travelled"
+        )
+        for path in files:
+            print(f"  {path}")
+    if show or (show is None and _has_screen()):
+        typer.launch(str(files.overlay))
+
+
+def _has_screen() -> bool:
+    """Whether somebody sits in front of a desktop."""
+    desktop = sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY"))
+    return desktop and sys.stdout.isatty()

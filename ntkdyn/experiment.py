@@ -1,0 +1,285 @@
+"""Experiments: from a TOML spec to a problem, its prediction, its observation and their files.
+
+The one joint between what a user writes down and the rest of the package. Settings are documented
+at the fields of `Spec`; `demo.toml`, which ships with the package, shows them at work.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pydantic
+import tomli_w
+
+from ntkdyn import data, dynamics, figures, graphs, methods, networks, records, validation
+from ntkdyn.engine import Progress
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.keeping import Keep
+from ntkdyn.problems import Problem
+from ntkdyn.records import Record
+
+
+class _Table(pydantic.BaseModel):
+    """A table of a spec: unknown settings are refused, and none changes once it is read."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NetworkTable(_Table):
+    """`networks.mlp`; the number of outputs is the number of classes."""
+
+    kind: Literal["mlp"] = "mlp"
+    widths: list[int]
+    activation: str = "relu"
+    w_std: float | list[float] = 2**0.5
+    b_std: float | list[float] = 0.1
+
+
+class DataTable(_Table):
+    """`data.load`."""
+
+    name: str = "digits"
+    train: int
+    test: int
+    seed: int | None = None
+    """draws the points; the spec's seed if left out"""
+
+
+class PartitionTable(_Table):
+    """`data.partition`."""
+
+    agents: int
+    by: str = "iid"
+    alpha: float | None = None
+    min_points: int = 1
+    seed: int | None = None
+
+
+class GraphTable(_Table):
+    """`graphs`: a topology with its own settings (degree, rows, seed, ...), or a matrix."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
+    topology: str | None = None
+    weights: str = "metropolis"
+    matrix: list[list[float]] | None = None
+    """a mixing matrix of one's own, row by row"""
+
+
+class ShareOfLimit(_Table):
+    """A step size as a share of the stability limit."""
+
+    of_limit: float
+
+
+class MethodTable(_Table):
+    """`methods`."""
+
+    name: str
+    step_size: float | ShareOfLimit
+
+
+class RunTable(_Table):
+    """How long, and what is recorded."""
+
+    rounds: int
+    record_every: int | None = None
+    batch_size: int | None = None
+    """points per agent and round; all if left out"""
+    parameter_rounds: list[int] = []
+    """the rounds in which a sample of the parameters is kept"""
+
+
+class Spec(_Table):
+    """Everything an experiment needs."""
+
+    title: str = ""
+    seed: int = 0
+    """draws the start of the networks, and all that has no seed of its own"""
+    loss: str = "mse"
+    kernel: str = "empirical"
+    network: NetworkTable
+    data: DataTable
+    partition: PartitionTable
+    graph: GraphTable
+    method: MethodTable
+    run: RunTable
+
+    def text(self) -> str:
+        """The spec as TOML, with every default written out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def load(path: str | Path) -> Spec:
+    """The spec in a TOML file."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"spec: cannot read {path}; {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"spec: {path} is not a text file") from None
+    return parse(text, str(path))
+
+
+def demo() -> Spec:
+    """The spec of `ntkdyn demo`."""
+    return parse(resources.files("ntkdyn").joinpath("demo.toml").read_text("utf-8"), "demo.toml")
+
+
+def parse(text: str, name: str) -> Spec:
+    """The spec written in `text`, which is called `name` in messages."""
+    try:
+        return Spec.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"spec: {name} is not TOML; {error}") from None
+    except pydantic.ValidationError as error:
+        raise _in_one_sentence(name, error) from None
+
+
+def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
+    """What is wrong with the innermost setting that is, with its full name."""
+    found = [(_setting(each["loc"]), each) for each in error.errors()]
+    path, first = max(found, key=lambda pair: len(pair[0]))
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        fields = functools.reduce(_table_of, path[:-1], Spec).model_fields
+        return InputError(f"{name}: {unknown(f'setting {where}', path[-1], fields)}")
+    if first["type"] == "missing":
+        return InputError(f"{name}: {where} must be given")
+    return InputError(f"{name}: {where}: {first['msg'].lower()}, got {first['input']!r}")
+
+
+def _setting(location: tuple[int | str, ...]) -> list[str]:
+    """The parts of a location that name settings, without the members of unions."""
+    branches = ("float", "int", "str", "ShareOfLimit")
+    parts = [str(part) for part in location]
+    return [part for part in parts if part not in branches and not part.startswith("list[")]
+
+
+def _table_of(table: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel]:
+    annotation = table.model_fields[name].annotation
+    return annotation if inspect.isclass(annotation) else ShareOfLimit
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A spec at work; what two steps share is computed once."""
+
+    spec: Spec
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        spec = self.spec
+        table = spec.data
+        points = data.load(
+            table.name, train=table.train, test=table.test, seed=self._seed(table.seed)
+        )
+        shares = spec.partition
+        partition = data.partition(
+            points,
+            agents=shares.agents,
+            by=shares.by,
+            alpha=shares.alpha,
+            min_points=shares.min_points,
+            seed=self._seed(shares.seed),
+        )
+        network = networks.mlp(outputs=points.classes, **spec.network.model_dump(exclude={"kind"}))
+        return Problem(network, partition, loss=spec.loss, seed=spec.seed)
+
+    @functools.cached_property
+    def weights(self) -> graphs.Mixing:
+        table = self.spec.graph
+        if (table.matrix is None) == (table.topology is None):
+            raise InputError("graph: give a topology or a matrix, one of the two")
+        agents = self.spec.partition.agents
+        if table.matrix is not None:
+            return graphs.mixing(table.matrix, agents=agents)
+        defaults = {"agents": agents, "seed": self.spec.seed}
+        return graphs.build(table.topology, table.weights, defaults, **(table.model_extra or {}))
+
+    @functools.cached_property
+    def method(self) -> methods.Method:
+        name, step = self.spec.method.name, self.spec.method.step_size
+        if name not in methods.METHODS:
+            raise unknown("method", name, methods.METHODS)
+        step_size = methods.of_limit(step.of_limit) if isinstance(step, ShareOfLimit) else step
+        return methods.METHODS[name](step_size=step_size)
+
+    @functools.cached_property
+    def stability(self) -> dynamics.Stability:
+        """The step size as a number, and whether it is stable."""
+        return dynamics.assess(
+            dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
+        )
+
+    def predict(self, progress: Progress | None = None) -> Record:
+        """What the spec's run should show."""
+        return self._run(dynamics.predict, progress, kernel=self.spec.kernel)
+
+    def train(self, progress: Progress | None = None) -> Record:
+        """What the spec's run does show."""
+        return self._run(validation.train, progress)
+
+    def _run(self, run: Callable[..., Record], progress: Progress | None, **more: Any) -> Record:
+        table = self.spec.run
+        record = run(
+            self.problem,
+            self.stability.method,
+            self.weights,
+            table.rounds,
+            record_every=table.record_every,
+            batch_size=table.batch_size,
+            batch_seed=None if table.batch_size is None else self.spec.seed,
+            keep=Keep(parameter_rounds=table.parameter_rounds),
+            stability=self.stability,
+            progress=progress,
+            **more,
+        )
+        return record.assign_attrs(
+            title=self.spec.title,
+            seed=self.spec.seed,
+            spec=self.spec.text(),
+            dataset=self.problem.partition.data.name,
+            normalisation=self.problem.partition.data.normalisation,
+            partition=self.problem.partition.rule,
+            network=self.problem.network.name,
+        )
+
+    def _seed(self, own: int | None) -> int:
+        return self.spec.seed if own is None else own
+
+
+class Files(NamedTuple):
+    """Where the results of an experiment are written."""
+
+    predicted: Path = Path("predicted.nc")
+    observed: Path = Path("observed.nc")
+    comparison: Path = Path("comparison.nc")
+    overlay: Path = Path("overlay.png")
+    report: Path = Path("report.html")
+
+
+def files(folder: str | Path) -> Files:
+    """The files of an output folder, which is made if need be and must be writable."""
+    folder = Path(folder)
+    with records.whole_file(folder / ".writable"):
+        pass
+    (folder / ".writable").unlink()
+    return Files(*(folder / name for name in Files()))
+
+
+def compare(predicted: Record, observed: Record, to: Files) -> Record:
+    """Compare two records and write the comparison, the overlay and the report."""
+    comparison = validation.compare(predicted, observed)
+    records.write(comparison, to.comparison)
+    figure = figures.overlay.draw(predicted, observed, comparison)
+    figures.style.save(figure, to.overlay)
+    validation.write_report(predicted, observed, comparison, to.overlay, to.report)
+    return comparison

@@ -1,0 +1,378 @@
+"""Graphs, mixing matrices, and what their spectra say.
+
+    topology (who is linked)  x  weights (how much each link counts)  =  mixing matrix W
+
+A ring with Metropolis weights is `metropolis(ring(8))`; half as eager, `lazy(metropolis(ring(8)))`;
+a matrix of one's own, checked, `mixing(W)`. Row i of W holds the weights that agent i puts on the
+agents it hears from. Graphs are networkx graphs; an arc j -> i of a directed one means that j
+sends to i, so that W[i, j] > 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sparse
+from jaxtyping import Complex, Float
+
+from ntkdyn.errors import InputError, unknown
+
+ROUNDING = 1e-9
+"""How far a row or column sum of a given W may be from one."""
+
+
+# --- topologies ---------------------------------------------------------------------------
+
+
+def ring(agents: int) -> nx.Graph:
+    """i is linked to i - 1 and i + 1, modulo `agents`."""
+    _at_least(agents, 1, "ring")
+    return nx.cycle_graph(agents) if agents > 2 else nx.path_graph(agents)
+
+
+def path(agents: int) -> nx.Graph:
+    """i is linked to i + 1; the two ends have one neighbour."""
+    return nx.path_graph(_at_least(agents, 1, "path"))
+
+
+def complete(agents: int) -> nx.Graph:
+    """Everybody is linked to everybody."""
+    return nx.complete_graph(_at_least(agents, 1, "complete"))
+
+
+def star(agents: int) -> nx.Graph:
+    """Agent 0 is linked to all the others, which have no other link."""
+    return nx.star_graph(_at_least(agents, 2, "star") - 1)
+
+
+def torus(rows: int, columns: int) -> nx.Graph:
+    """A grid whose opposite edges are joined: (r, c) is linked to (r +- 1, c) and (r, c +- 1)."""
+    _at_least(min(rows, columns), 2, "torus", "rows and columns")
+    grid = nx.grid_2d_graph(rows, columns, periodic=True)
+    return nx.convert_node_labels_to_integers(grid, ordering="sorted")
+
+
+def hypercube(dimension: int) -> nx.Graph:
+    """2^dimension agents; two are linked where their binary numbers differ in one digit."""
+    cube = nx.hypercube_graph(_at_least(dimension, 1, "hypercube", "dimension"))
+    return nx.convert_node_labels_to_integers(cube, ordering="sorted")
+
+
+def exponential(agents: int) -> nx.Graph:
+    """i is linked to i +- 2^k modulo `agents`, for every 2^k < agents."""
+    return nx.Graph(directed_exponential(agents))
+
+
+def petersen() -> nx.Graph:
+    """The Petersen graph: 10 agents, 3 neighbours each, any two at most two links apart."""
+    return nx.petersen_graph()
+
+
+def random_regular(agents: int, degree: int, *, seed: int) -> nx.Graph:
+    """A connected graph drawn uniformly from those in which everybody has `degree` neighbours."""
+    if not 1 <= degree < agents or agents * degree % 2:
+        raise InputError(
+            f"random_regular: degree must be below agents with an even product, "
+            f"got degree {degree} and {agents} agents"
+        )
+    return _first_connected(
+        lambda rng: nx.random_regular_graph(degree, agents, seed=rng), seed, "random_regular"
+    )
+
+
+def erdos_renyi(agents: int, probability: float, *, seed: int) -> nx.Graph:
+    """Each pair is linked with `probability`, drawn anew until the graph is connected."""
+    if not 0 < probability <= 1:
+        raise InputError(f"erdos_renyi: probability must be in (0, 1], got {probability}")
+    _at_least(agents, 1, "erdos_renyi")
+    return _first_connected(
+        lambda rng: nx.gnp_random_graph(agents, probability, seed=rng), seed, "erdos_renyi"
+    )
+
+
+def directed_ring(agents: int) -> nx.DiGraph:
+    """i hears from i - 1 only, modulo `agents`."""
+    _at_least(agents, 2, "directed_ring")
+    return nx.DiGraph((i, (i + 1) % agents) for i in range(agents))
+
+
+def directed_exponential(agents: int) -> nx.DiGraph:
+    """i hears from i - 2^k modulo `agents`, for every 2^k < agents."""
+    hops = [2**k for k in range(_at_least(agents, 2, "exponential").bit_length()) if 2**k < agents]
+    return nx.DiGraph((i, (i + hop) % agents) for i in range(agents) for hop in hops)
+
+
+def from_edges(edges: Iterable[Sequence[int]], agents: int | None = None) -> nx.Graph:
+    """The graph with these links; agents are numbered from 0 to the largest number named."""
+    edges = [tuple(edge) for edge in edges]
+    if any(len(edge) != 2 or not all(_is_index(end) for end in edge) for edge in edges):
+        raise InputError("edges: each must be a pair of agent numbers from 0 on")
+    graph = nx.Graph()
+    graph.add_nodes_from(range(agents or 1 + max(map(max, edges), default=0)))
+    if any(max(edge) >= len(graph) for edge in edges):
+        raise InputError(f"edges: an edge names an agent beyond the {agents} there are")
+    graph.add_edges_from((i, j) for i, j in edges if i != j)
+    return graph
+
+
+TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
+    build.__name__: build
+    for build in (
+        ring, path, complete, star, torus, hypercube, exponential, petersen, random_regular,
+        erdos_renyi, directed_ring, directed_exponential, from_edges,
+    )
+}  # fmt: skip
+
+
+# --- mixing matrices ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """A checked mixing matrix W: non-negative, rows summing to one, connected.
+
+    `eigenvalues` are sorted from the largest modulus down; `second_largest_modulus` is the
+    asymptotic factor by which disagreement shrinks per round, `contraction` = |W - 11'/m|_2 the
+    factor that holds at every round (the two agree for symmetric W), `spectral_gap` one minus
+    the former, `smallest_eigenvalue` the smallest real part.
+    """
+
+    matrix: Float[np.ndarray, "agents agents"]
+    name: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """W itself, so that NumPy takes a `Mixing` wherever it takes a matrix."""
+        return np.array(self.matrix, dtype=dtype)
+
+    @property
+    def agents(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def symmetric(self) -> bool:
+        return bool(np.abs(self.matrix - self.matrix.T).max() <= ROUNDING)
+
+    @property
+    def doubly_stochastic(self) -> bool:
+        return bool(np.abs(self.matrix.sum(axis=0) - 1).max() <= ROUNDING)
+
+    @functools.cached_property
+    def eigenvalues(self) -> Float[np.ndarray, " agents"] | Complex[np.ndarray, " agents"]:
+        values = (
+            np.linalg.eigvalsh(self.matrix) if self.symmetric else np.linalg.eigvals(self.matrix)
+        )
+        return values[np.argsort(-np.abs(values), kind="stable")]
+
+    @property
+    def second_largest_modulus(self) -> float:
+        return float(np.abs(self.eigenvalues[1])) if self.agents > 1 else 0.0
+
+    @property
+    def spectral_gap(self) -> float:
+        return 1 - self.second_largest_modulus
+
+    @property
+    def smallest_eigenvalue(self) -> float:
+        return float(self.eigenvalues.real.min())
+
+    @functools.cached_property
+    def contraction(self) -> float:
+        return float(np.linalg.norm(self.matrix - 1 / self.agents, 2))
+
+    @property
+    def graph(self) -> nx.Graph:
+        """Who hears from whom: undirected where the zeros of W are symmetric."""
+        links = self.matrix > 0
+        np.fill_diagonal(links, False)
+        undirected = (links == links.T).all()
+        return nx.from_numpy_array(links.T, create_using=nx.Graph if undirected else nx.DiGraph)
+
+
+def mixing(weights: Any, *, name: str = "given", agents: int | None = None) -> Mixing:
+    """W as given, checked: square, finite, non-negative, rows summing to one, connected.
+
+    A `Mixing` passes through; with `agents`, either must be for that many.
+    """
+    checked = weights if isinstance(weights, Mixing) else _checked(_as_matrix(weights), name)
+    if agents is not None and checked.agents != agents:
+        raise InputError(f"mixing matrix: is for {checked.agents} agents, the problem has {agents}")
+    return checked
+
+
+def _checked(matrix: Float[np.ndarray, "agents agents"], name: str) -> Mixing:
+    _check_entries(matrix)
+    _check_connected(matrix)
+    return Mixing(matrix, name)
+
+
+def metropolis(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007)."""
+    degrees = _degrees(graph, "metropolis")
+    return _undirected(
+        graph, lambda i, j: 1 / (1 + np.maximum(degrees[i], degrees[j])), "metropolis"
+    )
+
+
+def uniform(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too."""
+    heard = _adjacency(graph) + np.eye(len(graph))
+    return _checked(heard / heard.sum(axis=1, keepdims=True), "uniform")
+
+
+def max_degree(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max)."""
+    largest = _degrees(graph, "max_degree").max(initial=0)
+    return _undirected(graph, lambda i, j: np.full(len(i), 1 / (1 + largest)), "max_degree")
+
+
+def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
+    """W = I - epsilon L, with the best constant 2 / (l_2 + l_max), at most 1 / d_max, as default.
+
+    The best constant minimises the second-largest modulus (Xiao, Boyd 2004); the cap keeps
+    every weight non-negative.
+    """
+    degrees = _degrees(graph, "laplacian")
+    if len(graph) == 1:
+        return isolated(1)
+    if epsilon is None:
+        spectrum = np.linalg.eigvalsh(np.diag(degrees) - _adjacency(graph))
+        epsilon = min(2 / (spectrum[1] + spectrum[-1]), 1 / degrees.max())
+    if not 0 < epsilon * degrees.max() <= 1:
+        raise InputError(
+            f"laplacian: epsilon must be in (0, {1 / degrees.max():.4g}] on this graph, "
+            f"or a weight is negative; got {epsilon}"
+        )
+    return _undirected(graph, lambda i, j: np.full(len(i), epsilon), "laplacian")
+
+
+def lazy(weights: Mixing, stay: float = 0.5) -> Mixing:
+    """stay I + (1 - stay) W: every agent keeps the share `stay` of its own iterate."""
+    if not 0 <= stay < 1:
+        raise InputError(f"lazy: stay must be in [0, 1), got {stay}")
+    kept = stay * np.eye(weights.agents) + (1 - stay) * weights.matrix
+    return replace(weights, matrix=kept, name=f"lazy {weights.name}")
+
+
+def isolated(agents: int) -> Mixing:
+    """W = I: nobody hears from anybody. The one disconnected matrix, for comparison."""
+    return Mixing(np.eye(_at_least(agents, 1, "isolated")), "isolated")
+
+
+WEIGHTS: dict[str, Callable[..., Mixing]] = {
+    weigh.__name__: weigh for weigh in (metropolis, uniform, max_degree, laplacian)
+}
+
+
+def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any) -> Mixing:
+    """The mixing matrix of a named topology with named weights, as a spec gives them.
+
+    `weights` is a name of `WEIGHTS`, or "lazy" and such a name: "lazy metropolis". `settings` are
+    the topology's arguments, those it does not take refused by name; `defaults` are used where
+    it takes them and they are not set.
+    """
+    if topology not in TOPOLOGIES:
+        raise unknown("graph", topology, TOPOLOGIES)
+    rule = weights.removeprefix("lazy ")
+    if rule not in WEIGHTS:
+        raise unknown("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
+    parameters = inspect.signature(TOPOLOGIES[topology]).parameters
+    for name in settings:
+        if name not in parameters:
+            raise unknown(f"setting of graph {topology}", name, parameters)
+    settings = {name: defaults[name] for name in parameters if name in defaults} | settings
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in settings:
+            raise InputError(f"graph {topology}: {name} must be given")
+    weighed = WEIGHTS[rule](TOPOLOGIES[topology](**settings))
+    return lazy(weighed) if weights.startswith("lazy ") else weighed
+
+
+# --- checks -------------------------------------------------------------------------------
+
+
+def _as_matrix(weights: Any) -> np.ndarray:
+    try:
+        dense = weights.toarray() if sparse.issparse(weights) else weights
+        matrix = np.asarray(dense, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"mixing matrix: must be an array of numbers; {error}") from None
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise InputError(f"mixing matrix: must be square (agents, agents), got {matrix.shape}")
+    return matrix
+
+
+def _check_entries(matrix: np.ndarray) -> None:
+    if not np.isfinite(matrix).all():
+        i, j = np.argwhere(~np.isfinite(matrix))[0]
+        raise InputError(f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]}; all must be finite")
+    if (matrix < 0).any():
+        i, j = np.argwhere(matrix < 0)[0]
+        raise InputError(
+            f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]:.4g}; weights must not be negative"
+        )
+    sums = matrix.sum(axis=1)
+    if np.abs(sums - 1).max() > ROUNDING:
+        row = int(np.abs(sums - 1).argmax())
+        raise InputError(f"mixing matrix: row {row} sums to {sums[row]:.6g}; rows must sum to 1")
+
+
+def _check_connected(matrix: np.ndarray) -> None:
+    count, label = sparse.csgraph.connected_components(matrix > 0, connection="strong")
+    if count > 1:
+        parts = [np.flatnonzero(label == part).tolist() for part in range(count)]
+        shown = ", ".join(map(str, parts[:4])) + (", ..." if count > 4 else "")
+        raise InputError(
+            f"mixing matrix: the graph falls into {count} parts that do not all reach each other: "
+            f"{shown}; it must be connected (`isolated` is the matrix for no exchange at all)"
+        )
+
+
+def _undirected(graph: nx.Graph, weight: Callable[..., np.ndarray], name: str) -> Mixing:
+    """W with `weight(i, j)` on every link and what is left on the diagonal."""
+    matrix = np.zeros((len(graph), len(graph)))
+    i, j = np.nonzero(_adjacency(graph))
+    matrix[i, j] = weight(i, j)
+    np.fill_diagonal(matrix, 1 - matrix.sum(axis=1))
+    return _checked(matrix, name)
+
+
+def _adjacency(graph: nx.Graph) -> Float[np.ndarray, "agents agents"]:
+    """A[i, j] = 1 where i hears from j; agents in the order of their numbers."""
+    if set(graph) != set(range(len(graph))):
+        raise InputError(f"graph: agents must be numbered 0 to {len(graph) - 1}, without gaps")
+    matrix = nx.to_numpy_array(graph, nodelist=range(len(graph)), weight=None).T
+    np.fill_diagonal(matrix, 0)
+    return matrix
+
+
+def _degrees(graph: nx.Graph, rule: str) -> Float[np.ndarray, " agents"]:
+    if graph.is_directed():
+        raise InputError(f"{rule}: needs an undirected graph; `uniform` takes a directed one")
+    return _adjacency(graph).sum(axis=1)
+
+
+def _first_connected(draw: Callable[..., nx.Graph], seed: int, name: str) -> nx.Graph:
+    rng = np.random.default_rng(seed)
+    for _ in range(1000):
+        graph = draw(rng)
+        if nx.is_connected(graph):
+            return graph
+    raise InputError(f"{name}: none of 1000 draws was connected; ask for more links")
+
+
+def _at_least(value: int, least: int, graph: str, argument: str = "agents") -> int:
+    if not _is_index(value) or value < least:
+        raise InputError(
+            f"{graph}: {argument} must be a whole number from {least} on, got {value!r}"
+        )
+    return int(value)
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0

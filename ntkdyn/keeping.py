@@ -1,0 +1,96 @@
+"""Keeping: what a record holds beside losses and distances, and the parameters it samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from ntkdyn.errors import InputError
+from ntkdyn.kernels.structure import layer_names
+from ntkdyn.vectors import Vector
+
+
+class Keep(NamedTuple):
+    """What to keep of a run; parameters are kept in the rounds that are named, or not at all."""
+
+    outputs: bool = True
+    """the outputs of every agent at every point, in every recorded round"""
+    parameter_rounds: Sequence[int] = ()
+    parameter_agents: Sequence[int] | None = None
+    """None: all agents"""
+    per_tensor: int | None = 64
+    """how many entries of each weight and bias, drawn at random; None: all"""
+    seed: int = 0
+    """draws them; the same seed draws the same entries in every space"""
+
+
+class Sample(NamedTuple):
+    """The entries of each parameter tensor that are kept."""
+
+    origin: list[Array]
+    """the tensors at the start"""
+    entries: list[Int[np.ndarray, " kept"]]
+    """per tensor, indices into its flattened form"""
+    layers: list[str]
+    """per tensor, the layer it belongs to"""
+    agents: list[int]
+
+    def values(self, displacement: Vector) -> Float[np.ndarray, "agents parameters"]:
+        """theta_0 + displacement at the kept entries of the kept agents."""
+        moved = [
+            np.asarray(leaf.reshape(leaf.shape[0], -1)[np.ix_(self.agents, entries)])
+            for leaf, entries in zip(jax.tree.leaves(displacement), self.entries, strict=True)
+        ]
+        return self.start() + np.concatenate(moved, axis=1)
+
+    def start(self) -> Float[np.ndarray, " parameters"]:
+        """theta_0 at the kept entries."""
+        pairs = zip(self.origin, self.entries, strict=True)
+        return np.concatenate([np.asarray(leaf).reshape(-1)[entries] for leaf, entries in pairs])
+
+    def coordinates(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Per kept entry: its layer, tensor, index, and how many entries it stands for."""
+        counts = [len(entries) for entries in self.entries]
+        stands = [leaf.size / max(n, 1) for leaf, n in zip(self.origin, counts, strict=True)]
+        columns = {
+            "parameter_layer": np.repeat(self.layers, counts),
+            "parameter_tensor": np.repeat(np.arange(len(counts)), counts),
+            "parameter_entry": np.concatenate(self.entries),
+            "parameter_weight": np.repeat(stands, counts),
+        }
+        return {name: ("parameter", column) for name, column in columns.items()}
+
+
+def sample(keep: Keep, origin: PyTree, agents: int) -> Sample:
+    """Draw the entries to keep of parameters shaped like `origin`."""
+    chosen = list(range(agents) if keep.parameter_agents is None else keep.parameter_agents)
+    outside = [agent for agent in chosen if not 0 <= agent < agents]
+    if outside:
+        raise InputError(f"keep: agent {outside[0]} is not one of the {agents}, numbered from 0")
+    rng = np.random.default_rng(keep.seed)
+    leaves = jax.tree.leaves(origin)
+    entries = [_drawn(leaf.size, keep.per_tensor, rng) for leaf in leaves]
+    return Sample(leaves, entries, layer_names(origin), chosen)
+
+
+def _drawn(size: int, wanted: int | None, rng: np.random.Generator) -> Int[np.ndarray, " kept"]:
+    if wanted is None or wanted >= size:
+        return np.arange(size)
+    return np.sort(rng.choice(size, wanted, replace=False))
+
+
+def parameter_variables(
+    sample: Sample, rounds: Sequence[int], values: Sequence[Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record's variables and coordinates for parameters kept at `rounds`."""
+    dims = ("parameter_round", "parameter_agent", "parameter")
+    variables = {
+        "parameters": (dims, np.stack(values)),
+        "initial_parameters": ("parameter", sample.start()),
+    }
+    coordinates = {"parameter_round": list(rounds), "parameter_agent": sample.agents}
+    return variables, coordinates | sample.coordinates()

@@ -1,0 +1,504 @@
+"""The structure of a network's Jacobian, read from the network's own program.
+
+Wherever a parameter meets data, the value z it contributes to is a *tap*. For one point:
+
+    dense, convolution   z[t, o] = sum_c a[t, c] W[c, o]     (convolution: a are the patches)
+    bias                 z[t, o] = b[o]                      (a = 1)
+    gain                 z[t, o] = a[t, o] g[o]
+
+t runs over places (pixels, tokens; a single one in an MLP), c and o over channels in and out.
+With the signals s[k, t, o] = d f_k / d z[t, o], back-propagated to the tap,
+
+    d f_k / d W[c, o] = sum_t a[t, c] s[k, t, o],        d f_k / d g[o] = sum_t a[t, o] s[k, t, o]
+
+so two small arrays, activations a and signals s, stand for a Jacobian that is never formed.
+The places are found by walking through the jaxpr of `apply` for a single point: a parameter that
+is only scaled, transposed, reshaped or broadcast on its way to the data keeps its structure. A
+parameter used twice, or in a way not listed here, is *unstructured*: its Jacobian is formed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+Apply = Callable[[PyTree, Array], Array]
+"""(params, inputs (points, *features)) -> outputs (points, outputs)"""
+
+
+class Factor(NamedTuple):
+    """What one layer contributes at one tap."""
+
+    layer: str
+    rule: str
+    """"outer" for dense, convolution and bias, "gain" for element-wise products"""
+    activations: Float[Array, "points places channels"]
+
+
+class Tap(NamedTuple):
+    """The signals that reach a tap, and the layers whose parameters enter there."""
+
+    factors: list[Factor]
+    signals: Float[Array, "points outputs places channels"]
+
+
+class Jacobian(NamedTuple):
+    """The Jacobian of one layer's unstructured parameters."""
+
+    layer: str
+    rows: Float[Array, "points outputs parameters"]
+
+
+class Structure(NamedTuple):
+    """The whole Jacobian of a network at some points, in factored form."""
+
+    taps: list[Tap]
+    jacobians: list[Jacobian]
+
+
+def layer_names(params: PyTree) -> list[str]:
+    """One name per leaf: the path to the module that holds it ("dense_1", "block_2/conv_1")."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return ["/".join(_key(part) for part in (path[:-1] or path)) or "all" for path in paths]
+
+
+def structure(apply: Apply, params: PyTree, inputs: Float[Array, points * features]) -> Structure:
+    """Activations and signals at every tap of `apply(params, inputs)`, point by point."""
+    leaves = jax.tree.leaves(params)
+    program = _Program(apply, params, inputs[0])
+    activations, signals, rows = jax.vmap(partial(program.factors, leaves))(inputs)
+    names = layer_names(params)
+    taps = [
+        Tap(
+            [
+                Factor(names[source.leaf], source.rule, operand)
+                for source, operand in zip(place.sources, operands, strict=True)
+            ],
+            signal,
+        )
+        for place, operands, signal in zip(program.places, activations, signals, strict=True)
+    ]
+    free = zip(program.unstructured, rows, strict=True)
+    jacobians = [Jacobian(names[leaf], row) for leaf, row in free]
+    return Structure(taps, jacobians)
+
+
+def unstructured_layers(
+    apply: Apply, params: PyTree, inputs: Float[Array, points * features]
+) -> list[str]:
+    """The layers of which some parameter has no structure that is known here."""
+    names = layer_names(params)
+    return sorted({names[leaf] for leaf in _Program(apply, params, inputs[0]).unstructured})
+
+
+def _key(part: Any) -> str:
+    for name in ("key", "name", "idx"):
+        if hasattr(part, name):
+            return str(getattr(part, name))
+    return str(part)
+
+
+# --- the walk through the program -----------------------------------------------------------
+
+
+class _View(NamedTuple):
+    """A value that is one parameter, scaled and rearranged."""
+
+    leaf: int
+    scale: Any
+    varies: tuple[bool, ...]
+    """per axis: whether the parameter runs along it, or is broadcast"""
+
+
+class _Source(NamedTuple):
+    """A parameter that enters at a tap, and the activations it meets there."""
+
+    leaf: int
+    rule: str
+    operand: Array
+
+
+class _Pending(NamedTuple):
+    """A value that is a tap still to be placed: a bias may be added to it first."""
+
+    sources: tuple[_Source, ...]
+    roles: tuple[str, ...]
+    """per axis: "t0", "t1", ... for places, "o0", ... for channels out, "" for axes of size 1"""
+
+
+class _Value(NamedTuple):
+    array: Any
+    view: _View | None = None
+    pending: _Pending | None = None
+    constant: bool = False
+
+
+class _Place(NamedTuple):
+    """Where a tap is: the shape of its value, and how its axes read."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    roles: tuple[str, ...]
+    sources: tuple[_Source, ...]
+
+
+class _Program:
+    """`apply` at one point, with its taps found once and for all."""
+
+    def __init__(self, apply: Apply, params: PyTree, point: Array):
+        leaves, tree = jax.tree.flatten(params)
+
+        def single(leaves: list[Array], point: Array) -> Array:
+            return apply(jax.tree.unflatten(tree, leaves), point[None])[0].reshape(-1)
+
+        self._jaxpr = jax.make_jaxpr(single)(leaves, point)
+        self.unstructured: list[int] = []
+        found = self._discover(leaves, point)
+        entries = Counter(source.leaf for place in found.places for source in place.sources)
+        shared = {leaf for leaf, count in entries.items() if count > 1}
+        self.unstructured = sorted(found.unstructured | shared)
+        self.places = self._discover(leaves, point).places if self.unstructured else found.places
+
+    def _discover(self, leaves: list[Array], point: Array) -> _Walk:
+        walk = _Walk(None)
+        jax.eval_shape(partial(self._run, walk), leaves, point)
+        return walk
+
+    def _run(self, walk: _Walk, leaves: list[Array], point: Array) -> Array:
+        parameters = [
+            _Value(leaf)
+            if number in self.unstructured
+            else _Value(leaf, view=_View(number, 1.0, (True,) * leaf.ndim))
+            for number, leaf in enumerate(leaves)
+        ]
+        (output,) = walk.run(self._jaxpr, [*parameters, _Value(point)])
+        return walk.data(output)
+
+    def factors(
+        self, leaves: list[Array], point: Array
+    ) -> tuple[list[list[Array]], list[Array], list[Array]]:
+        """For one point: the activations of each tap's sources, its signals, free Jacobians."""
+
+        def outputs(taps: list[Array], free: list[Array]) -> tuple[Array, list[list[Array]]]:
+            merged = list(leaves)
+            for leaf, value in zip(self.unstructured, free, strict=True):
+                merged[leaf] = value
+            walk = _Walk(taps)
+            output = self._run(walk, merged, point)
+            return output, [[source.operand for source in p.sources] for p in walk.places]
+
+        taps = [jnp.zeros(place.shape, place.dtype) for place in self.places]
+        free = [leaves[leaf] for leaf in self.unstructured]
+        output, pull, activations = jax.vjp(outputs, taps, free, has_aux=True)
+        signals, rows = jax.vmap(pull)(jnp.eye(output.size, dtype=output.dtype))
+        signals = [_by_role(s, p.roles) for s, p in zip(signals, self.places, strict=True)]
+        return activations, signals, [row.reshape(output.size, -1) for row in rows]
+
+
+class _Walk:
+    """One evaluation of the program, which places the taps, or adds given values at them."""
+
+    def __init__(self, taps: list[Array] | None):
+        self._taps = taps
+        self.places: list[_Place] = []
+        self.unstructured: set[int] = set()
+
+    def run(self, program: ClosedJaxpr, inputs: list[_Value]) -> list[_Value]:
+        """The values of the program's outputs."""
+        jaxpr: Jaxpr = program.jaxpr
+        uses = Counter(
+            v
+            for variables in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)]
+            for v in variables
+            if not isinstance(v, Literal)
+        )
+        known: dict[Any, _Value] = {}
+
+        def keep(variables: list, values: list[_Value]) -> None:
+            for variable, value in zip(variables, values, strict=True):
+                known[variable] = value if uses[variable] == 1 else self.placed(value)
+
+        def read(variable: Any) -> _Value:
+            if isinstance(variable, Literal):
+                return _Value(variable.val, constant=True)
+            return known[variable]
+
+        keep(jaxpr.constvars, [_Value(const, constant=True) for const in program.consts])
+        keep(jaxpr.invars, inputs)
+        for eqn in jaxpr.eqns:
+            keep(eqn.outvars, self._evaluate(eqn, [read(v) for v in eqn.invars]))
+        return [read(variable) for variable in jaxpr.outvars]
+
+    def data(self, value: _Value) -> ArrayLike:
+        """The value as plain data; a parameter that ends here is unstructured."""
+        if value.view is not None:
+            self.unstructured.add(value.view.leaf)
+        return self.placed(value).array
+
+    def placed(self, value: _Value) -> _Value:
+        """The value with its tap, if one is pending, put in place."""
+        if value.pending is None:
+            return value
+        sources, roles = value.pending
+        number = len(self.places)
+        self.places.append(_Place(value.array.shape, value.array.dtype, roles, sources))
+        return _Value(value.array if self._taps is None else value.array + self._taps[number])
+
+    def _evaluate(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
+        tracked = any(value.view or value.pending for value in values)
+        if tracked and eqn.primitive.name in _INLINED:
+            inner = eqn.params[_INLINED[eqn.primitive.name]]
+            closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+            return self.run(closed, values)
+        if any(value.view for value in values) and eqn.primitive.name not in ("add", "sub"):
+            values = [self.placed(value) for value in values]
+        rule = _RULES.get(eqn.primitive.name) if tracked else None
+        ruled = rule(self, eqn, values) if rule else None
+        if ruled is not None:
+            return [ruled]
+        constant = all(value.constant for value in values)
+        outputs = _bind(eqn, [self.data(value) for value in values])
+        return [_Value(output, constant=constant) for output in outputs]
+
+
+def _bind(eqn: JaxprEqn, arrays: list) -> list:
+    outputs = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
+    return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+def _by_role(signals: Array, roles: tuple[str, ...]) -> Array:
+    """Signals (outputs, *tap) with the tap's axes gathered into places and channels."""
+    places = sorted((role, axis) for axis, role in enumerate(roles) if role[:1] == "t")
+    channels = sorted((role, axis) for axis, role in enumerate(roles) if role[:1] == "o")
+    rest = [axis for axis, role in enumerate(roles) if not role]
+    order = [axis for _, axis in places] + [axis for _, axis in channels] + rest
+    count = prod(signals.shape[1 + axis] for _, axis in places)
+    moved = signals.transpose(0, *(1 + axis for axis in order))
+    return moved.reshape(signals.shape[0], count, -1)
+
+
+# --- rules: what one operation does to a parameter, or to a tap still to be placed ------------
+
+
+def _lone(values: list[_Value]) -> int | None:
+    """The index of the one tracked value, if there is exactly one."""
+    tracked = [i for i, value in enumerate(values) if value.view or value.pending]
+    return tracked[0] if len(tracked) == 1 else None
+
+
+def _rearranged(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """Transpose, squeeze, reshape by axes of size 1, broadcast, change of float type."""
+    value = values[0]
+    (array,) = _bind(eqn, [each.array for each in values])
+    labels = value.view.varies if value.view else value.pending.roles
+    moved = _LABELS[eqn.primitive.name](eqn.params, value.array.shape, array.shape, labels)
+    if moved is None:
+        return None
+    if value.view:
+        return _Value(array, view=value.view._replace(varies=moved))
+    if array.dtype != value.array.dtype or False in moved:
+        return None
+    return _Value(array, pending=value.pending._replace(roles=moved))
+
+
+def _transposed(params: dict, before: tuple, after: tuple, labels: tuple) -> tuple:
+    return tuple(labels[axis] for axis in params["permutation"])
+
+
+def _broadcast(params: dict, before: tuple, after: tuple, labels: tuple) -> tuple:
+    """New axes do not vary; a new axis of size 1 is nobody's."""
+    unit = True if all(isinstance(label, bool) for label in labels) else ""
+    moved = [unit if size == 1 else False for size in after]
+    for axis, target in enumerate(params["broadcast_dimensions"]):
+        if before[axis] == after[target]:
+            moved[target] = labels[axis]
+    return tuple(moved)
+
+
+def _reshaped(params: dict, before: tuple, after: tuple, labels: tuple) -> tuple | None:
+    """Any reshape of a whole parameter; otherwise only axes of size 1 may come or go."""
+    if all(label is True for label in labels):
+        return (True,) * len(after)
+    kept = [(size, label) for size, label in zip(before, labels, strict=True) if size != 1]
+    if [size for size, _ in kept] != [size for size in after if size != 1]:
+        return None
+    unit = True if all(isinstance(label, bool) for label in labels) else ""
+    remaining = iter(label for _, label in kept)
+    return tuple(unit if size == 1 else next(remaining) for size in after)
+
+
+def _same(params: dict, before: tuple, after: tuple, labels: tuple) -> tuple:
+    return labels
+
+
+_LABELS = {
+    "transpose": _transposed,
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshaped,
+    "squeeze": _reshaped,
+    "convert_element_type": _same,
+    "copy": _same,
+}
+
+
+def _product(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """A constant factor scales; a parameter times data is a gain."""
+    lone = _lone(values)
+    if lone is None:
+        return None
+    tracked, other = values[lone], values[1 - lone]
+    if other.constant and jnp.ndim(other.array) == 0:
+        (array,) = _bind(eqn, [value.array for value in values])
+        return _scaled(tracked, array, partial(jnp.multiply, other.array))
+    if tracked.view is None:
+        return None
+    (array,) = _bind(eqn, [value.array for value in values])
+    roles = _roles(tracked, array.shape)
+    whole = jnp.broadcast_to(other.array, array.shape)
+    operand = tracked.view.scale * _by_role(whole[None], roles)[0]
+    return _Value(array, pending=_Pending((_Source(tracked.view.leaf, "gain", operand),), roles))
+
+
+def _quotient(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """A constant divisor scales."""
+    if _lone(values) != 0 or not values[1].constant or jnp.ndim(values[1].array):
+        return None
+    (array,) = _bind(eqn, [value.array for value in values])
+    return _scaled(values[0], array, lambda a: a / values[1].array)
+
+
+def _negative(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value:
+    return _scaled(values[0], *_bind(eqn, [values[0].array]), jnp.negative)
+
+
+def _scaled(value: _Value, array: Array, factor: Callable[[Any], Any]) -> _Value:
+    """The tracked value after multiplication by a constant."""
+    if value.view:
+        return _Value(array, view=value.view._replace(scale=factor(value.view.scale)))
+    sources = tuple(s._replace(operand=factor(s.operand)) for s in value.pending.sources)
+    return _Value(array, pending=value.pending._replace(sources=sources))
+
+
+def _sum(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """A parameter added to data is a bias; it joins a tap that is pending there."""
+    views = [i for i, value in enumerate(values) if value.view]
+    if len(views) != 1:
+        return None
+    bias, other = values[views[0]], values[1 - views[0]]
+    if eqn.primitive.name == "sub" and views[0] == 0:
+        return None
+    scale = -bias.view.scale if eqn.primitive.name == "sub" else bias.view.scale
+    shape = jnp.broadcast_shapes(jnp.shape(bias.array), jnp.shape(other.array))
+    roles = _roles(bias, shape)
+    joins = (
+        other.pending is not None
+        and other.array.shape == shape
+        and _agree(roles, other.pending.roles, shape)
+    )
+    if not joins:
+        other = walk.placed(other)
+    ordered = [bias.array, other.array] if views[0] == 0 else [other.array, bias.array]
+    (array,) = _bind(eqn, ordered)
+    places = prod(size for size, role in zip(shape, roles, strict=True) if role[:1] == "t")
+    source = _Source(bias.view.leaf, "outer", jnp.full((places, 1), scale, array.dtype))
+    if joins:
+        return _Value(
+            array, pending=other.pending._replace(sources=(*other.pending.sources, source))
+        )
+    return _Value(array, pending=_Pending((source,), roles))
+
+
+def _agree(bias: tuple[str, ...], tap: tuple[str, ...], shape: tuple[int, ...]) -> bool:
+    """Whether both read the same axes as places, and the same as channels."""
+    return all(
+        size == 1 or one[:1] == other[:1] for size, one, other in zip(shape, bias, tap, strict=True)
+    )
+
+
+def _roles(parameter: _Value, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Axes of `shape` along which the parameter varies are channels, the others places."""
+    sizes = jnp.shape(parameter.array) or (1,) * len(shape)
+    varies = parameter.view.varies or (True,) * len(shape)
+    channels = [
+        along and own == size for along, own, size in zip(varies, sizes, shape, strict=True)
+    ]
+    return tuple(f"{'o' if channel else 't'}{axis:02d}" for axis, channel in enumerate(channels))
+
+
+def _dense(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """data x weight, contracted over any axes: activations are the data."""
+    lone = _lone(values)
+    contracted, batched = eqn.params["dimension_numbers"]
+    if lone is None or any(batched) or values[lone].view is None:
+        return None
+    weight, data = values[lone], values[1 - lone].array
+    if not all(weight.view.varies):
+        return None
+    over = contracted[1 - lone]
+    places = [axis for axis in range(data.ndim) if axis not in over]
+    count = prod(data.shape[axis] for axis in places)
+    operand = data.transpose(*places, *over).reshape(count, -1) * weight.view.scale
+    (array,) = _bind(eqn, [value.array for value in values])
+    t = tuple(f"t{axis:02d}" for axis in range(len(places)))
+    o = tuple(f"o{axis:02d}" for axis in range(weight.array.ndim - len(over)))
+    source = _Source(weight.view.leaf, "outer", operand)
+    return _Value(array, pending=_Pending((source,), o + t if lone == 0 else t + o))
+
+
+def _convolution(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
+    """data * filter without groups: activations are the patches the filter sees."""
+    data, weight = values
+    params = eqn.params
+    grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
+    if _lone(values) != 1 or weight.view is None or grouped or not all(weight.view.varies):
+        return None
+    numbers = params["dimension_numbers"]
+    spatial = numbers.rhs_spec[2:]
+    patches = jax.lax.conv_general_dilated_patches(
+        data.array,
+        [weight.array.shape[axis] for axis in spatial],
+        params["window_strides"],
+        params["padding"],
+        lhs_dilation=params["lhs_dilation"],
+        rhs_dilation=params["rhs_dilation"],
+        dimension_numbers=numbers,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    (array,) = _bind(eqn, [data.array, weight.array])
+    roles = [""] * array.ndim
+    for number, axis in enumerate((numbers.out_spec[0], *numbers.out_spec[2:])):
+        roles[axis] = f"t{number:02d}"
+    roles[numbers.out_spec[1]] = "o00"
+    operand = _by_role(patches[None], tuple(roles))[0] * weight.view.scale
+    source = _Source(weight.view.leaf, "outer", operand)
+    return _Value(array, pending=_Pending((source,), tuple(roles)))
+
+
+_RULES: dict[str, Callable[[_Walk, JaxprEqn, list[_Value]], _Value | None]] = {
+    **dict.fromkeys(_LABELS, _rearranged),
+    "mul": _product,
+    "div": _quotient,
+    "neg": _negative,
+    "add": _sum,
+    "sub": _sum,
+    "dot_general": _dense,
+    "conv_general_dilated": _convolution,
+}
+
+_INLINED = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat": "jaxpr",
+}
+"""calls that are walked through, and where they keep their program"""

@@ -1,0 +1,36 @@
+"""Double precision where theory needs it, without touching the user's own JAX settings.
+
+Predictions, kernels and stability limits are computed in float64 inside `double()`; the
+networks that are trained are float32 unless the spec says otherwise, inside `single()`.
+These two contexts are the only places where ntkdyn sets JAX's precision.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def double():
+    """A context in which JAX computes in float64."""
+    return jax.enable_x64(True)
+
+
+def single():
+    """A context in which JAX computes in float32, and draws the float32 random numbers."""
+    return jax.enable_x64(False)
+
+
+def in_double(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, computed in float64."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with double():
+            return function(*args, **kwargs)
+
+    return wrapped

@@ -1,0 +1,96 @@
+"""Comparison: how far apart what was predicted and what was observed are, round by round.
+
+    gap_i(t) = |f_i_predicted(t) - f_i_observed(t)| / |f_i_observed(t) - f(theta_0)|
+
+over all training and test points and outputs: the distance between the two as a share of the
+distance travelled. Zero where nothing has moved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from ntkdyn.errors import InputError
+from ntkdyn.records import Record
+
+SAME = ("method", "step_size", "loss", "weights", "batch_size")
+"""what two runs must share to be compared"""
+
+STABILITY = ("stable", "step_size_limit")
+
+
+def compare(predicted: Record, observed: Record) -> Record:
+    """The gap per agent and round, of outputs, losses, distances and, if kept, parameters."""
+    _check_alike(predicted, observed)
+    variables = {
+        "gap": _gap(predicted, observed, slice(None)),
+        "train_gap": _gap(predicted, observed, predicted["split"] == "train"),
+    }
+    if (predicted["split"] == "test").any():
+        variables["test_gap"] = _gap(predicted, observed, predicted["split"] == "test")
+    for name in ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        if name in predicted and name in observed:
+            variables[f"{name}_difference"] = predicted[name] - observed[name]
+    for name in ("displacement", "consensus_distance"):
+        variables[f"{name}_difference"] = predicted[name] - observed[name]
+    if "parameters" in predicted and "parameters" in observed:
+        variables["parameter_gap"] = _parameter_gap(predicted, observed)
+    comparison = xr.Dataset(variables)
+    return comparison.assign_attrs(_summary(comparison, predicted, observed))
+
+
+def _gap(predicted: Record, observed: Record, points) -> xr.DataArray:
+    before, seen = observed["initial_outputs"][points], observed["outputs"][:, :, points]
+    apart = predicted["outputs"][:, :, points] - seen
+    return _ratio(_norm(apart, "point", "output"), _norm(seen - before, "point", "output"))
+
+
+def _parameter_gap(predicted: Record, observed: Record) -> xr.DataArray:
+    """As the gap, in parameters, each kept entry standing for all of its tensor's."""
+    root = np.sqrt(predicted["parameter_weight"])
+    apart = (predicted["parameters"] - observed["parameters"]) * root
+    moved = (observed["parameters"] - observed["initial_parameters"]) * root
+    return _ratio(_norm(apart, "parameter"), _norm(moved, "parameter"))
+
+
+def _norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
+    return np.sqrt((values.astype(np.float64) ** 2).sum(dims))
+
+
+def _ratio(distance: xr.DataArray, travelled: xr.DataArray) -> xr.DataArray:
+    return xr.where(travelled > 0, distance / xr.where(travelled > 0, travelled, 1), 0.0)
+
+
+def _check_alike(predicted: Record, observed: Record) -> None:
+    for name in SAME:
+        one, other = predicted.attrs.get(name), observed.attrs.get(name)
+        if one != other:
+            raise InputError(f"compare: the records differ in {name}: {one} and {other}")
+    for record, name in ((predicted, "predicted"), (observed, "observed")):
+        if "outputs" not in record:
+            raise InputError(f"compare: the {name} record holds no outputs to compare")
+    for name in ("round", "agent", "point", "output"):
+        if predicted.sizes[name] != observed.sizes[name]:
+            raise InputError(
+                f"compare: the records differ in {name}s: {predicted.sizes[name]} and "
+                f"{observed.sizes[name]}"
+            )
+    if (predicted["round"].values != observed["round"].values).any():
+        raise InputError("compare: the records were made in different rounds")
+    if (predicted["targets"].values != observed["targets"].values).any():
+        raise InputError("compare: the records have different targets, so different data")
+
+
+def _summary(comparison: Record, predicted: Record, observed: Record) -> dict[str, float | str]:
+    gap = comparison["gap"]
+    worst = gap.isel(gap.argmax(...))
+    return {
+        "largest_gap": float(worst),
+        "largest_gap_round": int(worst["round"]),
+        "largest_gap_agent": int(worst["agent"]),
+        "final_gap": float(gap.isel(round=-1).max()),
+        "predicted_with": f"{predicted.attrs['space']} space, {predicted.attrs['kernel']} kernel",
+        **{name: predicted.attrs[name] for name in SAME},
+        **{name: predicted.attrs[name] for name in STABILITY if name in predicted.attrs},
+    }

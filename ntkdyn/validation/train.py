@@ -1,0 +1,54 @@
+"""Training: a method run in NetworkSpace, on the real networks of all agents, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ntkdyn import precision
+from ntkdyn.dynamics.stability import Stability, assess, setting
+from ntkdyn.engine import Progress
+from ntkdyn.keeping import Keep
+from ntkdyn.methods import Method, OfLimit
+from ntkdyn.problems import Problem
+from ntkdyn.records import Record
+from ntkdyn.runs import plan, run
+
+
+def train(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    *,
+    record_every: int | None = None,
+    batch_size: int | None = None,
+    batch_seed: int | None = None,
+    keep: Keep = Keep(),
+    stability: Stability | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """theta_i(t + 1) by the method's own step on the real networks, every agent from theta_0.
+
+    Arguments as for `predict`, which draws the same batches. The record says whether the run is
+    stable where that is known: from `stability` (as `dynamics.assess` gives it), or because the
+    step size is `of_limit(share)`, for which the empirical kernel is computed.
+    """
+    asked = plan(
+        problem.task,
+        method,
+        weights,
+        rounds,
+        record_every=record_every,
+        batch_size=batch_size,
+        batch_seed=batch_seed,
+        keep=keep,
+    )
+    if stability is None and isinstance(method.step_size, OfLimit):
+        stability = assess(setting(problem, "empirical", method, asked.weights))
+    if stability:
+        asked = asked._replace(method=stability.method)
+    with precision.single():
+        record = run(asked, problem.network_space(), origin=problem.start, progress=progress)
+    known = stability.attributes() if stability else {}
+    return record.assign_attrs(space="network", kernel="none", **known)

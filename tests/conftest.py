@@ -1,0 +1,28 @@
+"""Small problems, computed once per session and shared by all tests."""
+
+import jax
+import pytest
+from cases import small_problem
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def user_settings_untouched():
+    """Every test leaves JAX's precision as it found it."""
+    before = jax.config.jax_enable_x64
+    yield
+    assert jax.config.jax_enable_x64 == before
+
+
+@pytest.fixture(scope="session")
+def small():
+    """agents -> loss -> a small network problem, with its dense Jacobian for the reference."""
+    made = {}
+
+    def of(agents: int, loss: str = "mse"):
+        if (agents, loss) not in made:
+            made[agents, loss] = small_problem(agents, loss)
+        return made[agents, loss]
+
+    return of

@@ -1,0 +1,224 @@
+"""The command line: what it writes, what it says, and how it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ntkdyn as nd
+from ntkdyn import cli, experiment, records
+
+SPEC = """
+title = "small"
+seed = 3
+
+[network]
+widths = [32]
+
+[data]
+name = "digits"
+train = 40
+test = 20
+
+[partition]
+agents = 4
+by = "dirichlet"
+alpha = 1.0
+
+[graph]
+topology = "ring"
+
+[method]
+name = "dgd"
+step_size = { of_limit = 0.5 }
+
+[run]
+rounds = 6
+record_every = 2
+parameter_rounds = [6]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def call(*arguments):
+    """Run the command line in this process: its exit code."""
+    sys.argv = ["ntkdyn", *map(str, arguments)]
+    with pytest.raises(SystemExit) as left:
+        cli.app()
+    return left.value.code or 0
+
+
+def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("run", spec, "--out", out, "--no-open") == 0
+    names = {
+        "predicted.nc",
+        "observed.nc",
+        "comparison.nc",
+        "overlay.png",
+        "overlay.pdf",
+        "report.html",
+    }
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "overlay.png").read_bytes()[:4] == b"\x89PNG"
+    predicted, observed = (records.read(out / f"{n}.nc") for n in ("predicted", "observed"))
+    assert set(predicted.variables) == set(observed.variables)
+    assert predicted["round"].values.tolist() == [0, 2, 4, 6]
+    gap = nd.compare(predicted, observed).attrs["largest_gap"]
+    assert 0 < gap < 0.5
+    assert f"at most {100 * gap:.2f} %" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert f"{100 * gap:.2f}&nbsp;%" in page and "data:image/png;base64," in page
+    assert "http" not in page.split("<body>")[1].replace("http-equiv", "")
+    again = tomllib.loads(predicted.attrs["spec"])
+    assert again["seed"] == 3 and again["run"]["rounds"] == 6
+
+
+def test_each_side_alone_equals_both_together(spec, tmp_path):
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    assert call("run", spec, "--out", together, "--quiet") == 0
+    assert call("predict", spec, "--out", apart, "--quiet") == 0
+    assert call("train", spec, "--out", apart, "--quiet") == 0
+    pair = apart / "predicted.nc", apart / "observed.nc"
+    assert call("compare", *pair, "--out", apart, "--quiet") == 0
+    for name in ("predicted", "observed", "comparison"):
+        one, other = (records.read(folder / f"{name}.nc") for folder in (together, apart))
+        assert one.equals(other) and one.attrs == other.attrs
+
+
+def test_predict_only_and_train_only(spec, tmp_path, capsys):
+    assert call("run", spec, "--predict-only", "--out", tmp_path / "p") == 0
+    assert [p.name for p in (tmp_path / "p").iterdir()] == ["predicted.nc"]
+    assert "predicted.nc" in capsys.readouterr().out
+    assert call("run", spec, "--train-only", "--out", tmp_path / "t", "-q") == 0
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["observed.nc"]
+    assert capsys.readouterr().out == ""
+    assert call("run", spec, "--train-only", "--predict-only") == 2
+
+
+def test_the_seed_changes_the_start(spec, tmp_path):
+    for seed in (3, 4):
+        assert call("predict", spec, "--seed", seed, "--out", tmp_path / str(seed), "-q") == 0
+    one, other = (records.read(tmp_path / s / "predicted.nc") for s in ("3", "4"))
+    assert other.attrs["seed"] == 4
+    assert abs(one["initial_outputs"] - other["initial_outputs"]).max() > 0.1
+
+
+def test_a_step_above_the_limit_runs_and_says_so(tmp_path, capsys):
+    path = tmp_path / "spec.toml"
+    path.write_text(SPEC.replace("of_limit = 0.5", "of_limit = 1.5"))
+    assert call("run", path, "--out", tmp_path / "out") == 0
+    assert "stable = false: the step size" in capsys.readouterr().out
+    record = records.read(tmp_path / "out" / "predicted.nc")
+    assert record.attrs["stable"] is False
+    assert record.attrs["step_size"] > record.attrs["step_size_limit"]
+    assert "stable = false" in (tmp_path / "out" / "report.html").read_text()
+
+
+BAD = {
+    "rows": ('topology = "ring"', "matrix = [[0.5, 0.4], [0.5, 0.5]]", "row 0 sums to 0.9"),
+    "negative": ('topology = "ring"', "matrix = [[1.5, -0.5], [0.5, 0.5]]", "must not be negative"),
+    "square": ('topology = "ring"', "matrix = [[0.5, 0.5]]", "must be square"),
+    "size": (
+        'topology = "ring"',
+        "matrix = [[0.5, 0.5], [0.5, 0.5]]",
+        "for 2 agents, the problem has 4",
+    ),
+    "parts": ('topology = "ring"', "matrix = [[1.0, 0.0], [0.0, 1.0]]", "falls into 2 parts"),
+    "graph": ('"ring"', '"rnig"', "did you mean 'ring'"),
+    "neither": ('topology = "ring"', "", "give a topology or a matrix"),
+    "weights": (
+        'topology = "ring"',
+        'topology = "ring"\nweights = "metropols"',
+        "did you mean 'metropolis'",
+    ),
+    "setting": ('topology = "ring"', 'topology = "ring"\ndegree = 3', "no setting of graph ring"),
+    "method": ('"dgd"', '"dgdd"', "did you mean 'dgd'"),
+    "data": ('"digits"', '"digit"', "did you mean 'digits'"),
+    "loss": ("seed = 3", 'seed = 3\nloss = "msee"', "did you mean 'mse'"),
+    "kernel": ("seed = 3", 'seed = 3\nkernel = "infinit"', "did you mean 'infinite'"),
+    "key": (
+        "rounds = 6",
+        "rounds = 6\nrond = 2",
+        "no setting run.rond is called 'rond'; did you mean",
+    ),
+    "table": ("seed = 3", "seed = 3\nspeed = 3", "did you mean 'seed'"),
+    "type": (
+        "rounds = 6",
+        'rounds = "six"',
+        "run.rounds: input should be a valid integer, got 'six'",
+    ),
+    "step": ("{ of_limit = 0.5 }", '"big"', "method.step_size"),
+    "share": ("{ of_limit = 0.5 }", "{ of_limt = 0.5 }", "method.step_size.of_lim"),
+    "missing": ("rounds = 6", "", "run.rounds must be given"),
+    "minus": ("{ of_limit = 0.5 }", "-0.1", "step size: must be positive and finite, got -0.1"),
+    "empty agent": ("agents = 4", "agents = 41", "need as many training points, got 40"),
+    "toml": ("[network]", "[network", "is not TOML"),
+}
+
+
+@pytest.mark.parametrize("old, new, message", BAD.values(), ids=BAD)
+def test_bad_specs_get_one_sentence_and_exit_code_2(old, new, message, tmp_path, capsys):
+    path = tmp_path / "spec.toml"
+    assert old in SPEC
+    path.write_text(SPEC.replace(old, new))
+    assert call("run", path, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("ntkdyn: ") and message in said[-1], said
+    assert not any("Traceback" in line for line in said)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_bad_files(tmp_path, spec, capsys):
+    assert call("run", tmp_path / "none.toml") == 2
+    assert "No such file" in capsys.readouterr().err
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert call("run", tmp_path / "binary.toml") == 2
+    assert call("compare", spec, spec, "--out", tmp_path / "out") == 2
+    assert "is not a netCDF4 file" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert call("run", spec, "--out", tmp_path / "file" / "out") == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert call("run", spec, "--no-such-option") == 2
+
+
+def test_the_demos_spec_is_printed_and_runs_as_a_spec(tmp_path, capsys):
+    assert call("demo", "--spec") == 0
+    printed = capsys.readouterr().out
+    assert experiment.parse(printed, "printed") == experiment.demo()
+
+
+def test_doctor_finds_this_installation_well(capsys):
+    assert call("doctor") == 0
+    said = capsys.readouterr().out
+    assert "jax" in said and "infinite-width kernels" in said and "missing" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_an_interrupted_run_leaves_no_record(tmp_path):
+    path, out = tmp_path / "spec.toml", tmp_path / "out"
+    endless = SPEC.replace("rounds = 6", "rounds = 1000000000").replace("[6]", "[]")
+    path.write_text(endless.replace("record_every = 2", "record_every = 500000000"))
+    command = [Path(sys.executable).parent / "ntkdyn", "run", path, "--out", out]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not out.exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(10)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "interrupted" in said and "Traceback" not in said
+    assert list(out.iterdir()) == []

@@ -1,0 +1,126 @@
+"""Datasets, partitions and batches."""
+
+import jax
+import numpy as np
+import pytest
+from cases import small_data
+
+from ntkdyn import data
+from ntkdyn.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", train=400, test=100, seed=0)
+
+
+def test_digits_are_normalised_by_training_statistics(digits):
+    assert digits.train_inputs.shape == (400, 64) and digits.test_inputs.shape == (100, 64)
+    assert np.abs(digits.train_inputs.mean(axis=0)).max() < 1e-5
+    assert abs(digits.train_inputs.std() - 1) < 1e-5
+    assert np.abs(digits.test_inputs.mean(axis=0)).max() > 1e-3
+    assert set(digits.train_labels) == set(range(10)) and digits.classes == 10
+
+
+def test_draws_are_disjoint_and_repeat(digits):
+    again = data.load("digits", train=400, test=100, seed=0)
+    other = data.load("digits", train=400, test=100, seed=1)
+    assert (again.train_inputs == digits.train_inputs).all()
+    assert (other.train_labels != digits.train_labels).any()
+    whole = data.load("digits", train=1000, test=797, seed=0)
+    assert len(np.unique(np.concatenate([whole.train_inputs, whole.test_inputs]), axis=0)) == 1797
+
+
+def test_iid_deals_evenly(digits):
+    dealt = data.partition(digits, agents=7, by="iid", seed=0)
+    counts = dealt.counts
+    assert counts.sum() == 400 and np.ptp(counts.sum(axis=1)) <= 1
+    assert (counts > 0).mean() > 0.9
+
+
+def test_label_gives_each_agent_few_classes(digits):
+    counts = data.partition(digits, agents=8, by="label", seed=0).counts
+    assert np.ptp(counts.sum(axis=1)) == 0
+    assert (counts > 0).sum(axis=1).max() <= 3
+
+
+def test_dirichlet_is_more_unequal_for_smaller_alpha(digits):
+    def classes_held(alpha):
+        tables = [
+            data.partition(digits, agents=8, by="dirichlet", alpha=alpha, seed=s).counts
+            for s in range(5)
+        ]
+        return np.mean([(table > 2).sum(axis=1).mean() for table in tables])
+
+    assert classes_held(0.1) + 1 < classes_held(1.0) < classes_held(100.0)
+
+
+def test_dirichlet_leaves_everybody_enough(digits):
+    dealt = data.partition(digits, agents=8, by="dirichlet", alpha=0.3, min_points=32, seed=0)
+    assert dealt.counts.sum(axis=1).min() >= 32 and dealt.counts.sum() == 400
+    again = data.partition(digits, agents=8, by="dirichlet", alpha=0.3, min_points=32, seed=0)
+    assert (again.owner == dealt.owner).all()
+
+
+def test_full_batches_hold_every_point_once():
+    owner = np.array([2, 0, 1, 0, 2, 2])
+    rows, weights = data.full(owner, 3).at(5)
+    for agent in range(3):
+        used = rows[agent][weights[agent] > 0]
+        assert sorted(used) == np.flatnonzero(owner == agent).tolist()
+        assert np.isclose(weights[agent].sum(), 1)
+
+
+def test_minibatches_are_drawn_from_ones_own_points_and_repeat():
+    owner = np.repeat([0, 1, 2], [2, 5, 9])
+    batches = data.minibatches(owner, 3, 4, key=jax.random.key(0))
+    seen = set()
+    for round in range(40):
+        rows, weights = map(np.asarray, batches.at(round))
+        for agent in range(3):
+            used = rows[agent][weights[agent] > 0]
+            assert len(set(used)) == len(used) == min(4, (owner == agent).sum())
+            assert (owner[used] == agent).all()
+            assert np.isclose(weights[agent].sum(), 1)
+            seen |= set(used.tolist())
+        same = data.minibatches(owner, 3, 4, key=jax.random.key(0)).at(round)
+        assert (np.asarray(same.rows) == rows).all()
+    assert seen == set(range(16))
+
+
+def refused(message, call, *args, **kwargs):
+    with pytest.raises(InputError, match=message):
+        call(*args, **kwargs)
+
+
+def test_refusals(digits):
+    refused("did you mean 'digits'", data.load, "digit", train=1, test=1, seed=0)
+    refused("at most 1797 together", data.load, "digits", train=1797, test=1, seed=0)
+    deal = data.partition
+    refused("did you mean 'dirichlet'", deal, digits, agents=4, by="dirichlett", alpha=1.0, seed=0)
+    refused(
+        "alpha must be a positive number, got None", deal, digits, agents=4, by="dirichlet", seed=0
+    )
+    refused("alpha must be left out", deal, digits, agents=4, by="iid", alpha=1.0, seed=0)
+    refused("need as many training points", deal, digits, agents=401, by="iid", seed=0)
+    refused(
+        "lower min_points, raise alpha",
+        deal, digits, agents=8, by="dirichlet", alpha=0.01, min_points=49, seed=0,
+    )  # fmt: skip
+    refused("need as many", deal, digits, agents=7, by="iid", min_points=58, seed=0)
+    small = small_data()
+    owner = np.zeros(14, dtype=int)
+    refused("agent 1 owns no point", data.Partition, small, owner, 2, "given")
+    refused("from 0 to 0, got 0 to 1", data.Partition, small, owner + np.arange(14) % 2, 1, "given")
+    refused("one agent per training point", data.Partition, small, owner[:3], 1, "given")
+    inputs = small.train_inputs.copy()
+    inputs[3, 1] = np.nan
+    labels = small.train_labels
+    make = lambda x, y, classes=2: data.Dataset(
+        "bad", x, y, small.test_inputs, small.test_labels, classes, ""
+    )
+    refused("point 3 holds NaN", make, inputs, labels)
+    refused("one per point", make, small.train_inputs, labels[:-1])
+    refused("from 0 to 0, got 0 to 1", make, small.train_inputs, labels, 1)
+    refused("at least one point", make, small.train_inputs[:0], labels[:0])
+    refused("at least 1, got 0", data.minibatches, owner, 1, 0, key=jax.random.key(0))

@@ -1,0 +1,147 @@
+"""Graphs and mixing matrices: known spectra, invariants, refusals."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import scipy.sparse
+from cases import MIXINGS, TOPOLOGIES
+
+from ntkdyn import graphs
+from ntkdyn.errors import InputError
+
+
+@pytest.mark.parametrize("W", MIXINGS.values(), ids=MIXINGS)
+def test_every_mixing_is_a_valid_one(W):
+    assert (W.matrix >= 0).all()
+    assert np.allclose(W.matrix.sum(axis=1), 1, atol=1e-14)
+    assert W.second_largest_modulus < 1
+    assert W.spectral_gap == 1 - W.second_largest_modulus
+    assert W.smallest_eigenvalue > -1
+    again = graphs.mixing(W.matrix.tolist())
+    assert (again.matrix == W.matrix).all()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_links_of_the_matrix_are_those_of_the_graph(name):
+    graph = TOPOLOGIES[name]
+    links = set(MIXINGS[name].graph.edges)
+    wanted = set(graph.edges) if graph.is_directed() else {tuple(sorted(e)) for e in graph.edges}
+    assert {tuple(sorted(e)) if not graph.is_directed() else e for e in links} == wanted
+
+
+def test_a_directed_ring_hears_from_its_predecessor():
+    W = graphs.uniform(graphs.directed_ring(5))
+    assert W.matrix[3, 2] == 0.5 and W.matrix[2, 3] == 0
+    assert W.doubly_stochastic and not W.symmetric
+
+
+def test_spectra_known_in_closed_form():
+    ring = graphs.metropolis(graphs.ring(8))
+    angles = 2 * np.pi * np.arange(8) / 8
+    assert np.allclose(np.sort(ring.eigenvalues), np.sort((1 + 2 * np.cos(angles)) / 3))
+    assert np.isclose(graphs.metropolis(graphs.complete(5)).second_largest_modulus, 0)
+    star = graphs.metropolis(graphs.star(6))
+    assert np.isclose(star.second_largest_modulus, 5 / 6)
+    petersen = graphs.metropolis(graphs.petersen())
+    assert np.allclose(np.unique(np.round(petersen.eigenvalues, 12)), [-0.25, 0.5, 1])
+    cube = graphs.metropolis(graphs.hypercube(3))
+    assert np.allclose(np.sort(cube.eigenvalues), [-0.5, 0, 0, 0, 0.5, 0.5, 0.5, 1])
+    directed = graphs.uniform(graphs.directed_ring(8))
+    assert np.isclose(directed.second_largest_modulus, np.cos(np.pi / 8))
+
+
+def test_counts_of_agents_and_links():
+    sizes = {name: (len(graph), graph.number_of_edges()) for name, graph in TOPOLOGIES.items()}
+    assert sizes["ring"] == (8, 8) and sizes["path"] == (8, 7) and sizes["complete"] == (8, 28)
+    assert (
+        sizes["star"] == (8, 7) and sizes["hypercube"] == (8, 12) and sizes["petersen"] == (10, 15)
+    )
+    assert sizes["exponential"] == (8, 20) and sizes["directed_exponential"] == (8, 24)
+    assert sizes["random_regular"] == (8, 12) and sizes["from_edges"] == (8, 8)
+    assert graphs.torus(3, 4).number_of_edges() == 24
+    assert len(graphs.ring(1)) == 1 and graphs.ring(2).number_of_edges() == 1
+
+
+def test_laplacian_constant_is_the_best_one():
+    graph = graphs.ring(9)
+    best = graphs.laplacian(graph)
+    others = [graphs.laplacian(graph, epsilon) for epsilon in np.linspace(0.05, 0.5, 40)]
+    assert best.second_largest_modulus <= min(W.second_largest_modulus for W in others) + 1e-3
+
+
+def test_lazy_keeps_a_share():
+    W = graphs.metropolis(graphs.path(4))
+    assert np.allclose(graphs.lazy(W, 0.25).matrix, 0.25 * np.eye(4) + 0.75 * W.matrix)
+    assert graphs.lazy(W).smallest_eigenvalue >= 0
+
+
+def test_random_graphs_repeat_with_their_seed():
+    one, same, other = (graphs.erdos_renyi(20, 0.2, seed=s) for s in (5, 5, 6))
+    assert set(one.edges) == set(same.edges) != set(other.edges)
+    assert nx.is_connected(one)
+
+
+def test_matrices_are_taken_in_any_form():
+    W = graphs.metropolis(graphs.ring(4)).matrix
+    assert (graphs.mixing(scipy.sparse.csr_array(W)).matrix == W).all()
+    assert (np.asarray(graphs.mixing(W)) == W).all()
+
+
+def test_contraction_bounds_disagreement_at_every_round():
+    rng = np.random.default_rng(0)
+    for name in ("directed_exponential", "star", "erdos_renyi"):
+        W = MIXINGS[name]
+        x = rng.standard_normal(W.agents)
+        apart = lambda v: np.linalg.norm(v - v.mean())
+        assert W.doubly_stochastic
+        assert apart(W.matrix @ x) <= W.contraction * apart(x) + 1e-12
+
+
+BAD = {
+    "sums": ([[0.5, 0.47], [0.5, 0.5]], "row 0 sums to 0.97; rows must sum to 1"),
+    "negative": ([[1.5, -0.5], [0.5, 0.5]], r"entry \(0, 1\) is -0.5"),
+    "not square": ([[0.5, 0.5]], r"must be square .* got \(1, 2\)"),
+    "not finite": ([[np.nan, 1], [0.5, 0.5]], r"entry \(0, 0\) is nan"),
+    "disconnected": (np.eye(3), r"falls into 3 parts .*\[0\], \[1\], \[2\]"),
+    "one way only": ([[1, 0], [0.5, 0.5]], "falls into 2 parts that do not all reach"),
+    "text": ("ring", "must be an array of numbers"),
+    "ragged": ([[1.0], [0.5, 0.5]], "must be an array of numbers"),
+}
+
+
+@pytest.mark.parametrize("matrix, message", BAD.values(), ids=BAD)
+def test_refused_matrices(matrix, message):
+    with pytest.raises(InputError, match=message):
+        graphs.mixing(matrix)
+
+
+def test_refused_settings():
+    with pytest.raises(InputError, match="is for 4 agents, the problem has 3"):
+        graphs.mixing(graphs.metropolis(graphs.ring(4)), agents=3)
+    with pytest.raises(InputError, match="no graph is called 'rign'; did you mean 'ring'"):
+        graphs.build("rign", "metropolis", {"agents": 3})
+    with pytest.raises(InputError, match="did you mean 'metropolis'"):
+        graphs.build("ring", "metropolys", {"agents": 3})
+    with pytest.raises(InputError, match="no setting of graph ring is called 'degree'"):
+        graphs.build("ring", "metropolis", {"agents": 3}, degree=2)
+    with pytest.raises(InputError, match="graph random_regular: degree must be given"):
+        graphs.build("random_regular", "metropolis", {"agents": 4, "seed": 0})
+    with pytest.raises(InputError, match="needs an undirected graph"):
+        graphs.metropolis(graphs.directed_ring(4))
+    with pytest.raises(InputError, match="even product"):
+        graphs.random_regular(5, 3, seed=0)
+    with pytest.raises(InputError, match="none of 1000 draws was connected"):
+        graphs.erdos_renyi(50, 0.001, seed=0)
+    with pytest.raises(InputError, match="whole number from 1 on, got 0"):
+        graphs.path(0)
+    with pytest.raises(InputError, match="a weight is negative"):
+        graphs.laplacian(graphs.star(5), 0.3)
+    with pytest.raises(InputError, match="pair of agent numbers"):
+        graphs.from_edges([(0, 1, 2)])
+    with pytest.raises(InputError, match="numbered 0 to 1"):
+        graphs.metropolis(nx.Graph([("a", "b")]))
+
+
+def test_built_by_name_equals_built_by_hand():
+    built = graphs.build("ring", "lazy metropolis", {"agents": 5, "seed": 1})
+    assert (built.matrix == graphs.lazy(graphs.metropolis(graphs.ring(5))).matrix).all()

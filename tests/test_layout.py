@@ -1,0 +1,166 @@
+"""The architecture holds: who imports whom, what is never imported, what is never committed."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ntkdyn"
+
+ALLOWED = {
+    "errors": set(),
+    "precision": set(),
+    "vectors": set(),
+    "losses": {"errors"},
+    "graphs": {"errors"},
+    "records": {"errors"},
+    "data": {"errors"},
+    "kernels": set(),
+    "networks": {"errors", "precision", "kernels"},
+    "spaces": {"kernels", "vectors"},
+    "methods": {"data", "errors", "losses", "spaces", "vectors"},
+    "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
+    "keeping": {"errors", "kernels", "vectors"},
+    "measures": {"precision", "problems"},
+    "engine": {"data", "losses", "methods", "spaces", "vectors"},
+    "runs": {
+        "engine", "errors", "graphs", "keeping", "measures", "methods", "problems", "records",
+        "spaces", "vectors",
+    },
+    "dynamics": {
+        "data", "engine", "errors", "graphs", "keeping", "losses", "methods", "precision",
+        "problems", "records", "runs", "spaces", "vectors",
+    },
+    "figures": {"records"},
+    "validation": {
+        "dynamics", "engine", "errors", "keeping", "methods", "precision", "problems", "records",
+        "runs",
+    },
+    "experiment": {
+        "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "methods",
+        "networks", "problems", "records", "validation",
+    },
+    "health": {"kernels"},
+    "cli": {"errors", "experiment", "health", "records"},
+}  # fmt: skip
+"""module or package -> what of ntkdyn it may import"""
+
+
+def sources():
+    """(module of ntkdyn, file) of everything that is shipped."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path != PACKAGE / "__init__.py":
+            yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
+    for path in sorted((ROOT / "figures").rglob("*.py")):
+        yield "figures", path
+
+
+def imported(path):
+    """Every dotted name that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_who_imports_whom():
+    seen = {}
+    for module, path in sources():
+        for name in imported(path):
+            if name.startswith("ntkdyn."):
+                seen.setdefault(module, set()).add(name.split(".")[1])
+    for module, path in sources():
+        assert module in ALLOWED, f"{path} is not on the map"
+        outside = seen.get(module, set()) - ALLOWED[module] - {module}
+        assert not outside, f"{path}: {module} must not import {outside}"
+    unused = {module: ALLOWED[module] - seen.get(module, set()) for module in ALLOWED}
+    assert not any(unused.values()), f"allowed but not used: {unused}"
+
+
+def test_figures_know_no_jax():
+    for module, path in sources():
+        if module == "figures":
+            roots = {name.split(".")[0] for name in imported(path)}
+            assert not roots & {"jax", "jaxlib", "equinox", "neural_tangents"}, path
+
+
+def test_one_file_knows_neural_tangents_and_jaxs_internals():
+    for _, path in sources():
+        names = set(imported(path))
+        if path.name != "compat.py":
+            assert not any(name.split(".")[0] == "neural_tangents" for name in names), path
+            private = [
+                n for n in names if n.startswith(("jax._src", "jax.core", "jax.interpreters"))
+            ]
+            assert not private, path
+
+
+def test_importing_ntkdyn_changes_nothing_and_brings_no_tensorflow():
+    code = """
+import sys, jax, jax.core, jax.random, jax.interpreters.ad
+before = [set(vars(m)) for m in (jax.core, jax.random, jax.interpreters.ad)]
+x64, modules = jax.config.jax_enable_x64, set(sys.modules)
+import ntkdyn, ntkdyn.cli, ntkdyn.experiment
+assert [set(vars(m)) for m in (jax.core, jax.random, jax.interpreters.ad)] == before
+assert jax.config.jax_enable_x64 == x64
+assert "neural_tangents" in sys.modules
+assert not {"tensorflow", "tf2jax", "jax.util", "neural_tangents.experimental"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_jax_that_breaks_neural_tangents_is_named_with_it():
+    code = """
+import sys, jax
+jax.__version__ = "0.99.0"
+sys.modules["neural_tangents"] = None
+try:
+    import ntkdyn.kernels.compat
+except ImportError as error:
+    said = str(error)
+    assert "neural-tangents 0.6.5" in said and "JAX 0.99.0" in said and "halted" in said, said
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_package_is_shipped():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {"ntkdyn", "ntkdyn.figures"}
+    there |= {f"ntkdyn.{p.parent.name}" for p in PACKAGE.glob("*/__init__.py")}
+    assert set(setup["packages"]) == there
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_committed_file_holds_an_address_of_a_registry():
+    pattern = re.compile(rb"index[-]url|[/]simple[/]|files[.]pythonhosted|registry *=")
+    for path in tracked():
+        if path != Path(__file__):
+            assert not pattern.search(path.read_bytes()), path
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock and "tensorflow" not in lock and "tf2jax" not in lock
+    pinned = re.findall(r"^[A-Za-z0-9._-]+==", lock, re.M)
+    assert len(pinned) > 40 and lock.count("--hash=sha256:") >= len(pinned)
+
+
+def test_figures_and_studies_are_on_the_map():
+    """ARCHITECTURE.md names every module and folder, and nothing that is not there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"^\s*([a-z_]+(?:\.py|/)) ", text, re.M))
+    there = {p.name for p in PACKAGE.glob("*.py")} - {"__init__.py"}
+    there |= {f"{p.parent.name}/" for p in PACKAGE.glob("*/__init__.py")}
+    assert there <= named, there - named

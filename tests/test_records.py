@@ -1,0 +1,71 @@
+"""Records on disk: equal when read back, whole or absent."""
+
+import os
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from cases import MIXINGS, method
+
+import ntkdyn as nd
+from ntkdyn import records
+
+
+@pytest.fixture
+def record(small):
+    problem, _ = small(8)
+    keep = nd.Keep(parameter_rounds=[2])
+    return nd.predict(problem, method("dgd", 0.15), MIXINGS["ring"], 4, keep=keep)
+
+
+def test_a_record_is_read_back_equal(record, tmp_path):
+    path = records.write(record, tmp_path / "deep" / "folder" / "record.nc")
+    again = records.read(path)
+    xr.testing.assert_identical(record, again)
+    assert {name: variable.dtype for name, variable in again.items()} == {
+        name: variable.dtype for name, variable in record.items()
+    }
+    assert again.attrs["stable"] is True and isinstance(again.attrs["step_size"], float)
+    assert [p.name for p in path.parent.iterdir()] == ["record.nc"]
+
+
+def test_a_record_says_where_it_comes_from(record):
+    assert re.search(r'"jax": "0\.\d+', record.attrs["versions"])
+    assert "CPU cores" in record.attrs["device"]
+    assert record.attrs["space"] == "kernel" and record.attrs["method"] == "dgd"
+    assert set(record.dims) >= {"agent", "round", "layer", "point", "output"}
+
+
+def test_nothing_half_written_stays_behind(record, tmp_path, monkeypatch):
+    path = records.write(record, tmp_path / "record.nc")
+    before = path.read_bytes()
+
+    def interrupted(*args, **kwargs):
+        (tmp_path / "started").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        records.write(record, path)
+    assert (tmp_path / "started").exists()
+    assert path.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"record.nc", "started"}
+
+
+def test_refusals(tmp_path, record):
+    with pytest.raises(nd.InputError, match="there is no file"):
+        records.read(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("not a record")
+    with pytest.raises(nd.InputError, match="is not a netCDF4 file"):
+        records.read(tmp_path / "text.nc")
+    (tmp_path / "file").touch()
+    with pytest.raises(nd.InputError, match="cannot write"):
+        records.write(record, tmp_path / "file" / "record.nc")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_files_are_readable_by_all(record, tmp_path):
+    path = records.write(record, tmp_path / "record.nc")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert np.isfinite(records.read(path)["outputs"]).all()

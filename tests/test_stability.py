@@ -1,0 +1,94 @@
+"""Stability limits: the spectral radius passes one exactly there."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from cases import METHODS, MIXINGS, method
+
+import ntkdyn as nd
+from ntkdyn import dynamics, graphs
+from ntkdyn.dynamics import stability
+from ntkdyn.precision import in_double
+
+
+@pytest.mark.parametrize(
+    "mixing", ["ring", "star", "path", "directed_ring", "directed_exponential"]
+)
+@pytest.mark.parametrize("name", METHODS)
+@in_double
+def test_the_radius_passes_one_at_the_limit(small, name, mixing):
+    W = MIXINGS[mixing]
+    problem, _ = small(W.agents)
+    at = dynamics.setting(problem, "empirical", method(name, 1.0), W)
+    limit = nd.step_size_limit(problem, method(name, 1.0), W)
+    assert limit > 0
+    assert stability._radius(at, limit * (1 - 1e-4)) <= 1 + 1e-9
+    assert stability._radius(at, limit * (1 + 1e-4)) > 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+@in_double
+def test_closed_form_equals_bisection(small, name):
+    problem, _ = small(8)
+    for W in (MIXINGS["petersen"], graphs.lazy(MIXINGS["star"])):
+        problem, _ = small(W.agents)
+        at = dynamics.setting(problem, "empirical", method(name, 1.0), W)
+        assert abs(stability._closed_form(at) / stability._bisected(at) - 1) < 1e-5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_runs_shrink_below_the_limit_and_grow_above(small, name):
+    W = MIXINGS["directed_ring"]
+    problem, _ = small(8)
+    limit = nd.step_size_limit(problem, method(name, 1.0), W)
+    for factor, stable in ((0.98, True), (1.05, False)):
+        record = nd.predict(problem, method(name, factor * limit), W, [0, 1500])
+        grown = float(record["displacement"].isel(round=-1).max())
+        assert record.attrs["stable"] is stable
+        assert (grown < 100) is stable
+    assert abs(record.attrs["step_size_limit"] / limit - 1) < 1e-5
+
+
+def test_arnoldi_finds_what_the_dense_matrix_has(small, monkeypatch):
+    problem, _ = small(10)
+    at = dynamics.setting(problem, "empirical", method("dgd", 1.0), MIXINGS["petersen"])
+    limit = nd.step_size_limit(problem, method("dgd", 1.0), MIXINGS["petersen"])
+    monkeypatch.setattr(dynamics.affine, "KRYLOV", 60)
+    with nd.precision.double():
+        dense = stability._radius(at, 1.1 * limit)
+        monkeypatch.setattr(dynamics.affine, "DENSE_UP_TO", 0)
+        krylov = stability._radius(at, 1.1 * limit)
+    assert dense > 1.01 and abs(dense - krylov) < 1e-8
+
+
+def test_cross_entropy_is_stable_below_its_sufficient_limit(small):
+    problem, _ = small(8, "cross_entropy")
+    W = MIXINGS["ring"]
+    squared = dataclasses.replace(problem, loss="mse")
+    assert np.isclose(
+        nd.step_size_limit(problem, method("dgd", 1.0), W),
+        2 * nd.step_size_limit(squared, method("dgd", 1.0), W),
+    )
+    record = nd.predict(problem, method("dgd", nd.of_limit(0.99)), W, [0, 400, 2000])
+    loss = record["global_loss"].max("agent").values
+    assert record.attrs["stable"] is True and loss[2] < loss[1] < loss[0]
+
+
+def test_a_share_of_the_limit_is_taken(small):
+    problem, _ = small(8)
+    W = MIXINGS["ring"]
+    limit = nd.step_size_limit(problem, method("atc", 1.0), W)
+    record = nd.predict(problem, method("atc", nd.of_limit(0.25)), W, [0, 5])
+    assert record.attrs["step_size"] == 0.25 * limit
+    observed = nd.train(problem, method("atc", nd.of_limit(0.25)), W, [0, 5])
+    assert observed.attrs["step_size"] == 0.25 * limit and observed.attrs["stable"] is True
+    with pytest.raises(nd.InputError, match="needs a kernel"):
+        nd.predict(problem, method("atc", nd.of_limit(0.25)), W, 5, kernel="implicit")
+
+
+def test_a_periodic_graph_has_no_stable_step():
+    """W of two agents that swap has eigenvalue -1: DGD is not stable at any step size."""
+    swap = nd.KernelProblem(np.eye(2), np.ones((2, 1)), [0, 1])
+    assert nd.step_size_limit(swap, method("dgd", 1.0), [[0, 1], [1, 0]]) == 0
+    assert nd.predict(swap, method("dgd", 0.01), [[0, 1], [1, 0]], 3).attrs["stable"] is False

@@ -1,0 +1,101 @@
+"""Reality: real networks approach the prediction as they widen, and comparisons say how near."""
+
+import numpy as np
+import pytest
+from cases import METHODS, MIXINGS, method, small_data
+
+import ntkdyn as nd
+from ntkdyn.data import Partition
+from ntkdyn.validation.widths import slope, width_sweep
+
+RING = MIXINGS["ring"]
+
+
+def problem_of(width, seed, activation="erf", loss="mse"):
+    owner = np.arange(14) % 4
+    network = nd.networks.mlp(
+        (width, width), outputs=2, activation=activation, w_std=1.5, b_std=0.3
+    )
+    return nd.Problem(network, Partition(small_data(), owner, 4, "given"), loss=loss, seed=seed)
+
+
+def test_the_gap_falls_like_a_root_of_the_width():
+    """With the kernel of infinite width the slope is -1/2; with one's own kernel it is steeper."""
+    W = nd.graphs.metropolis(nd.graphs.ring(4))
+    sweep = width_sweep(
+        problem_of, method("dgd", nd.of_limit(0.5)), W, 60, widths=(64, 256, 1024), seeds=range(6)
+    )
+    infinite, empirical = slope(sweep, "infinite"), slope(sweep, "empirical")
+    assert -0.65 < infinite.value < -0.35 and infinite.low < -0.5 < infinite.high
+    assert empirical.high < -0.5
+    assert 0 < sweep["gap"].sel(kernel="empirical", width=1024).max() < 0.05
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_predicted_on_wide_networks(name, loss):
+    W = nd.graphs.uniform(nd.graphs.directed_ring(4))
+    problem = problem_of(1024, 0, loss=loss)
+    predicted = nd.predict(problem, method(name, nd.of_limit(0.5)), W, 50)
+    step = float(predicted.attrs["step_size"])
+    observed = nd.train(problem, method(name, step), W, 50)
+    comparison = nd.compare(predicted, observed)
+    moved = np.abs(observed["outputs"][-1] - observed["outputs"][0]).max()
+    assert moved > 0.3
+    assert 0 < comparison.attrs["largest_gap"] < 0.05
+    assert comparison["gap"].max() == comparison.attrs["largest_gap"]
+
+
+def test_the_gap_is_the_distance_over_the_distance_travelled():
+    W = nd.graphs.metropolis(nd.graphs.ring(4))
+    keep = nd.Keep(parameter_rounds=[0, 20], per_tensor=None)
+    problem = problem_of(32, 1)
+    predicted = nd.predict(problem, method("atc", 0.15), W, 20, keep=keep)
+    observed = nd.train(problem, method("atc", 0.15), W, 20, keep=keep)
+    comparison = nd.compare(predicted, observed)
+    for rows, name in (
+        (slice(None), "gap"),
+        (slice(14), "train_gap"),
+        (slice(14, None), "test_gap"),
+    ):
+        f, g = predicted["outputs"].values[-1, 2, rows], observed["outputs"].values[-1, 2, rows]
+        start = observed["initial_outputs"].values[rows]
+        wanted = np.linalg.norm(f - g) / np.linalg.norm(g - start)
+        assert np.isclose(comparison[name][-1, 2], wanted, rtol=1e-5) and wanted > 0.001
+    assert (comparison["gap"][0] == 0).all()
+    a, b = (record["parameters"].values[-1, 2] for record in (predicted, observed))
+    wanted = np.linalg.norm(a - b) / np.linalg.norm(b - observed["initial_parameters"].values)
+    assert np.isclose(comparison["parameter_gap"][-1, 2], wanted, rtol=1e-4) and wanted > 0.001
+    loss = predicted["test_loss"] - observed["test_loss"]
+    assert (comparison["test_loss_difference"] == loss).all()
+
+
+def test_a_sample_of_the_parameters_estimates_their_gap():
+    W = nd.graphs.metropolis(nd.graphs.ring(4))
+    problem = problem_of(64, 1)
+    gaps = []
+    for per_tensor in (None, 400):
+        keep = nd.Keep(parameter_rounds=[20], per_tensor=per_tensor)
+        runs = [
+            run(problem, method("dgd", 0.15), W, 20, keep=keep) for run in (nd.predict, nd.train)
+        ]
+        gaps.append(nd.compare(*runs)["parameter_gap"].values)
+    assert np.abs(gaps[1] / gaps[0] - 1).max() < 0.25
+
+
+def test_records_that_cannot_be_compared(small):
+    problem, _ = small(8)
+    run = lambda step=0.15, rounds=6, **more: nd.predict(
+        problem, method("dgd", step), RING, rounds, **more
+    )
+    one = run()
+    for other, message in (
+        (run(step=0.2), "differ in step_size: 0.15 and 0.2"),
+        (run(rounds=7), "differ in rounds: 7 and 8"),
+        (run(rounds=[0, 1, 2, 3, 4, 5, 8]), "made in different rounds"),
+        (run(keep=nd.Keep(outputs=False)), "observed record holds no outputs"),
+        (one.assign(targets=one["targets"] + 1), "different targets"),
+        (one.isel(point=slice(5)), "differ in points"),
+    ):
+        with pytest.raises(nd.InputError, match=message):
+            nd.compare(one, other)
