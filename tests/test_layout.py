@@ -157,6 +157,14 @@ def test_no_committed_file_holds_an_address_of_a_registry():
     assert len(pinned) > 40 and lock.count("--hash=sha256:") >= len(pinned)
 
 
+def test_the_lock_holds_all_that_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    names = {re.match(r"[A-Za-z0-9._-]+", each)[0].lower() for each in asked}
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M))
+    assert names - locked == set() and "numpy" in names
+
+
 def test_figures_and_studies_are_on_the_map():
     """ARCHITECTURE.md names every module and folder, and nothing that is not there."""
     text = (ROOT / "ARCHITECTURE.md").read_text()

@@ -15,13 +15,13 @@ from ntkdyn.errors import InputError, unknown
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test points with their labels, normalised as `normalisation` says."""
+    """Training and test points with a label each, normalised as `normalisation` says."""
 
     name: str
     train_inputs: Float[np.ndarray, "train *features"]
-    train_labels: Int[np.ndarray, " train"]
+    train_labels: Int[np.ndarray, " labels"]
     test_inputs: Float[np.ndarray, "test *features"]
-    test_labels: Int[np.ndarray, " test"]
+    test_labels: Int[np.ndarray, " labels_"]
     classes: int
     normalisation: str
 
