@@ -26,6 +26,9 @@ from ntkdyn.vectors import Vector
 Progress = Callable[[int, int], None]
 """called with (rounds done, rounds in all)"""
 
+Jump = Callable[[State, int, int], State | None]
+"""(state, its round, a later round) -> the state there, or None where it must be stepped to"""
+
 SECONDS_PER_CALL = 0.5
 """About how long one compiled call runs, so that progress moves and Ctrl-C is heard."""
 
@@ -99,10 +102,14 @@ def rollout(
     rounds: Sequence[int],
     see: Callable[[int, Vector], Any],
     progress: Progress | None = None,
+    jump: Jump | None = None,
 ) -> None:
-    """Run to each of the ascending `rounds` and call `see(round, x)` there."""
+    """Go to each of the ascending `rounds` and call `see(round, x)` there."""
     state, done, pace = system.init(), 0, 1
     for wanted in rounds:
+        landed = jump(state, done, wanted) if jump else None
+        if landed is not None:
+            state, done = landed, wanted
         while done < wanted:
             stop = min(done + pace, wanted)
             begun = time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PyTree
 
-from ntkdyn.engine import Progress, Snapshot, System, rollout, watch
+from ntkdyn.engine import Jump, Progress, Snapshot, System, rollout, watch
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
@@ -92,15 +92,16 @@ def run(
     origin: PyTree | None = None,
     lift: Callable[[Vector], Vector] = lambda displacement: displacement,
     progress: Progress | None = None,
+    jump: Callable[[System], Jump] | None = None,
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
-    `origin` are the parameters at the start (a bare kernel has none), and `lift` maps a
-    displacement in this space to one of the parameters.
+    `origin` are the parameters at the start (a bare kernel has none), `lift` maps a displacement
+    in this space to one of the parameters, and `jump` makes the short cuts between rounds.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError("keep: a bare kernel has no parameters to keep")
-    system = _system(plan, space)
+    system = system_of(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
     seen, parameters = [], []
 
@@ -111,7 +112,7 @@ def run(
             parameters.append(kept.values(lift(space.displacement(x))))
 
     initial = np.asarray(watch(system, space.start()).outputs[0])
-    rollout(system, plan.rounds, see, progress)
+    rollout(system, plan.rounds, see, progress, jump and jump(system))
     record = xr.Dataset(_variables(plan, seen), _coordinates(plan, space), _attributes(plan))
     record["initial_outputs"] = (("point", "output"), initial)
     if parameters:
@@ -120,7 +121,8 @@ def run(
     return record
 
 
-def _system(plan: Plan, space: Space) -> System:
+def system_of(plan: Plan, space: Space) -> System:
+    """The plan's method at work in `space`."""
     system = System(
         space=space,
         method=plan.method,

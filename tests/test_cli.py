@@ -210,15 +210,19 @@ def test_an_interrupted_run_leaves_no_record(tmp_path):
     path, out = tmp_path / "spec.toml", tmp_path / "out"
     endless = SPEC.replace("rounds = 6", "rounds = 1000000000").replace("[6]", "[]")
     path.write_text(endless.replace("record_every = 2", "record_every = 500000000"))
-    command = [Path(sys.executable).parent / "ntkdyn", "run", path, "--out", out]
+    here = Path(sys.executable).parent / "ntkdyn"
+    command = ["env", "--default-signal=INT", here, "run", path, "--out", out]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not out.exists():
+        try:
+            while not out.exists():
+                assert process.poll() is None
+                time.sleep(0.1)
+            time.sleep(10)
             assert process.poll() is None
-            time.sleep(0.1)
-        time.sleep(10)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "interrupted" in said and "Traceback" not in said
     assert list(out.iterdir()) == []

@@ -1,29 +1,212 @@
 """A method with the squared error and fixed W is an affine map of its state, z -> A z + b.
 
-The action of A is taken from the method's own step by `jax.linearize`, so it cannot drift from
-what is run.
+What the method does to one kernel coordinate a (a training point, or a point and an output where
+outputs couple) is its open loop on the graph, the same for all a:
+
+    z[:, a] <- P z[:, a] + Q[:, o(a)] u_a          o(a) owns a; v = R z is where gradients are taken
+    u_a = (e_a + sum_b K_ab v[o(a), b]) / n_o(a)   e = f(theta_0) - y
+
+P, Q and R come from the method's own step by `jax.linearize`, so they cannot drift from what is
+run. With the transfer function G(lambda) = R (lambda - P)^-1 Q, graph and kernel meet in
+
+    (lambda - A)^-1 b = (lambda - P)^-1 Q[:, o] w,     (diag(n_o) - K * G(lambda)[o, o']) w = e
+
+where * is the entry-wise product: one linear system of the size of the kernel, whatever the number
+of agents and the memory of the method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matfree.decomp
 import numpy as np
+import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Int
 
 from ntkdyn import precision
 from ntkdyn.engine import System
+from ntkdyn.errors import InputError
+from ntkdyn.vectors import Vector
 
 DENSE_UP_TO = 600
 """Up to this size of the state A is formed and all its eigenvalues are computed."""
 
 KRYLOV = 150
 """The dimension of the Krylov space in which the outermost eigenvalues of a larger A are sought."""
+
+LINEAR = 1e-10
+"""How far from linear a step may be, relative to its values, and still count as rounded."""
+
+
+class Loop(NamedTuple):
+    """z+ = P z + Q u, v = R z, x = X z: a method on a graph, its gradients u from outside."""
+
+    P: Float[np.ndarray, "states states"]
+    Q: Float[np.ndarray, "states agents"]
+    R: Float[np.ndarray, "agents states"]
+    X: Float[np.ndarray, "agents states"]
+
+    @property
+    def symmetrisable(self) -> bool:
+        """Whether A is similar to a symmetric matrix, so its spectrum real, whatever the kernel.
+
+        It is where P is symmetric and -R Q a function of P that is nowhere negative: DGD with
+        symmetric W (R Q = -eta), ATC and CTA with W >= 0 too (R Q = -eta W).
+        """
+        if self.P.shape != self.Q.shape or np.abs(self.P - self.P.T).max() > LINEAR:
+            return False
+        felt = -self.R @ self.Q
+        apart = max(np.abs(felt - felt.T).max(), np.abs(felt @ self.P - self.P @ felt).max())
+        scale = np.abs(felt).max()
+        return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
+
+    def at(self, beyond: complex) -> tuple[np.ndarray, np.ndarray]:
+        """(lambda - P)^-1 and G(lambda) for lambda = 1 + beyond."""
+        identity = np.eye(len(self.P))
+        inverse = np.linalg.inv(beyond * identity + (identity - self.P))
+        return inverse, self.R @ inverse @ self.Q
+
+
+@precision.in_double
+def open_loop(system: System) -> Loop:
+    """The method's step as a linear function of its state and of the gradients it is given."""
+    name, update = system.method.name, system.method.update
+    mix, agents = system.method.mixing.bind(system.weights), system.space.agents
+    start = update.init(Vector(jnp.zeros((agents, 1))))
+    flat, unravel = ravel_pytree(start)
+    if any(leaf.shape != (agents, 1) for leaf in jax.tree.leaves(start)):
+        raise InputError(f"{name}: has no closed form, its state is not made of vectors")
+
+    def loop(z: Array, u: Array) -> tuple[Array, Array, Array]:
+        seen: list[Array] = []
+
+        def grad(x: Vector) -> Vector:
+            seen.append(x.tree[:, 0])
+            return Vector(u[:, None])
+
+        after = update.step(unravel(z), grad, mix)
+        if len(seen) != 1:
+            raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
+        return ravel_pytree(after)[0], seen[0], unravel(z).x.tree[:, 0]
+
+    silent = jnp.zeros(agents)
+    _, linear = jax.linearize(loop, flat, silent)
+    _check_linear(name, loop, linear, flat.size, agents)
+    columns = jax.vmap(linear, in_axes=1, out_axes=1)
+    P, R, X = columns(jnp.eye(flat.size), jnp.zeros((agents, flat.size)))
+    Q, direct, _ = columns(jnp.zeros((flat.size, agents)), jnp.eye(agents))
+    if np.abs(direct).max() > 0:
+        raise InputError(f"{name}: has no closed form, its gradients feed back within a round")
+    return Loop(*map(np.asarray, (P, Q, R, X)))
+
+
+def _check_linear(name: str, loop: Callable, linear: Callable, states: int, agents: int) -> None:
+    rng = np.random.default_rng(0)
+    at = jnp.asarray(rng.standard_normal(states)), jnp.asarray(rng.standard_normal(agents))
+    for one, other in zip(loop(*at), linear(*at), strict=True):
+        if np.abs(one - other).max() > LINEAR * np.abs(one).max():
+            raise InputError(f"{name}: has no closed form, its step is not linear")
+
+
+Solver = Callable[[np.ndarray | None], np.ndarray]
+"""a state (states, coordinates, sides), or None for b -> the solution, of the same shape"""
+
+
+class Affine(NamedTuple):
+    """z -> A z + b, started from 0, on states (states, coordinates, sides).
+
+    With a scalar kernel the coordinates are points and the sides are outputs; with a full one
+    the coordinates are points x outputs and there is one side.
+    """
+
+    loop: Loop
+    kernel: Float[np.ndarray, "coordinates coordinates"]
+    residual: Float[np.ndarray, "coordinates sides"]
+    """e = f(theta_0) - y"""
+    owner: Int[np.ndarray, " coordinates"]
+    counts: Int[np.ndarray, " coordinates"]
+    """how many points the owner of the coordinate has"""
+
+    @property
+    def size(self) -> int:
+        """The dimension of the state, per side."""
+        return len(self.loop.P) * len(self.kernel)
+
+    def drive(self) -> Float[np.ndarray, "states coordinates sides"]:
+        """b."""
+        return self._injected(self.loop.Q, self.residual / self.counts[:, None])
+
+    def matrix(self) -> Float[np.ndarray, "size size"]:
+        """A, dense."""
+        loop, own = self.loop, np.arange(len(self.owner))
+        felt = self.kernel / self.counts[:, None]
+        free = np.einsum("st,ab->satb", loop.P, np.eye(len(own)))
+        pulled = np.einsum("sa,at,ab->satb", *_by(self.owner, loop), felt, optimize=True)
+        return (free + pulled).reshape(self.size, self.size)
+
+    def resolvent(self, beyond: complex) -> Solver:
+        """(lambda - A)^-1 for lambda = 1 + beyond, to be applied to b (None) or to a state."""
+        inverse, transfer = self.loop.at(beyond)
+        coupled = np.diag(self.counts) - self.kernel * transfer[np.ix_(self.owner, self.owner)]
+        factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
+        into = inverse @ self.loop.Q
+
+        def solve(force: np.ndarray | None = None) -> np.ndarray:
+            if force is None:
+                return self._injected(into, scipy.linalg.lu_solve(factors, self.residual))
+            free = np.tensordot(inverse, force, 1)
+            seen = np.tensordot(self.loop.R, free, 1)
+            felt = np.empty(force.shape[1:], seen.dtype)
+            for agent, v in enumerate(seen):
+                own = self.owner == agent
+                felt[own] = self.kernel[own] @ v
+            return free + self._injected(into, scipy.linalg.lu_solve(factors, felt))
+
+        return solve
+
+    def _injected(self, into: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return into[:, self.owner][:, :, None] * u
+
+
+def _by(owner: np.ndarray, loop: Loop) -> tuple[np.ndarray, np.ndarray]:
+    return loop.Q[:, owner], loop.R[owner]
+
+
+class Landing(NamedTuple):
+    """A state reached without stepping, and the estimated error of theta_t - theta_0, relative."""
+
+    state: Float[np.ndarray, "states coordinates sides"]
+    error: float
+
+
+def affine(system: System, train: int) -> Affine:
+    """The system's affine map; it must have the squared error, full batches and a fixed W."""
+    name = system.method.name
+    if system.loss.name != "mse" or not system.batches.fixed:
+        raise InputError(f"{name}: a closed form needs the squared error and all points per round")
+    space, everything = system.space, system.batches.everything
+    kernel, initial = np.asarray(space.kernel)[:train], np.asarray(space.initial)[:train]
+    residual = initial - np.asarray(system.targets)[:train]
+    owner = np.zeros(train, dtype=int)
+    rows, owned = np.asarray(everything.rows), np.asarray(everything.weights) > 0
+    for agent, (own, real) in enumerate(zip(rows, owned, strict=True)):
+        owner[own[real]] = agent
+    repeated = residual.shape[1] if kernel.ndim == 4 else 1
+    coordinates = train * repeated
+    owner = np.repeat(owner, repeated)
+    return Affine(
+        open_loop(system),
+        kernel.reshape(coordinates, coordinates),
+        residual.reshape(coordinates, -1),
+        owner,
+        np.repeat(owned.sum(axis=1)[owner[::repeated]], repeated),
+    )
 
 
 def linear_part(system: System) -> tuple[Callable[[Array], Array], int]:

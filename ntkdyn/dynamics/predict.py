@@ -7,14 +7,16 @@ from typing import Any
 
 import jax
 
-from ntkdyn import precision
+from ntkdyn import losses, precision
+from ntkdyn.dynamics.jumps import Jumps
 from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
-from ntkdyn.engine import Progress
+from ntkdyn.engine import Jump, Progress, System
+from ntkdyn.errors import InputError
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import plan, run
+from ntkdyn.runs import Plan, plan, run
 from ntkdyn.vectors import Vector
 
 
@@ -32,6 +34,8 @@ def predict(
     keep: Keep = Keep(),
     stability: Stability | None = None,
     progress: Progress | None = None,
+    via: str = "auto",
+    tolerance: float = 1e-9,
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
@@ -47,6 +51,11 @@ def predict(
     `of_limit(share)`. One above the limit is run all the same, and the record's attribute
     `stable` is then False; with "implicit" the limit is not known. `stability`, as
     `dynamics.assess` gives it, saves working it out again.
+
+    With the squared error and all points in each round no round needs the ones before: `via`
+    says how they are reached ("steps", "powers", "chebyshev", "contour"; `dynamics.jumps`), by
+    default the cheapest. The record's `error_estimate` (round) is that of theta_t - theta_0,
+    relative; it stays below `tolerance`.
     """
     asked = plan(
         problem.task,
@@ -58,20 +67,57 @@ def predict(
         batch_seed=batch_seed,
         keep=keep,
     )
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance: must be between 0 and 1, got {tolerance}")
     if kernel == "implicit" and isinstance(problem, Problem):
         known_step(method)
+        _steps_only(via, "an implicit kernel")
         record = run(asked, problem.tangent_space(), origin=problem.start, progress=progress)
         return record.assign_attrs(space="tangent", kernel=kernel)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     space = problem.kernel_space(kernel)
-    if isinstance(problem, Problem):
-        record = run(asked, space, origin=problem.start, lift=_lift(problem), progress=progress)
-    else:
-        record = run(asked, space, progress=progress)
-    return record.assign_attrs(
-        space="kernel", kernel=problem.kernel(kernel).name, **stability.attributes()
+    ways = _Ways(asked, stability.stable, via, tolerance)
+    given = isinstance(problem, KernelProblem)
+    record = run(
+        asked,
+        space,
+        origin=None if given else problem.start,
+        lift=None if given else _lift(problem),
+        progress=progress,
+        jump=ways.of if ways.open else None,
     )
+    attributes = {"space": "kernel", "kernel": problem.kernel(kernel).name}
+    return ways.noted(record).assign_attrs(**attributes, **stability.attributes())
+
+
+def _steps_only(via: str, what: str) -> None:
+    if via not in ("auto", "steps"):
+        raise InputError(f'via: {what} can only be stepped through, got "{via}"')
+
+
+class _Ways:
+    """Whether there are short cuts between this plan's rounds, and which were taken."""
+
+    def __init__(self, plan: Plan, stable: bool, via: str, tolerance: float) -> None:
+        self._arguments = {"via": via, "tolerance": tolerance, "stable": stable}
+        self._plan, self._jumps = plan, None
+        self.open = plan.task.loss is losses.mse and plan.batch_size is None and via != "steps"
+        if not self.open:
+            _steps_only(via, "minibatches" if plan.batch_size else plan.task.loss.name)
+
+    def of(self, system: System) -> Jump:
+        self._jumps = Jumps(system, self._plan.task.train, **self._arguments)
+        return self._jumps
+
+    def noted(self, record: Record) -> Record:
+        """The record with the error of its rounds, and how they were reached."""
+        if self._jumps is None:
+            return record
+        rounds = [int(round) for round in record["round"]]
+        errors = [self._jumps.error[round] for round in rounds]
+        taken = [self._jumps.taken[round] for round in rounds]
+        return record.assign(error_estimate=("round", errors), reached_by=("round", taken))
 
 
 def _lift(problem: Problem) -> Callable[[Vector], Vector]:

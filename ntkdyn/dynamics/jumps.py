@@ -1,0 +1,250 @@
+"""Any round without the ones before: z_t = sum_{s<t} A^s b by the cheapest way that is valid.
+
+    steps        t products with A                     always
+    powers       A^2, A^4, A^8, ... and their sums      small states
+    modes        eigenvectors (`modes`)                 small states, DGD with symmetric W
+    chebyshev    about sqrt(2 t log(1/tolerance)) products with A     spectrum real, in [-1, 1]
+    contour      linear systems as large as the kernel, as many at any t (`contours`)   likewise
+
+What each way costs is estimated from the operations it takes, and the cheapest is taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from ntkdyn.dynamics import contours
+from ntkdyn.dynamics.affine import Affine, Landing, affine, linear_part
+from ntkdyn.engine import System
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.dynamics.modes import Modes
+from ntkdyn.methods.updates import State
+
+FLOPS = 2e10
+"""Multiplications and additions per second, about; only its ratio to `BYTES` and `CALL` matters."""
+BYTES = 8e9
+CALL = 3e-5
+"""seconds that a round takes beside its arithmetic"""
+
+DENSE_UP_TO = 2000
+"""The largest state whose matrix is squared or decomposed."""
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Way(NamedTuple):
+    """One way to a round."""
+
+    seconds: Callable[[int, int], float]
+    """from round, to round -> estimated cost"""
+    land: Callable[[int], Landing] | None
+    """None: by steps"""
+    valid: Callable[[int], bool] = lambda round: True
+
+
+class Jumps:
+    """The ways of one system; called between recorded rounds, it jumps or says to step.
+
+    `error` holds the estimated relative error of theta_t - theta_0 at every recorded round, and
+    `taken` the way that led there.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        train: int,
+        *,
+        via: str = "auto",
+        tolerance: float = 1e-9,
+        stable: bool = True,
+    ) -> None:
+        self._system, self._tolerance = system, tolerance
+        self._affine = affine(system, train)
+        self.error: dict[int, float] = {0: 0.0}
+        self.taken: dict[int, str] = {0: "start"}
+        ways = self._ways(real=self._affine.loop.symmetrisable and stable)
+        if via == "auto":
+            self._open = ways
+        elif via in ways:
+            self._open = {via: ways[via]}
+        else:
+            raise self._closed(via, stable)
+
+    def __call__(self, state: State, done: int, wanted: int) -> State | None:
+        """The state in round `wanted`, or None where stepping on from `done` is the way."""
+        if wanted == done:
+            return None
+        ways = {name: way for name, way in self._open.items() if way.valid(wanted)}
+        missed = {}
+        for name in sorted(ways, key=lambda each: ways[each].seconds(done, wanted)):
+            land = ways[name].land
+            if land is None:
+                break
+            landing = land(wanted)
+            if landing.error <= self._tolerance:
+                self._note(wanted, name, landing.error)
+                return _unflattened(state, landing.state)
+            missed[name] = landing.error
+        if missed:
+            best = min(missed, key=missed.get)
+            raise InputError(
+                f"tolerance: {self._tolerance:g} cannot be met in round {wanted}; {best} comes "
+                f'closest with an error of {missed[best]:.1g}; raise it or take via="steps"'
+            )
+        self._note(wanted, "steps", self.error[done] + EPS * (wanted - done))
+        return None
+
+    def _note(self, round: int, way: str, error: float) -> None:
+        self.taken[round], self.error[round] = way, error
+
+    def _ways(self, *, real: bool) -> dict[str, Way]:
+        affine, tolerance = self._affine, self._tolerance
+        ways = {"steps": Way(lambda done, wanted: (wanted - done) * self._step_seconds, None)}
+        if affine.size <= DENSE_UP_TO:
+            powers = Powers(affine)
+            ways["powers"] = Way(lambda done, wanted: powers.seconds(wanted), powers.land)
+            if Modes.exist(affine):
+                modes = Modes(affine)
+                ways["modes"] = Way(lambda done, wanted: modes.seconds / FLOPS, modes.land)
+        if real:
+            ways["chebyshev"] = Way(
+                lambda done, wanted: 1.5 * degree(wanted, tolerance) * self._step_seconds,
+                lambda round: chebyshev(self._system, affine, round, tolerance),
+                lambda round: round > 0,
+            )
+            solve = 8 / 3 * len(affine.kernel) ** 3 + 8 * len(affine.loop.P) ** 3
+            ways["contour"] = Way(
+                lambda done, wanted: max(contours.NODES) * solve / FLOPS,
+                lambda round: along_contour(affine, round, tolerance),
+                lambda round: round >= contours.FROM_ROUND,
+            )
+        return ways
+
+    @functools.cached_property
+    def _step_seconds(self) -> float:
+        coordinates, sides = self._affine.residual.shape
+        agents = len(self._affine.loop.R)
+        flops = 2 * coordinates * sides * (coordinates + agents * len(self._affine.loop.P))
+        return CALL + max(flops / FLOPS, 8 * coordinates**2 / BYTES)
+
+    def _closed(self, via: str, stable: bool) -> InputError:
+        every = ("auto", "steps", "powers", "modes", "chebyshev", "contour")
+        if via not in every:
+            return unknown("via", via, every)
+        if via in ("powers", "modes") and self._affine.size > DENSE_UP_TO:
+            return InputError(
+                f"via: the state has {self._affine.size} entries and {via} are for up to "
+                f'{DENSE_UP_TO}; use via="auto"'
+            )
+        if via == "modes":
+            return InputError('via: modes are those of dgd with symmetric W; use via="auto"')
+        why = "symmetric W, and W >= 0 unless the method is dgd" if stable else "a stable step size"
+        return InputError(f'via: {via} needs {why}; use via="auto"')
+
+
+def _unflattened(like: State, z: np.ndarray) -> State:
+    """(states, coordinates, sides) as the state of a `KernelSpace`."""
+    leaves, tree = jax.tree.flatten(like)
+    parts = np.split(z, len(leaves))
+    arrays = [jnp.asarray(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(tree, arrays)
+
+
+class Powers:
+    """A^(2^j) and b_j = sum_{s<2^j} A^s b, squared as far as is asked.
+
+    From both ends of the binary digits of t the same z_t is put together with other roundings;
+    their difference is the error estimate.
+    """
+
+    def __init__(self, affine: Affine) -> None:
+        self._affine = affine
+        self._squares: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def seconds(self, round: int) -> float:
+        missing = max(0, round.bit_length() - len(self._squares))
+        size = self._affine.size
+        return (2 * missing * size**3 + 4 * round.bit_length() * size**2) / FLOPS
+
+    def land(self, round: int) -> Landing:
+        digits = [j for j in range(round.bit_length()) if round >> j & 1]
+        self._square_up_to(round.bit_length())
+        drive = self._affine.drive()
+        upwards, downwards = (self._assembled(order) for order in (digits, digits[::-1]))
+        scale = max(np.linalg.norm(upwards), EPS)
+        return Landing(
+            upwards.reshape(drive.shape), float(np.linalg.norm(upwards - downwards) / scale)
+        )
+
+    def _assembled(self, digits: list[int]) -> np.ndarray:
+        z = np.zeros((self._affine.size, self._affine.residual.shape[1]))
+        for j in digits:
+            power, driven = self._squares[j]
+            z = power @ z + driven
+        return z
+
+    def _square_up_to(self, count: int) -> None:
+        if not self._squares:
+            drive = self._affine.drive().reshape(self._affine.size, -1)
+            self._squares.append((self._affine.matrix(), drive))
+        while len(self._squares) < count:
+            power, driven = self._squares[-1]
+            self._squares.append((power @ power, power @ driven + driven))
+
+
+def along_contour(affine: Affine, round: int, tolerance: float) -> Landing:
+    """z_t from as few nodes as the tolerance allows."""
+    nodes = contours.nodes_for(round, tolerance)
+    return Landing(contours.state_at(affine, round, nodes), contours.error(round, nodes))
+
+
+def degree(round: int, tolerance: float) -> int:
+    """Of the polynomial that stands for sum_{s<t} lambda^s on [-1, 1]; never above t - 1."""
+    enough = math.sqrt(2 * round * math.log(16 * max(round, 1) / tolerance)) + 20
+    return min(max(round - 1, 0), math.ceil(enough))
+
+
+def chebyshev(system: System, affine: Affine, round: int, tolerance: float) -> Landing:
+    """z_t = sum_k a_k T_k(A) b with the Chebyshev coefficients a_k of sum_{s<t} lambda^s.
+
+    The error estimate is the polynomial's own, relative as in `contours.error`.
+    """
+    top = degree(round, tolerance)
+    theta = np.pi * (np.arange(2 * top + 2) + 0.5) / (2 * top + 2)
+    exact = contours.geometric_sum(2 * np.sin(theta / 2) ** 2, round)
+    transformed = scipy.fft.dct(exact)
+    transformed[top + 1 :] = 0
+    wrong = np.abs(scipy.fft.idct(transformed) - exact) / np.maximum(exact, 0.5)
+    coefficients = np.zeros(1 << (top + 1).bit_length())
+    coefficients[: top + 1] = transformed[: top + 1] / len(exact)
+    coefficients[0] /= 2
+    flat = _chebyshev_sum(system, jnp.asarray(coefficients), jnp.asarray(top + 1))
+    return Landing(np.asarray(flat).reshape(affine.drive().shape), float(wrong.max()))
+
+
+@eqx.filter_jit
+def _chebyshev_sum(
+    system: System, coefficients: Float[Array, " degree"], count: Int[Array, ""]
+) -> Float[Array, " state"]:
+    action, size = linear_part(system)
+    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    drive = ravel_pytree(system.method.update.step(system.init(), grad, mix))[0]
+
+    def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        before, current, total = carry
+        after = jnp.where(k == 1, 1, 2) * action(current) - jnp.where(k == 1, 0, 1) * before
+        return current, after, total + coefficients[k] * after
+
+    carry = (jnp.zeros(size), drive, coefficients[0] * drive)
+    return jax.lax.fori_loop(1, count, add, carry)[2]

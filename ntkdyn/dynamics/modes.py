@@ -1,0 +1,113 @@
+"""The eigenvectors of DGD: every round and every time at once, for small problems.
+
+With K = F F^T, the rows F_a of F are features, and x_i = F^T c_i has the length of agent i's
+displacement in parameter space. In these coordinates the method's map is symmetric,
+
+    I - A = (I - W) (x) I + eta blkdiag(F_i^T F_i / n_i) = V diag(apart) V^T,
+
+and a function g of it gives the round (g = sum_{s<t} (1 - apart)^s) or the flow's time
+(g = (1 - exp(-apart t)) / apart). Directions that K does not have are never moved in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from ntkdyn.dynamics.affine import LINEAR, Affine, Landing
+from ntkdyn.dynamics.contours import geometric_sum
+
+RANK = 1e-14
+"""Eigenvalues of K below this share of the largest are none, per dimension."""
+
+
+class Features:
+    """K = F F^T over the directions that K has."""
+
+    def __init__(self, kernel: Float[np.ndarray, "coordinates coordinates"]) -> None:
+        values, vectors = scipy.linalg.eigh(kernel, check_finite=False)
+        kept = values > RANK * len(values) * values[-1]
+        self.values, self.vectors = values[kept], vectors[:, kept]
+        self.rows = self.vectors * np.sqrt(self.values)
+
+    def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
+        """c with F^T c = x."""
+        return (self.vectors / np.sqrt(self.values)) @ x
+
+
+class Modes:
+    """The decomposition of one affine map; `land(t)` is its state in round t."""
+
+    @staticmethod
+    def exist(affine: Affine) -> bool:
+        """Whether the method is DGD with symmetric W, by its loop."""
+        P, Q, R, _ = affine.loop
+        if P.shape != Q.shape:
+            return False
+        step = -Q[0, 0]
+        identity = np.eye(len(P))
+        apart = (P - P.T, Q + step * identity, R - identity)
+        return all(np.abs(each).max() <= LINEAR for each in apart)
+
+    def __init__(self, affine: Affine) -> None:
+        self._affine = affine
+        agents, coordinates = affine.loop.Q.shape[1], len(affine.kernel)
+        self.seconds = 10.0 * (coordinates**3 + (agents * coordinates) ** 3)
+
+    @functools.cached_property
+    def features(self) -> Features:
+        return Features(self._affine.kernel)
+
+    @functools.cached_property
+    def _decomposed(self) -> tuple[np.ndarray, np.ndarray]:
+        matrix = self.matrix()
+        if np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0:
+            return np.diag(matrix), np.eye(len(matrix))
+        return scipy.linalg.eigh(matrix, check_finite=False)
+
+    def matrix(self) -> Float[np.ndarray, "modes modes"]:
+        """I - A in coordinates that keep lengths in parameter space."""
+        affine, rank = self._affine, len(self.features.values)
+        agents = len(affine.loop.P)
+        blocks = np.kron(np.eye(agents) - affine.loop.P, np.eye(rank))
+        for agent, own in enumerate(self._owned()):
+            part = slice(agent * rank, (agent + 1) * rank)
+            blocks[part, part] += self._pull(own)
+        return blocks
+
+    def _owned(self) -> list[np.ndarray]:
+        return [self._affine.owner == agent for agent in range(len(self._affine.loop.P))]
+
+    def _pull(self, own: np.ndarray) -> np.ndarray:
+        """eta F_i^T F_i / n_i; diagonal where the agent owns everything."""
+        step = -self._affine.loop.Q[0, 0] / self._affine.counts[own][0]
+        if own.all():
+            return np.diag(step * self.features.values)
+        return step * self.features.rows[own].T @ self.features.rows[own]
+
+    def state(
+        self, function: Callable[[np.ndarray], np.ndarray]
+    ) -> Float[np.ndarray, "states coordinates sides"]:
+        """function(I - A) b, as coefficients."""
+        apart, vectors = self._decomposed
+        driven = vectors @ (function(np.maximum(apart, 0))[:, None] * (vectors.T @ self._drive))
+        rank = len(self.features.values)
+        return self.features.coefficients(driven.reshape(-1, rank, driven.shape[1]))
+
+    @functools.cached_property
+    def _drive(self) -> Float[np.ndarray, "modes sides"]:
+        """b."""
+        affine = self._affine
+        felt = affine.loop.Q[0, 0] * affine.residual / affine.counts[:, None]
+        return np.concatenate([self.features.rows[own].T @ felt[own] for own in self._owned()])
+
+    def land(self, round: int) -> Landing:
+        """z_t; its error is the decomposition's own, carried through t rounds."""
+        apart, vectors = self._decomposed
+        wrong = np.abs(self.matrix() @ vectors - vectors * apart).max() if round else 0.0
+        reach = min(round, 1 / max(np.abs(apart).min(), 1e-300))
+        return Landing(self.state(lambda each: geometric_sum(each, round)), float(wrong * reach))
