@@ -22,7 +22,7 @@ from ntkdyn.keeping import Keep, parameter_variables, sample
 from ntkdyn.measures import measure
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import operator_of
-from ntkdyn.problems import Task
+from ntkdyn.problems import Problem, Task
 from ntkdyn.records import Record, environment
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -90,7 +90,7 @@ def run(
     space: Space,
     *,
     origin: PyTree | None = None,
-    lift: Callable[[Vector], Vector] = lambda displacement: displacement,
+    lift: Callable[[Vector], Vector] | None = None,
     progress: Progress | None = None,
     jump: Callable[[System], Jump] | None = None,
 ) -> Record:
@@ -109,7 +109,8 @@ def run(
         snapshot = jax.tree.map(np.asarray, watch(system, x))
         seen.append(snapshot)
         if round in plan.keep.parameter_rounds:
-            parameters.append(kept.values(lift(space.displacement(x))))
+            moved = space.displacement(x)
+            parameters.append(kept.values(lift(moved) if lift else moved))
 
     initial = np.asarray(watch(system, space.start()).outputs[0])
     rollout(system, plan.rounds, see, progress, jump and jump(system))
@@ -119,6 +120,19 @@ def run(
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     return record
+
+
+def lift(problem: Problem) -> Callable[[Vector], Vector]:
+    """c -> J^T c: from coefficients on the training points to the displacement of parameters."""
+    tangent = problem.tangent_space()
+    look = tangent.readout(slice(problem.task.train))
+
+    @jax.jit
+    def lifted(coefficients: Vector) -> Vector:
+        _, pull = look(tangent.start())
+        return pull(coefficients.tree)
+
+    return lifted
 
 
 def system_of(plan: Plan, space: Space) -> System:

@@ -32,6 +32,7 @@ from jaxtyping import Array, Complex, Float, Int
 from ntkdyn import precision
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
+from ntkdyn.methods.updates import State
 from ntkdyn.vectors import Vector
 
 DENSE_UP_TO = 600
@@ -185,9 +186,9 @@ class Landing(NamedTuple):
     error: float
 
 
-def affine(system: System, train: int) -> Affine:
+def affine(system: System) -> Affine:
     """The system's affine map; it must have the squared error, full batches and a fixed W."""
-    name = system.method.name
+    name, train = system.method.name, system.space.train
     if system.loss.name != "mse" or not system.batches.fixed:
         raise InputError(f"{name}: a closed form needs the squared error and all points per round")
     space, everything = system.space, system.batches.everything
@@ -218,6 +219,14 @@ def linear_part(system: System) -> tuple[Callable[[Array], Array], int]:
         return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0]
 
     return jax.linearize(step, flat)[1], flat.size
+
+
+def unflattened(like: State, z: np.ndarray) -> State:
+    """(states, coordinates, sides) as the state of a `KernelSpace`."""
+    leaves, tree = jax.tree.flatten(like)
+    parts = np.split(z, len(leaves))
+    arrays = [jnp.asarray(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(tree, arrays)
 
 
 @precision.in_double

@@ -25,10 +25,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.dynamics import contours
-from ntkdyn.dynamics.affine import Affine, Landing, affine, linear_part
+from ntkdyn.dynamics.affine import Affine, Landing, affine, linear_part, unflattened
+from ntkdyn.dynamics.modes import Modes
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError, unknown
-from ntkdyn.dynamics.modes import Modes
 from ntkdyn.methods.updates import State
 
 FLOPS = 2e10
@@ -63,14 +63,13 @@ class Jumps:
     def __init__(
         self,
         system: System,
-        train: int,
         *,
         via: str = "auto",
         tolerance: float = 1e-9,
         stable: bool = True,
     ) -> None:
         self._system, self._tolerance = system, tolerance
-        self._affine = affine(system, train)
+        self._affine = affine(system)
         self.error: dict[int, float] = {0: 0.0}
         self.taken: dict[int, str] = {0: "start"}
         ways = self._ways(real=self._affine.loop.symmetrisable and stable)
@@ -94,7 +93,7 @@ class Jumps:
             landing = land(wanted)
             if landing.error <= self._tolerance:
                 self._note(wanted, name, landing.error)
-                return _unflattened(state, landing.state)
+                return unflattened(state, landing.state)
             missed[name] = landing.error
         if missed:
             best = min(missed, key=missed.get)
@@ -151,14 +150,6 @@ class Jumps:
             return InputError('via: modes are those of dgd with symmetric W; use via="auto"')
         why = "symmetric W, and W >= 0 unless the method is dgd" if stable else "a stable step size"
         return InputError(f'via: {via} needs {why}; use via="auto"')
-
-
-def _unflattened(like: State, z: np.ndarray) -> State:
-    """(states, coordinates, sides) as the state of a `KernelSpace`."""
-    leaves, tree = jax.tree.flatten(like)
-    parts = np.split(z, len(leaves))
-    arrays = [jnp.asarray(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(tree, arrays)
 
 
 class Powers:

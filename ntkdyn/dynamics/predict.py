@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import jax
 
 from ntkdyn import losses, precision
 from ntkdyn.dynamics.jumps import Jumps
@@ -16,8 +14,7 @@ from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, plan, run
-from ntkdyn.vectors import Vector
+from ntkdyn.runs import Plan, lift, plan, run
 
 
 @precision.in_double
@@ -83,7 +80,7 @@ def predict(
         asked,
         space,
         origin=None if given else problem.start,
-        lift=None if given else _lift(problem),
+        lift=None if given else lift(problem),
         progress=progress,
         jump=ways.of if ways.open else None,
     )
@@ -107,7 +104,7 @@ class _Ways:
             _steps_only(via, "minibatches" if plan.batch_size else plan.task.loss.name)
 
     def of(self, system: System) -> Jump:
-        self._jumps = Jumps(system, self._plan.task.train, **self._arguments)
+        self._jumps = Jumps(system, **self._arguments)
         return self._jumps
 
     def noted(self, record: Record) -> Record:
@@ -118,16 +115,3 @@ class _Ways:
         errors = [self._jumps.error[round] for round in rounds]
         taken = [self._jumps.taken[round] for round in rounds]
         return record.assign(error_estimate=("round", errors), reached_by=("round", taken))
-
-
-def _lift(problem: Problem) -> Callable[[Vector], Vector]:
-    """c -> J^T c: from coefficients on the training points to the displacement of parameters."""
-    tangent = problem.tangent_space()
-    look = tangent.readout(slice(problem.task.train))
-
-    @jax.jit
-    def lift(coefficients: Vector) -> Vector:
-        _, pull = look(tangent.start())
-        return pull(coefficients.tree)
-
-    return lift

@@ -1,0 +1,284 @@
+"""Gradient flows: the limit of small steps on a fixed graph, and how far real steps are from it.
+
+    d theta / dt = -(1/eta) (1 - W) theta - g(theta)          DGD
+                   -(1/eta) (1 - W) theta - g(W theta)        CTA
+                   -(1/eta) (1 - W) theta - W g(theta)        ATC
+
+One step of length eta by Euler's rule is one round of the method, so time t stands for round
+t / eta, and the right-hand side is (step(z) - z) / eta with the method's own step. (The
+continuous model of Chaudhari et al. 2025 as papers/p2p-dynamics reconstructs it.)
+
+With the squared error z' = ((A - 1) z + b) / eta, and with Phi(t, s) = exp((A - 1)(t - s) / eta)
+
+    z(t) = (t/eta) phi_1((A - 1) t / eta) b,      phi_1(x) = (e^x - 1) / x,
+
+which holds for singular A - 1 too. For other losses the equation is integrated adaptively.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import numpy as np
+import scipy.linalg
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from ntkdyn import losses, precision
+from ntkdyn.dynamics import contours
+from ntkdyn.dynamics.affine import Affine, affine, unflattened
+from ntkdyn.dynamics.modes import Features, Modes
+from ntkdyn.dynamics.stability import known_step
+from ntkdyn.engine import Progress, System
+from ntkdyn.errors import InputError
+from ntkdyn.keeping import Keep
+from ntkdyn.methods import Method
+from ntkdyn.methods.updates import Memoryless, State
+from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.records import Record
+from ntkdyn.runs import lift, plan, run, system_of
+
+DENSE_UP_TO = 2000
+"""The largest state whose matrix exponential is formed."""
+
+NODES = 24
+
+
+class Flow:
+    """The gradient flow of a method on a problem, in kernel coefficients.
+
+    States are (agents, coordinates, sides) arrays of coefficients c_i, theta_i = theta_0 + J^T c_i:
+    coordinates are training points and sides outputs where the kernel is the same for every
+    output, otherwise coordinates are points x outputs and there is one side.
+    """
+
+    @precision.in_double
+    def __init__(
+        self,
+        problem: Problem | KernelProblem,
+        method: Method,
+        weights: Any,
+        *,
+        kernel: str = "empirical",
+    ) -> None:
+        asked = plan(problem.task, known_step(method), weights, 0)
+        _check_flows(method)
+        system = system_of(asked, problem.kernel_space(kernel))
+        self.step_size = float(method.step_size)
+        self._affine = affine(system)
+
+    def state(self, time: float) -> Float[np.ndarray, "agents coordinates sides"]:
+        """c(t) from c(0) = 0."""
+        return _driven(self._affine, self._modes, _rounds("time", time, self.step_size))
+
+    def transition(self, time: float, since: float = 0.0) -> Transition:
+        """Phi(time, since)."""
+        return Transition(self, time, since)
+
+    @functools.cached_property
+    def generator(self) -> Float[np.ndarray, "displacements displacements"]:
+        """d/dt of the displacements that training can reach, in lengths of parameter space.
+
+        With K = F F^T, agent i's displacement is F^T c_i: the same length, fewer coordinates.
+        """
+        self._check_dense()
+        rows, loop, owner = self._features.rows, self._affine.loop, self._affine.owner
+        rank = rows.shape[1]
+        moved = np.kron(loop.P - np.eye(len(loop.P)), np.eye(rank))
+        felt = np.zeros((len(loop.P), rank, len(loop.P), rank))
+        for agent in range(len(loop.P)):
+            own = owner == agent
+            pull = rows[own].T @ rows[own] / self._affine.counts[own][0]
+            felt += np.einsum("i,j,rq->irjq", loop.Q[:, agent], loop.R[agent], pull)
+        return (moved + felt.reshape(moved.shape)) / self.step_size
+
+    def _check_dense(self) -> None:
+        if self._affine.size > DENSE_UP_TO:
+            raise InputError(
+                f"flow: a state of {self._affine.size} entries is too large for a matrix, which "
+                f"is formed up to {DENSE_UP_TO}; apply the transition to states instead"
+            )
+
+    @functools.cached_property
+    def _features(self) -> Features:
+        return Features(self._affine.kernel)
+
+    @functools.cached_property
+    def _modes(self) -> Modes | None:
+        small = self._affine.size <= DENSE_UP_TO
+        return Modes(self._affine) if small and Modes.exist(self._affine) else None
+
+
+class Transition:
+    """Phi(t, s): what the flow without its drive makes in time t of what there is in time s.
+
+    `Phi(t, s) @ Phi(s, r)` is Phi(t, r); `inverse()` is Phi(s, t).
+    """
+
+    def __init__(self, flow: Flow, time: float, since: float) -> None:
+        for name, value in (("time", time), ("since", since)):
+            if not np.isfinite(value):
+                raise InputError(f"{name}: must be finite, got {value}")
+        self.flow, self.time, self.since = flow, float(time), float(since)
+
+    def __matmul__(self, other: Transition) -> Transition:
+        if other.flow is not self.flow:
+            raise InputError("transition: both must be of the same flow")
+        if other.time != self.since:
+            raise InputError(
+                f"transition: ({self.time:g}, {self.since:g}) does not start where "
+                f"({other.time:g}, {other.since:g}) ends"
+            )
+        return Transition(self.flow, self.time, other.since)
+
+    def inverse(self) -> Transition:
+        """Phi(s, t): back in time, for small problems."""
+        return Transition(self.flow, self.since, self.time)
+
+    def matrix(self) -> Float[np.ndarray, "displacements displacements"]:
+        """Phi on the displacements that training can reach, in lengths of parameter space."""
+        return scipy.linalg.expm(self.flow.generator * (self.time - self.since))
+
+    def norm(self) -> float:
+        """The most that any displacement can grow; for DGD at most 1, if W is doubly stochastic."""
+        return float(np.linalg.norm(self.matrix(), 2))
+
+    @precision.in_double
+    def __call__(
+        self, state: Float[np.ndarray, "agents coordinates sides"]
+    ) -> Float[np.ndarray, "agents coordinates sides"]:
+        """Phi c."""
+        flow = self.flow
+        rounds = (self.time - self.since) / flow.step_size
+        if rounds == 0:
+            return state
+        if rounds > 0 and flow._affine.loop.symmetrisable:
+            return contours.flow_at(flow._affine, rounds, NODES, state)
+        flow._check_dense()
+        generator = flow._affine.matrix() - np.eye(flow._affine.size)
+        moved = scipy.linalg.expm(rounds * generator) @ state.reshape(len(generator), -1)
+        return moved.reshape(state.shape)
+
+
+@precision.in_double
+def flow(
+    problem: Problem | KernelProblem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    *,
+    kernel: str = "empirical",
+    record_every: int | None = None,
+    keep: Keep = Keep(),
+    tolerance: float = 1e-9,
+    progress: Progress | None = None,
+) -> Record:
+    """What `predict` would show if steps were infinitely small: time t = step_size x round.
+
+    The record has the variables of a prediction and the coordinate `time`, so that `compare`
+    with one is the gap between flow and steps. `tolerance` is for losses without a closed form.
+    """
+    asked = plan(
+        problem.task, known_step(method), weights, rounds, record_every=record_every, keep=keep
+    )
+    _check_flows(method)
+    space = problem.kernel_space(kernel)
+    closed = problem.task.loss is losses.mse
+    given = isinstance(problem, KernelProblem)
+    record = run(
+        asked,
+        space,
+        origin=None if given else problem.start,
+        lift=None if given else lift(problem),
+        progress=progress,
+        jump=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
+    )
+    record = record.assign_coords(time=("round", record["round"].values * record.step_size))
+    return record.assign_attrs(space="kernel", kernel=problem.kernel(kernel).name, flow=True)
+
+
+def _check_flows(method: Method) -> None:
+    if not isinstance(method.update, Memoryless):
+        raise InputError(
+            f"flow: that of {method.name} is not defined here; dgd, cta and atc have one"
+        )
+
+
+def _rounds(name: str, time: float, step_size: float) -> float:
+    if not 0 <= time < np.inf:
+        raise InputError(f"{name}: must be finite and not negative, got {time}")
+    return time / step_size
+
+
+def _closed(system: System) -> Callable[[State, int, int], State]:
+    """Jumps to any time by the closed form."""
+    map = affine(system)
+    small = map.size <= DENSE_UP_TO
+    modes = Modes(map) if small and Modes.exist(map) else None
+    return lambda state, done, wanted: unflattened(state, _driven(map, modes, wanted))
+
+
+def _driven(map: Affine, modes: Modes | None, rounds: float) -> np.ndarray:
+    """(t/eta) phi_1((A - 1) t/eta) b."""
+    if rounds == 0:
+        return np.zeros_like(map.drive())
+    if modes:
+        return modes.state(lambda apart: _phi(apart, rounds))
+    if map.loop.symmetrisable:
+        return contours.flow_at(map, rounds, NODES)
+    if map.size > DENSE_UP_TO:
+        raise InputError(
+            f"flow: a state of {map.size} entries is too large for a dense exponential, made up to "
+            f"{DENSE_UP_TO}, and W is not symmetric and positive; use predict with small steps"
+        )
+    drive = map.drive()
+    augmented = np.zeros((map.size + drive.shape[2],) * 2)
+    augmented[: map.size, : map.size] = map.matrix() - np.eye(map.size)
+    augmented[: map.size, map.size :] = drive.reshape(map.size, -1)
+    return scipy.linalg.expm(rounds * augmented)[: map.size, map.size :].reshape(drive.shape)
+
+
+def _phi(apart: np.ndarray, rounds: float) -> np.ndarray:
+    """(1 - exp(-apart t)) / apart."""
+    return np.where(apart > 0, -np.expm1(-apart * rounds) / np.where(apart > 0, apart, 1), rounds)
+
+
+def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, int], State]:
+    """Jumps from time to time by an adaptive Runge-Kutta method."""
+
+    def jump(state: State, done: int, wanted: int) -> State:
+        return (
+            state
+            if wanted == done
+            else _solve(system, state, float(done), float(wanted), tolerance)
+        )
+
+    return jump
+
+
+@eqx.filter_jit
+def _solve(
+    system: System, state: State, start: Float[Array, ""], stop: Float[Array, ""], tolerance: float
+) -> State:
+    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    flat, unravel = ravel_pytree(state)
+
+    def slope(time: Array, z: Array, _: None) -> Array:
+        return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0] - z
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(slope),
+        diffrax.Tsit5(),
+        start,
+        stop,
+        0.1,
+        flat,
+        saveat=diffrax.SaveAt(t1=True),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * 1e-3),
+        max_steps=None,
+    )
+    return unravel(solution.ys[0])
