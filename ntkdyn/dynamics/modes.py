@@ -34,6 +34,10 @@ class Features:
         self.values, self.vectors = values[kept], vectors[:, kept]
         self.rows = self.vectors * np.sqrt(self.values)
 
+    def displacement(self, c: Float[np.ndarray, "*states coordinates sides"]) -> np.ndarray:
+        """x = F^T c."""
+        return self.rows.T @ c
+
     def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """c with F^T c = x."""
         return (self.vectors / np.sqrt(self.values)) @ x
