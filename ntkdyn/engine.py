@@ -92,6 +92,20 @@ def watch(system: System, x: Vector) -> Snapshot:
     )
 
 
+@eqx.filter_jit
+def distances(system: System, x: Vector) -> Float[Array, "agents agents"]:
+    """|theta_i - theta_j|, one rotation of the agents at a time."""
+    agents = system.space.agents
+
+    def from_shifted(shift: Int[Array, ""]) -> Float[Array, " agents"]:
+        apart = x - x.map(lambda leaf: jnp.roll(leaf, -shift, axis=0))
+        return jnp.sqrt(jnp.maximum(system.space.dot(apart, apart).sum(axis=0), 0))
+
+    by_shift = jax.lax.map(from_shifted, jnp.arange(agents))
+    here = jnp.arange(agents)
+    return by_shift[(here[None, :] - here[:, None]) % agents, here[:, None]]
+
+
 def _all_outputs(space: Space, x: Vector, points: int) -> Float[Array, "agents points outputs"]:
     parts = [slice(first, first + POINTS_AT_ONCE) for first in range(0, points, POINTS_AT_ONCE)]
     return jnp.concatenate([space.readout(part)(x)[0] for part in parts], axis=1)

@@ -26,6 +26,11 @@ class Keep(NamedTuple):
     """how many entries of each weight and bias, drawn at random; None: all"""
     seed: int = 0
     """draws them; the same seed draws the same entries in every space"""
+    trust: bool = False
+    """of a prediction: how far the real network at the predicted parameters is from its
+    linearization there (`dynamics.trust`)"""
+    distances: bool = False
+    """how far apart the parameters of every two agents are"""
 
 
 class Sample(NamedTuple):

@@ -20,27 +20,27 @@ def measure(
     task: Task, outputs: Float[np.ndarray, "agents points outputs"]
 ) -> dict[str, Float[np.ndarray, " agents"]]:
     """Every loss and accuracy that the task allows, one number per agent."""
-    losses = task.loss.value(jnp.asarray(outputs, jnp.float64), jnp.asarray(task.targets)[None])
-    measured = _means("loss", np.asarray(losses), task) | {
-        "global_loss": np.asarray(losses)[:, : task.train] @ _share(task)
-    }
+    losses = np.asarray(
+        task.loss.value(jnp.asarray(outputs, jnp.float64), jnp.asarray(task.targets)[None])
+    )
+    share = shares(task)
+    measured = {name: (losses * each).sum(axis=1) for name, each in share.items()}
     if task.labels is not None:
         right = (outputs.argmax(axis=-1) == task.labels).astype(np.float64)
-        measured |= _means("accuracy", right, task)
+        for name in ("train", "test"):
+            if f"{name}_loss" in share:
+                measured[f"{name}_accuracy"] = (right * share[f"{name}_loss"]).sum(axis=1)
     return measured
 
 
-def _means(
-    name: str, values: Float[np.ndarray, "agents points"], task: Task
-) -> dict[str, Float[np.ndarray, " agents"]]:
-    """Means over each agent's own training points, and over the test points if there are any."""
-    own = task.owner == np.arange(task.agents)[:, None]
-    means = {f"train_{name}": (values[:, : task.train] * own).sum(axis=1) / task.counts}
-    if values.shape[1] > task.train:
-        means[f"test_{name}"] = values[:, task.train :].mean(axis=1)
-    return means
-
-
-def _share(task: Task) -> Float[np.ndarray, " train"]:
-    """The weight of each training point in the common objective: 1 / (agents x n_owner)."""
-    return 1 / (task.agents * task.counts[task.owner])
+def shares(task: Task) -> dict[str, Float[np.ndarray, "agents points"]]:
+    """The weight of every point in every loss of every agent; they sum to one."""
+    points = len(task.targets)
+    own = np.zeros((task.agents, points))
+    own[task.owner, np.arange(task.train)] = 1 / task.counts[task.owner]
+    shares = {"train_loss": own, "global_loss": np.tile(own.mean(axis=0), (task.agents, 1))}
+    if points > task.train:
+        test = np.zeros((task.agents, points))
+        test[:, task.train :] = 1 / (points - task.train)
+        shares["test_loss"] = test
+    return shares

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float, Int
 
 from ntkdyn import losses, precision
@@ -24,6 +25,9 @@ from ntkdyn.kernels import empirical, infinite
 from ntkdyn.losses import Loss
 from ntkdyn.networks import Network, Params
 from ntkdyn.spaces import KernelSpace, NetworkSpace, TangentSpace
+
+ROUNDED = 1e-6
+"""Negative eigenvalues of a kernel up to this share of its norm count as rounding."""
 
 
 class Task(NamedTuple):
@@ -177,7 +181,9 @@ class KernelProblem:
         owner = _owners(owner, len(y))
         outputs = y.shape[1]
         kernel = _blocks("K", K, len(y), len(y), outputs)
-        _check_symmetric(kernel.reshape(len(y) * (outputs if kernel.ndim == 4 else 1), -1))
+        square = kernel.reshape(len(y) * (outputs if kernel.ndim == 4 else 1), -1)
+        _check_symmetric(square)
+        _check_not_negative(square)
         f0 = np.zeros_like(y) if f0 is None else _shaped("f0", f0, y.shape)
         if (K_test is None) != (y_test is None):
             raise InputError("K_test and y_test: give both or neither")
@@ -271,3 +277,16 @@ def _check_symmetric(matrix: Float[np.ndarray, "n n"]) -> None:
             f"K: must be symmetric, but entries ({i}, {j}) and ({j}, {i}) are "
             f"{matrix[i, j]:.6g} and {matrix[j, i]:.6g}"
         )
+
+
+def _check_not_negative(matrix: Float[np.ndarray, "n n"]) -> None:
+    """Cholesky's test, with room for the rounding of a kernel computed in single precision."""
+    room = ROUNDED * np.abs(matrix).sum(axis=1).max()
+    try:
+        scipy.linalg.cholesky(matrix + room * np.eye(len(matrix)), overwrite_a=True)
+    except np.linalg.LinAlgError:
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
+        raise InputError(
+            f"K: its smallest eigenvalue is {smallest:.6g}, and a kernel has none below zero; "
+            f"add {-smallest:.6g} to the diagonal, or see how it was computed"
+        ) from None

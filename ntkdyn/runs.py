@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PyTree
 
-from ntkdyn.engine import Jump, Progress, Snapshot, System, rollout, watch
+from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
@@ -93,21 +93,27 @@ def run(
     lift: Callable[[Vector], Vector] | None = None,
     progress: Progress | None = None,
     jump: Callable[[System], Jump] | None = None,
+    watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
     `origin` are the parameters at the start (a bare kernel has none), `lift` maps a displacement
-    in this space to one of the parameters, and `jump` makes the short cuts between rounds.
+    in this space to one of the parameters, `jump` makes the short cuts between rounds, and
+    `watchers` are shown every recorded snapshot with its displacement.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError("keep: a bare kernel has no parameters to keep")
     system = system_of(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
-    seen, parameters = [], []
+    seen, parameters, apart = [], [], []
 
     def see(round: int, x: Vector) -> None:
         snapshot = jax.tree.map(np.asarray, watch(system, x))
         seen.append(snapshot)
+        for each in watchers:
+            each(snapshot, space.displacement(x))
+        if plan.keep.distances:
+            apart.append(np.asarray(distances(system, x)))
         if round in plan.keep.parameter_rounds:
             moved = space.displacement(x)
             parameters.append(kept.values(lift(moved) if lift else moved))
@@ -116,6 +122,8 @@ def run(
     rollout(system, plan.rounds, see, progress, jump and jump(system))
     record = xr.Dataset(_variables(plan, seen), _coordinates(plan, space), _attributes(plan))
     record["initial_outputs"] = (("point", "output"), initial)
+    if apart:
+        record["distance"] = (("round", "agent", "other_agent"), np.stack(apart))
     if parameters:
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)

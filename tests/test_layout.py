@@ -33,8 +33,8 @@ ALLOWED = {
         "spaces", "vectors",
     },
     "dynamics": {
-        "data", "engine", "errors", "graphs", "keeping", "losses", "methods", "precision",
-        "problems", "records", "runs", "spaces", "vectors",
+        "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
+        "methods", "precision", "problems", "records", "runs", "spaces", "vectors",
     },
     "figures": {"records"},
     "validation": {

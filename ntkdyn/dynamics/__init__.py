@@ -1,6 +1,25 @@
 """The linearized-dynamics module: what theory says about a run before it happens."""
 
+from ntkdyn.dynamics.ensembles import ensemble
+from ntkdyn.dynamics.flows import Flow, Transition, flow
+from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
+from ntkdyn.dynamics.noise import Moments, minibatch_noise
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import Stability, assess, setting, step_size_limit
 
-__all__ = ["Stability", "assess", "predict", "setting", "step_size_limit"]
+__all__ = [
+    "Flow",
+    "Moments",
+    "Stability",
+    "Transition",
+    "assess",
+    "ensemble",
+    "flow",
+    "limit",
+    "minibatch_noise",
+    "predict",
+    "rounds_until",
+    "setting",
+    "slowest_modes",
+    "step_size_limit",
+]

@@ -67,7 +67,7 @@ class Loop(NamedTuple):
         scale = np.abs(felt).max()
         return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
 
-    def at(self, beyond: complex) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:
         """(lambda - P)^-1 and G(lambda) for lambda = 1 + beyond."""
         identity = np.eye(len(self.P))
         inverse = np.linalg.inv(beyond * identity + (identity - self.P))
@@ -133,6 +133,7 @@ class Affine(NamedTuple):
     owner: Int[np.ndarray, " coordinates"]
     counts: Int[np.ndarray, " coordinates"]
     """how many points the owner of the coordinate has"""
+    point: Int[np.ndarray, " coordinates"]
 
     @property
     def size(self) -> int:
@@ -151,7 +152,7 @@ class Affine(NamedTuple):
         pulled = np.einsum("sa,at,ab->satb", *_by(self.owner, loop), felt, optimize=True)
         return (free + pulled).reshape(self.size, self.size)
 
-    def resolvent(self, beyond: complex) -> Solver:
+    def resolvent(self, beyond: complex | float) -> Solver:
         """(lambda - A)^-1 for lambda = 1 + beyond, to be applied to b (None) or to a state."""
         inverse, transfer = self.loop.at(beyond)
         coupled = np.diag(self.counts) - self.kernel * transfer[np.ix_(self.owner, self.owner)]
@@ -206,7 +207,8 @@ def affine(system: System) -> Affine:
         kernel.reshape(coordinates, coordinates),
         residual.reshape(coordinates, -1),
         owner,
-        np.repeat(owned.sum(axis=1)[owner[::repeated]], repeated),
+        owned.sum(axis=1)[owner],
+        np.repeat(np.arange(train), repeated),
     )
 
 

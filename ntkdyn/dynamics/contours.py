@@ -48,7 +48,7 @@ def state_at(
 
 
 def flow_at(
-    affine: Affine, rounds: float, nodes: int, force: np.ndarray | None = None
+    affine: Affine, rounds: float | int, nodes: int, force: np.ndarray | None = None
 ) -> Float[np.ndarray, "states coordinates sides"]:
     """exp(t (A - 1)) applied to `force`; without it, the state that b has driven to by then."""
     return sum(
@@ -76,7 +76,8 @@ def error(round: int, nodes: int) -> float:
 def geometric_sum(apart: Float[np.ndarray, " modes"], round: int) -> Float[np.ndarray, " modes"]:
     """sum_{s<t} lambda^s for lambda = 1 - apart, without cancellation near lambda = 1."""
     slow = np.minimum(apart, 0.5)
-    decayed = np.where(apart < 0.5, -np.expm1(round * np.log1p(-slow)), 1 - (1 - apart) ** round)
+    fast = 1 - (1 - apart) ** round
+    decayed = np.where(apart < 0.5, -np.expm1(round * np.log1p(-slow)), fast)
     return np.where(apart == 0, float(round), decayed / np.where(apart == 0, 1, apart))
 
 

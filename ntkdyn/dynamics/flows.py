@@ -23,6 +23,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
@@ -31,7 +32,7 @@ from jaxtyping import Array, Float
 from ntkdyn import losses, precision
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import Affine, affine, unflattened
-from ntkdyn.dynamics.modes import Features, Modes
+from ntkdyn.dynamics.modes import Features, Modes, reduced
 from ntkdyn.dynamics.stability import known_step
 from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
@@ -71,11 +72,11 @@ class Flow:
         self.step_size = float(method.step_size)
         self._affine = affine(system)
 
-    def state(self, time: float) -> Float[np.ndarray, "agents coordinates sides"]:
+    def state(self, time: float | int) -> Float[np.ndarray, "agents coordinates sides"]:
         """c(t) from c(0) = 0."""
         return _driven(self._affine, self._modes, _rounds("time", time, self.step_size))
 
-    def transition(self, time: float, since: float = 0.0) -> Transition:
+    def transition(self, time: float | int, since: float | int = 0.0) -> Transition:
         """Phi(time, since)."""
         return Transition(self, time, since)
 
@@ -86,15 +87,8 @@ class Flow:
         With K = F F^T, agent i's displacement is F^T c_i: the same length, fewer coordinates.
         """
         self._check_dense()
-        rows, loop, owner = self._features.rows, self._affine.loop, self._affine.owner
-        rank = rows.shape[1]
-        moved = np.kron(loop.P - np.eye(len(loop.P)), np.eye(rank))
-        felt = np.zeros((len(loop.P), rank, len(loop.P), rank))
-        for agent in range(len(loop.P)):
-            own = owner == agent
-            pull = rows[own].T @ rows[own] / self._affine.counts[own][0]
-            felt += np.einsum("i,j,rq->irjq", loop.Q[:, agent], loop.R[agent], pull)
-        return (moved + felt.reshape(moved.shape)) / self.step_size
+        matrix, _ = reduced(self._affine, Features(self._affine.kernel))
+        return (matrix - np.eye(len(matrix))) / self.step_size
 
     def _check_dense(self) -> None:
         if self._affine.size > DENSE_UP_TO:
@@ -102,10 +96,6 @@ class Flow:
                 f"flow: a state of {self._affine.size} entries is too large for a matrix, which "
                 f"is formed up to {DENSE_UP_TO}; apply the transition to states instead"
             )
-
-    @functools.cached_property
-    def _features(self) -> Features:
-        return Features(self._affine.kernel)
 
     @functools.cached_property
     def _modes(self) -> Modes | None:
@@ -119,7 +109,7 @@ class Transition:
     `Phi(t, s) @ Phi(s, r)` is Phi(t, r); `inverse()` is Phi(s, t).
     """
 
-    def __init__(self, flow: Flow, time: float, since: float) -> None:
+    def __init__(self, flow: Flow, time: float | int, since: float | int) -> None:
         for name, value in (("time", time), ("since", since)):
             if not np.isfinite(value):
                 raise InputError(f"{name}: must be finite, got {value}")
@@ -208,7 +198,7 @@ def _check_flows(method: Method) -> None:
         )
 
 
-def _rounds(name: str, time: float, step_size: float) -> float:
+def _rounds(name: str, time: float | int, step_size: float) -> float:
     if not 0 <= time < np.inf:
         raise InputError(f"{name}: must be finite and not negative, got {time}")
     return time / step_size
@@ -222,7 +212,7 @@ def _closed(system: System) -> Callable[[State, int, int], State]:
     return lambda state, done, wanted: unflattened(state, _driven(map, modes, wanted))
 
 
-def _driven(map: Affine, modes: Modes | None, rounds: float) -> np.ndarray:
+def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray:
     """(t/eta) phi_1((A - 1) t/eta) b."""
     if rounds == 0:
         return np.zeros_like(map.drive())
@@ -242,7 +232,7 @@ def _driven(map: Affine, modes: Modes | None, rounds: float) -> np.ndarray:
     return scipy.linalg.expm(rounds * augmented)[: map.size, map.size :].reshape(drive.shape)
 
 
-def _phi(apart: np.ndarray, rounds: float) -> np.ndarray:
+def _phi(apart: np.ndarray, rounds: float | int) -> np.ndarray:
     """(1 - exp(-apart t)) / apart."""
     return np.where(apart > 0, -np.expm1(-apart * rounds) / np.where(apart > 0, apart, 1), rounds)
 
@@ -254,7 +244,9 @@ def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, in
         return (
             state
             if wanted == done
-            else _solve(system, state, float(done), float(wanted), tolerance)
+            else _solve(
+                system, state, jnp.asarray(float(done)), jnp.asarray(float(wanted)), tolerance
+            )
         )
 
     return jump

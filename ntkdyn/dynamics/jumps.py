@@ -35,7 +35,10 @@ FLOPS = 2e10
 """Multiplications and additions per second, about; only its ratio to `BYTES` and `CALL` matters."""
 BYTES = 8e9
 CALL = 3e-5
-"""seconds that a round takes beside its arithmetic"""
+"""Seconds that a round takes beside its arithmetic."""
+
+ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "contour": 0.03}
+"""Seconds that a way takes beside its arithmetic, the compilation of its program included."""
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix is squared or decomposed."""
@@ -86,12 +89,13 @@ class Jumps:
             return None
         ways = {name: way for name, way in self._open.items() if way.valid(wanted)}
         missed = {}
-        for name in sorted(ways, key=lambda each: ways[each].seconds(done, wanted)):
+        for name in sorted(ways, key=lambda each: ONCE[each] + ways[each].seconds(done, wanted)):
             land = ways[name].land
             if land is None:
                 break
-            landing = land(wanted)
-            if landing.error <= self._tolerance:
+            with np.errstate(over="ignore", invalid="ignore"):
+                landing = land(wanted)
+            if landing.error <= self._tolerance or not np.isfinite(landing.state).all():
                 self._note(wanted, name, landing.error)
                 return unflattened(state, landing.state)
             missed[name] = landing.error

@@ -38,9 +38,30 @@ class Features:
         """x = F^T c."""
         return self.rows.T @ c
 
+    def read(self, kernel: Float[np.ndarray, "points coordinates"]) -> np.ndarray:
+        """Features of other points, from their kernel with the training points."""
+        return kernel @ (self.vectors / np.sqrt(self.values))
+
     def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """c with F^T c = x."""
         return (self.vectors / np.sqrt(self.values)) @ x
+
+
+def reduced(
+    affine: Affine, features: Features
+) -> tuple[Float[np.ndarray, "reached reached"], Float[np.ndarray, "reached sides"]]:
+    """A and b on the displacements that training can reach, states x features, flattened."""
+    loop, rows, owner = affine.loop, features.rows, affine.owner
+    rank = rows.shape[1]
+    matrix = np.kron(loop.P, np.eye(rank)).reshape(len(loop.P), rank, len(loop.P), rank)
+    drive = np.zeros((len(loop.P), rank, affine.residual.shape[1]))
+    for agent in range(loop.Q.shape[1]):
+        own = owner == agent
+        share = rows[own].T / affine.counts[own]
+        matrix += np.einsum("s,t,rq->srtq", loop.Q[:, agent], loop.R[agent], share @ rows[own])
+        drive += np.einsum("s,rd->srd", loop.Q[:, agent], share @ affine.residual[own])
+    size = len(loop.P) * rank
+    return matrix.reshape(size, size), drive.reshape(size, -1)
 
 
 class Modes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ntkdyn import losses, precision
 from ntkdyn.dynamics.jumps import Jumps
 from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
+from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Jump, Progress, System
 from ntkdyn.errors import InputError
 from ntkdyn.keeping import Keep
@@ -76,6 +80,9 @@ def predict(
     space = problem.kernel_space(kernel)
     ways = _Ways(asked, stability.stable, via, tolerance)
     given = isinstance(problem, KernelProblem)
+    if keep.trust and given:
+        raise InputError("keep: trust needs a network, and a bare kernel has none")
+    trust = Trust(problem) if keep.trust else None
     record = run(
         asked,
         space,
@@ -83,9 +90,29 @@ def predict(
         lift=None if given else lift(problem),
         progress=progress,
         jump=ways.of if ways.open else None,
+        watchers=[trust] if trust else [],
     )
+    if trust:
+        record["trust_gap"] = (("round", "agent"), np.stack(trust.gaps))
     attributes = {"space": "kernel", "kernel": problem.kernel(kernel).name}
-    return ways.noted(record).assign_attrs(**attributes, **stability.attributes())
+    return _finite(ways.noted(record).assign_attrs(**attributes, **stability.attributes()))
+
+
+def _finite(record: Record) -> Record:
+    """The record; where numbers have run over, it says from which round on, with a warning."""
+    over = ~np.isfinite(record["train_loss"].values).all(axis=1)
+    if not over.any():
+        return record
+    first = int(record["round"][over][0])
+    growth, limit = (
+        record.attrs.get(name, np.nan) for name in ("growth_per_round", "step_size_limit")
+    )
+    warnings.warn(
+        f"predict: errors that grow {growth:.4g} times a round are too large for numbers from "
+        f"round {first} on; the largest stable step size is {limit:.6g}",
+        stacklevel=3,
+    )
+    return record.assign_attrs(overflow_round=first)
 
 
 def _steps_only(via: str, what: str) -> None:

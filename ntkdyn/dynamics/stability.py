@@ -56,11 +56,13 @@ class Stability(NamedTuple):
     stable: bool
     limit: float | None
     """the largest stable step size, where it had to be known"""
+    growth: float | None = None
+    """by what factor an unstable method's errors grow in a round, in the long run"""
 
     def attributes(self) -> dict[str, Any]:
         """For a record."""
-        known = {} if self.limit is None else {"step_size_limit": self.limit}
-        return {"stable": self.stable, **known}
+        known = {"step_size_limit": self.limit, "growth_per_round": self.growth}
+        return {"stable": self.stable} | {k: v for k, v in known.items() if v is not None}
 
 
 @precision.in_double
@@ -89,11 +91,14 @@ def assess(setting: Setting) -> Stability:
     if isinstance(method.step_size, OfLimit):
         limit = _limit(setting) if limit is None else limit
         method = method.with_step_size(method.step_size.share * limit)
-    if limit is not None:
-        return Stability(method, bool(method.step_size <= limit), limit)
     curvature = setting.task.loss.curvature
-    stable = _radius(setting, method.step_size * curvature) <= 1 + MARGIN
-    return Stability(method, stable, None if stable else _limit(setting))
+    if limit is not None and method.step_size <= limit:
+        return Stability(method, True, limit)
+    radius = _radius(setting, method.step_size * curvature)
+    if limit is None and radius <= 1 + MARGIN:
+        return Stability(method, True, None)
+    limit = _limit(setting) if limit is None else limit
+    return Stability(method, False, limit, radius)
 
 
 def known_step(method: Method) -> Method:

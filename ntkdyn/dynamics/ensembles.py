@@ -1,0 +1,182 @@
+"""Random initialization: what a run looks like over all starts, at infinite width.
+
+The kernel is then the same for every start, and f(theta_0) is Gaussian with the NNGP covariance S,
+independent between outputs. With the squared error agent i's outputs respond linearly to it,
+
+    f_i(t) = f_0 + T_i(t) (y - f_0(X)),        T_i(t) = K(., X) C_i(t),
+
+where C_i(t) are the coefficients of a run from f_0 = 0 towards the targets y = 1 (the identity,
+one output per training point). So at every round and for every agent
+
+    mean_i = T_i y,    cov_i = S - T_i S_X. - S_.X T_i^T + T_i S_XX T_i^T,
+
+the same for every output. Losses are quadratic forms of Gaussians: their means and standard
+deviations are exact, and their quantiles, like those of accuracies, come from draws of f_0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+from jaxtyping import Float
+
+from ntkdyn import precision
+from ntkdyn.dynamics.predict import predict
+from ntkdyn.dynamics.stability import assess, setting
+from ntkdyn.engine import Progress
+from ntkdyn.errors import InputError
+from ntkdyn.kernels import infinite
+from ntkdyn.measures import measure, shares
+from ntkdyn.methods import Method
+from ntkdyn.problems import KernelProblem, Problem, Task
+from ntkdyn.records import Record
+
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@precision.in_double
+def ensemble(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    *,
+    draws: int = 256,
+    seed: int,
+    record_every: int | None = None,
+    nngp: Float[np.ndarray, "points points"] | None = None,
+    via: str = "auto",
+    progress: Progress | None = None,
+) -> Record:
+    """Mean, spread and bands over random starts of every agent's outputs, losses and accuracies.
+
+    Variables: `mean_outputs` (round, agent, point, output), `std_outputs` (round, agent, point);
+    for each loss `NAME_mean` and `NAME_std` (round, agent), exact; for each loss and accuracy
+    `NAME_band` (quantile, round, agent) from `draws` starts drawn with `seed`. `nngp`, the
+    covariance of f_0 at all points, is the network's own if left out. Needs the squared error.
+    """
+    if problem.task.loss.name != "mse":
+        raise InputError("ensemble: needs the squared error, whose outputs stay Gaussian")
+    if draws < 1:
+        raise InputError(f"draws: must be at least 1, got {draws}")
+    covariance = _nngp(problem) if nngp is None else nngp
+    stability = assess(setting(problem, "infinite", method, weights))
+    response = _responses(problem, stability.method, weights, rounds, record_every, via, progress)
+    starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
+    rows = [_row(problem.task, each, covariance, starts) for each in response["outputs"].values]
+    record = xr.Dataset(
+        {
+            name: (dims, np.stack([row[name][1] for row in rows], axis=dims.index("round")))
+            for name, dims in ((name, _with_round(rows[0][name][0])) for name in rows[0])
+        },
+        {"round": response["round"].values, "quantile": list(QUANTILES)},
+    )
+    return record.assign_attrs(
+        method=method.name,
+        step_size=float(stability.method.step_size),
+        draws=draws,
+        seed=seed,
+        **stability.attributes(),
+    )
+
+
+def _nngp(problem: Problem) -> Float[np.ndarray, "points points"]:
+    return np.asarray(infinite.nngp(problem.network.kernel, problem.inputs.astype(np.float64)))
+
+
+def _responses(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    record_every: int | None,
+    via: str,
+    progress: Progress | None,
+) -> Record:
+    """T_i(t) as `outputs` (round, agent, point, train): one output per training point."""
+    task, whole = problem.task, problem.kernel("infinite").whole
+    tests = len(whole) - task.train
+    unit = KernelProblem(
+        whole[: task.train],
+        np.eye(task.train),
+        task.owner,
+        **(
+            {"K_test": whole[task.train :], "y_test": np.zeros((tests, task.train))}
+            if tests
+            else {}
+        ),
+    )
+    return predict(
+        unit, method, weights, rounds, record_every=record_every, via=via, progress=progress
+    )
+
+
+def _draw(
+    covariance: Float[np.ndarray, "points points"], shape: tuple[int, int], seed: int
+) -> Float[np.ndarray, "draws points outputs"]:
+    """Starts f_0, independent between draws and outputs."""
+    values, vectors = scipy.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    normal = np.random.default_rng(seed).standard_normal((shape[0], len(root), shape[1]))
+    return root @ normal
+
+
+def _row(
+    task: Task,
+    response: Float[np.ndarray, "agents points train"],
+    covariance: Float[np.ndarray, "points points"],
+    starts: Float[np.ndarray, "draws points outputs"],
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Everything that is known of one round: name -> (dimensions, values)."""
+    wanted = task.targets[: task.train]
+    mean = response @ wanted
+    spread = np.stack([_covariance(each, covariance) for each in response])
+    row = {
+        "mean_outputs": (("agent", "point", "output"), mean),
+        "std_outputs": (
+            ("agent", "point"),
+            np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0)),
+        ),
+    }
+    for name, share in shares(task).items():
+        off = mean - task.targets
+        row[f"{name}_mean"] = (("agent",), _mean(share, off, spread))
+        row[f"{name}_std"] = (("agent",), _std(share, off, spread))
+    drawn = [measure(task, start + response @ (wanted - start[: task.train])) for start in starts]
+    for name in drawn[0]:
+        values = np.quantile([each[name] for each in drawn], QUANTILES, axis=0)
+        row[f"{name}_band"] = (("quantile", "agent"), values)
+    return row
+
+
+def _covariance(
+    response: Float[np.ndarray, "points train"], covariance: Float[np.ndarray, "points points"]
+) -> Float[np.ndarray, "points points"]:
+    """(1 - T R) S (1 - T R)^T with R the restriction to training points."""
+    train = response.shape[1]
+    kept = covariance - response @ covariance[:train]
+    return kept - kept[:, :train] @ response.T
+
+
+def _mean(share: np.ndarray, off: np.ndarray, spread: np.ndarray) -> Float[np.ndarray, " agents"]:
+    """E sum_a share_a |f_a - y_a|^2 / 2."""
+    variances = np.diagonal(spread, axis1=1, axis2=2)
+    return (share * ((off**2).sum(axis=2) + off.shape[2] * variances)).sum(axis=1) / 2
+
+
+def _std(share: np.ndarray, off: np.ndarray, spread: np.ndarray) -> Float[np.ndarray, " agents"]:
+    """Its standard deviation: var = k tr((D S)^2) / 2 + sum_k off_k^T D S D off_k."""
+    weighted = share[:, :, None] * spread
+    squared = np.einsum("iab,iba->i", weighted, weighted)
+    pushed = share[:, :, None] * off
+    crossed = np.einsum("iak,iab,ibk->i", pushed, spread, pushed, optimize=True)
+    return np.sqrt(off.shape[2] * squared / 2 + crossed)
+
+
+def _with_round(dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Rounds come first, or after the quantiles."""
+    return ("quantile", "round", *dims[1:]) if dims[0] == "quantile" else ("round", *dims)

@@ -1,0 +1,201 @@
+"""Minibatch noise: mean and covariance of the parameters over all draws of batches, exactly.
+
+A batch of b of an agent's n points, drawn anew in each round without replacement, gives point a the
+random weight xi_a / n with E xi = 1, and within an agent
+
+    cov(xi_a, xi_a) = n/b - 1 = v,      cov(xi_a, xi_b) = -v / (n - 1),
+
+independent of the state and between agents. With the squared error the mean m follows the
+full-batch map, and the covariance
+
+    C+ = A C A^T + Q' (cov(xi) * E r r^T) Q'^T,      E r r^T = r' C r'^T + r(m) r(m)^T,
+
+where r are the residuals of all points, each at its owner, r' their derivative and Q' = Q / n where
+they enter: the noise is as large as the residuals, and dies where all of them can vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+from jaxtyping import Float
+
+from ntkdyn import precision
+from ntkdyn.dynamics.affine import Affine, affine
+from ntkdyn.dynamics.modes import Features, reduced
+from ntkdyn.dynamics.stability import assess, setting
+from ntkdyn.errors import InputError
+from ntkdyn.measures import measure, shares
+from ntkdyn.methods import Method
+from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.records import Record
+from ntkdyn.runs import plan, recorded_rounds, system_of
+
+STATE_UP_TO = 2000
+"""The largest state, per output, whose covariance is followed."""
+
+STEADY = 1e-10
+"""A covariance that changes by less than this share has come to rest."""
+
+PATIENCE = 1000
+"""After so many renewals a noise that still changes is given up."""
+
+AT_REST = -1
+"""The round of a record of the steady state."""
+
+
+@precision.in_double
+def minibatch_noise(
+    problem: Problem | KernelProblem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int] | None,
+    *,
+    batch_size: int,
+    record_every: int | None = None,
+    kernel: str = "empirical",
+) -> Record:
+    """Mean and spread over all draws of batches, in the given rounds or at rest (None).
+
+    Variables: `mean_outputs` and `std_outputs` (round, agent, point, output); per loss,
+    `NAME_mean`, its expectation, and `NAME_of_mean`, that of the mean model (round, agent). For
+    small problems with the squared error; the parameters' own covariance is in `Moments`.
+    """
+    moments = Moments(problem, method, weights, batch_size=batch_size, kernel=kernel)
+    if rounds is None:
+        moments.settle()
+        asked = [AT_REST]
+        rows = [_row(problem, kernel, moments)]
+    else:
+        asked = recorded_rounds(rounds, record_every)
+        rows = []
+        for done, round in zip([0, *asked], asked, strict=False):
+            moments.advance(round - done)
+            rows.append(_row(problem, kernel, moments))
+    dims = ("round", "agent", "point", "output")
+    variables = {
+        name: (dims[: 1 + value.ndim], np.stack([row[name] for row in rows]))
+        for name, value in rows[0].items()
+    }
+    return xr.Dataset(variables, {"round": asked}, {"batch_size": batch_size})
+
+
+class Moments:
+    """Mean and covariance of the displacements that training can reach, side by side.
+
+    States are (states x features) in coordinates that keep lengths in parameter space.
+    """
+
+    @precision.in_double
+    def __init__(
+        self,
+        problem: Problem | KernelProblem,
+        method: Method,
+        weights: Any,
+        *,
+        batch_size: int,
+        kernel: str = "empirical",
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: must be at least 1, got {batch_size}")
+        method = assess(setting(problem, kernel, method, weights)).method
+        asked = plan(problem.task, method, weights, 0)
+        self.map = affine(system_of(asked, problem.kernel_space(kernel)))
+        if self.map.size > STATE_UP_TO:
+            raise InputError(
+                f"noise: the state has {self.map.size} entries per output and its covariance is "
+                f"followed up to {STATE_UP_TO}; take fewer points, outputs or agents"
+            )
+        self.features = Features(self.map.kernel)
+        self._matrix, self._drive = reduced(self.map, self.features)
+        self._felt, self._kick = _noise_ports(self.map, self.features)
+        self._spread = _batch_covariance(self.map, batch_size)
+        sides, size = self.map.residual.shape[1], len(self._matrix)
+        self.mean = np.zeros((sides, size))
+        self.covariance = np.zeros((sides, size, size))
+
+    def advance(self, rounds: int) -> None:
+        """So many rounds more."""
+        for _ in range(rounds):
+            noise = self._noise()
+            self.mean = self.mean @ self._matrix.T + self._drive.T
+            self.covariance = self._matrix @ self.covariance @ self._matrix.T + noise
+
+    def settle(self) -> None:
+        """Go to rest: C = A C A^T + noise(C), the noise renewed until it no longer changes."""
+        apart = np.eye(len(self._matrix)) - self._matrix
+        self.mean = np.linalg.lstsq(apart, self._drive, rcond=None)[0].T
+        for _ in range(PATIENCE):
+            before = self.covariance
+            noise = self._noise()
+            self.covariance = np.stack(
+                [scipy.linalg.solve_discrete_lyapunov(self._matrix, each) for each in noise]
+            )
+            change = np.abs(self.covariance - before).max()
+            if change <= STEADY * np.abs(self.covariance).max():
+                return
+        raise InputError(
+            "noise: the variance finds no rest; take a smaller step size, a larger batch, or ask "
+            "for rounds"
+        )
+
+    def _noise(self) -> Float[np.ndarray, "sides state state"]:
+        """The covariance that one round's batches add."""
+        off = self.mean @ self._felt.T + self.map.residual.T
+        moment = self._felt @ self.covariance @ self._felt.T + off[:, :, None] * off[:, None, :]
+        return self._kick @ (self._spread * moment) @ self._kick.T
+
+    def displacement(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (agents, features, sides) and covariance (agents, sides, features, features)."""
+        X, rank = self.map.loop.X, len(self.features.values)
+        mean = self.mean.reshape(len(self.mean), -1, rank)
+        blocks = self.covariance.reshape(len(mean), X.shape[1], rank, X.shape[1], rank)
+        return (
+            np.einsum("is,dsf->ifd", X, mean),
+            np.einsum("is,dsftg,it->idfg", X, blocks, X, optimize=True),
+        )
+
+
+def _noise_ports(map: Affine, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """What residuals see of the state, as rows; and where a point's noise enters, as columns."""
+    loop, owner, rows = map.loop, map.owner, features.rows
+    felt = np.einsum("as,af->asf", loop.R[owner], rows).reshape(len(owner), -1)
+    kick = np.einsum("sa,af->sfa", loop.Q[:, owner] / map.counts, rows)
+    return felt, kick.reshape(-1, len(owner))
+
+
+def _batch_covariance(map: Affine, size: int) -> Float[np.ndarray, "coordinates coordinates"]:
+    """cov(xi); the coordinates of one point share its xi."""
+    counts = map.counts
+    excess = np.maximum(counts / np.minimum(size, counts) - 1, 0)
+    same_point = map.point[:, None] == map.point
+    same_agent = map.owner[:, None] == map.owner
+    others = -excess / np.maximum(counts - 1, 1)
+    return np.where(same_point, excess, np.where(same_agent, others, 0.0))
+
+
+def _row(
+    problem: Problem | KernelProblem, kernel: str, moments: Moments
+) -> dict[str, Float[np.ndarray, ...]]:
+    """Everything that is recorded of one round."""
+    task, whole = problem.task, problem.kernel(kernel).whole
+    mean, covariance = moments.displacement()
+    rows = moments.features.read(whole.reshape(-1, len(moments.map.kernel)))
+    shape = (task.agents, *task.targets.shape)
+    outputs = problem.initial + np.einsum("pf,ifd->ipd", rows, mean).reshape(shape)
+    variance = np.einsum("pf,idfg,pg->ipd", rows, covariance, rows, optimize=True)
+    variance = np.maximum(variance.reshape(shape), 0)
+    of_mean = {k: v for k, v in measure(task, outputs).items() if k.endswith("loss")}
+    beyond = {
+        name: (share * variance.sum(axis=2)).sum(axis=1) / 2 for name, share in shares(task).items()
+    }
+    return {
+        "mean_outputs": outputs,
+        "std_outputs": np.sqrt(variance),
+        **{f"{name}_of_mean": value for name, value in of_mean.items()},
+        **{f"{name}_mean": of_mean[name] + beyond[name] for name in beyond},
+    }

@@ -1,0 +1,437 @@
+"""Closed forms, flows, limits, ensembles, noise and trust, each against its slow obvious truth."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import METHODS, MIXINGS, method
+
+import ntkdyn as nd
+from ntkdyn import dynamics, graphs
+from ntkdyn.dynamics import affine, contours, jumps
+from ntkdyn.kernels.compat import neural_tangents
+from ntkdyn.precision import in_double
+from ntkdyn.runs import plan, system_of
+
+ROUNDS = [0, 1, 7, 64, 333, 10_000]
+
+
+@functools.cache
+def bare(agents=8, rank=None, loss="mse"):
+    """A random kernel that all outputs share; of lower rank, one that cannot be fitted."""
+    rng = np.random.default_rng(agents)
+    points = agents + 4
+    F, y = rng.standard_normal((points, rank or points + 4)), rng.standard_normal((points, 2))
+    owner = np.concatenate([np.arange(agents), [0, 0, 1, 2]])
+    targets = np.eye(2)[(y[:, 0] > 0).astype(int)] if loss == "cross_entropy" else y
+    f0 = rng.standard_normal((points, 2)) / 3
+    return nd.KernelProblem(F @ F.T / F.shape[1], targets, owner, f0, loss=loss)
+
+
+@functools.cache
+def known(name, mixing, share=0.5, rank=None):
+    """The method at a share of its limit on the bare problem, settled once."""
+    problem = bare(MIXINGS[mixing].agents, rank)
+    at = method(name, nd.methods.of_limit(share))
+    return dynamics.assess(dynamics.setting(problem, "given", at, MIXINGS[mixing]))
+
+
+def apart(one, other):
+    """The largest difference of outputs over the largest distance travelled, per round."""
+    moved = np.abs(other["outputs"] - other["initial_outputs"]).max(["agent", "point", "output"])
+    gap = np.abs(one["outputs"] - other["outputs"]).max(["agent", "point", "output"])
+    return (gap / moved.where(moved > 0, 1)).values
+
+
+@pytest.mark.parametrize("mixing", sorted(MIXINGS))
+@pytest.mark.parametrize("name", METHODS)
+def test_every_way_to_a_round_is_stepping(name, mixing):
+    W, stability = MIXINGS[mixing], known(name, mixing)
+    run = functools.partial(nd.predict, bare(W.agents), stability.method, W, ROUNDS)
+    stepped = run(via="steps", stability=stability)
+    assert "error_estimate" not in stepped
+    real = W.symmetric and (name == "dgd" or W.smallest_eigenvalue > -1e-9)
+    ways = ["powers"] + real * ["chebyshev", "contour"] + (real and name == "dgd") * ["modes"]
+    for way in ways:
+        there = run(via=way, stability=stability)
+        assert set(there["reached_by"].values[-2:]) == {way}
+        gap = apart(there, stepped)
+        assert gap.max() < 1e-9, (way, gap)
+        assert (gap <= 10 * there["error_estimate"].values + 1e-12 * np.array(ROUNDS)).all()
+        assert there["error_estimate"].max() <= 1e-9
+    for way in {"chebyshev", "contour", "modes"} - set(ways):
+        with pytest.raises(nd.InputError, match="via"):
+            run(via=way, stability=stability)
+
+
+@in_double
+def test_the_affine_map_is_the_step(small):
+    """A and b from the open loop against finite differences of the engine's own step."""
+    for name, mixing in itertools.product(METHODS, ("directed_ring", "star")):
+        problem = bare()
+        system = system_of(
+            plan(problem.task, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
+        )
+        map = affine.affine(system)
+        action, size = affine.linear_part(system)
+        assert 2 * map.size == size
+        probe = np.random.default_rng(0).standard_normal((map.size, 2))
+        assert np.abs(map.matrix() @ probe - action(probe.ravel()).reshape(-1, 2)).max() < 1e-12
+        beyond = 0.3 + 0.2j
+        solved = map.resolvent(beyond)(None).reshape(map.size, -1)
+        back = (1 + beyond) * solved - map.matrix() @ solved
+        assert np.abs(back - map.drive().reshape(map.size, -1)).max() < 1e-12
+        again = map.resolvent(beyond)(map.drive()).reshape(map.size, -1)
+        assert np.abs(again - solved).max() < 1e-12
+
+
+def test_a_scalar_kernel_is_a_full_one(small):
+    """The same run, kernel by point and kernel by point and output, by jumps."""
+    rng = np.random.default_rng(1)
+    F, y = rng.standard_normal((10, 12)), rng.standard_normal((10, 3))
+    owner = np.arange(10) % 4
+    W = graphs.metropolis(graphs.ring(4))
+    scalar = nd.KernelProblem(F @ F.T, y, owner)
+    full = nd.KernelProblem(np.kron(F @ F.T, np.eye(3)), y, owner)
+    at = method("dgd", nd.methods.of_limit(0.7))
+    for way in ("powers", "modes", "chebyshev", "contour"):
+        one, other = (nd.predict(p, at, W, [0, 100], via=way) for p in (scalar, full))
+        assert apart(one, other).max() < 1e-8
+
+
+def test_contour_error_is_what_it_says():
+    for round, nodes in ((64, 12), (1000, 16), (10**6, 20)):
+        said = contours.error(round, nodes)
+        modes = np.array([1.0, 1 - 0.1 / round, 0.999, 0.5, 0.0, -0.3, -0.99])
+        sums = [float(sum(m**s for s in range(round))) for m in modes] if round <= 1000 else None
+        exact = contours.geometric_sum(1 - modes, round)
+        if sums:
+            assert np.abs(exact / sums - 1).max() < 1e-10
+        found = sum(2 * (w / (b + 1 - modes)).real for w, b in contours._nodes(round, nodes))
+        wrong = (np.abs(found - exact) / np.maximum(exact, 0.5)).max()
+        assert said / 20 < wrong <= 1.01 * said
+
+
+@in_double
+def test_flow_of_one_agent_is_that_of_neural_tangents():
+    rng = np.random.default_rng(0)
+    F, y = rng.standard_normal((12, 20)), rng.standard_normal((12, 2))
+    K = F @ F.T
+    problem = nd.KernelProblem(K, y, np.zeros(12, int))
+    alone = np.eye(1)
+    record = nd.dynamics.flow(problem, method("dgd", 0.01), alone, [0, 10, 500, 5000])
+    theirs = neural_tangents.predict.gradient_descent_mse(K, y, diag_reg=0.0)
+    times = record["time"].values * y.shape[1]  # they divide by points x outputs, we by points
+    expected = np.stack([theirs(float(time), np.zeros_like(y)) for time in times])
+    assert np.abs(record["outputs"].values[:, 0] - expected).max() < 1e-8
+    assert np.abs(expected[2] - y).max() > 1e-3, "not yet at rest"
+    twice = np.vstack([F, F[:1]])
+    doubled = nd.KernelProblem(twice @ twice.T, np.vstack([y, y[:1]]), np.zeros(13, int))
+    end = dynamics.limit(doubled, method("dgd", 0.01), alone)
+    assert np.abs(end["outputs"][0, :12] - y).max() < 1e-8
+
+
+def euler(problem, name, W, step_size, time, pieces):
+    """The flow by Euler's rule with tiny steps: the method itself on a lazier graph."""
+    lazier = graphs.mixing(np.eye(W.agents) - (np.eye(W.agents) - W.matrix) / pieces)
+    rounds = int(round(time / step_size * pieces))
+    return nd.predict(problem, method(name, step_size / pieces), lazier, [0, rounds], via="steps")[
+        "outputs"
+    ].values[-1]
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("mixing", ["ring", "directed_ring"])
+def test_flow_is_the_limit_of_small_steps(small, mixing, loss):
+    problem, W = bare(loss=loss), MIXINGS[mixing]
+    flowing = dynamics.flow(problem, method("dgd", 0.2), W, [0, 3, 30])
+    assert np.allclose(flowing["time"], [0, 0.6, 6])
+    moved = np.abs(flowing["outputs"][1:] - flowing["initial_outputs"]).max()
+    for row, time in ((1, 0.6), (2, 6.0)):
+        coarse, fine = (euler(problem, "dgd", W, 0.2, time, n) for n in (50, 100))
+        extrapolated = 2 * fine - coarse
+        assert np.abs(flowing["outputs"].values[row] - extrapolated).max() < 2e-5 * moved
+        assert np.abs(flowing["outputs"].values[row] - fine).max() > 1e-5 * moved
+    steps = nd.predict(problem, method("dgd", 0.2), W, [0, 3, 30])
+    assert 1e-3 < float(nd.compare(flowing, steps)["gap"].max()) < 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_flows_follow_their_own_equation(small, name):
+    """z' = (step(z) - z) / eta, by central differences of the closed form."""
+    problem, W = bare(), MIXINGS["directed_exponential"]
+    at = method(name, 0.2)
+    flow = dynamics.Flow(problem, at, W)
+    time, h = 1.3, 1e-4
+    slope = (flow.state(time + h) - flow.state(time - h)) / (2 * h)
+    with nd.precision.double():
+        map = affine.affine(system_of(plan(problem.task, at, W, 0), problem.kernel_space()))
+    z = flow.state(time).reshape(map.size, -1)
+    stepped = map.matrix() @ z + map.drive().reshape(map.size, -1)
+    assert np.abs(slope.reshape(map.size, -1) - (stepped - z) / 0.2).max() < 1e-6
+    assert np.abs(flow.state(0.0)).max() == 0
+
+
+@pytest.mark.parametrize("mixing", ["ring", "directed_exponential"])
+@pytest.mark.parametrize("name", METHODS)
+def test_transitions_compose_invert_and_apply(small, name, mixing):
+    flow = dynamics.Flow(bare(), method(name, 0.2), MIXINGS[mixing])
+    later, earlier = flow.transition(2.0, 0.7), flow.transition(0.7, 0.3)
+    whole = later @ earlier
+    assert (whole.time, whole.since) == (2.0, 0.3)
+    assert np.abs(whole.matrix() - later.matrix() @ earlier.matrix()).max() < 1e-12
+    state = flow.state(0.4)
+    assert np.abs(whole(state) - later(earlier(state))).max() < 1e-9 * np.abs(state).max()
+    assert np.abs(later.inverse()(later(state)) - state).max() < 1e-7 * np.abs(state).max()
+    free = flow.state(1.1) - flow.transition(1.1, 0.4)(state)
+    assert np.abs(free - flow.state(0.7)).max() < 1e-9, "the drive alone, from zero"
+    for wrong in (earlier, dynamics.Flow(bare(), method(name, 0.2), MIXINGS[mixing])):
+        with pytest.raises(nd.InputError, match="transition"):
+            earlier @ (wrong if isinstance(wrong, dynamics.Transition) else wrong.transition(0.3))
+
+
+def test_dgd_flows_never_grow_and_others_may():
+    rng = np.random.default_rng(3)
+    for mixing in ("directed_ring", "star", "directed_exponential"):
+        F = 10 * rng.standard_normal((8, 6))
+        problem = nd.KernelProblem(F @ F.T, np.ones((8, 1)), np.arange(8))
+        flow = dynamics.Flow(problem, method("dgd", 1.0), MIXINGS[mixing])
+        assert max(flow.transition(t).norm() for t in (0.1, 1.0, 10.0)) <= 1 + 1e-12
+    W = (np.ones((3, 3)) - np.eye(3)) / 2
+    F = np.random.default_rng(0).standard_normal((3, 3)) * 10
+    problem = nd.KernelProblem(F @ F.T, np.ones((3, 1)), np.arange(3))
+    norms = {
+        name: dynamics.Flow(problem, method(name, 1.0), W).transition(1.0).norm()
+        for name in METHODS
+    }
+    assert norms["dgd"] <= 1 + 1e-12
+    assert norms["atc"] > 1e3 and norms["cta"] > 1e3
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+@pytest.mark.parametrize("mixing", ["ring", "directed_exponential", "star"])
+@pytest.mark.parametrize("name", METHODS)
+def test_limit_is_where_long_runs_end(name, mixing, rank):
+    problem, W = bare(rank=rank), MIXINGS[mixing]
+    stability = known(name, mixing, rank=rank)
+    end = dynamics.limit(problem, stability.method, W)
+    late = nd.predict(
+        problem, stability.method, W, [2**30], via="powers", tolerance=0.1, stability=stability
+    )
+    moved = np.abs(late["outputs"] - late["initial_outputs"]).max()
+    assert np.abs(late["outputs"][-1] - end["outputs"]).max() < 1e-6 * moved
+    assert end.attrs["interpolates"] is (rank is None)
+    assert (end["bias"].max() < 1e-6) == (rank is None)
+    if rank:
+        small, smaller = (
+            dynamics.limit(problem, method(name, stability.method.step_size / by), W)["bias"].max()
+            for by in (100, 1000)
+        )
+        assert 0.09 < smaller / small < 0.11, "the bias is proportional to small step sizes"
+
+
+@in_double
+def test_slowest_modes_are_eigenvalues():
+    for name, mixing in (("dgd", "ring"), ("cta", "directed_ring")):
+        problem, W = bare(rank=5), MIXINGS[mixing]
+        at = known(name, mixing, rank=5).method
+        found = dynamics.slowest_modes(problem, at, W, count=3)
+        system = system_of(plan(problem.task, at, W, 0), problem.kernel_space())
+        exact = np.linalg.eigvals(affine.affine(system).matrix())
+        exact = exact[np.abs(exact - 1) > 1e-7]
+        exact = exact[np.argsort(np.abs(exact - 1))][:3]
+        values = found["eigenvalue_real"].values + 1j * found["eigenvalue_imaginary"].values
+        assert np.abs(np.sort(values) - np.sort(exact)).max() < 1e-8
+        assert np.allclose(found["time_constant"], -1 / np.log(np.abs(values)))
+
+
+def test_rounds_until_every_error_is_below(small):
+    problem, W = bare(), MIXINGS["petersen"]
+    problem = bare(W.agents)
+    at = method("dgd", nd.methods.of_limit(0.5))
+    losses = nd.predict(problem, at, W, 400, record_every=1)["train_loss"].max("agent").values
+    below = float(losses[137])
+    assert dynamics.rounds_until(problem, at, W, below * (1 + 1e-9)) == 137
+    assert dynamics.rounds_until(problem, at, W, 2 * float(losses[0])) == 0
+    assert dynamics.rounds_until(problem, at, W, 1e-12, at_most=50) is None
+
+
+def test_minibatch_noise_is_the_mean_over_all_batches():
+    """Every batch of every round enumerated: 2 agents, 3 points each, 2 drawn, 2 rounds."""
+    rng = np.random.default_rng(0)
+    F, y, f0 = rng.standard_normal((6, 4)), rng.standard_normal((6, 2)), np.zeros((6, 2))
+    owner, W, eta = np.array([0, 0, 0, 1, 1, 1]), np.array([[0.7, 0.3], [0.3, 0.7]]), 0.2
+    pairs = list(itertools.combinations(range(3), 2))
+    x = {(): np.zeros((2, 4, 2))}
+    for _ in range(2):
+        after = {}
+        for history, old in x.items():
+            for draw in itertools.product(pairs, pairs):
+                new = np.einsum("ij,jfd->ifd", W, old)
+                for agent, rows in enumerate(draw):
+                    for row in (3 * agent + r for r in rows):
+                        new[agent] -= eta / 2 * np.outer(F[row], F[row] @ old[agent] - y[row])
+                after[history + draw] = new
+        x = after
+    outputs = np.einsum("pf,hifd->hipd", F, np.array(list(x.values())))
+    problem = nd.KernelProblem(F @ F.T, y, owner, f0)
+    noise = dynamics.minibatch_noise(problem, method("dgd", eta), W, [0, 2], batch_size=2)
+    assert np.abs(noise["mean_outputs"][-1] - outputs.mean(0)).max() < 1e-12
+    assert np.abs(noise["std_outputs"][-1] - outputs.std(0)).max() < 1e-12
+    assert noise["std_outputs"][-1].max() > 0.05
+    losses = ((outputs - y) ** 2).sum(-1).mean(-1) / 2
+    assert np.abs(noise["global_loss_mean"][-1] - losses.mean(0)).max() < 1e-12
+
+
+def test_noise_comes_to_rest():
+    rng = np.random.default_rng(0)
+    F, y = rng.standard_normal((6, 3)), rng.standard_normal((6, 1))
+    problem = nd.KernelProblem(F @ F.T, y, np.array([0, 0, 0, 1, 1, 1]))
+    W = np.array([[0.7, 0.3], [0.3, 0.7]])
+    rest = dynamics.minibatch_noise(problem, method("dgd", 0.05), W, None, batch_size=1)
+    late = dynamics.minibatch_noise(problem, method("dgd", 0.05), W, [30_000], batch_size=1)
+    assert rest["std_outputs"].max() > 0.1
+    for name in ("mean_outputs", "std_outputs", "train_loss_mean"):
+        assert np.abs(rest[name].values - late[name].values).max() < 1e-7
+
+
+def test_ensemble_is_what_many_starts_do(small):
+    """Means and spreads against 240 linearized runs, each from its own start of a wide network."""
+    problem, _ = small(3)
+    network = nd.networks.mlp((512,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
+    wide = dataclasses.replace(problem, network=network)
+    W, at = MIXINGS["path"], method("dgd", 0.3)
+    W = graphs.metropolis(graphs.path(3))
+    told = dynamics.ensemble(wide, at, W, [0, 20], seed=0)
+    space = wide.kernel_space("infinite")
+    train = wide.task.train
+    starts = jax.vmap(
+        lambda key: network.apply(network.start(key, (3,)), jnp.asarray(wide.inputs))
+    )(jax.random.split(jax.random.key(1), 240))
+    unit = nd.KernelProblem(
+        space.kernel[:train], np.eye(train), wide.task.owner,
+        K_test=space.kernel[train:], y_test=np.zeros((len(wide.inputs) - train, train)),
+    )  # fmt: skip
+    response = nd.predict(unit, at, W, [20])["outputs"].values[0]
+    ends = np.asarray(starts)[:, None] + np.einsum(
+        "ipn,snk->sipk", response, wide.task.targets[:train] - np.asarray(starts)[:, :train]
+    )
+    z = (ends.mean(0) - told["mean_outputs"].values[-1]) / (ends.std(0) / np.sqrt(240))
+    assert 0.3 < np.sqrt((z**2).mean()) < 2
+    spread = np.sqrt(ends.var(0).mean(-1)) / told["std_outputs"].values[-1]
+    assert np.abs(spread - 1).max() < 0.15
+    losses = ((ends[:, :, train:] - wide.task.targets[train:]) ** 2).sum(-1).mean(-1) / 2
+    error = losses.std(0) / np.sqrt(240)
+    assert (np.abs(losses.mean(0) - told["test_loss_mean"].values[-1]) < 4 * error).all()
+    assert np.abs(losses.std(0) / told["test_loss_std"].values[-1] - 1).max() < 0.25
+    inside = (losses > told["test_loss_band"].values[0, -1]) & (
+        losses < told["test_loss_band"].values[2, -1]
+    )
+    assert 0.82 < inside.mean() < 0.97
+
+
+def test_trust_is_the_real_network_at_the_predicted_parameters(small):
+    problem, jacobian = small(3)
+    W, at = graphs.metropolis(graphs.path(3)), method("dgd", 0.3)
+    keep = nd.Keep(trust=True, distances=True, parameter_rounds=[40], per_tensor=None)
+    told = nd.predict(problem, at, W, [0, 40], keep=keep)
+    _, unravel = jax.flatten_util.ravel_pytree(problem.start)
+    theta = told["parameters"].values[0]
+    with nd.precision.double():
+        real = np.stack(
+            [
+                problem.network.apply(unravel(each), jnp.asarray(problem.inputs, float))
+                for each in theta
+            ]
+        )
+    linear = told["outputs"].values[-1]
+    moved = np.linalg.norm(linear - told["initial_outputs"].values, axis=(1, 2))
+    gap = np.linalg.norm(real - linear, axis=(1, 2)) / moved
+    assert np.allclose(told["trust_gap"][-1], gap, rtol=1e-4) and gap.min() > 0.01
+    observed = nd.train(problem, at, W, [0, 40])
+    truth = nd.compare(told, observed)["gap"].values[-1]
+    assert (told["trust_gap"].values[-1] / truth > 0.3).all()
+    assert (told["trust_gap"].values[-1] / truth < 3).all()
+    pairs = np.linalg.norm(theta[:, None] - theta[None], axis=2)
+    assert np.abs(told["distance"].values[-1] - pairs).max() < 1e-6
+
+
+def test_refusals(small):
+    problem, W = bare(), MIXINGS["ring"]
+    at = method("dgd", nd.methods.of_limit(0.5))
+
+    def refused(match, call, *args, **kwargs):
+        with pytest.raises(nd.InputError, match=match):
+            call(*args, **kwargs)
+
+    refused("did you mean 'contour'", nd.predict, problem, at, W, [100], via="contuor")
+    refused("tolerance: must be between", nd.predict, problem, at, W, [100], tolerance=0.0)
+    refused(
+        "cannot be met in round 1000", nd.predict, problem, at, W, [1000], via="contour",
+        tolerance=1e-17,
+    )  # fmt: skip
+    refused("ascending", nd.predict, problem, at, W, [100, 10])
+    refused("not negative", nd.predict, problem, at, W, [-3, 10])
+    refused(
+        "minibatches can only be stepped", nd.predict, problem, at, W, [9], via="powers",
+        batch_size=1, batch_seed=0,
+    )  # fmt: skip
+    refused("cross_entropy can only", nd.predict, bare(loss="cross_entropy"), at, W, [9],
+            via="powers")  # fmt: skip
+    unstable = method("dgd", nd.methods.of_limit(1.5))
+    refused("a stable step size", nd.predict, problem, unstable, W, [100], via="contour")
+    refused("comes to no rest", dynamics.limit, problem, unstable, W)
+    refused(
+        "count: must be from 1", dynamics.slowest_modes, problem, method("dgd", 0.1), W, count=0
+    )
+    refused("below: must be positive", dynamics.rounds_until, problem, at, W, 0.0)
+    refused("time: must be finite", dynamics.Flow(problem, method("dgd", 0.1), W).state, -1.0)
+    refused("needs a kernel", dynamics.flow, problem, at, W, [1])
+    refused("batch_size", dynamics.minibatch_noise, problem, at, W, [1], batch_size=0)
+    refused("needs the squared error", dynamics.ensemble, small(8, "cross_entropy").problem, at, W,
+            [1], seed=0)  # fmt: skip
+    refused("trust needs a network", nd.predict, problem, at, W, [1], keep=nd.Keep(trust=True))
+    K = np.diag([1.0, -0.3])
+    refused("smallest eigenvalue is -0.3", nd.KernelProblem, K, np.ones((2, 1)), [0, 1])
+
+
+def test_too_large_for_dense_is_said(small, monkeypatch):
+    monkeypatch.setattr(jumps, "DENSE_UP_TO", 10)
+    monkeypatch.setattr(dynamics.flows, "DENSE_UP_TO", 10)
+    problem, W = bare(), MIXINGS["directed_ring"]
+    with pytest.raises(nd.InputError, match="96 entries and powers are for up to 10"):
+        nd.predict(problem, method("dgd", 0.1), W, [100], via="powers")
+    flow = dynamics.Flow(problem, method("dgd", 0.1), W)
+    for call in (lambda: flow.state(1.0), lambda: flow.transition(1.0).matrix()):
+        with pytest.raises(nd.InputError, match="too large"):
+            call()
+
+
+def test_growth_is_said_and_overflow_too(small):
+    problem, W = bare(), MIXINGS["ring"]
+    at = method("dgd", nd.methods.of_limit(1.5))
+    record = nd.predict(problem, at, W, [0, 100, 200], via="steps")
+    growth = (record["displacement"][-1] / record["displacement"][-2]).values ** (1 / 100)
+    assert np.allclose(growth, record.attrs["growth_per_round"], rtol=1e-6) and growth.min() > 1.01
+    with pytest.warns(UserWarning, match="too large for numbers from round 10000000 on"):
+        record = nd.predict(problem, at, W, [0, 100, 10**7])
+    assert record.attrs["overflow_round"] == 10**7 and record.attrs["stable"] is False
+
+
+def test_closed_forms_meet_the_message_passing_reference(small):
+    """Round 200 by every way, against agents that send each other messages."""
+    problem, jacobian = small(8)
+    task, W = problem.task, MIXINGS["ring"]
+    displaced = reference.message_passing(
+        "dgd", jacobian[: task.train], problem.initial[: task.train],
+        task.targets[: task.train], task.owner, W.matrix, "mse", 0.05, 200,
+    )  # fmt: skip
+    truth = reference.outputs(jacobian, problem.initial, displaced[-1])
+    for way in ("powers", "modes", "chebyshev", "contour"):
+        record = nd.predict(problem, method("dgd", 0.05), W, [200], via=way)
+        assert np.abs(record["outputs"].values[0] - truth).max() < 1e-9
