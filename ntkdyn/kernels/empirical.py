@@ -22,6 +22,7 @@ Left = Float[Array | np.ndarray, "n *features"]
 Right = Float[Array | np.ndarray, "m *features"]
 Full = Float[Array, "n k m k"]
 
+
 def ntk(apply: Apply, params: PyTree, x1: Left, x2: Right | None = None) -> Full:
     """Theta[n, k, m, j] = sum over parameters of df_k(x1_n) df_j(x2_m); x2 defaults to x1.
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkdyn.kernels.structure import EXACT, Factor, Jacobian, Structure, Tap
+from ntkdyn.kernels.structure import EXACT, Factor, Structure, Tap
 
 Form = Literal["full", "trace", "diagonal"]
 Parts = dict[str, Float[Array, "..."]]
@@ -87,22 +87,47 @@ def _parts(left: Structure, right: Structure, form: Form) -> Iterator[tuple[str,
         yield one.layer, _JACOBIAN[form](one.rows, other.rows)
 
 
+def multiplications(left: Structure, right: Structure, form: Form) -> int:
+    """How many multiplications `contract` takes; shapes suffice."""
+    count = 0
+    for one, other in zip(left.taps, right.taps, strict=True):
+        count += sum(min(_costs(each, form).values()) for each in _meetings(one, other))
+    for one, other in zip(left.jacobians, right.jacobians, strict=True):
+        (n, k, entries), m = one.rows.shape, other.rows.shape[0]
+        count += {"full": n * m * k * k, "trace": n * m * k, "diagonal": n * k}[form] * entries
+    return count
+
+
 def _rule(meeting: _Meeting, form: Form) -> str:
-    """The cheapest rule, by multiplications."""
+    """The cheapest rule."""
+    costs = _costs(meeting, form)
+    return min(costs, key=costs.__getitem__)
+
+
+def _costs(meeting: _Meeting, form: Form) -> dict[str, int]:
+    """Rule -> multiplications, of the rules that apply."""
     n, k, t, g, o = meeting.left_signals.shape
     m = meeting.right_signals.shape[0]
-    if t == g == 1:
-        return "outer"
     c = sum(factor.activations.shape[3] for factor in meeting.left)
+    if t == g == 1:
+        pairs = {"full": n * m * (c + k * k * o), "trace": n * m * (c + k * o)}
+        return {"outer": (pairs | {"diagonal": n * (c + k * o)})[form]}
     entries = g * c * o
-    rows, pairs = {
-        "full": (n * m * k * k * entries + (n + m) * k * t * entries,
-                 n * m * g * t * (t * c + t * k * o + k * k * o)),
-        "trace": (n * m * k * entries + (n + m) * k * t * entries,
-                  n * m * g * t * t * (c + k * o + 1)),
-        "diagonal": (n * k * t * entries, n * g * t * t * (c + k * o + k)),
-    }[form]  # fmt: skip
-    return "rows" if rows <= pairs else "pairs"
+    formed = (n + m) * k * t * entries
+    return {
+        "full": {
+            "rows": n * m * k * k * entries + formed,
+            "pairs": n * m * g * t * (t * c + t * k * o + k * k * o),
+        },
+        "trace": {
+            "rows": n * m * k * entries + formed,
+            "pairs": n * m * g * t * t * (c + k * o + 1),
+        },
+        "diagonal": {
+            "rows": n * k * t * entries,
+            "pairs": n * g * t * t * (c + k * o + k),
+        },
+    }[form]
 
 
 def _by_layer(meeting: _Meeting) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
@@ -155,11 +180,19 @@ def _place_products(pairs: list[tuple[Array, Array]]) -> Float[Array, "g n t m t
 
 
 def _pairs_full(meeting: _Meeting) -> Iterator[tuple[str, Array]]:
+    """Point by point, so that what is between the two products stays small."""
+    m, j, u, g, o = meeting.right_signals.shape
+    right = meeting.right_signals.transpose(3, 0, 2, 1, 4).reshape(g, m, u, j * o)
+
+    def of_point(point: tuple[Array, Array]) -> Float[Array, "k m j"]:
+        places, signals = point
+        half = jnp.matmul(places, right, precision=EXACT).reshape(g, m, -1, j, o)
+        half = half.transpose(1, 3, 2, 0, 4).reshape(m * j, -1)
+        return _matrix_product(signals, half).reshape(-1, m, j)
+
     for layer, pairs in _by_layer(meeting):
-        half = jnp.einsum(
-            "gntmu,mjugo->gntmjo", _place_products(pairs), meeting.right_signals, precision=EXACT
-        )
-        yield layer, jnp.einsum("nktgo,gntmjo->nkmj", meeting.left_signals, half, precision=EXACT)
+        places = _place_products(pairs).transpose(1, 0, 3, 2, 4)
+        yield layer, jax.lax.map(of_point, (places, meeting.left_signals))
 
 
 def _pairs_trace(meeting: _Meeting) -> Iterator[tuple[str, Array]]:
@@ -221,8 +254,3 @@ _JACOBIAN = {
     "diagonal": lambda rows, _: jnp.sum(rows**2, axis=2),
 }
 """Jacobians (points, outputs, parameters), left and right -> their part"""
-
-
-def jacobian(layer: str, rows: Array) -> Structure:
-    """A Jacobian of which nothing but its entries is known."""
-    return Structure([], [Jacobian(layer, rows)])

@@ -25,7 +25,7 @@ parameter used twice, or in a way not listed here, is *unstructured*: its Jacobi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import product
 from math import prod
@@ -73,11 +73,24 @@ class Structure(eqx.Module):
     taps: list[Tap]
     jacobians: list[Jacobian]
 
+    def select(self, numbers: Collection[int]) -> Structure:
+        """The taps, then the Jacobians, with these numbers."""
+        first = len(self.taps)
+        return Structure(
+            [tap for i, tap in enumerate(self.taps) if i in numbers],
+            [one for i, one in enumerate(self.jacobians, first) if i in numbers],
+        )
+
 
 def layer_names(params: PyTree) -> list[str]:
     """One name per leaf: the path to the module that holds it ("dense_1", "block_2/conv_1")."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     return ["/".join(_key(part) for part in (path[:-1] or path)) or "all" for path in paths]
+
+
+def distinct_layers(params: PyTree) -> tuple[str, ...]:
+    """The layers in their order, each once."""
+    return tuple(dict.fromkeys(layer_names(params)))
 
 
 def structure(apply: Apply, params: PyTree, inputs: Float[Array, points * features]) -> Structure:
@@ -374,7 +387,8 @@ def _product(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
     roles = _roles(tracked, array.shape)
     whole = jnp.broadcast_to(other.array, array.shape)
     operand = tracked.view.scale * _by_role(whole[None], roles)[0]
-    return _Value(array, pending=_Pending((_Source(tracked.view.leaf, operand[:, :, None]),), roles))
+    source = _Source(tracked.view.leaf, operand[:, :, None])
+    return _Value(array, pending=_Pending((source,), roles))
 
 
 def _quotient(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
