@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Float, PyTree
 
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels import forms, jobs, programs
@@ -82,19 +82,19 @@ def compute(
             values, arranged = jobs.points(job)
         else:
             values, arranged = jobs.pairs(job, None if file is None else Path(file))
-    plan = Plan(
-        form=f"output {form}" if shape.output is not None else str(form),
-        method=chosen,
-        work=work,
-        rules=_rules(job, shape) if chosen == "structured" else {},
-        tiling=arranged.tiling,
-        passes=len(arranged.passes),
-        dtype=kind,
-        accumulate=accumulate or kind,
-        memory=budget,
-        peak=arranged.peak,
-        devices=len(devices) if devices else 1,
-    )
+        plan = Plan(
+            form=f"output {form}" if shape.output is not None else str(form),
+            method=chosen,
+            work=work,
+            rules=_rules(job, shape) if chosen == "structured" else {},
+            tiling=arranged.tiling,
+            passes=len(arranged.passes),
+            dtype=kind,
+            accumulate=accumulate or kind,
+            memory=budget,
+            peak=arranged.peak,
+            devices=len(devices) if devices else 1,
+        )
     return Computed(plan, values if by_layer else {}, None if by_layer else values["all"])
 
 
@@ -195,7 +195,7 @@ def _kind(dtype: str | None, params: PyTree) -> str:
     return kind
 
 
-def _check_model(apply: Apply, params: PyTree, left: Array, right: Array | None) -> int:
+def _check_model(apply: Apply, params: PyTree, left: np.ndarray, right: np.ndarray | None) -> int:
     """The number of outputs, once it is sure that each point is by itself."""
     if right is not None and right.shape[1:] != left.shape[1:]:
         raise InputError(
@@ -237,7 +237,7 @@ def _shape(
 
 
 def _work(
-    apply: Apply, shape: Shape, params: PyTree, left: Array, right: Array | None
+    apply: Apply, shape: Shape, params: PyTree, left: np.ndarray, right: np.ndarray | None
 ) -> tuple[dict[str, Work], dict[str, Cost]]:
     """Method -> what the whole kernel would take by it, and its costs per point and pair."""
     few = left[: min(2, len(left))]

@@ -65,9 +65,7 @@ def jitter(kernel: Any) -> float:
     matrix = square("kernel", kernel)
     scale = float(np.finfo(matrix.dtype).eps * max(np.trace(matrix) / len(matrix), 0))
     if not scale:
-        raise InputError(
-            "kernel: must have a positive diagonal on average, or no jitter helps"
-        )
+        raise InputError("kernel: must have a positive diagonal on average, or no jitter helps")
     for candidate in (0.0, *(scale * 2.0**i for i in range(64))):
         try:
             np.linalg.cholesky(matrix + np.asarray(candidate * np.eye(len(matrix)), matrix.dtype))

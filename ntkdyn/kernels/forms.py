@@ -20,7 +20,7 @@ and what has no taps is contracted over its formed Jacobian ("contraction").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def _meetings(left: Tap, right: Tap) -> Iterator[_Meeting]:
         )
 
 
-def _grouped(signals: Array, groups: int) -> Array:
+def _grouped(signals: Any, groups: int) -> Any:
     shape = (*signals.shape[:3], groups, signals.shape[3] // groups)
     if isinstance(signals, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(shape, signals.dtype)

@@ -65,7 +65,7 @@ class Arrangement(NamedTuple):
 
     tiling: Tiling
     passes: list[Pass]
-    peak: float | None
+    peak: int | None
 
 
 def count(points: PyTree) -> int:

@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     accumulate: str
     memory: float | None
     """the budget in bytes"""
-    peak: float | None
+    peak: int | None
     """what the plan takes of it"""
     devices: int
 

@@ -110,6 +110,10 @@ def _create(
     unfinished = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
+    except OSError as error:
+        raise InputError(f"file: cannot write {path}; {error.strerror}") from None
+    try:
         with h5py.File(unfinished, "w", libver="earliest") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -29,10 +29,11 @@ BLOCK = 256
 SMALLEST = 8
 """Points per block below which a budget is refused."""
 
-SLACK = 4e6
-"""Bytes kept free for what XLA does not count: packing buffers of matrix products, Python."""
+SLACK = 10_000_000
+"""Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers."""
 
 
+@runtime_checkable
 class Tile(Protocol):
     """The compiled programs of one pass, at fixed block sizes."""
 
@@ -80,6 +81,7 @@ class Tiling(NamedTuple):
         return sum(n - first for first in range(0, n, self.held))
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where tiles go."""
 
@@ -228,7 +230,7 @@ class Fit(NamedTuple):
     """A tiling within a budget."""
 
     tiling: Tiling
-    peak: float
+    peak: int
     """bytes, the result included"""
     cost: float
     """operations"""
@@ -274,7 +276,7 @@ def fit(
 
 def fit_blocks(
     budget: float, result: int, tiling: Tiling, footprint: Callable[[int], Footprint]
-) -> tuple[Tiling, float]:
+) -> tuple[Tiling, int]:
     """The largest blocks within `budget` bytes where no pairs of blocks meet, and the peak."""
     size = tiling.block
     while result + SLACK + footprint(size).peak(0) > budget:
