@@ -129,6 +129,12 @@ def _points(
 
 @functools.lru_cache(maxsize=16)
 def _program(kernel: KernelFn, get: str) -> Program:
+    """Two blocks at a time.
+
+    Of a point with itself the angle is the arccos of almost 1, so that such entries are good to
+    the square root of the unit roundoff only, here as in neural-tangents.
+    """
+
     def meet(params: PyTree, left: PyTree, right: PyTree) -> Parts:
         graphs = {}
         if "pattern" in left:
