@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ntkdyn.bench.app import app as bench
 from ntkdyn.errors import InputError
 
 
@@ -54,6 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
 
 Spec = Annotated[Path, typer.Argument(help="A TOML spec, as `ntkdyn demo --spec` prints one.")]
 Out = Annotated[Path, typer.Option(help="The folder that results are written to.")]
@@ -118,6 +120,27 @@ def train(
     from ntkdyn import experiment
 
     _one_side(experiment.load(spec), out, seed, quiet, "train")
+
+
+@app.command()
+def kernel(
+    spec: Spec,
+    out: Annotated[Path, typer.Option(help="The HDF5 file, new or to be continued.")],
+    form: Annotated[str, typer.Option(help="full, trace, or the number of an output.")] = "trace",
+    memory: Annotated[str | None, typer.Option(help='What may be held, like "200MB".')] = None,
+    double: Annotated[bool, typer.Option(help="In float64.")] = False,
+    seed: Seed = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the network's empirical kernel at its start, between all training points."""
+    from ntkdyn import experiment
+
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed))
+    with _watched(quiet) as bar:
+        plan = work.kernel(form, memory, out, double=double, progress=bar("computing tiles"))
+    if not quiet:
+        print(plan)
+        print(out)
 
 
 @app.command()

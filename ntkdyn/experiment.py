@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import pydantic
 import tomli_w
 
-from ntkdyn import data, dynamics, figures, graphs, methods, networks, records, validation
+from ntkdyn import data, dynamics, figures, graphs, kernels, methods, networks, records, validation
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
@@ -33,13 +33,18 @@ class _Table(pydantic.BaseModel):
 
 
 class NetworkTable(_Table):
-    """`networks.mlp`; the number of outputs is the number of classes."""
+    """`networks`; the number of outputs is the number of classes."""
 
-    kind: Literal["mlp"] = "mlp"
+    kind: Literal["mlp", "cnn", "resnet"] = "mlp"
     widths: list[int]
     activation: str = "relu"
     w_std: float | list[float] = 2**0.5
     b_std: float | list[float] = 0.1
+    filter: int | None = None
+    strides: int | None = None
+    pool: str | None = None
+    image: list[int] | None = None
+    """the shape that flat inputs are read in; this and the three above are for convolutions"""
 
 
 class DataTable(_Table):
@@ -190,8 +195,7 @@ class Experiment:
             min_points=shares.min_points,
             seed=self._seed(shares.seed),
         )
-        network = networks.mlp(outputs=points.classes, **spec.network.model_dump(exclude={"kind"}))
-        return Problem(network, partition, loss=spec.loss, seed=spec.seed)
+        return Problem(self._network(points.classes), partition, loss=spec.loss, seed=spec.seed)
 
     @functools.cached_property
     def weights(self) -> graphs.Mixing:
@@ -219,6 +223,15 @@ class Experiment:
             dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
         )
 
+    def _network(self, outputs: int) -> networks.Network:
+        table = self.spec.network
+        settings = table.model_dump(exclude={"kind"}, exclude_none=True)
+        make = networks.KINDS[table.kind]
+        odd = sorted(set(settings) - set(inspect.signature(make).parameters))
+        if odd:
+            raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
+        return make(outputs=outputs, **settings)
+
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""
         return self._run(dynamics.predict, progress, kernel=self.spec.kernel)
@@ -226,6 +239,28 @@ class Experiment:
     def train(self, progress: Progress | None = None) -> Record:
         """What the spec's run does show."""
         return self._run(validation.train, progress)
+
+    def kernel(
+        self,
+        form: str,
+        memory: str | None,
+        file: Path,
+        *,
+        double: bool = False,
+        progress: Progress | None = None,
+    ) -> kernels.Plan:
+        """Write the empirical kernel between all training points to `file`, tile by tile."""
+        problem = self.problem
+        return kernels.compute(
+            problem.network.apply,
+            problem.start,
+            problem.inputs[: problem.task.train],
+            form=int(form) if form.isdigit() else form,
+            dtype="float64" if double else "float32",
+            memory=memory,
+            file=file,
+            progress=progress,
+        ).plan
 
     def _run(self, run: Callable[..., Record], progress: Progress | None, **more: Any) -> Record:
         table = self.spec.run

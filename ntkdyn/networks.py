@@ -1,6 +1,8 @@
 """Networks: one description that gives a start, outputs, taps and the infinite-width kernel.
 
     mlp((1024, 1024), outputs=10)   f(x) = affine o relu o affine o relu o affine
+    cnn, resnet                     convolutions, with residual sums; no batch normalisation
+    wrap(apply, start, outputs)     any JAX model
 
 in NTK parametrization: every entry of a weight or bias starts as N(0, 1), and a layer computes
 w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
@@ -70,57 +72,232 @@ def mlp(
     `widths` are those of the hidden layers (none makes the model affine). `w_std` and `b_std` are
     one number for all layers or one per layer, the readout last; b_std 0 leaves biases out.
     """
-    sizes = [*widths, outputs]
-    if any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise InputError(f"mlp: widths and outputs must be whole numbers from 1 on, got {sizes}")
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, ACTIVATIONS)
-    w_stds, b_stds = _per_layer("w_std", w_std, len(sizes)), _per_layer("b_std", b_std, len(sizes))
-    if min(w_stds) <= 0 or min(b_stds) < 0:
-        raise InputError(
-            f"mlp: w_std must be positive and b_std not negative, got {w_std}, {b_std}"
-        )
+    scales = _checked("mlp", widths, outputs, activation, w_std, b_std, len(widths) + 1)
     dense = [
-        stax.Dense(size, w, b or None) for size, w, b in zip(sizes, w_stds, b_stds, strict=True)
+        stax.Dense(size, w, b or None)
+        for size, w, b in zip([*widths, outputs], *scales, strict=True)
     ]
     hidden = [part for layer in dense[:-1] for part in (layer, ACTIVATIONS[activation]())]
-    initialise, evaluate, kernel = stax.serial(*hidden, dense[-1])
-    digits = len(str(len(widths)))
-    names = [*(f"dense_{number:0{digits}}" for number in range(1, len(sizes))), "readout"]
+    names = [*_numbered("dense", len(widths)), "readout"]
+    description = _described("mlp", widths, outputs, activation, scales)
+    return _network(stax.serial(*hidden, dense[-1]), names, (1,), description)
+
+
+def cnn(
+    widths: Sequence[int],
+    *,
+    outputs: int,
+    activation: str = "relu",
+    w_std: float | Sequence[float] = 2**0.5,
+    b_std: float | Sequence[float] = 0.1,
+    filter: int = 3,
+    strides: int = 1,
+    pool: str = "average",
+    image: Sequence[int] | None = None,
+) -> Network:
+    """f = A o pool o phi o C_L o ... o phi o C_1, with convolutions C_l of `widths` channels.
+
+    C_l(x) = w_std_l W_l * x / sqrt(filter^2 channels) + b_std_l b_l, padded so that strides alone
+    shrink the image; inputs are (points, rows, columns, channels). `pool` is "average", over all
+    places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. The
+    rest as for `mlp`.
+    """
+    scales = _checked("cnn", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    *convolutions, readout = zip([*widths, outputs], *scales, strict=True)
+    hidden = [
+        part
+        for size, w, b in convolutions
+        for part in (_convolution(size, filter, strides, w, b), ACTIVATIONS[activation]())
+    ]
+    layers = stax.serial(*hidden, _pool("cnn", pool), stax.Dense(*readout[:2], readout[2] or None))
+    names = [*_numbered("conv", len(widths)), "readout"]
+    description = _described("cnn", widths, outputs, activation, scales) | {
+        "filter": filter,
+        "strides": strides,
+        "pool": pool,
+    }
+    return _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+
+
+def resnet(
+    widths: Sequence[int],
+    *,
+    outputs: int,
+    activation: str = "relu",
+    w_std: float | Sequence[float] = 2**0.5,
+    b_std: float | Sequence[float] = 0.1,
+    filter: int = 3,
+    strides: int = 1,
+    pool: str = "average",
+    image: Sequence[int] | None = None,
+) -> Network:
+    """f = A o pool o phi o B_L o ... o B_1, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
+
+    Blocks of `widths` channels without batch normalisation (which would make the outputs of one
+    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place.
+    `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
+    """
+    scales = _checked("resnet", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    *blocks, readout = zip([*widths, outputs], *scales, strict=True)
+    phi = ACTIVATIONS[activation]
+    hidden = []
+    for size, w, b in blocks:
+        shortcut = _convolution(size, 1, strides, w, 0)
+        first = _convolution(size, filter, strides, w, b)
+        branch = stax.serial(phi(), first, phi(), _convolution(size, filter, 1, w, b))
+        hidden += [stax.FanOut(2), stax.parallel(shortcut, branch), stax.FanInSum()]
+    layers = stax.serial(
+        *hidden, phi(), _pool("resnet", pool), stax.Dense(*readout[:2], readout[2] or None)
+    )
+    parts = ("shortcut", "conv_1", "conv_2")
+    blocks_named = _numbered("block", len(widths))
+    names = [*(f"{block}_{part}" for block in blocks_named for part in parts), "readout"]
+    description = _described("resnet", widths, outputs, activation, scales) | {
+        "filter": filter,
+        "strides": strides,
+        "pool": pool,
+    }
+    return _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+
+
+def wrap(
+    apply: Callable[[Params, Array], Array],
+    start: Callable[[PRNGKeyArray, tuple[int, ...]], Params],
+    outputs: int,
+    *,
+    name: str = "wrapped",
+    kernel: Callable[..., Any] | None = None,
+) -> Network:
+    """A network from any `apply(params, inputs)` and `start(key, features)`, as flax has them.
+
+    `kernel` is (x1, x2, "ntk" or "nngp") -> kernel at infinite width, if it is known.
+    """
+    if not isinstance(outputs, int) or outputs < 1:
+        raise InputError(f"wrap: outputs must be a whole number from 1 on, got {outputs!r}")
+    return Network(name, start, apply, outputs, kernel, {"kind": "wrapped", "name": name})
+
+
+KINDS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+"""name -> architecture; all take `widths` and `outputs`"""
+
+
+def _network(
+    layers: tuple[Any, Any, Any],
+    names: list[str],
+    features: tuple[int, ...],
+    description: dict[str, Any],
+) -> Network:
+    """A network of stax layers, whose parameters get these names, in the order of the layers."""
+    initialise, evaluate, kernel = layers
+    nested = jax.eval_shape(lambda key: initialise(key, (-1, *features))[1], jax.random.key(0))
+    _, tree = jax.tree.flatten(nested, is_leaf=_is_layer)
 
     @partial(jax.jit, static_argnums=1)
     def draw(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
-        _, layers = initialise(key, (-1, *features))
-        return dict(zip(names, (layer for layer in layers if layer), strict=True))
+        drawn = jax.tree.leaves(initialise(key, (-1, *features))[1], is_leaf=_is_layer)
+        return dict(zip(names, drawn, strict=True))
 
     def start(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
         with precision.single():
             return draw(key, features)
 
     def apply(params: Params, inputs: Array) -> Array:
-        layers = [part for name in names for part in (params[name], ())]
-        return evaluate(layers[:-1], inputs)
+        return evaluate(jax.tree.unflatten(tree, [params[name] for name in names]), inputs)
 
+    sizes = "-".join(map(str, [*description["widths"], description["outputs"]]))
     return Network(
-        name=f"mlp {'-'.join(map(str, sizes))} {activation}",
+        name=f"{description['kind']} {sizes} {description['activation']}",
         start=start,
         apply=apply,
-        outputs=outputs,
+        outputs=description["outputs"],
         kernel=kernel,
-        description={
-            "kind": "mlp",
-            "widths": list(widths),
-            "outputs": outputs,
-            "activation": activation,
-            "w_std": w_stds,
-            "b_std": b_stds,
-        },
+        description=description,
     )
 
 
-def _per_layer(name: str, value: float | Sequence[float], layers: int) -> list[float]:
+def _is_layer(node: Any) -> bool:
+    """Whether this is (weight, bias or None), the parameters of one layer of stax."""
+    return isinstance(node, tuple) and len(node) == 2 and hasattr(node[0], "shape")
+
+
+def _reading(layers: tuple[Any, Any, Any], image: Sequence[int] | None) -> tuple[Any, Any, Any]:
+    """The layers, with flat inputs read as images of that shape."""
+    if image is None:
+        return layers
+    shape = tuple(image)
+    initialise, evaluate, kernel = layers
+    read = lambda x: None if x is None else x.reshape(len(x), *shape)
+    return (
+        lambda key, _: initialise(key, (-1, *shape)),
+        lambda params, inputs: evaluate(params, read(inputs)),
+        lambda x1, x2, get: kernel(read(x1), read(x2), get),
+    )
+
+
+def _convolution(size: int, filter: int, strides: int, w_std: float, b_std: float) -> Any:
+    return stax.Conv(
+        size, (filter, filter), (strides, strides), "SAME", W_std=w_std, b_std=b_std or None
+    )
+
+
+def _pool(kind: str, name: str) -> Any:
+    pools = {"average": stax.GlobalAvgPool, "flatten": stax.Flatten}
+    if name not in pools:
+        raise unknown(f"{kind}: pool", name, pools)
+    return pools[name]()
+
+
+def _numbered(part: str, count: int) -> list[str]:
+    digits = len(str(count))
+    return [f"{part}_{number:0{digits}}" for number in range(1, count + 1)]
+
+
+def _checked(
+    kind: str,
+    widths: Sequence[int],
+    outputs: int,
+    activation: str,
+    w_std: float | Sequence[float],
+    b_std: float | Sequence[float],
+    layers: int,
+) -> tuple[list[float], list[float]]:
+    """w_std and b_std of every layer, once all settings are found in order."""
+    sizes = [*widths, outputs]
+    if any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise InputError(f"{kind}: widths and outputs must be whole numbers from 1 on, got {sizes}")
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
+    w_stds, b_stds = (
+        _per_layer(kind, name, value, layers)
+        for name, value in (("w_std", w_std), ("b_std", b_std))
+    )
+    if min(w_stds) <= 0 or min(b_stds) < 0:
+        raise InputError(
+            f"{kind}: w_std must be positive and b_std not negative, got {w_std}, {b_std}"
+        )
+    return w_stds, b_stds
+
+
+def _described(
+    kind: str,
+    widths: Sequence[int],
+    outputs: int,
+    activation: str,
+    scales: tuple[list[float], list[float]],
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "widths": list(widths),
+        "outputs": outputs,
+        "activation": activation,
+        "w_std": scales[0],
+        "b_std": scales[1],
+    }
+
+
+def _per_layer(kind: str, name: str, value: float | Sequence[float], layers: int) -> list[float]:
     if isinstance(value, Sequence):
         if len(value) != layers:
-            raise InputError(f"mlp: {name} must be one number or {layers}, got {len(value)}")
+            raise InputError(f"{kind}: {name} must be one number or {layers}, got {len(value)}")
         return [float(each) for each in value]
     return [float(value)] * layers

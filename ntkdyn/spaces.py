@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ntkdyn.kernels.structure import layer_names
+from ntkdyn.kernels.structure import distinct_layers, layer_names
 from ntkdyn.vectors import Vector
 
 Rows = Int[Array, "agents rows"] | slice
@@ -67,7 +67,7 @@ class NetworkSpace(eqx.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return _distinct_layers(self.origin)
+        return distinct_layers(self.origin)
 
     def start(self) -> Vector:
         return Vector(_repeated(self.origin, self.agents))
@@ -99,7 +99,7 @@ class TangentSpace(eqx.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return _distinct_layers(self.origin)
+        return distinct_layers(self.origin)
 
     def start(self) -> Vector:
         return Vector(_repeated(jax.tree.map(jnp.zeros_like, self.origin), self.agents))
@@ -197,10 +197,6 @@ def _repeated(tree: PyTree, agents: int) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (agents, *leaf.shape)), tree)
 
 
-def _distinct_layers(params: PyTree) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(layer_names(params)))
-
-
 def _layer_dot(x: Vector, y: Vector) -> Float[Array, "layers agents"]:
     names = layer_names(x.tree)
     products = [
@@ -210,6 +206,6 @@ def _layer_dot(x: Vector, y: Vector) -> Float[Array, "layers agents"]:
     return jnp.stack(
         [
             sum(product for name, product in zip(names, products, strict=True) if name == layer)
-            for layer in dict.fromkeys(names)
+            for layer in distinct_layers(x.tree)
         ]
     )

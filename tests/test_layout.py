@@ -20,7 +20,7 @@ ALLOWED = {
     "graphs": {"errors"},
     "records": {"errors"},
     "data": {"errors"},
-    "kernels": set(),
+    "kernels": {"errors", "precision"},
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "vectors"},
     "methods": {"data", "errors", "losses", "spaces", "vectors"},
@@ -42,11 +42,12 @@ ALLOWED = {
         "runs",
     },
     "experiment": {
-        "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "methods",
-        "networks", "problems", "records", "validation",
+        "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "kernels",
+        "methods", "networks", "problems", "records", "validation",
     },
+    "bench": {"bench", "kernels", "networks", "precision", "records"},
     "health": {"kernels"},
-    "cli": {"errors", "experiment", "health", "records"},
+    "cli": {"bench", "errors", "experiment", "health", "records"},
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

@@ -1,5 +1,24 @@
-"""The NTK module: empirical and infinite-width kernels of any JAX network."""
+"""The NTK module: empirical and infinite-width kernels of any JAX network.
 
-from ntkdyn.kernels import empirical, infinite, structure
+compute(apply, params, x)   any model, any form, in bounded memory, and how it was done
+empirical                   the full kernel as one pure function, to be compiled with others
+infinite                    NTK and NNGP at infinite width
+products                    K v, leading eigenpairs, trace: without the matrix
+diagnostics                 eigenvalues, rank, jitter; drift and alignment
+"""
 
-__all__ = ["empirical", "infinite", "structure"]
+from ntkdyn.kernels import diagnostics, empirical, infinite, products, structure
+from ntkdyn.kernels.computing import compute
+from ntkdyn.kernels.results import Computed, Plan, owned_block
+
+__all__ = [
+    "Computed",
+    "Plan",
+    "compute",
+    "diagnostics",
+    "empirical",
+    "infinite",
+    "owned_block",
+    "products",
+    "structure",
+]

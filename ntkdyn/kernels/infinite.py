@@ -1,15 +1,29 @@
 """Infinite-width kernels, by neural-tangents: NTK and NNGP of a network's architecture.
 
 Both are the same for every output and uncorrelated between outputs, K (x) I, so they are kept as
-(points, points).
+(points, points). Every layer of `neural_tangents.stax` will do: dense, convolution, pooling,
+attention, layer normalisation, dropout, aggregation over a graph.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
+
+from ntkdyn import precision
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.kernels import jobs
+from ntkdyn.kernels.computing import checked_points, in_bytes
+from ntkdyn.kernels.forms import Parts
+from ntkdyn.kernels.jobs import Job
+from ntkdyn.kernels.programs import Cost, Program
+from ntkdyn.kernels.results import Computed, Plan
+from ntkdyn.kernels.tiles import Progress
 
 Left = Float[Array | np.ndarray, "n *features"]
 Right = Float[Array | np.ndarray, "m *features"]
@@ -26,3 +40,111 @@ def ntk(kernel: KernelFn, x1: Left, x2: Right | None = None) -> Scalar:
 def nngp(kernel: KernelFn, x1: Left, x2: Right | None = None) -> Scalar:
     """Covariance of one output at x1 and x2 over random starts, as all widths grow."""
     return kernel(jnp.asarray(x1), None if x2 is None else jnp.asarray(x2), "nngp")
+
+
+def compute(
+    kernel: KernelFn,
+    x1: Any,
+    x2: Any = None,
+    *,
+    get: str = "ntk",
+    patterns: tuple[Any, Any] | None = None,
+    dtype: str = "float64",
+    memory: int | float | str | None = None,
+    file: str | Path | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Progress | None = None,
+) -> Computed:
+    """The NTK or NNGP ("ntk" or "nngp") in tiles; the rest as for `ntkdyn.kernels.compute`.
+
+    `patterns` are the graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
+    With `file`, the kernel function's own program is part of what tells this kernel from others.
+    """
+    if get not in ("ntk", "nngp"):
+        raise unknown("get", get, ("ntk", "nngp"))
+    budget = None if memory is None else in_bytes(memory)
+    with precision.double() if dtype == "float64" else precision.single():
+        left = _points("x1", x1, dtype, patterns, 0)
+        right = None if x2 is None else _points("x2", x2, dtype, patterns, 1)
+        if right is not None and right["inputs"].shape[1:] != left["inputs"].shape[1:]:
+            raise InputError(
+                f"x2: must have the features of x1, {left['inputs'].shape[1:]}, "
+                f"got {right['inputs'].shape[1:]}"
+            )
+        n, m = len(left["inputs"]), len((right or left)["inputs"])
+        program = _program(kernel, get)
+        job = Job(
+            program=lambda only: program,
+            params=(),
+            left=left,
+            right=right,
+            shape=(n, m),
+            dtype=np.dtype(dtype),
+            accumulate=None,
+            names=["all"],
+            cost=Cost(0.0, 1.0, 0.0),
+            parts=[1],
+            settings={"get": get, "program": _text(program, left) if file else ""},
+            devices=devices,
+            budget=budget,
+            progress=progress,
+        )
+        values, arranged = jobs.pairs(job, None if file is None else Path(file))
+    plan = Plan(
+        form=f"infinite-width {get}",
+        method="infinite",
+        work={},
+        rules={},
+        tiling=arranged.tiling,
+        passes=1,
+        dtype=dtype,
+        accumulate=dtype,
+        memory=budget,
+        peak=arranged.peak,
+        devices=len(devices) if devices else 1,
+    )
+    return Computed(plan, {}, values["all"])
+
+
+def _text(program: Program, left: PyTree) -> str:
+    """The kernel's own program, as text: what tells one architecture from another."""
+    one = jax.tree.map(lambda leaf: leaf[:1], left)
+    return program.meet.lower((), one, one).as_text()
+
+
+def _points(
+    name: str, points: Any, dtype: str, patterns: tuple[Any, Any] | None, side: int
+) -> dict[str, np.ndarray]:
+    inputs = checked_points(name, points, dtype)
+    if patterns is None:
+        return {"inputs": inputs}
+    pattern = np.asarray(patterns[side], dtype)
+    if len(pattern) != len(inputs):
+        raise InputError(
+            f"patterns: must have one for each of the {len(inputs)} points of {name}, "
+            f"got {len(pattern)}"
+        )
+    return {"inputs": inputs, "pattern": pattern}
+
+
+@functools.lru_cache(maxsize=16)
+def _program(kernel: KernelFn, get: str) -> Program:
+    """Two blocks at a time.
+
+    Of a point with itself the angle is the arccos of almost 1, so that such entries are good to
+    the square root of the unit roundoff only, here as in neural-tangents.
+    """
+
+    def meet(params: PyTree, left: PyTree, right: PyTree) -> Parts:
+        graphs = {}
+        if "pattern" in left:
+            graphs = {"pattern": (left["pattern"], right["pattern"])}
+        values = kernel(left["inputs"], right["inputs"], get, **graphs)
+        if values.ndim != 2:
+            raise InputError(
+                f"kernel: must be (points, points), got {values.shape} for two blocks; end the "
+                f"network with Flatten, GlobalAvgPool or GlobalSelfAttention"
+            )
+        return {"all": values}
+
+    return Program(jax.jit(lambda params, points: points), jax.jit(meet))

@@ -2,14 +2,19 @@
 
 Wherever a parameter meets data, the value z it contributes to is a *tap*. For one point:
 
-    dense, convolution   z[t, o] = sum_c a[t, c] W[c, o]     (convolution: a are the patches)
-    bias                 z[t, o] = b[o]                      (a = 1)
-    gain                 z[t, o] = a[t, o] g[o]
+    z[t, g, o] = sum_c a[t, g, c] W[g, c, o]
 
-t runs over places (pixels, tokens; a single one in an MLP), c and o over channels in and out.
-With the signals s[k, t, o] = d f_k / d z[t, o], back-propagated to the tap,
+with t over places (pixels, tokens; a single one in an MLP), g over groups, c and o over channels
+in and out of a group:
 
-    d f_k / d W[c, o] = sum_t a[t, c] s[k, t, o],        d f_k / d g[o] = sum_t a[t, o] s[k, t, o]
+    dense                     one group
+    convolution               one group, or as many as it has; a are the patches
+    bias                      one group, one channel in, a = 1
+    gain (element by element) a group for every channel, each with one channel in and one out
+
+With the signals s[k, t, g, o] = d f_k / d z[t, g, o], back-propagated to the tap,
+
+    d f_k / d W[g, c, o] = sum_t a[t, g, c] s[k, t, g, o]
 
 so two small arrays, activations a and signals s, stand for a Jacobian that is never formed.
 The places are found by walking through the jaxpr of `apply` for a single point: a parameter that
@@ -20,11 +25,13 @@ parameter used twice, or in a way not listed here, is *unstructured*: its Jacobi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
@@ -34,40 +41,56 @@ Apply = Callable[[PyTree, Array], Array]
 """(params, inputs (points, *features)) -> outputs (points, outputs)"""
 
 
-class Factor(NamedTuple):
+EXACT = jax.lax.Precision.HIGHEST
+"""Kernels are never rounded to TF32 or bfloat16 on the way."""
+
+
+class Factor(eqx.Module):
     """What one layer contributes at one tap."""
 
-    layer: str
-    rule: str
-    """"outer" for dense, convolution and bias, "gain" for element-wise products"""
-    activations: Float[Array, "points places channels"]
+    layer: str = eqx.field(static=True)
+    activations: Float[Array, "points places groups channels"]
 
 
-class Tap(NamedTuple):
+class Tap(eqx.Module):
     """The signals that reach a tap, and the layers whose parameters enter there."""
 
     factors: list[Factor]
     signals: Float[Array, "points outputs places channels"]
+    """channels out, those of a group together"""
 
 
-class Jacobian(NamedTuple):
+class Jacobian(eqx.Module):
     """The Jacobian of one layer's unstructured parameters."""
 
-    layer: str
+    layer: str = eqx.field(static=True)
     rows: Float[Array, "points outputs parameters"]
 
 
-class Structure(NamedTuple):
+class Structure(eqx.Module):
     """The whole Jacobian of a network at some points, in factored form."""
 
     taps: list[Tap]
     jacobians: list[Jacobian]
+
+    def select(self, numbers: Collection[int]) -> Structure:
+        """The taps, then the Jacobians, with these numbers."""
+        first = len(self.taps)
+        return Structure(
+            [tap for i, tap in enumerate(self.taps) if i in numbers],
+            [one for i, one in enumerate(self.jacobians, first) if i in numbers],
+        )
 
 
 def layer_names(params: PyTree) -> list[str]:
     """One name per leaf: the path to the module that holds it ("dense_1", "block_2/conv_1")."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     return ["/".join(_key(part) for part in (path[:-1] or path)) or "all" for path in paths]
+
+
+def distinct_layers(params: PyTree) -> tuple[str, ...]:
+    """The layers in their order, each once."""
+    return tuple(dict.fromkeys(layer_names(params)))
 
 
 def structure(apply: Apply, params: PyTree, inputs: Float[Array, points * features]) -> Structure:
@@ -79,7 +102,7 @@ def structure(apply: Apply, params: PyTree, inputs: Float[Array, points * featur
     taps = [
         Tap(
             [
-                Factor(names[source.leaf], source.rule, operand)
+                Factor(names[source.leaf], operand)
                 for source, operand in zip(place.sources, operands, strict=True)
             ],
             signal,
@@ -122,8 +145,8 @@ class _Source(NamedTuple):
     """A parameter that enters at a tap, and the activations it meets there."""
 
     leaf: int
-    rule: str
     operand: Array
+    """(places, groups, channels)"""
 
 
 class _Pending(NamedTuple):
@@ -364,7 +387,8 @@ def _product(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
     roles = _roles(tracked, array.shape)
     whole = jnp.broadcast_to(other.array, array.shape)
     operand = tracked.view.scale * _by_role(whole[None], roles)[0]
-    return _Value(array, pending=_Pending((_Source(tracked.view.leaf, "gain", operand),), roles))
+    source = _Source(tracked.view.leaf, operand[:, :, None])
+    return _Value(array, pending=_Pending((source,), roles))
 
 
 def _quotient(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
@@ -408,7 +432,7 @@ def _sum(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
     ordered = [bias.array, other.array] if views[0] == 0 else [other.array, bias.array]
     (array,) = _bind(eqn, ordered)
     places = prod(size for size, role in zip(shape, roles, strict=True) if role[:1] == "t")
-    source = _Source(bias.view.leaf, "outer", jnp.full((places, 1), scale, array.dtype))
+    source = _Source(bias.view.leaf, jnp.full((places, 1, 1), scale, array.dtype))
     if joins:
         return _Value(
             array, pending=other.pending._replace(sources=(*other.pending.sources, source))
@@ -445,41 +469,66 @@ def _dense(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
     over = contracted[1 - lone]
     places = [axis for axis in range(data.ndim) if axis not in over]
     count = prod(data.shape[axis] for axis in places)
-    operand = data.transpose(*places, *over).reshape(count, -1) * weight.view.scale
+    operand = data.transpose(*places, *over).reshape(count, 1, -1) * weight.view.scale
     (array,) = _bind(eqn, [value.array for value in values])
     t = tuple(f"t{axis:02d}" for axis in range(len(places)))
     o = tuple(f"o{axis:02d}" for axis in range(weight.array.ndim - len(over)))
-    source = _Source(weight.view.leaf, "outer", operand)
+    source = _Source(weight.view.leaf, operand)
     return _Value(array, pending=_Pending((source,), o + t if lone == 0 else t + o))
 
 
 def _convolution(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
-    """data * filter without groups: activations are the patches the filter sees."""
+    """data * filter is patches x filter, group by group: activations are the patches.
+
+    It is computed that way too: the patches are needed anyhow, and matrix products are faster.
+    """
     data, weight = values
     params = eqn.params
-    grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
-    if _lone(values) != 1 or weight.view is None or grouped or not all(weight.view.varies):
+    whole = weight.view is not None and all(weight.view.varies)
+    if _lone(values) != 1 or not whole or params["batch_group_count"] != 1:
         return None
-    numbers = params["dimension_numbers"]
-    spatial = numbers.rhs_spec[2:]
-    patches = jax.lax.conv_general_dilated_patches(
-        data.array,
-        [weight.array.shape[axis] for axis in spatial],
-        params["window_strides"],
-        params["padding"],
-        lhs_dilation=params["lhs_dilation"],
-        rhs_dilation=params["rhs_dilation"],
-        dimension_numbers=numbers,
-        precision=jax.lax.Precision.HIGHEST,
-    )
-    (array,) = _bind(eqn, [data.array, weight.array])
+    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+    (shape,) = (variable.aval.shape for variable in eqn.outvars)
+    sizes = [shape[axis] for axis in (numbers.out_spec[0], *numbers.out_spec[2:])]
+    patches = _patches(data.array, weight.array.shape, sizes[1:], params)
+    operand = patches.reshape(prod(sizes), -1, groups, patches.shape[-1] // groups)
+    operand = operand.transpose(0, 2, 1, 3).reshape(prod(sizes), groups, -1)
+    out, into, *spatial = numbers.rhs_spec
+    filters = weight.array.transpose(*spatial, into, out)
+    filters = filters.reshape(operand.shape[-1], groups, -1)
+    product = jnp.einsum("tgc,cgo->tgo", operand, filters, precision=EXACT)
+    order = [numbers.out_spec[0], *numbers.out_spec[2:], numbers.out_spec[1]]
+    array = product.reshape(*sizes, -1).transpose([order.index(axis) for axis in range(len(order))])
     roles = [""] * array.ndim
-    for number, axis in enumerate((numbers.out_spec[0], *numbers.out_spec[2:])):
+    for number, axis in enumerate(order[:-1]):
         roles[axis] = f"t{number:02d}"
-    roles[numbers.out_spec[1]] = "o00"
-    operand = _by_role(patches[None], tuple(roles))[0] * weight.view.scale
-    source = _Source(weight.view.leaf, "outer", operand)
+    roles[order[-1]] = "o00"
+    source = _Source(weight.view.leaf, operand * weight.view.scale)
     return _Value(array, pending=_Pending((source,), tuple(roles)))
+
+
+def _patches(data: Array, filters: tuple[int, ...], sizes: list[int], params: dict) -> Array:
+    """(batch, *places, *filter, channels): what the filter sees at each place."""
+    numbers = params["dimension_numbers"]
+    batch, channels, *spatial = numbers.lhs_spec
+    data = data.transpose(batch, *spatial, channels)
+    gaps = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
+    ]
+    data = jax.lax.pad(data, jnp.zeros((), data.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+    windows = [filters[axis] for axis in numbers.rhs_spec[2:]]
+    strides = params["window_strides"]
+    seen = []
+    for offset in product(*map(range, windows)):
+        first = [i * step for i, step in zip(offset, params["rhs_dilation"], strict=True)]
+        last = [
+            start + (size - 1) * stride + 1
+            for start, size, stride in zip(first, sizes, strides, strict=True)
+        ]
+        starts, stops = [0, *first, 0], [data.shape[0], *last, data.shape[-1]]
+        seen.append(jax.lax.slice(data, starts, stops, [1, *strides, 1]))
+    return jnp.stack(seen, axis=-2)
 
 
 _RULES: dict[str, Callable[[_Walk, JaxprEqn, list[_Value]], _Value | None]] = {

@@ -1,0 +1,273 @@
+"""One call for every empirical kernel: any model, any form, in bounded memory.
+
+    compute(apply, params, x1, x2, form=..., memory=..., ...) -> Computed (values, layers, plan)
+
+The plan says what was done: the method and what each would have cost, the rule for every layer, the
+tiles, the precision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.kernels import forms, jobs, programs
+from ntkdyn.kernels.jobs import Job
+from ntkdyn.kernels.programs import Cost, Shape
+from ntkdyn.kernels.results import Computed, Plan, Work
+from ntkdyn.kernels.structure import Apply, distinct_layers
+from ntkdyn.kernels.tiles import Progress
+
+
+def compute(
+    apply: Apply,
+    params: PyTree,
+    x1: Any,
+    x2: Any = None,
+    *,
+    form: str | int = "full",
+    by_layer: bool = False,
+    method: str = "auto",
+    dtype: str | None = None,
+    accumulate: str | None = None,
+    memory: int | float | str | None = None,
+    file: str | Path | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Progress | None = None,
+) -> Computed:
+    """Theta = J(x1) J(x2)^T of any `apply(params, inputs)`; x2 defaults to x1.
+
+    `apply` maps (points, *features) to (points, outputs), each point by itself. `form` is
+
+        "full"       Theta[n, k, m, j]
+        "trace"      sum over k of Theta[n, k, m, k]
+        "diagonal"   Theta[n, k, n, k]
+        an int k     Theta[n, k, m, k] of that one output
+
+    and `by_layer` keeps each layer's part. `method` is "structured", "jacobian" or "products"
+    (`ntkdyn.kernels.programs`); "auto" takes the one with the fewest operations. `dtype` (that of
+    the parameters) and `accumulate` (for the sums over parameters) are "float32" or "float64".
+
+    `memory` bounds what is held, the kernel included: bytes, or text like "200 MB". With `file`,
+    the kernel is not held but written to HDF5 tile by tile, and the same call continues what was
+    interrupted. Work is shared among `devices`; those of other processes too, if each makes the
+    same call. `progress` is called with (tiles done, tiles in all).
+
+    Refuses (`InputError`) points that are not finite floats, of other shapes or none; outputs that
+    depend on the other points of a batch; a budget too small for one tile; another kernel's file.
+    """
+    budget = None if memory is None else in_bytes(memory)
+    kind = _kind(dtype, params)
+    with jobs.context(kind):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), params)
+        left = checked_points("x1", x1, kind)
+        right = None if x2 is None else checked_points("x2", x2, kind)
+        outputs = _check_model(apply, params, left, right)
+        shape = _shape(form, outputs, by_layer, accumulate, x2 is None, kind)
+        work, costs = _work(apply, shape, params, left, right)
+        chosen = _method(method, work, shape, accumulate)
+        job = _job(apply, params, left, right, shape, chosen, costs[chosen], outputs)
+        job = job._replace(devices=devices, budget=budget, progress=progress)
+        if shape.form == "diagonal":
+            if file is not None:
+                raise InputError('file: "diagonal" is small; leave the file out')
+            values, arranged = jobs.points(job)
+        else:
+            values, arranged = jobs.pairs(job, None if file is None else Path(file))
+        plan = Plan(
+            form=f"output {form}" if shape.output is not None else str(form),
+            method=chosen,
+            work=work,
+            rules=_rules(job, shape) if chosen == "structured" else {},
+            tiling=arranged.tiling,
+            passes=len(arranged.passes),
+            dtype=kind,
+            accumulate=accumulate or kind,
+            memory=budget,
+            peak=arranged.peak,
+            devices=len(devices) if devices else 1,
+        )
+    return Computed(plan, values if by_layer else {}, None if by_layer else values["all"])
+
+
+def _job(
+    apply: Apply,
+    params: PyTree,
+    left: np.ndarray,
+    right: np.ndarray | None,
+    shape: Shape,
+    method: str,
+    cost: Cost,
+    outputs: int,
+) -> Job:
+    n, m = len(left), len(left if right is None else right)
+    k = 1 if shape.output is not None else outputs
+    program = lambda only: programs.program(method, apply, shape._replace(only=only))
+    held = jax.eval_shape(program(None).prepare, params, left[:1])
+    parts = [*held.taps, *held.jacobians] if method == "structured" else [held]
+    return Job(
+        program=program,
+        params=params,
+        left=left,
+        right=right,
+        shape={"full": (n, k, m, k), "trace": (n, m), "diagonal": (n, k)}[shape.form],
+        dtype=np.dtype(shape.accumulate or left.dtype),
+        accumulate=shape.accumulate,
+        names=list(distinct_layers(params)) if shape.by_layer else ["all"],
+        cost=cost,
+        parts=[programs.size_of(part) for part in parts],
+        settings={"shape": list(shape), "method": method},
+        devices=None,
+        budget=None,
+        progress=None,
+    )
+
+
+def _rules(job: Job, shape: Shape) -> dict[str, str]:
+    one = jax.eval_shape(job.program(None).prepare, job.params, job.left[:1])
+    return forms.rules(one, one, shape.form)
+
+
+def in_bytes(memory: int | float | str) -> float:
+    """A budget in bytes: a number, or text with kB, MB, GB (powers of 1000) or KiB, MiB, GiB."""
+    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", str(memory).lower())
+    try:
+        number, unit = float(found.group(1)), units[found.group(2)]
+    except (AttributeError, KeyError, ValueError):
+        raise InputError(
+            f'memory: must be a number of bytes, or text like "200 MB", got {memory!r}'
+        ) from None
+    if number <= 0:
+        raise InputError(f"memory: must be positive, got {memory!r}")
+    return number * unit
+
+
+# --- what was asked for, checked --------------------------------------------------------------
+
+
+def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * features]:
+    """Finite floating-point points, at least one, on the host."""
+    array = np.asarray(points)
+    if array.dtype.kind in "iub":
+        raise InputError(
+            f"{name}: must be floating-point numbers, got {array.dtype}; scale them first, "
+            f"images for instance as x / 255.0"
+        )
+    if array.ndim < 2 or not array.size:
+        raise InputError(
+            f"{name}: must be points with features, (points, *features), none of them empty, "
+            f"got shape {array.shape}"
+        )
+    array = array.astype(kind, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = int(np.argwhere(~finite)[0][0])
+        raise InputError(f"{name}: point {first} is not finite (NaN or infinity)")
+    return array
+
+
+def _kind(dtype: str | None, params: PyTree) -> str:
+    """The dtype to compute in; only floating-point parameters have a tangent."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in leaves:
+        if getattr(leaf, "dtype", None) not in (np.float16, np.float32, np.float64, jnp.bfloat16):
+            name = jax.tree_util.keystr(path) or "the parameter"
+            raise InputError(
+                f"params: every leaf must be a floating-point array, but {name} is "
+                f"{getattr(leaf, 'dtype', type(leaf).__name__)}; keep what is not trained inside "
+                f"apply (equinox.partition(model, equinox.is_inexact_array) parts the two)"
+            )
+    if not leaves:
+        raise InputError("params: must hold at least one array, got none")
+    kind = dtype or str(np.result_type(*(leaf.dtype for _, leaf in leaves)))
+    if kind not in ("float32", "float64"):
+        raise InputError(f'dtype: must be "float32" or "float64", got {kind!r}')
+    return kind
+
+
+def _check_model(apply: Apply, params: PyTree, left: np.ndarray, right: np.ndarray | None) -> int:
+    """The number of outputs, once it is sure that each point is by itself."""
+    if right is not None and right.shape[1:] != left.shape[1:]:
+        raise InputError(
+            f"x2: must have the features of x1, {left.shape[1:]}, got {right.shape[1:]}"
+        )
+    few = jnp.asarray(left[np.arange(3) % len(left)] * np.array([1, 0.5, -1], left.dtype).reshape(
+        -1, *[1] * (left.ndim - 1)
+    ))  # fmt: skip
+    together = np.asarray(jax.jit(apply)(params, few))
+    if together.ndim != 2 or len(together) != 3:
+        raise InputError(
+            f"apply: must return (points, outputs), got {together.shape} for inputs {few.shape}"
+        )
+    alone = np.asarray(jax.jit(apply)(params, few[:1]))
+    scale = max(np.abs(together).max(), np.finfo(left.dtype).tiny)
+    if not np.abs(together[:1] - alone).max() <= 1e-3 * scale:
+        raise InputError(
+            "apply: outputs of one point must not depend on the others of its batch, but they do; "
+            "with batch normalisation, use running averages (evaluation mode) or another norm"
+        )
+    return together.shape[1]
+
+
+def _shape(
+    form: str | int, outputs: int, by_layer: bool, accumulate: str | None, same: bool, kind: str
+) -> Shape:
+    if accumulate not in (None, "float32", "float64"):
+        raise InputError(f'accumulate: must be "float32" or "float64", got {accumulate!r}')
+    wider = accumulate if accumulate != kind else None
+    if isinstance(form, (int, np.integer)) and not isinstance(form, bool):
+        if not 0 <= form < outputs:
+            raise InputError(f"form: output {form} is not one of the {outputs}, numbered from 0")
+        return Shape("trace", int(form), by_layer, wider)
+    if form not in ("full", "trace", "diagonal"):
+        raise unknown("form", form, ("full", "trace", "diagonal"))
+    if form == "diagonal" and not same:
+        raise InputError('x2: "diagonal" pairs each point with itself; leave x2 out')
+    return Shape(form, None, by_layer, wider)
+
+
+def _work(
+    apply: Apply, shape: Shape, params: PyTree, left: np.ndarray, right: np.ndarray | None
+) -> tuple[dict[str, Work], dict[str, Cost]]:
+    """Method -> what the whole kernel would take by it, and its costs per point and pair."""
+    few = left[: min(2, len(left))]
+    n, m = len(left), 0 if right is None else len(right)
+    pairs = n * m if m else n * (n + 1) / 2
+    plain = shape._replace(accumulate=None)
+    costs = {
+        name: programs.cost(name, apply, plain, params, few)
+        for name in programs.METHODS
+        if not (name == "products" and shape.form == "diagonal")
+    }
+    if shape.form == "diagonal":
+        pairs = n
+    work = {
+        name: Work(cost.point * (n + m) + cost.pair * pairs, cost.held * (n + m))
+        for name, cost in costs.items()
+    }
+    return work, costs
+
+
+def _method(method: str, work: dict[str, Work], shape: Shape, accumulate: str | None) -> str:
+    if method == "auto":
+        usable = [name for name in work if not (shape.accumulate and name == "products")]
+        return min(usable, key=lambda name: work[name].flops)
+    if method not in programs.METHODS:
+        raise unknown("method", method, ("auto", *programs.METHODS))
+    if method == "products" and shape.form == "diagonal":
+        raise InputError('method: "products" has no short way to the diagonal; use "auto"')
+    if method == "products" and shape.accumulate:
+        raise InputError(
+            'accumulate: "products" sums inside the network; give dtype="float64" instead'
+        )
+    return method

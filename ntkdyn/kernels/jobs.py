@@ -1,0 +1,208 @@
+"""Jobs: a kernel to fill, whatever its method, within a budget, into memory or a file."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ntkdyn import precision
+from ntkdyn.errors import InputError
+from ntkdyn.kernels import tiles
+from ntkdyn.kernels.programs import Cost, Program, size_of
+from ntkdyn.kernels.sharded import on_host, sharded
+from ntkdyn.kernels.store import Store, block_of, fingerprint
+from ntkdyn.kernels.tiles import Footprint, Memory, Progress, Tiling
+
+Only = tuple[int, ...] | None
+"""the numbers of the parts that pass; None: all"""
+
+
+class Job(NamedTuple):
+    """A kernel to fill."""
+
+    program: Callable[[Only], Program]
+    """the program of some of the parts"""
+    params: PyTree
+    left: PyTree
+    """points, on the first axis of every leaf"""
+    right: PyTree | None
+    """None: the same points"""
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    accumulate: str | None
+    names: list[str]
+    """of the kernel's parts that are kept apart, or "all" """
+    cost: Cost
+    parts: list[int]
+    """bytes per point of the parts that may pass by themselves"""
+    settings: dict[str, Any]
+    """what tells this kernel from others, beside the arrays"""
+    devices: Sequence[jax.Device] | None
+    budget: float | None
+    progress: Progress | None
+
+    def shared(self, only: Only = None) -> Program:
+        """The program of some of the parts, over the devices."""
+        plain = self.program(only)
+        return sharded(plain, tuple(self.devices)) if self.devices else plain
+
+    def tiling(self, block: int) -> Tiling:
+        """Everything held, in blocks of that size."""
+        n, m = count(self.left), count(self.left if self.right is None else self.right)
+        devices = len(self.devices) if self.devices else 1
+        return Tiling(n, m, self.right is None, block, max(n, m), devices)
+
+
+class Arrangement(NamedTuple):
+    """The tiling, the passes, and their peak in bytes where there is a budget."""
+
+    tiling: Tiling
+    passes: list[Pass]
+    peak: int | None
+
+
+def count(points: PyTree) -> int:
+    """How many points there are."""
+    return len(jax.tree.leaves(points)[0])
+
+
+def context(kind: str | None) -> contextlib.AbstractContextManager:
+    """JAX in double precision if that is wanted, as it is otherwise."""
+    return precision.double() if kind == "float64" else contextlib.nullcontext()
+
+
+class _Compiled:
+    """The programs of one pass, at work."""
+
+    def __init__(self, job: Job, program: Program) -> None:
+        self._params, self._program = job.params, program
+        self._kind = job.accumulate
+
+    def prepare(self, points: PyTree) -> PyTree:
+        return self._program.prepare(self._params, points)
+
+    def meet(self, left: PyTree, right: PyTree) -> dict[str, np.ndarray]:
+        with context(self._kind):
+            return on_host(self._program.meet(self._params, left, right))
+
+
+class Pass(NamedTuple):
+    """A program, and what it takes of memory by block size."""
+
+    program: Program
+    footprint: Callable[[int], Footprint]
+
+
+def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangement]:
+    """Fill a kernel over pairs of points; its parts by name."""
+    if file is not None and jax.process_count() > 1:
+        raise InputError("file: several processes cannot write one file; leave it out")
+    arranged = _arranged(job, file)
+    work = [_Compiled(job, each.program) for each in arranged.passes]
+    fill = functools.partial(
+        tiles.fill, work, job.left, job.right, arranged.tiling, progress=job.progress
+    )
+    if file is None:
+        values = {name: np.empty(job.shape, job.dtype) for name in job.names}
+        fill(Memory(arranged.tiling, values))
+        return values, arranged
+    mark = fingerprint((job.params, job.left, job.right), job.settings)
+    with Store(file, arranged.tiling, job.shape, job.dtype, job.names, mark) as store:
+        fill(store)
+        return store.values(), arranged
+
+
+def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
+    """Fill what belongs to points by themselves, (points, outputs): blocks, and no pairs."""
+    result = len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
+    arranged = Arrangement(job.tiling(tiles.BLOCK)._replace(held=1), [_pass(job)], None)
+    if job.budget is not None:
+        footprint = arranged.passes[0].footprint
+        tiling, peak = tiles.fit_blocks(job.budget, result, arranged.tiling, footprint)
+        arranged = arranged._replace(tiling=tiling, peak=peak)
+    work, tiling = _Compiled(job, job.shared()), arranged.tiling
+    values = {name: np.empty(job.shape, job.dtype) for name in job.names}
+    for number, rows in enumerate(tiling.row_blocks(), 1):
+        held = work.prepare(tiles.block(job.left, rows, tiling.prepared(tiling.rows)))
+        for name, part in work.meet(held, held).items():
+            values[name][rows] = part[: rows.stop - rows.start]
+        if job.progress:
+            job.progress(number, len(tiling.row_blocks()))
+    return values, arranged
+
+
+def _arranged(job: Job, file: Path | None) -> Arrangement:
+    """The fastest that the budget allows."""
+    begun = block_of(file) if file else None
+    tiling, alone = job.tiling(begun or tiles.BLOCK), [_pass(job)]
+    if job.budget is None:
+        return Arrangement(tiling, alone, None)
+    result = 0 if file else len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
+    fit = functools.partial(tiles.fit, job.budget, result, tiling)
+    best = fit(_largest(alone), job.cost, block=begun)
+    halves = _halves(job.parts)
+    again = best.tiling.preparations > len(best.tiling.row_blocks())
+    if again and len(halves) == 2 and file is None:
+        split = [_pass(job, only) for only in halves]
+        point = sum(_point_cost(job, only) for only in halves)
+        fitted = fit(_largest(split), job.cost._replace(point=point))
+        if fitted.cost < best.cost:
+            return Arrangement(fitted.tiling, split, fitted.peak)
+    return Arrangement(best.tiling, alone, best.peak)
+
+
+def _point_cost(job: Job, only: Only) -> float:
+    few = tiles.block(job.left, slice(0, count(job.left)), 2)
+    return job.program(only).prepare.lower(job.params, few).cost_analysis()["flops"] / 2
+
+
+def _pass(job: Job, only: Only = None) -> Pass:
+    forms = lambda tree: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+    program = job.shared(only)
+    arrays, tree = jax.tree.flatten((forms(job.params), forms(job.left)))
+    devices = len(job.devices) if job.devices else 1
+    settings = program, tuple(arrays), tree, job.accumulate, devices
+    return Pass(program, functools.partial(_footprint, *settings))
+
+
+@functools.lru_cache(maxsize=256)
+def _footprint(
+    program: Program, arrays: tuple, tree: Any, accumulate: str | None, devices: int, block: int
+) -> Footprint:
+    """Bytes as XLA counts them in the compiled programs."""
+    params, left = jax.tree.unflatten(tree, arrays)
+    size = -(-block // devices) * devices
+    cut = lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
+    some = jax.tree.map(cut, left)
+    prepare = program.prepare.lower(params, some).compile().memory_analysis()
+    held = jax.eval_shape(program.prepare, params, some)
+    with context(accumulate):
+        meet = program.meet.lower(params, held, held).compile().memory_analysis()
+    return Footprint(
+        block,
+        size_of(held),
+        devices * prepare.temp_size_in_bytes + size_of(some),
+        devices * (meet.temp_size_in_bytes + 2 * meet.output_size_in_bytes),
+    )
+
+
+def _largest(passes: list[Pass]) -> Callable[[int], Footprint]:
+    """The footprint that suffices for every pass."""
+    return lambda block: Footprint(
+        *(max(sizes) for sizes in zip(*(each.footprint(block) for each in passes), strict=True))
+    )
+
+
+def _halves(sizes: list[int]) -> list[tuple[int, ...]]:
+    """The numbers of `sizes`, in order, in two runs of about equal sums; one if there is one."""
+    ends = np.cumsum(sizes)
+    second = ends - np.array(sizes) / 2 > ends[-1] / 2
+    runs = [tuple(np.flatnonzero(belongs).tolist()) for belongs in (~second, second)]
+    return [run for run in runs if run]

@@ -1,0 +1,167 @@
+"""Programs: how points are prepared, and how two prepared sets meet in a tile of the kernel.
+
+    structured   prepare: activations and signals at the taps      meet: the forms' rules
+    jacobian     prepare: the rows of J, by reverse mode           meet: their Gram
+    products     prepare: nothing, the points themselves           meet: J (J'^T e), by vjp and jvp
+
+Three independent ways to the same numbers, for any `apply(params, inputs)`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ntkdyn.kernels.forms import Form, Parts, contract, multiplications
+from ntkdyn.kernels.structure import (
+    Apply,
+    Jacobian,
+    Structure,
+    distinct_layers,
+    layer_names,
+    structure,
+)
+
+
+class Program(NamedTuple):
+    """Two pure functions; what `prepare` returns has the points on the first axis of each leaf."""
+
+    prepare: Callable[[PyTree, PyTree], PyTree]
+    """(params, points) -> prepared"""
+    meet: Callable[[PyTree, PyTree, PyTree], Parts]
+    """(params, prepared, prepared) -> the tile, layer by layer or as "all" """
+
+
+class Shape(NamedTuple):
+    """What is asked of a kernel."""
+
+    form: Form
+    output: int | None
+    """the one output that is looked at; None: all"""
+    by_layer: bool
+    accumulate: str | None = None
+    """the dtype that activations and signals are cast to before they meet; None: their own"""
+    only: tuple[int, ...] | None = None
+    """the numbers of the taps and Jacobians that count; None: all"""
+
+
+@functools.lru_cache(maxsize=64)
+def program(method: str, apply: Apply, shape: Shape) -> Program:
+    """The program of that method, compiled once for equal arguments."""
+    if shape.output is not None:
+        apply = functools.partial(_one_output, apply, shape.output)
+    prepare, meet = METHODS[method]
+    return Program(
+        jax.jit(functools.partial(prepare, apply, shape)),
+        jax.jit(functools.partial(meet, apply, shape)),
+    )
+
+
+def cost(method: str, apply: Apply, shape: Shape, params: PyTree, points: PyTree) -> Cost:
+    """What the method takes, from the programs as they would be compiled for a few points."""
+    count = jax.tree.leaves(points)[0].shape[0]
+    chosen = program(method, apply, shape)
+    held = jax.eval_shape(chosen.prepare, params, points)
+    if method == "products":
+        pair = chosen.meet.lower(params, held, held).cost_analysis()["flops"] / count
+        return Cost(0.0, pair, size_of(held) / count)
+    own = chosen.prepare.lower(params, points).cost_analysis()["flops"] / count
+    pair = 2 * multiplications(held, held, shape.form) / count**2
+    return Cost(own, pair, size_of(held) / count)
+
+
+class Cost(NamedTuple):
+    """Floating-point operations, and bytes that are held between tiles."""
+
+    point: float
+    """operations to prepare a point"""
+    pair: float
+    """operations for a pair of points to meet"""
+    held: float
+    """bytes per prepared point"""
+
+
+def size_of(tree: PyTree) -> int:
+    """Bytes of all arrays of a tree, or of what has their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _one_output(apply: Apply, output: int, params: PyTree, inputs: Array) -> Array:
+    return apply(params, inputs)[:, output : output + 1]
+
+
+# --- structured -------------------------------------------------------------------------------
+
+
+def _structure(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Structure:
+    whole = structure(apply, params, points)
+    return whole if shape.only is None else whole.select(shape.only)
+
+
+def _contract(
+    apply: Apply, shape: Shape, params: PyTree, left: Structure, right: Structure
+) -> Parts:
+    if shape.accumulate:
+        cast = lambda leaf: leaf.astype(shape.accumulate)
+        left, right = jax.tree.map(cast, (left, right))
+    return contract(left, right, shape.form, by_layer=shape.by_layer)
+
+
+# --- Jacobian contraction ---------------------------------------------------------------------
+
+
+def _jacobian(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Structure:
+    """Every parameter's rows, point by point."""
+    rows = jax.vmap(jax.jacrev(lambda p, x: apply(p, x[None])[0]), (None, 0))(params, points)
+    leaves = [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
+    return Structure([], list(map(Jacobian, layer_names(params), leaves)))
+
+
+# --- products with the Jacobian ---------------------------------------------------------------
+
+
+def _points(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Array:
+    return points
+
+
+def _products(apply: Apply, shape: Shape, params: PyTree, left: Array, right: Array) -> Parts:
+    """Theta[:, :, m, j] = J(left) (J(right)^T e_mj), one right point at a time."""
+    names = layer_names(params)
+    layers = distinct_layers(params) if shape.by_layer else ("all",)
+
+    def column(point: Array) -> Parts:
+        values, pull = jax.vjp(lambda p: apply(p, point[None])[0], params)
+        (gradients,) = jax.vmap(pull)(jnp.eye(values.size, dtype=values.dtype))
+        return {layer: pushed(_of_layer(gradients, names, layer)) for layer in layers}
+
+    def pushed(gradients: PyTree) -> Array:
+        push = lambda tangent: jax.jvp(lambda p: apply(p, left), (params,), (tangent,))[1]
+        products = jax.vmap(push, out_axes=2)(gradients)
+        return jnp.trace(products, axis1=1, axis2=2) if shape.form == "trace" else products
+
+    parts = jax.lax.map(column, right)
+    return {
+        layer: jnp.moveaxis(part, 0, -1 if part.ndim == 2 else 2) for layer, part in parts.items()
+    }
+
+
+def _of_layer(gradients: PyTree, names: list[str], layer: str) -> PyTree:
+    """The gradients with all other layers' zeroed."""
+    leaves, tree = jax.tree.flatten(gradients)
+    kept = [
+        leaf if layer in ("all", name) else jnp.zeros_like(leaf)
+        for name, leaf in zip(names, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, kept)
+
+
+METHODS: dict[str, tuple[Callable[..., Any], Callable[..., Parts]]] = {
+    "structured": (_structure, _contract),
+    "jacobian": (_jacobian, _contract),
+    "products": (_points, _products),
+}

@@ -1,0 +1,295 @@
+"""Tiles: a kernel filled block by block, so that no more memory is held than a budget allows.
+
+Points are cut into blocks. A panel of as many blocks of rows as fit is prepared and held, and
+blocks of columns stream by; for equal point sets only the tiles on and above the diagonal are
+computed, and mirrored. A block of columns is prepared anew for every panel, which costs time, so
+the panel should be large: one way is to let only some of the layers pass at a time and to add up,
+where that saves more than the forward passes it repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from ntkdyn.errors import InputError
+from ntkdyn.kernels.programs import Cost
+
+Progress = Callable[[int, int], None]
+"""called with (tiles done, tiles in all)"""
+
+BLOCK = 256
+"""Points per block where memory is not scarce: large enough for fast matrix products."""
+
+SMALLEST = 8
+"""Points per block below which a budget is refused."""
+
+SLACK = 10_000_000
+"""Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers."""
+
+
+@runtime_checkable
+class Tile(Protocol):
+    """The compiled programs of one pass, at fixed block sizes."""
+
+    def prepare(self, points: PyTree) -> PyTree: ...
+
+    def meet(self, left: PyTree, right: PyTree) -> dict[str, Any]: ...
+
+
+class Tiling(NamedTuple):
+    """How the points are cut."""
+
+    rows: int
+    """points in the rows of the kernel"""
+    columns: int
+    symmetric: bool
+    block: int
+    """points per block"""
+    held: int
+    """blocks of a panel"""
+    multiple: int = 1
+    """what prepared blocks are a multiple of: the number of devices"""
+
+    def prepared(self, points: int) -> int:
+        """How many points are prepared at a time, the last ones repeated where they run out."""
+        return -(-min(self.block, points) // self.multiple) * self.multiple
+
+    def row_blocks(self) -> list[slice]:
+        return spans(self.rows, self.block)
+
+    def column_blocks(self) -> list[slice]:
+        return spans(self.columns, self.block)
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles are computed."""
+        n, m = len(self.row_blocks()), len(self.column_blocks())
+        return n * (n + 1) // 2 if self.symmetric else n * m
+
+    @property
+    def preparations(self) -> int:
+        """How many blocks are prepared in all, those of columns again and again."""
+        n, m = len(self.row_blocks()), len(self.column_blocks())
+        if not self.symmetric:
+            return n + m * math.ceil(n / self.held)
+        return sum(n - first for first in range(0, n, self.held))
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where tiles go."""
+
+    def has(self, row: int, column: int) -> bool: ...
+
+    def put(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None: ...
+
+
+def spans(points: int, block: int) -> list[slice]:
+    """The points cut into blocks; the last may be shorter."""
+    return [slice(first, min(first + block, points)) for first in range(0, points, block)]
+
+
+def fill(
+    passes: Sequence[Tile],
+    left: PyTree,
+    right: PyTree | None,
+    tiling: Tiling,
+    sink: Sink,
+    progress: Progress | None = None,
+) -> None:
+    """Compute every tile that `sink` does not have; `right` None: symmetric."""
+    done, total = 0, tiling.tiles * len(passes)
+    for number, tile in enumerate(passes):
+        for row, column, values in _tiles(tile, left, right, tiling, sink):
+            if values is not None:
+                sink.put(row, column, _trimmed(values, tiling, row, column), add=number > 0)
+            done += 1
+            if progress:
+                progress(done, total)
+
+
+def _tiles(
+    tile: Tile, left: PyTree, right: PyTree | None, tiling: Tiling, sink: Sink
+) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
+    """(row, column, tile or None if it is there already), panel by panel."""
+    rows, columns = tiling.row_blocks(), tiling.column_blocks()
+    others = left if right is None else right
+    for first in range(0, len(rows), tiling.held):
+        panel = range(first, min(first + tiling.held, len(rows)))
+        held: dict[int, PyTree] = {}
+
+        def prepared(row: int, held: dict[int, PyTree] = held) -> PyTree:
+            if row not in held:
+                held[row] = tile.prepare(block(left, rows[row], tiling.prepared(tiling.rows)))
+            return held[row]
+
+        for column in range(first if tiling.symmetric else 0, len(columns)):
+            meeting = [row for row in panel if not tiling.symmetric or row <= column]
+            missing = [row for row in meeting if not sink.has(row, column)]
+            if missing and tiling.symmetric and column in panel:
+                other = prepared(column)
+            elif missing:
+                other = tile.prepare(
+                    block(others, columns[column], tiling.prepared(tiling.columns))
+                )
+            for row in meeting:
+                yield row, column, tile.meet(prepared(row), other) if row in missing else None
+            other = None
+
+
+def block(points: PyTree, rows: slice, size: int) -> PyTree:
+    """A block of that size: the last point is repeated where points run out."""
+    taken = np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)
+    return jax.tree.map(lambda leaf: leaf[taken], points)
+
+
+def _trimmed(
+    values: dict[str, Any], tiling: Tiling, row: int, column: int
+) -> dict[str, np.ndarray]:
+    """The tile without what came of repeated points, on the host."""
+    rows, columns = tiling.row_blocks()[row], tiling.column_blocks()[column]
+    n, m = rows.stop - rows.start, columns.stop - columns.start
+    cut = lambda tile: tile[:n, :, :m] if tile.ndim == 4 else tile[:n, :m]
+    return {name: cut(np.asarray(tile)) for name, tile in values.items()}
+
+
+class Memory:
+    """A sink in memory."""
+
+    def __init__(self, tiling: Tiling, values: dict[str, np.ndarray]) -> None:
+        self.tiling, self.values = tiling, values
+
+    def has(self, row: int, column: int) -> bool:
+        return False
+
+    def put(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
+        for name, values in tile.items():
+            place(self.values[name], values, self.tiling, row, column, add=add)
+
+
+def place(
+    whole: Any,
+    tile: Float[np.ndarray, ...],
+    tiling: Tiling,
+    row: int,
+    column: int,
+    *,
+    add: bool = False,
+) -> None:
+    """Write a tile into the whole kernel, and its mirror image if that is symmetric."""
+    rows, columns = tiling.row_blocks()[row], tiling.column_blocks()[column]
+    four = tile.ndim == 4
+    at = (rows, slice(None), columns) if four else (rows, columns)
+    whole[at] = whole[at] + tile if add else tile
+    if tiling.symmetric and row != column:
+        at = (columns, slice(None), rows) if four else (columns, rows)
+        mirrored = tile.transpose(2, 3, 0, 1) if four else tile.T
+        whole[at] = whole[at] + mirrored if add else mirrored
+
+
+# --- fitting a budget -------------------------------------------------------------------------
+
+
+class Footprint(NamedTuple):
+    """Bytes of one pass at a given block size."""
+
+    block: int
+    prepared: int
+    """a prepared block"""
+    preparing: int
+    """scratch while a block is prepared"""
+    meeting: int
+    """scratch while two blocks meet, and the tile"""
+
+    def scaled(self, block: int) -> Footprint:
+        """An estimate for another block size: linear in points, quadratic in pairs."""
+        ratio = block / self.block
+        return Footprint(
+            block,
+            math.ceil(self.prepared * ratio),
+            math.ceil(self.preparing * ratio),
+            math.ceil(self.meeting * max(ratio, ratio**2)),
+        )
+
+    def peak(self, held: int) -> int:
+        """A panel, a block of columns, and the larger of the two scratches."""
+        return (held + 1) * self.prepared + max(self.preparing, self.meeting)
+
+    def most_held(self, free: float) -> int:
+        """How many blocks a panel may have in that many bytes; 0: not even one."""
+        return max(int((free - self.peak(0)) // max(self.prepared, 1)), 0)
+
+
+class Fit(NamedTuple):
+    """A tiling within a budget."""
+
+    tiling: Tiling
+    peak: int
+    """bytes, the result included"""
+    cost: float
+    """operations"""
+
+
+def fit(
+    budget: float,
+    result: int,
+    tiling: Tiling,
+    footprint: Callable[[int], Footprint],
+    cost: Cost,
+    *,
+    block: int | None = None,
+) -> Fit:
+    """The blocks and panels within `budget` bytes that should be fastest.
+
+    `tiling` has the points; `footprint` compiles for a block size and reads off what it takes.
+    `block` leaves the panel alone to choose, as where a file was begun with that size.
+    """
+    free = budget - result - SLACK
+    points = max(tiling.rows, tiling.columns)
+
+    def rated(size: int, held: int) -> tuple[float, Tiling]:
+        cut = tiling._replace(block=size, held=held)
+        cut = cut._replace(held=min(held, len(cut.row_blocks())))
+        pairs = cut.tiles * size**2 * cost.pair * (1 + 16 / size)
+        return cut.preparations * size * cost.point + pairs, cut
+
+    if block is not None:
+        sizes = [block]
+    else:
+        reference = footprint(min(BLOCK, points)).scaled
+        sizes = {min(points, 512), *(size for size in (256, 128, 64, 32, 16, 8) if size < points)}
+        held = {size: reference(size).most_held(free) for size in sizes}
+        likely = sorted((size for size in sizes if held[size]), key=lambda s: rated(s, held[s])[0])
+        sizes = [*likely, min(SMALLEST, points)]
+    for size in sizes:
+        if held_there := footprint(size).most_held(free):
+            operations, cut = rated(size, held_there)
+            return Fit(cut, result + SLACK + footprint(size).peak(cut.held), operations)
+    raise too_small(budget, result, footprint(sizes[-1]).peak(1))
+
+
+def fit_blocks(
+    budget: float, result: int, tiling: Tiling, footprint: Callable[[int], Footprint]
+) -> tuple[Tiling, int]:
+    """The largest blocks within `budget` bytes where no pairs of blocks meet, and the peak."""
+    size = tiling.block
+    while result + SLACK + footprint(size).peak(0) > budget:
+        if size <= SMALLEST:
+            raise too_small(budget, result, footprint(size).peak(0))
+        size = max(size // 2, SMALLEST)
+    return tiling._replace(block=size), result + SLACK + footprint(size).peak(0)
+
+
+def too_small(budget: float, result: int, least: int) -> InputError:
+    """The refusal of a budget, with the smallest that would do."""
+    needed = math.ceil((result + SLACK + least) / 1e5) / 10
+    return InputError(
+        f"memory: {budget / 1e6:.4g} MB are too few for one tile; the smallest that works is "
+        f"{needed} MB, of which the kernel itself takes {result / 1e6:.4g} MB"
+    )

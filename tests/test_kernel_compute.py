@@ -1,0 +1,408 @@
+"""nd.kernels.compute: forms, methods, budgets, files, owners, and how it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import equinox as eqx
+import flax.linen as nn
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkdyn as nd
+from ntkdyn import precision
+from ntkdyn.errors import InputError
+from ntkdyn.kernels.structure import layer_names
+
+
+class FlaxModel(nn.Module):
+    """Grouped convolution, normalisation, a residual sum."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.gelu(nn.Conv(4, (3, 3), strides=2)(x))
+        x = x + nn.LayerNorm()(nn.Conv(4, (3, 3), feature_group_count=4)(x))
+        return nn.Dense(3)(x.mean((1, 2)))
+
+
+class EquinoxModel(eqx.Module):
+    """What is not trained is a field too."""
+
+    first: eqx.nn.Linear
+    last: eqx.nn.Linear
+    activation: object
+
+    def __init__(self, key):
+        one, two = jax.random.split(key)
+        self.first, self.last = eqx.nn.Linear(5, 8, key=one), eqx.nn.Linear(8, 3, key=two)
+        self.activation = jnp.tanh
+
+    def __call__(self, x):
+        return self.last(self.activation(self.first(x)))
+
+
+def flax_case():
+    model = FlaxModel()
+    params = model.init(jax.random.key(0), jnp.zeros((1, 5, 5, 2)))
+    return model.apply, params, (5, 5, 2)
+
+
+def equinox_case():
+    params, static = eqx.partition(EquinoxModel(jax.random.key(0)), eqx.is_inexact_array)
+    apply = lambda params, x: jax.vmap(eqx.combine(params, static))(x)
+    return apply, params, (5,)
+
+
+CASES = {"flax": flax_case(), "equinox": equinox_case()}
+PARTED = ("structured", "jacobian", "products")
+
+
+def points(features, count, seed=1):
+    return np.random.default_rng(seed).standard_normal((count, *features))
+
+
+def dense(apply, params, x1, x2):
+    """Layer -> (n, k, m, k), by dense Jacobians in float64."""
+    with precision.double():
+        exact = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        rows = [
+            jax.tree.leaves(jax.jit(jax.jacrev(lambda p, x=x: apply(p, x)))(exact))
+            for x in (x1, x2)
+        ]
+    layers = {}
+    for name, one, other in zip(layer_names(params), *rows, strict=True):
+        flat = (np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in (one, other))
+        layers[name] = layers.get(name, 0) + np.einsum("nkp,mjp->nkmj", *flat)
+    return layers
+
+
+@pytest.fixture(scope="module")
+def truths():
+    """Case -> points and kernels of 7 points with themselves and with 4 others."""
+    found = {}
+    for name, (apply, params, features) in CASES.items():
+        x, z = points(features, 7), points(features, 4, seed=2)
+        found[name] = x, z, dense(apply, params, x, x), dense(apply, params, x, z)
+    return found
+
+
+def in_form(full, form):
+    if form == "trace":
+        return np.einsum("nkmk->nm", full)
+    if form == "diagonal":
+        return np.einsum("nknk->nk", full)
+    return full if form == "full" else full[:, form, :, form]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("form", ["full", "trace", "diagonal", 1])
+def test_every_form_by_every_method_is_the_dense_jacobians(name, form, truths):
+    apply, params, _ = CASES[name]
+    x, z, same, between = truths[name]
+    for method in PARTED:
+        if (form, method) == ("diagonal", "products"):
+            continue
+        seen = nd.kernels.compute(
+            apply, params, x, form=form, method=method, dtype="float64", by_layer=True
+        )
+        wanted = {layer: in_form(part, form) for layer, part in same.items()}
+        scale = max(np.abs(part).max() for part in wanted.values())
+        assert set(seen.layers) == set(wanted) and seen.plan.method == method
+        for layer, part in wanted.items():
+            assert np.abs(seen.layers[layer] - part).max() < 1e-12 * scale, (method, layer)
+        assert np.abs(seen.values - sum(wanted.values())).max() < 1e-12 * scale
+        if form in ("trace", 1):
+            block = nd.kernels.compute(
+                apply, params, x, z, form=form, method=method, dtype="float64"
+            )
+            wanted = in_form(sum(between.values()), form)
+            assert np.abs(block.values - wanted).max() < 1e-12 * scale
+
+
+def test_the_plan_says_what_was_done():
+    apply, params, features = CASES["flax"]
+    plan = nd.kernels.compute(apply, params, points(features, 7), form="trace").plan
+    assert plan.method == min(plan.work, key=lambda name: plan.work[name].flops) == "structured"
+    assert set(plan.rules) == {
+        f"params/{n}" for n in ("Conv_0", "Conv_1", "LayerNorm_0", "Dense_0")
+    }
+    assert plan.rules["params/Dense_0"] == "outer"
+    assert set(plan.rules.values()) <= {"outer", "rows", "pairs", "rows + pairs", "pairs + rows"}
+    for word in ("structured", "Gflop", "params/Dense_0: outer", "float32", "7 x 7 points"):
+        assert word in str(plan)
+
+
+def test_a_layer_without_a_rule_is_contracted_alone():
+    apply = lambda p, x: jnp.tanh(x @ (p["a"] - p["a"].mean(0, keepdims=True))) @ p["b"]
+    params = {"a": jnp.ones((5, 4)), "b": jnp.ones((4, 2))}
+    plan = nd.kernels.compute(apply, params, points((5,), 3)).plan
+    assert plan.rules == {"a": "contraction", "b": "outer"}
+
+
+WIDE = nd.networks.mlp((64, 48), outputs=3, b_std=0.2)
+WIDE_PARAMS = WIDE.start(jax.random.key(0), (9,))
+
+
+@pytest.mark.parametrize("form", ["full", "trace", "diagonal"])
+def test_tiles_are_the_whole(form, monkeypatch):
+    x, z = points((9,), 100), points((9,), 37, seed=5)
+    whole = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form=form).values
+    steps = []
+    monkeypatch.setattr(nd.kernels.tiles, "SLACK", 0)
+    budget = whole.nbytes + (30_000 if form == "diagonal" else 90_000)
+    seen = nd.kernels.compute(
+        WIDE.apply, WIDE_PARAMS, x, form=form, memory=budget, progress=lambda *s: steps.append(s)
+    )
+    assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
+    assert seen.plan.tiling.block < 100 and seen.plan.peak <= budget
+    assert steps[-1][0] == steps[-1][1] == len(steps) > 1
+    if form != "diagonal":
+        assert seen.plan.tiling.held < len(seen.plan.tiling.row_blocks()), "no panels were needed"
+        other = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, z, form=form)
+        tight = nd.kernels.compute(
+            WIDE.apply, WIDE_PARAMS, x, z, form=form, memory=other.values.nbytes + 90_000
+        )
+        assert tight.plan.tiling.tiles > 4
+        assert np.abs(tight.values - other.values).max() < 1e-5 * np.abs(other.values).max()
+
+
+def test_some_layers_at_a_time_add_up(monkeypatch):
+    """Where panels are small, two passes over half of the layers prepare fewer blocks."""
+    deep = nd.networks.mlp((48, 48, 48), outputs=6)
+    params, x = deep.start(jax.random.key(0), (4,)), points((4,), 96)
+    monkeypatch.setattr(nd.kernels.tiles, "SLACK", 0)
+    whole = nd.kernels.compute(deep.apply, params, x, form="trace").values
+    seen = nd.kernels.compute(deep.apply, params, x, form="trace", memory=whole.nbytes + 170_000)
+    assert seen.plan.passes == 2
+    assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
+
+
+def test_a_budget_too_small_says_which_would_do(monkeypatch):
+    monkeypatch.setattr(nd.kernels.tiles, "SLACK", 0)
+    x = points((9,), 100)
+    with pytest.raises(InputError, match="smallest that works is") as refusal:
+        nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", memory="20 kB")
+    least = str(refusal.value).split("works is ")[1].split(" MB")[0]
+    seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", memory=f"{least} MB")
+    assert seen.plan.peak <= float(least) * 1e6
+
+
+def test_sums_in_double_precision_are_nearer():
+    x = points((9,), 20)
+    exact = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, dtype="float64").values
+    error = {}
+    for accumulate in (None, "float64"):
+        seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, accumulate=accumulate)
+        error[accumulate] = np.abs(seen.values - exact).max() / np.abs(exact).max()
+    assert seen.values.dtype == np.float64 and seen.plan.accumulate == "float64"
+    assert 1e-9 < error["float64"] < error[None] < 1e-5
+    assert not jax.config.jax_enable_x64
+
+
+def test_blocks_by_owner():
+    x, owner = points((9,), 12), np.array([0, 1, 2] * 4)
+    full = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x)
+    trace = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace")
+    block = full.block(0, 2, owner)
+    between = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x[owner == 0], x[owner == 2])
+    assert block.shape == (4, 3, 4, 3) and np.allclose(block, between.values, rtol=1e-4, atol=1e-4)
+    assert np.allclose(trace.block(1, 2, owner), trace.values[1::3][:, 2::3])
+    assert full.matrix.shape == (36, 36) and full.matrix[4, 7] == full.values[1, 1, 2, 1]
+    for wrong, said in [((0, 3, owner), "agent 3 owns none"), ((0, 1, owner[:5]), "12 rows")]:
+        with pytest.raises(InputError, match=said):
+            full.block(*wrong)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_continued_and_guarded(tmp_path, monkeypatch):
+    monkeypatch.setattr(nd.kernels.tiles, "BLOCK", 16)
+    path, x = tmp_path / "k.h5", points((9,), 60)
+    arguments = WIDE.apply, WIDE_PARAMS, x
+    whole = nd.kernels.compute(*arguments, form="trace", by_layer=True)
+
+    def stop(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nd.kernels.compute(*arguments, form="trace", by_layer=True, file=path, progress=stop)
+    with h5py.File(path) as file:
+        assert file["done"][:].sum() == 4 and file.attrs["block"] == 16
+        assert set(file["values"]) == {"dense_1", "dense_2", "readout"}
+    met = []
+    monkeypatch.setattr(
+        nd.kernels.jobs._Compiled,
+        "meet",
+        lambda self, *pair, meet=nd.kernels.jobs._Compiled.meet: met.append(1) or meet(self, *pair),
+    )
+    seen = nd.kernels.compute(*arguments, form="trace", by_layer=True, file=path)
+    assert len(met) == 10 - 4
+    assert np.array_equal(seen.values, whole.values) and isinstance(
+        seen.layers["dense_1"], np.memmap
+    )
+    for changed in ({"form": "full"}, {"form": 0}, {"form": "trace", "by_layer": False}):
+        with pytest.raises(InputError, match="holds another kernel"):
+            nd.kernels.compute(*arguments, **changed, file=path)
+    with pytest.raises(InputError, match="holds another kernel"):
+        nd.kernels.compute(*arguments[:2], x + 1, form="trace", by_layer=True, file=path)
+
+
+def test_files_that_are_no_kernels(tmp_path):
+    arguments = WIDE.apply, WIDE_PARAMS, points((9,), 12)
+    half, foreign, text = (tmp_path / f"{n}.h5" for n in ("half", "foreign", "text"))
+    nd.kernels.compute(*arguments, file=half)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    with h5py.File(foreign, "w") as file:
+        file["values"] = np.eye(3)
+    text.write_text("no kernel")
+    for path, said in [
+        (half, "is not a whole HDF5 file"),
+        (foreign, "is not a kernel written by ntkdyn"),
+        (text, "is not a whole HDF5 file"),
+        (text / "below.h5", "file: cannot write|is not a whole"),
+    ]:
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises(InputError, match=said):
+            nd.kernels.compute(*arguments, file=path)
+        assert before is None or path.read_bytes() == before
+
+
+KILLED = """
+import sys, numpy as np, jax
+sys.path.insert(0, {tests!r})
+import ntkdyn as nd, test_kernel_compute as t
+nd.kernels.tiles.BLOCK = 8
+def slowly(done, total):
+    import time; time.sleep({pause}); print(done, flush=True)
+seen = nd.kernels.compute(t.WIDE.apply, t.WIDE_PARAMS, t.points((9,), 100), form="trace",
+                          file={path!r}, progress=slowly)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_a_killed_run_leaves_a_file_that_is_continued(tmp_path, monkeypatch):
+    path = tmp_path / "k.h5"
+    code = KILLED.format(tests=str(Path(__file__).parent), path=str(path), pause=0.05)
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with child:
+        while int(child.stdout.readline()) < 20:
+            pass
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    with h5py.File(path) as file:
+        done = file["done"][:]
+        assert 20 <= done.sum() < 91
+    x = points((9,), 100)
+    whole = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace").values
+    with h5py.File(path) as file:
+        for row, column in np.argwhere(done):
+            at = slice(8 * row, 8 * row + 8), slice(8 * column, 8 * column + 8)
+            assert np.allclose(file["values/all"][at], whole[at], rtol=1e-4)
+    seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", file=path)
+    assert seen.plan.tiling.block == 8
+    assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
+
+
+# --- memory, measured from outside -------------------------------------------------------------
+
+MEASURED = """
+import sys, numpy as np, jax
+import ntkdyn as nd
+net = nd.networks.mlp((256, 256), outputs=10)
+params = net.start(jax.random.key(0), (64,))
+x = np.random.default_rng(0).standard_normal((3000, 64)).astype(np.float32)
+nd.kernels.compute(net.apply, params, x[:520], form="trace")
+nd.kernels.compute(net.apply, params, x[:520], form="trace", memory="60 MB")
+print("ready", flush=True)
+sys.stdin.readline()
+seen = nd.kernels.compute(net.apply, params, x, form="trace", memory={memory!r})
+print(seen.plan.peak, flush=True)
+sys.stdin.readline()
+"""
+
+
+def resident(process):
+    """Bytes: the peak of what the process had resident since it was last asked to forget."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_the_budget_is_kept_as_seen_from_outside():
+    extra = {}
+    for memory in ("70 MB", None):
+        code = MEASURED.format(memory=memory)
+        if memory is None:
+            code = code.replace("seen.plan.peak", "0.0")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", code], **pipes) as child:
+            assert child.stdout.readline() == "ready\n"
+            Path(f"/proc/{child.pid}/clear_refs").write_text("5")
+            before = resident(child)
+            child.stdin.write("\n")
+            child.stdin.flush()
+            peak = float(child.stdout.readline())
+            extra[memory] = resident(child) - before
+            child.stdin.write("\n")
+            child.stdin.flush()
+    assert peak <= 70e6
+    assert 36e6 < extra["70 MB"] < 70e6, extra
+    assert extra[None] > 80e6, "the kernel would have fitted anyhow"
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+def batch_norm(params, x):
+    h = x @ params["w"]
+    return (h - h.mean(0, keepdims=True)) / (h.std(0, keepdims=True) + 1e-3)
+
+
+def refusals():
+    x = points((9,), 4)
+    holed = x.copy()
+    holed[2, 3] = np.nan
+    known = {"apply": WIDE.apply, "params": WIDE_PARAMS, "x1": x}
+    return {
+        "nan": (known | {"x1": holed}, "x1: point 2 is not finite"),
+        "nan in x2": (known | {"x2": holed}, "x2: point 2 is not finite"),
+        "empty": (known | {"x1": x[:0]}, r"none of them empty, got shape \(0, 9\)"),
+        "one axis": (known | {"x1": x[0]}, r"got shape \(9,\)"),
+        "features": (known | {"x2": x[:, :5]}, r"features of x1, \(9,\), got \(5,\)"),
+        "integers": (known | {"x1": np.ones((4, 9), np.uint8)}, "got uint8; scale them"),
+        "batch norm": (
+            known | {"apply": batch_norm, "params": {"w": jnp.ones((9, 2)) + jnp.eye(9, 2)}},
+            "must not depend on the others of its batch",
+        ),
+        "outputs": (known | {"apply": lambda p, x: WIDE.apply(p, x)[:, 0]}, r"got \(3,\)"),
+        "leaves": (known | {"params": {"a": jnp.arange(3)}}, "'a'. is int32; keep what is not"),
+        "no leaves": (known | {"params": ()}, "at least one array"),
+        "form": (known | {"form": "traec"}, "did you mean 'trace'"),
+        "output": (known | {"form": 3}, "output 3 is not one of the 3"),
+        "diagonal": (known | {"form": "diagonal", "x2": x}, "leave x2 out"),
+        "method": (known | {"method": "jacobean"}, "did you mean 'jacobian'"),
+        "dtype": (known | {"dtype": "float16"}, "got 'float16'"),
+        "accumulate": (known | {"accumulate": "int"}, "got 'int'"),
+        "sums": (known | {"accumulate": "float64", "method": "products"}, "sums inside"),
+        "memory": (known | {"memory": "much"}, "got 'much'"),
+        "no memory": (known | {"memory": 0}, "must be positive"),
+    }
+
+
+@pytest.mark.parametrize("name", refusals())
+def test_refusals(name):
+    arguments, said = refusals()[name]
+    with pytest.raises(InputError, match=said):
+        nd.kernels.compute(**arguments)
+
+
+def test_budgets_are_read():
+    read = nd.kernels.computing.in_bytes
+    assert [read(m) for m in (5, "5", "200 MB", "1.5GiB", "3 kB")] == [5, 5, 2e8, 1.5 * 2**30, 3000]
