@@ -1,0 +1,54 @@
+"""Stacks: one value per agent, of any kind that can be added and scaled.
+
+An update knows vectors by +, -, multiples, `grad` and `mix` only. So the very step that trains
+networks runs on SymPy expressions (`symbolic`) and on the points of a semidefinite program
+(`worst_case`), held in a `Stack`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Stack:
+    """x = (x_1, ..., x_agents) of anything with +, - and multiples by numbers."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = tuple(values)
+
+    def __add__(self, other: Stack) -> Stack:
+        return self._with(operator.add, other)
+
+    def __sub__(self, other: Stack) -> Stack:
+        return self._with(operator.sub, other)
+
+    def __neg__(self) -> Stack:
+        return -1 * self
+
+    def __mul__(self, factor: Any) -> Stack:
+        return Stack([value * factor for value in self.values])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Stack:
+        return Stack([value / divisor for value in self.values])
+
+    def _with(self, operation: Callable, other: Stack) -> Stack:
+        return Stack([operation(a, b) for a, b in zip(self.values, other.values, strict=True)])
+
+
+def mixer(weights: Sequence[Sequence[Any]]) -> Callable[[Stack], Stack]:
+    """mix with (W x)_i = sum_j W_ij x_j; zero weights send nothing."""
+
+    def mix(x: Stack) -> Stack:
+        return Stack([_weighted(row, x.values) for row in weights])
+
+    return mix
+
+
+def _weighted(row: Sequence[Any], values: Sequence[Any]) -> Any:
+    heard = [value * weight for weight, value in zip(row, values, strict=True) if weight != 0]
+    return functools.reduce(operator.add, heard)
