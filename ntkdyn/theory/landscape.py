@@ -103,6 +103,11 @@ class Landscape:
         """The smallest eigenvalue of the mean Hessian on what training can reach."""
         return float(self.reach.values[0]) if self.quadratic else 0.0
 
+    @property
+    def size(self) -> int:
+        """Numbers in a stacked iterate, per column."""
+        return self.agents * len(self.reach.values)
+
     # --- values, and where they are least ---------------------------------------------------
 
     @functools.cached_property
