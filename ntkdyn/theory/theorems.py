@@ -17,7 +17,6 @@ import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float
 
-from ntkdyn.dynamics import step_size_limit
 from ntkdyn.graphs import mixing
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
@@ -198,10 +197,10 @@ def flow_contraction(case: Case) -> Bound:
 
 
 def _exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observation]:
-    """A number that the case alone has, where its stacked iterate is not too large for it."""
+    """A number that the case alone has, where rounds are linear and iterates not too large."""
 
     def observe(record: Record) -> Observation:
-        small = case.landscape.size <= rates.DENSE_UP_TO
+        small = case.landscape.quadratic and case.landscape.size <= rates.DENSE_UP_TO
         seen = value() if small else np.nan
         return Observation(np.full(record.sizes["round"], seen), 1e-9 if small else np.inf)
 
@@ -266,7 +265,7 @@ def sgd_convex(case: Case) -> Bound:
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     distance = scape.distance if scape.quadratic else np.nan
     floor = 72 * gossip.order * gossip.eta**2 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
-    step = gossip.step_up_to(case, 12, "min(1/4, p/(12 sqrt(order))) / L", 1 / (4 * gossip.L))
+    step = gossip.step_up_to(case, 12.0, "min(1/4, p/(12 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, convex",
         "mean over rounds of F(mean x) - min F",
@@ -291,7 +290,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
     distance = scape.distance if scape.quadratic else np.nan
     q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
     push = 72 * gossip.order * gossip.eta**3 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
-    step = gossip.step_up_to(case, 17, "min(1/4, p/(17 sqrt(order))) / L", 1 / (4 * gossip.L))
+    step = gossip.step_up_to(case, 17.0, "min(1/4, p/(17 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, strongly convex",
         "F(mean x) - min F",
@@ -633,24 +632,27 @@ def _rate(
 # --- step sizes ------------------------------------------------------------------------------------
 
 
-def step_size_bound(case: Case, problem: Problem | KernelProblem, kernel: str) -> Bound | None:
-    """The step size that a theorem guarantees is at most the exact limit of this very problem.
+@about()
+def step_size(case: Case) -> Bound:
+    """At the largest step size that a theorem guarantees nothing grows: the exact rate is at most 1.
 
     The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion` and
     `tracking_disagreement`.
     """
     known = guaranteed_step(case)
     if known is None:
-        return None
-    guaranteed, formula, needs = known
-    limit = step_size_limit(problem, case.method, case.weights, kernel=kernel)
+        limit, formula = np.nan, "none known"
+        needs = (Assumption("a range is known", False, f"no theorem here for {case.method.name}"),)
+    else:
+        limit, formula, needs = known
+    at_limit = case._replace(method=case.method.with_step_size(max(float(limit), 1e-300)))
     return Bound(
         "step size",
-        f"step size {formula}, guaranteed",
+        f"factor per round at eta = {formula}",
         "as the bounds above",
-        needs,
-        lambda t: np.full_like(t, limit),
-        lambda record: Observation(np.full(record.sizes["round"], guaranteed), 1e-5 * limit),
+        (bounds.squared_error(case), *needs),
+        np.ones_like,
+        _exactly(case, lambda: rates.rate(at_limit)),
         case,
         of_run=False,
     )
