@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import networkx as nx
 import numpy as np
 
@@ -18,14 +19,6 @@ from ntkdyn.methods import Method, mixing, objectives, updates
 
 POINTS, AGENTS = 12, 5
 COUNTS = (2, 2, 2, 2, 4)
-
-
-class WithGradient(NamedTuple):
-    x: Any
-    before: Any
-    gradient: Any
-    first: Any
-    """one in the first round, then zero"""
 
 
 class Tracker(NamedTuple):
@@ -46,18 +39,21 @@ class DIGing(updates.Memoryless):
         return Tracker(mix(state.x) - self.step_size * tracker, tracker, gradient)
 
 
+class Corrected(NamedTuple):
+    x: Any
+    correction: Any
+
+
 class Extra(updates.Memoryless):
-    """x <- (I + W) x - (I + W)/2 x_before - eta (g(x) - g(x_before)), from x_before = 0, g = 0."""
+    """x <- W x - eta g(x) + c, c <- c + (W x - x)/2: EXTRA by its cumulative correction."""
 
     def init(self, x):
-        return WithGradient(x, 1 * x, 0 * x, 1.0)
+        return Corrected(x, 0 * x)
 
     def step(self, state, grad, mix):
-        gradient, mixed = grad(state.x), mix(state.x)
-        later = mixed + state.x - 0.5 * (state.before + mix(state.before))
-        first = 0.5 * (mix(state.before) - state.before)
-        x = later + state.first * first - self.step_size * (gradient - state.gradient)
-        return WithGradient(x, state.x, gradient, 0 * state.first)
+        mixed = mix(state.x)
+        moved = mixed - self.step_size * grad(state.x) + state.correction
+        return Corrected(moved, state.correction + 0.5 * (mixed - state.x))
 
 
 class Psi(NamedTuple):
@@ -65,26 +61,35 @@ class Psi(NamedTuple):
     psi: Any
 
 
-class ExactDiffusion(updates.Memoryless):
-    """psi <- x - eta g(x), x <- (I + W)/2 (psi + x - psi_before)."""
+class D2(updates.Memoryless):
+    """psi <- x - eta g(x), x <- V (psi + x - psi_before)."""
 
     def init(self, x):
         return Psi(x, 1 * x)
 
     def step(self, state, grad, mix):
         psi = state.x - self.step_size * grad(state.x)
-        corrected = psi + state.x - state.psi
-        return Psi(0.5 * (corrected + mix(corrected)), psi)
+        return Psi(mix(psi + state.x - state.psi), psi)
 
 
-UNBIASED = {"diging": DIGing, "extra": Extra, "exact_diffusion": ExactDiffusion}
+class Half(eqx.Module):
+    """mix(x) = (x + W x) / 2."""
+
+    rate = 0.5
+
+    def bind(self, weights):
+        return lambda x: x + 0.5 * (weights(x) - x)
+
+
+UNBIASED = {"diging": DIGing, "extra": Extra, "exact_diffusion": D2}
 
 
 def method(name: str, step_size: Any) -> Method:
     """The package's method of that name; the recursion above where it has none."""
     if name in nd.methods.METHODS:
         return nd.methods.METHODS[name](step_size=step_size)
-    return Method(name, UNBIASED[name](step_size), mixing.Fixed(), objectives.Local())
+    rule = Half() if name == "exact_diffusion" else mixing.Fixed()
+    return Method(name, UNBIASED[name](step_size), rule, objectives.Local())
 
 
 NAMES = ("dgd", "atc", "cta", *UNBIASED)

@@ -35,6 +35,9 @@ class Case(NamedTuple):
     landscape: Landscape
     method: Method
     weights: Mixing
+    """what a round applies; see `stack.applied`"""
+    given: Mixing
+    """W"""
 
     @property
     def step_size(self) -> float:
@@ -110,7 +113,7 @@ class Bound:
                     f"bounds: the record has {name} {record.attrs.get(name)}, and the bound is for "
                     f"{ours}"
                 )
-        if not np.array_equal(record["mixing"].values, self.case.weights.matrix):
+        if not np.array_equal(record["mixing"].values, self.case.given.matrix):
             raise InputError("bounds: the record was made with other mixing weights")
 
 

@@ -12,6 +12,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.errors import InputError
+from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.methods import Method
+
 
 class Stack:
     """x = (x_1, ..., x_agents) of anything with +, - and multiples by numbers."""
@@ -52,3 +59,28 @@ def mixer(weights: Sequence[Sequence[Any]]) -> Callable[[Stack], Stack]:
 def _weighted(row: Sequence[Any], values: Sequence[Any]) -> Any:
     heard = [value * weight for weight, value in zip(row, values, strict=True) if weight != 0]
     return functools.reduce(operator.add, heard)
+
+
+def averaging_rate(method: Method) -> float:
+    """gamma of a method that mixes by (1 - gamma) I + gamma W; one for most."""
+    if not getattr(method, "affine", True):
+        raise InputError(
+            f"theory: needs a method whose rounds are all the same linear map of what it remembers; "
+            f"those of {method.name} are not"
+        )
+    return float(getattr(method.mixing, "rate", 1.0))
+
+
+def applied(method: Method, weights: Any, *, agents: int | None = None) -> Mixing:
+    """What a round of the method applies: (1 - gamma) I + gamma W."""
+    given = mixing(weights, agents=agents)
+    if not isinstance(given, Mixing):
+        raise InputError("theory: needs the same mixing matrix in every round")
+    gamma = averaging_rate(method)
+    return given if gamma == 1 else Mixing(_blended(given.matrix, gamma), given.name)
+
+
+def _blended(
+    matrix: Float[np.ndarray, "agents agents"], gamma: float
+) -> Float[np.ndarray, "agents agents"]:
+    return (1 - gamma) * np.eye(len(matrix)) + gamma * matrix

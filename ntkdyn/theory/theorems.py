@@ -24,6 +24,7 @@ from ntkdyn.records import Record
 from ntkdyn.theory import bounds, rates
 from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
 from ntkdyn.theory.landscape import landscape
+from ntkdyn.theory.stack import applied
 
 Theorem = Callable[[Case], Bound]
 
@@ -45,7 +46,9 @@ def case(
     problem: Problem | KernelProblem, method: Method, weights: Any, *, kernel: str = "empirical"
 ) -> Case:
     """The case of a method whose step size is a number."""
-    return Case(landscape(problem, kernel), method, mixing(weights, agents=problem.task.agents))
+    agents = problem.task.agents
+    given = mixing(weights, agents=agents)
+    return Case(landscape(problem, kernel), method, applied(method, given, agents=agents), given)
 
 
 def bounds_of(case: Case) -> list[Bound]:
@@ -63,7 +66,7 @@ def averaging(case: Case) -> Bound:
     beta = case.weights.contraction
 
     def observe(record: Record) -> Observation:
-        apart = record["mixing"].values - 1 / case.landscape.agents
+        apart = case.weights.matrix - 1 / case.landscape.agents
         powers = [np.linalg.matrix_power(apart, int(t)) for t in record["round"].values]
         return Observation(np.array([np.linalg.norm(power, 2) for power in powers]), 1e-14)
 
@@ -510,35 +513,32 @@ def exact_diffusion(case: Case) -> Bound:
 
     z+ = x - eta g - B y, y+ = y + B z+, x+ = V z+ with B^2 = I - V gives, with e the error of
     x - eta g, |z+|^2_V + |y+|^2 = |e|^2 + |y|^2_V exactly, for errors; |x+|^2 = |z+|^2_(V^2) is at
-    most |z+|^2_V if 0 <= V <= I. The range 0 < eta <= 2/L does not depend on the graph. V is (I + W)/2,
-    and W itself for D^2; mu = 0 still gives q = 1, a bound for all time.
+    most |z+|^2_V if 0 <= V <= I. The range 0 < eta <= 2/L does not depend on the graph. V is what
+    the method applies: (I + W)/2 for exact diffusion, W for D^2. mu = 0 still gives q = 1.
     """
-    q, start = _contraction(case), _energy(case, _averaged(case))
-    needs = [bounds.squared_error(case), bounds.symmetric(case), bounds.contracting(case)]
-    if case.method.name == "d2":
-        needs.append(bounds.positive(case))
-    needs.append(bounds.step_up_to(case, 2 / case.landscape.smoothness, "2 / L"))
+    q, start = _contraction(case), _energy(case, case.weights.matrix)
     return Bound(
         "exact diffusion",
         "|Delta|^2 + 2m (F(mean x) - F*) / L_F",
         "Li, Shi, Yan 2019 and Alghunaim et al. 2021, in form; the method: Yuan et al. 2019",
-        tuple(needs),
+        (
+            bounds.squared_error(case),
+            bounds.symmetric(case),
+            bounds.positive(case),
+            bounds.contracting(case),
+            bounds.step_up_to(case, 2 / case.landscape.smoothness, "2 / L"),
+        ),
         lambda t: q**t * start,
         lambda record: _distance(case, record, 1.0),
         case,
     )
 
 
-def _averaged(case: Case) -> Float[np.ndarray, "agents agents"]:
-    """V of `exact_diffusion`."""
-    return case.weights.matrix if case.method.name == "d2" else _lazy(case)
-
-
 def _contraction(case: Case) -> float:
     """q of `exact_diffusion`."""
     scape, eta = case.landscape, case.step_size
     local = max((1 - eta * scape.convexity) ** 2, (1 - eta * scape.smoothness) ** 2)
-    return max(local, _second(_averaged(case)))
+    return max(local, _second(case.weights.matrix))
 
 
 def _second(matrix: np.ndarray) -> float:
@@ -662,15 +662,14 @@ def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]] | N
     """(limit, its formula, what it asks of W) for the case's method; None: no theorem here."""
     L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
     convex = (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
-    free = 2 / L, "2 / L", (bounds.symmetric(case), bounds.contracting(case))
     sure = 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
     known = {
         "dgd": convex,
         "cta": sure,
         "atc": sure,
         "extra": convex,
-        "exact_diffusion": free,
-        "nids": free,
+        "exact_diffusion": sure,
+        "nids": sure,
         "d2": sure,
     }
     if case.method.name == "diging":

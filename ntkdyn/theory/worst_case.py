@@ -34,10 +34,10 @@ from jaxtyping import Array, Float
 
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.graphs import Mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
-from ntkdyn.theory.stack import Stack, mixer
+from ntkdyn.theory.stack import Stack, applied, mixer
 from ntkdyn.vectors import Vector
 
 EXTRA = ("PEPit", "cvxpy", "clarabel")
@@ -286,4 +286,4 @@ def _checked(method: Method, weights: Any, rounds: int, known: Class) -> Mixing:
         )
     if not isinstance(method.step_size, (int, float)):
         raise InputError("worst case: the step size must be a number")
-    return mixing(weights)
+    return applied(method, weights)
