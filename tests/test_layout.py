@@ -41,12 +41,16 @@ ALLOWED = {
         "dynamics", "engine", "errors", "keeping", "methods", "precision", "problems", "records",
         "runs",
     },
+    "theory": {
+        "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",
+        "validation", "vectors",
+    },
     "experiment": {
         "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "methods",
-        "networks", "problems", "records", "validation",
+        "networks", "problems", "records", "theory", "validation",
     },
     "health": {"kernels"},
-    "cli": {"errors", "experiment", "health", "records"},
+    "cli": {"errors", "experiment", "health", "records", "theory"},
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

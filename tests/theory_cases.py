@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import networkx as nx
 import numpy as np
 
@@ -72,7 +71,7 @@ class D2(updates.Memoryless):
         return Psi(mix(psi + state.x - state.psi), psi)
 
 
-class Half(eqx.Module):
+class Half(mixing.Fixed):
     """mix(x) = (x + W x) / 2."""
 
     rate = 0.5

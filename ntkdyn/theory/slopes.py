@@ -79,7 +79,7 @@ def _mean_squares(
     return float(np.mean(apart**2)), float(np.mean(above))
 
 
-def power(x: Sequence[float], y: Any) -> Slope:
+def power(x: Any, y: Any) -> Slope:
     """The slope of log y against log x with its 95 % interval; y may have a column per seed."""
     if len(x) < 3:
         raise InputError(f"power: needs at least 3 points, got {len(x)}")

@@ -247,16 +247,11 @@ def _radius(polynomial: sympy.Poly, w: sympy.Expr, s: sympy.Expr, factor: float)
     return float(np.abs(roots[np.abs(roots - 1) > 1e-9]).max(initial=0)) - 1e-9
 
 
-def rate(method: str | Method, graph: Spectrum) -> sympy.Expr:
-    """max over modes of |factor|, in s; the graph's own numbers for w."""
-    return sympy.Max(
-        *(
-            sympy.Abs(value.subs(W, w))
-            for value in eigenvalues(method)
-            for w in dict.fromkeys(graph.values)
-            if sympy.simplify(value.subs(W, w) - 1) != 0
-        )
-    )
+def moduli(method: str | Method, graph: Spectrum) -> list[sympy.Expr]:
+    """|factor| of every mode, in s; the largest at a given s is the rate. Kept sums are left out."""
+    factors = eigenvalues(method)
+    found = [value.subs(W, w) for w in dict.fromkeys(graph.values) for value in factors]
+    return [sympy.Abs(value) for value in found if sympy.simplify(value - 1) != 0]
 
 
 # --- trajectories ---------------------------------------------------------------------------------------
