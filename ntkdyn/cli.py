@@ -160,6 +160,45 @@ def compare(
 
 
 @app.command()
+def bounds(
+    spec: Annotated[Path | None, typer.Argument(help="A TOML spec; or give --demo.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Take the demo's spec.")] = False,
+    record: Annotated[
+        list[Path] | None, typer.Option(help="A record to hold against them; may be repeated.")
+    ] = None,
+    train: Annotated[bool, typer.Option(help="Train, if no observed record is given.")] = True,
+    seed: Seed = None,
+    quiet: Quiet = False,
+) -> None:
+    """Print what theorems promise of a run, whether they apply, and what happened."""
+    from ntkdyn import experiment, records
+    from ntkdyn.theory import table
+    from ntkdyn.theory.bounds import BoundViolated, demand
+
+    if (spec is None) == (not demo):
+        raise InputError("bounds: give a spec or --demo, one of the two")
+    asked = experiment.demo() if demo else experiment.load(spec)
+    work = experiment.Experiment(_seeded(asked, seed))
+    given = {each.attrs["space"] == "network": each for each in map(records.read, record or ())}
+    with _watched(quiet) as bar:
+        predicted = given.get(False) or _predicted(work, bar)
+        observed = given.get(True)
+        if observed is None and train:
+            observed = work.train(bar("training the real networks"))
+        waiting = bar("evaluating the assumptions")
+        found = work.bounds(predicted, observed)
+        waiting(1, 1)
+    shown = Table(*table.COLUMNS, show_lines=True)
+    for row in found:
+        shown.add_row(*table.cells(row))
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(shown)
+    try:
+        demand(row.predicted for row in found)
+    except BoundViolated as error:
+        _leave(1, str(error))
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which devices JAX sees, and what is missing."""
     from ntkdyn import health

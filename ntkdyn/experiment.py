@@ -24,6 +24,7 @@ from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
+from ntkdyn.theory import table, theorems
 
 
 class _Table(pydantic.BaseModel):
@@ -261,6 +262,12 @@ class Experiment:
             file=file,
             progress=progress,
         ).plan
+
+    def bounds(self, predicted: Record, observed: Record | None = None) -> list[table.Row]:
+        """Every bound about the method, held against both sides of the run."""
+        method, kernel = self.stability.method, self.spec.kernel
+        case = theorems.case(self.problem, method, self.weights, kernel=kernel)
+        return table.rows(case, predicted, observed)
 
     def _run(self, run: Callable[..., Record], progress: Progress | None, **more: Any) -> Record:
         table = self.spec.run

@@ -41,13 +41,17 @@ ALLOWED = {
         "dynamics", "engine", "errors", "keeping", "methods", "precision", "problems", "records",
         "runs",
     },
+    "theory": {
+        "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",
+        "validation", "vectors",
+    },
     "experiment": {
         "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "kernels",
-        "methods", "networks", "problems", "records", "validation",
+        "methods", "networks", "problems", "records", "theory", "validation",
     },
     "bench": {"bench", "kernels", "networks", "precision", "records"},
     "health": {"kernels"},
-    "cli": {"bench", "errors", "experiment", "health", "records"},
+    "cli": {"bench", "errors", "experiment", "health", "records", "theory"},
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

@@ -1,0 +1,252 @@
+"""Landscape: the constants that convergence theorems ask for, of the linearized problem at hand.
+
+In parameters x = theta - theta_0 every agent has a quadratic with the squared error,
+
+    f_i(x) = 1/(2 n_i) |J_i x + r_i|^2,   r = f(theta_0) - y,   F = 1/m sum_i f_i,
+
+and H_i = J_i^T J_i / n_i. All constants follow from K = J J^T. With D = diag(1 / (m n_owner)) the
+matrix D^(1/2) K D^(1/2) has the eigenvalues of the mean Hessian on what training can reach, the
+range of J^T; strong convexity is meant there, as no iterate ever leaves it.
+
+With the cross-entropy second derivatives are at most half of these, all f_i >= 0, and no minimiser
+is known.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+from jaxtyping import Float, Int
+
+from ntkdyn import precision
+from ntkdyn.losses import Loss
+from ntkdyn.problems import KernelProblem, Problem
+
+NEGLIGIBLE = 1e-10
+"""Eigenvalues below this share of the largest count as zero: nothing is reached along them."""
+
+
+class Reach(NamedTuple):
+    """D^(1/2) K D^(1/2) = U diag(s) U^T on its range."""
+
+    values: Float[np.ndarray, " rank"]
+    """s, ascending: the eigenvalues of the mean Hessian"""
+    vectors: Float[np.ndarray, "rows rank"]
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """A linearized problem: rows are training points, or pairs of a point and an output."""
+
+    kernel: Float[np.ndarray, "rows rows"]
+    residual: Float[np.ndarray, "rows columns"]
+    """f(theta_0) - y; one column per output where the kernel is the same for all"""
+    owner: Int[np.ndarray, " rows"]
+    share: Float[np.ndarray, " rows"]
+    """D: the weight of each row in F"""
+    agents: int
+    loss: Loss
+    local_starts: Float[np.ndarray, " agents"]
+    """f_i(0)"""
+
+    @property
+    def quadratic(self) -> bool:
+        return self.loss.name == "mse"
+
+    @functools.cached_property
+    def reach(self) -> Reach:
+        root = np.sqrt(self.share)
+        values, vectors = np.linalg.eigh(root[:, None] * self.kernel * root)
+        kept = values > NEGLIGIBLE * values[-1]
+        return Reach(values[kept], vectors[:, kept])
+
+    @functools.cached_property
+    def _local_spectra(self) -> list[Float[np.ndarray, " rows_i"]]:
+        """Eigenvalues of K_ii / n_i, descending."""
+        return [
+            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self._rows()
+        ]
+
+    def _rows(self) -> list[Int[np.ndarray, " rows_i"]]:
+        return [np.flatnonzero(self.owner == agent) for agent in range(self.agents)]
+
+    def _weighted(self, rows: np.ndarray) -> Float[np.ndarray, "rows_i rows_i"]:
+        root = np.sqrt(self.share[rows])
+        return root[:, None] * self.kernel[np.ix_(rows, rows)] * root
+
+    @functools.cached_property
+    def smoothness(self) -> float:
+        """L = max_i lambda_max(H_i), times the largest second derivative of the loss."""
+        return self.loss.curvature * float(max(spectrum[0] for spectrum in self._local_spectra))
+
+    @functools.cached_property
+    def convexity(self) -> float:
+        """mu = min_i of the smallest eigenvalue of H_i on what training can reach."""
+        rank = len(self.reach.values)
+        if not self.quadratic or any(len(spectrum) < rank for spectrum in self._local_spectra):
+            return 0.0
+        least = float(min(spectrum[rank - 1] for spectrum in self._local_spectra))
+        return least if least > NEGLIGIBLE * self.smoothness else 0.0
+
+    @functools.cached_property
+    def mean_smoothness(self) -> float:
+        """The same of F: lambda_max of the mean Hessian."""
+        return self.loss.curvature * float(self.reach.values[-1])
+
+    @functools.cached_property
+    def mean_convexity(self) -> float:
+        """The smallest eigenvalue of the mean Hessian on what training can reach."""
+        return float(self.reach.values[0]) if self.quadratic else 0.0
+
+    @property
+    def size(self) -> int:
+        """Numbers in a stacked iterate, per column."""
+        return self.agents * len(self.reach.values)
+
+    # --- values, and where they are least ---------------------------------------------------
+
+    @functools.cached_property
+    def _scaled(self) -> Float[np.ndarray, "rows columns"]:
+        return np.sqrt(self.share)[:, None] * self.residual
+
+    @functools.cached_property
+    def _along(self) -> Float[np.ndarray, "rank columns"]:
+        return self.reach.vectors.T @ self._scaled
+
+    @functools.cached_property
+    def minimum(self) -> float:
+        """min F."""
+        return 0.5 * float(np.sum(self._left**2)) if self.quadratic else 0.0
+
+    @functools.cached_property
+    def _left(self) -> Float[np.ndarray, "rows columns"]:
+        """What of the scaled residual remains at x*."""
+        return self._scaled - self.reach.vectors @ self._along
+
+    @property
+    def start_excess(self) -> float:
+        """F(0) - min F."""
+        return float(self.local_starts.mean()) - self.minimum
+
+    @functools.cached_property
+    def distance(self) -> float:
+        """|x*|: from the start to the nearest minimiser of F."""
+        return float(np.sqrt(np.sum(self._along**2 / self.reach.values[:, None])))
+
+    @functools.cached_property
+    def local_minima(self) -> Float[np.ndarray, " agents"]:
+        """min f_i; zero, the least there can be, with the cross-entropy."""
+        if not self.quadratic:
+            return np.zeros(self.agents)
+        return np.array([self._local_minimum(rows) for rows in self._rows()])
+
+    def _local_minimum(self, rows: np.ndarray) -> float:
+        values, vectors = np.linalg.eigh(self._weighted(rows))
+        outside = vectors[:, values <= NEGLIGIBLE * values[-1]]
+        return 0.5 * self.agents * float(np.sum((outside.T @ self._scaled[rows]) ** 2))
+
+    @functools.cached_property
+    def gradient_bound(self) -> float:
+        """D = sqrt(2 L sum_i (f_i(0) - min f_i)): |grad f| wherever sum_i f_i is no larger."""
+        drop = float(np.sum(self.local_starts - self.local_minima))
+        return float(np.sqrt(2 * self.smoothness * max(drop, 0)))
+
+    # --- heterogeneity ----------------------------------------------------------------------
+
+    def forces(self, *, at_minimiser: bool) -> Float[np.ndarray, "agents agents"]:
+        """<grad f_i, grad f_j> at x*, or at the start."""
+        scaled = self._left if at_minimiser else self._scaled
+        weights = self.agents * np.sqrt(self.share)[:, None] * scaled
+        own = (self.owner == np.arange(self.agents)[:, None]).astype(float)
+        products = sum(own @ (column[:, None] * self.kernel * column) @ own.T for column in weights.T)
+        return np.asarray(products)
+
+    @functools.cached_property
+    def heterogeneity(self) -> float:
+        """zeta^2 = 1/m sum_i |grad f_i(x*)|^2."""
+        found = float(np.trace(self.forces(at_minimiser=True))) / self.agents
+        scale = float(np.trace(self.forces(at_minimiser=False))) / self.agents
+        return found if found > NEGLIGIBLE**2 * scale else 0.0
+
+    @functools.cached_property
+    def growth(self) -> float:
+        """The least P with 1/m sum_i |H_i v|^2 <= P |mean H v|^2 for every v in reach.
+
+        The largest eigenvalue of s^(-1/2) U^T C U s^(-1/2), C the blocks K_ii / n_i.
+        """
+        values, vectors = self.reach
+        blocks = [self.agents * self._weighted(rows) for rows in self._rows()]
+        rows = self._rows()
+
+        def apply(v: np.ndarray) -> np.ndarray:
+            at = vectors @ (v.reshape(-1) / np.sqrt(values))
+            through = np.empty_like(at)
+            for own, block in zip(rows, blocks, strict=True):
+                through[own] = block @ at[own]
+            return vectors.T @ through / np.sqrt(values)
+
+        size = len(values)
+        if size <= 64:
+            return float(np.linalg.eigvalsh(np.stack([apply(e) for e in np.eye(size)])).max())
+        acting = scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, dtype=float)
+        start = np.random.default_rng(0).standard_normal(size)
+        found = scipy.sparse.linalg.eigsh(acting, 1, which="LA", v0=start, return_eigenvectors=False)
+        return float(found[0])
+
+    # --- what a record shows ------------------------------------------------------------------
+
+    def remaining(
+        self, outputs: Float[np.ndarray, "rounds train outputs"], targets: np.ndarray
+    ) -> Float[np.ndarray, "rounds rows columns"]:
+        """D^(1/2) (f - y) of outputs at the training points."""
+        apart = (outputs.astype(float) - targets).reshape(len(outputs), *self.residual.shape)
+        return np.sqrt(self.share)[:, None] * apart
+
+    def excess(self, remaining: Float[np.ndarray, "rounds rows columns"]) -> np.ndarray:
+        """F - min F, of the part in reach, so that no digit cancels."""
+        inside = np.einsum("rk,trc->tkc", self.reach.vectors, remaining)
+        return 0.5 * np.sum(inside**2, axis=(1, 2))
+
+    def squared_gradient(self, remaining: Float[np.ndarray, "rounds rows columns"]) -> np.ndarray:
+        """|grad F|^2."""
+        inside = np.einsum("rk,trc->tkc", self.reach.vectors, remaining)
+        return np.sum(self.reach.values[:, None] * inside**2, axis=(1, 2))
+
+    @functools.cached_property
+    def hessians(self) -> Float[np.ndarray, "agents rank rank"]:
+        """H_i in an orthonormal basis of what training can reach; for small problems."""
+        features = self.reach.vectors * np.sqrt(self.reach.values)
+        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self._rows()])
+
+    @functools.cached_property
+    def start_gradients(self) -> Float[np.ndarray, "agents rank columns"]:
+        """grad f_i(0) in the same basis."""
+        features = self.reach.vectors * np.sqrt(self.reach.values)
+        return np.stack(
+            [self.agents * features[rows].T @ self._scaled[rows] for rows in self._rows()]
+        )
+
+
+@precision.in_double
+def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> Landscape:
+    """The linearized problem with the kernel of that name."""
+    task, matrix = problem.task, problem.kernel(kernel).training
+    per_point = len(matrix) // task.train
+    initial, targets = problem.initial[: task.train], task.targets[: task.train]
+    losses = np.asarray(task.loss.value(jnp.asarray(initial), jnp.asarray(targets)))
+    starts = np.bincount(task.owner, losses, minlength=task.agents) / task.counts
+    owner = np.repeat(task.owner, per_point)
+    return Landscape(
+        kernel=matrix,
+        residual=(initial - targets).reshape(len(matrix), -1),
+        owner=owner,
+        share=1 / (task.agents * task.counts[owner]),
+        agents=task.agents,
+        loss=task.loss,
+        local_starts=starts,
+    )

@@ -1,0 +1,91 @@
+"""Slopes: theorems without constants, held against the exponents they promise.
+
+With gradient noise and a small step size mu the mean of the agents stays within O(mu) of a
+minimiser and each within O(mu^2) of the mean, both in the second moment (Sayed 2014 and, for
+non-convex losses, Vlaski, Sayed 2021; the type of statement of DRT diffusion's theorem, whose
+constants are not known to us). The width exponent of Lee et al. (2019) is measured by
+`validation.width_sweep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import xarray as xr
+
+from ntkdyn.dynamics import Stability, predict
+from ntkdyn.errors import InputError
+from ntkdyn.methods import Method
+from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.records import Record
+from ntkdyn.theory import bounds
+from ntkdyn.theory.theorems import case
+from ntkdyn.validation.widths import Slope
+
+
+def steady_state(
+    problem: Problem | KernelProblem,
+    method: Callable[..., Method],
+    weights: Any,
+    step_sizes: Sequence[float],
+    *,
+    transient: float,
+    rounds: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    kernel: str = "empirical",
+) -> Record:
+    """Mean squares under gradient noise, over the rounds after a transient of `transient` / step.
+
+    `disagreement` is sum_i |x_i - mean x|^2 and `excess` F(mean x) - min F, by step size and seed.
+    """
+    table = [
+        [
+            _mean_squares(problem, method(step_size=step), weights, transient, rounds, each)
+            for each in ({"kernel": kernel, "batch_size": batch_size, "batch_seed": s} for s in seeds)
+        ]
+        for step in step_sizes
+    ]
+    names = ("disagreement", "excess")
+    dims = ("step_size", "seed")
+    return xr.Dataset(
+        {name: (dims, np.array(table)[:, :, k]) for k, name in enumerate(names)},
+        {"step_size": list(step_sizes), "seed": list(seeds)},
+    )
+
+
+def _mean_squares(
+    problem: Problem | KernelProblem,
+    method: Method,
+    weights: Any,
+    transient: float,
+    rounds: int,
+    more: dict[str, Any],
+) -> tuple[float, float]:
+    first = int(transient / method.step_size)
+    record = predict(
+        problem,
+        method,
+        weights,
+        list(range(first, first + rounds, max(1, rounds // 400))),
+        stability=Stability(method, True, None),
+        **more,
+    )
+    at = case(problem, method, weights, kernel=more["kernel"])
+    apart, above = bounds.disagreement(record).values, bounds.excess(at)(record).values
+    return float(np.mean(apart**2)), float(np.mean(above))
+
+
+def power(x: Any, y: Any) -> Slope:
+    """The slope of log y against log x with its 95 % interval; y may have a column per seed."""
+    if len(x) < 3:
+        raise InputError(f"power: needs at least 3 points, got {len(x)}")
+    values = np.asarray(y, dtype=float).reshape(len(x), -1)
+    logs = np.log(np.repeat(np.asarray(x, dtype=float), values.shape[1]))
+    fit = scipy.stats.linregress(logs, np.log(values.reshape(-1)))
+    half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(logs) - 2))
+    middle = float(fit.slope)
+    return Slope(middle, middle - half, middle + half, float(fit.intercept))

@@ -1,0 +1,86 @@
+"""Stacks: one value per agent, of any kind that can be added and scaled.
+
+An update knows vectors by +, -, multiples, `grad` and `mix` only. So the very step that trains
+networks runs on SymPy expressions (`symbolic`) and on the points of a semidefinite program
+(`worst_case`), held in a `Stack`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.errors import InputError
+from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.methods import Method
+
+
+class Stack:
+    """x = (x_1, ..., x_agents) of anything with +, - and multiples by numbers."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = tuple(values)
+
+    def __add__(self, other: Stack) -> Stack:
+        return self._with(operator.add, other)
+
+    def __sub__(self, other: Stack) -> Stack:
+        return self._with(operator.sub, other)
+
+    def __neg__(self) -> Stack:
+        return -1 * self
+
+    def __mul__(self, factor: Any) -> Stack:
+        return Stack([value * factor for value in self.values])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Stack:
+        return Stack([value / divisor for value in self.values])
+
+    def _with(self, operation: Callable, other: Stack) -> Stack:
+        return Stack([operation(a, b) for a, b in zip(self.values, other.values, strict=True)])
+
+
+def mixer(weights: Sequence[Sequence[Any]]) -> Callable[[Stack], Stack]:
+    """mix with (W x)_i = sum_j W_ij x_j; zero weights send nothing."""
+
+    def mix(x: Stack) -> Stack:
+        return Stack([_weighted(row, x.values) for row in weights])
+
+    return mix
+
+
+def _weighted(row: Sequence[Any], values: Sequence[Any]) -> Any:
+    heard = [value * weight for weight, value in zip(row, values, strict=True) if weight != 0]
+    return functools.reduce(operator.add, heard)
+
+
+def averaging_rate(method: Method) -> float:
+    """gamma of a method that mixes by (1 - gamma) I + gamma W; one for most."""
+    if not getattr(method, "affine", True):
+        raise InputError(
+            f"theory: needs a method whose rounds are all the same linear map of what it remembers; "
+            f"those of {method.name} are not"
+        )
+    return float(getattr(method.mixing, "rate", 1.0))
+
+
+def applied(method: Method, weights: Any, *, agents: int | None = None) -> Mixing:
+    """What a round of the method applies: (1 - gamma) I + gamma W."""
+    given = mixing(weights, agents=agents)
+    if not isinstance(given, Mixing):
+        raise InputError("theory: needs the same mixing matrix in every round")
+    gamma = averaging_rate(method)
+    return given if gamma == 1 else Mixing(_blended(given.matrix, gamma), given.name)
+
+
+def _blended(
+    matrix: Float[np.ndarray, "agents agents"], gamma: float
+) -> Float[np.ndarray, "agents agents"]:
+    return (1 - gamma) * np.eye(len(matrix)) + gamma * matrix

@@ -1,0 +1,270 @@
+"""Bounds hold where their assumptions do, and say rightly where these do not."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+from theory_cases import AGENTS, NAMES, drawn, method
+
+import ntkdyn as nd
+from ntkdyn import graphs
+from ntkdyn.dynamics import Stability
+from ntkdyn.theory import bounds, landscape, theorems
+
+PROBLEMS, ROUNDS = 200, 40
+
+
+def predicted(case, made, rounds=ROUNDS, every=1, **more):
+    """The linear run itself; its stability is not asked for."""
+    known = Stability(made, True, None)
+    return nd.predict(
+        case.problem, made, case.weights, rounds, record_every=every, stability=known, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """(problem, method, record, bounds) of 200 random problems, methods taking turns."""
+    made = []
+    for seed in range(PROBLEMS):
+        one = drawn(seed)
+        by = method(NAMES[seed % len(NAMES)], one.step_size)
+        case = theorems.case(one.problem, by, one.weights)
+        record = predicted(one, by)
+        made.append((one, by, record, theorems.bounds_of(case)))
+    return made
+
+
+def test_no_bound_whose_assumptions_hold_is_violated(sweep):
+    tally = collections.Counter()
+    for _, _, record, found in sweep:
+        verdicts = [bound.check(record) for bound in found]
+        bounds.demand(verdicts)
+        for verdict in verdicts:
+            assert verdict.state in ("holds", "assumption not met")
+            assert verdict.state != "holds" or verdict.tightness >= 1 - 1e-6
+            tally[verdict.bound.name, verdict.state] += 1
+    names = {name for name, _ in tally}
+    assert len(names) == 17
+    for name in names:
+        assert tally[name, "holds"] >= 3, (name, tally)
+        assert tally[name, "assumption not met"] >= 2, (name, tally)
+
+
+def test_some_bounds_are_nearly_attained(sweep):
+    """The sweep would notice constants that are too small by a few percent."""
+    tightest = collections.defaultdict(lambda: np.inf)
+    for _, _, record, found in sweep:
+        for verdict in (bound.check(record) for bound in found):
+            if verdict.state == "holds":
+                name = verdict.bound.name
+                tightest[name] = min(tightest[name], verdict.tightness)
+    assert tightest["averaging"] < 1.001 and tightest["flow"] < 1.001
+    assert tightest["centralized"] < 1.02 and tightest["descent"] < 1.02
+    assert tightest["linear rate"] < 1.02 and tightest["step size"] < 1.1
+    assert tightest["disagreement"] < 1.5 and tightest["exact diffusion"] < 3
+
+
+class Slow:
+    """The constants again, from explicit Hessians in the space of the features."""
+
+    def __init__(self, one):
+        span = np.linalg.svd(one.features, full_matrices=False)
+        inside = span[2][span[1] > 1e-9].T
+        rows = [one.features[one.owner == i] @ inside for i in range(AGENTS)]
+        targets = [one.targets[one.owner == i, 0] for i in range(AGENTS)]
+        self.hessians = [r.T @ r / len(r) for r in rows]
+        self.slopes = [-r.T @ y / len(r) for r, y in zip(rows, targets, strict=True)]
+        self.mean = sum(self.hessians) / AGENTS
+        self.best = np.linalg.solve(self.mean, -sum(self.slopes) / AGENTS)
+        self.forces = np.array(
+            [h @ self.best + g for h, g in zip(self.hessians, self.slopes, strict=True)]
+        )
+        spectra = [np.linalg.eigvalsh(h) for h in self.hessians]
+        self.L, self.mu = max(s[-1] for s in spectra), min(s[0] for s in spectra)
+        self.local = [
+            np.mean((r @ np.linalg.lstsq(r, y, rcond=None)[0] - y) ** 2) / 2
+            for r, y in zip(rows, targets, strict=True)
+        ]
+        self.start = [np.mean(y**2) / 2 for y in targets]
+
+
+def test_constants_are_those_of_the_explicit_hessians(sweep):
+    for one, _, _, found in sweep[:40]:
+        scape, slow = found[0].case.landscape, Slow(one)
+        curvatures = np.linalg.eigvalsh(slow.mean)
+        heterogeneity = np.mean(np.sum(slow.forces**2, axis=1))
+        energy = np.linalg.eigvals(
+            np.linalg.solve(
+                slow.mean @ slow.mean, sum(h @ h for h in slow.hessians) / AGENTS
+            )
+        ).real
+        for ours, theirs in (
+            (scape.smoothness, slow.L),
+            (scape.convexity, slow.mu if slow.mu > 1e-9 else 0),
+            (scape.mean_smoothness, curvatures[-1]),
+            (scape.mean_convexity, curvatures[0]),
+            (scape.distance, np.linalg.norm(slow.best)),
+            (scape.heterogeneity, heterogeneity if heterogeneity > 1e-16 else 0),
+            (scape.growth, energy.max()),
+            (scape.gradient_bound, np.sqrt(2 * slow.L * (np.sum(slow.start) - sum(slow.local)))),
+        ):
+            assert np.isclose(ours, theirs, rtol=1e-6, atol=1e-10), (ours, theirs)
+
+
+def expected(one, name, by):
+    """Whether each bound's assumptions are met, worked out again."""
+    slow, W, eta = Slow(one), one.weights.matrix, one.step_size
+    mean = np.full((AGENTS, AGENTS), 1 / AGENTS)
+    symmetric = np.allclose(W, W.T)
+    doubly = np.allclose(W.sum(axis=0), 1)
+    beta = np.sqrt(np.linalg.eigvalsh((W - mean).T @ (W - mean)).max())
+    least = np.linalg.eigvals(W).real.min()
+    curvature = np.linalg.eigvalsh(slow.mean)
+    p, order = 1 - beta**2, (1.0 if by == "dgd" else beta**2)
+    positive = least > -1e-10
+    descends = symmetric and (
+        eta * slow.L <= 1 + least if by == "dgd" else positive and eta * slow.L <= 2
+    )
+    rho = max(abs(1 - eta * curvature[0]), abs(1 - eta * curvature[-1]))
+    L = slow.L
+    small_gains = np.array(
+        [[beta + eta * L, L * (2 + eta * L), eta * L**2], [eta, beta, 0], [0, eta * L, rho]]
+    )
+    tracks = doubly and np.abs(np.linalg.eigvals(small_gains)).max() < 1
+    growth = np.linalg.eigvals(
+        np.linalg.solve(slow.mean @ slow.mean, sum(h @ h for h in slow.hessians) / AGENTS)
+    ).real.max()
+
+    def below(times, cap):
+        return doubly and eta * L <= min(cap, p / max(times * np.sqrt(order), 1e-300))
+
+    interpolates = np.abs(slow.forces).max() < 1e-7
+    steps = {
+        "dgd": symmetric,
+        "extra": symmetric,
+        "exact_diffusion": symmetric,
+        "diging": doubly,
+    }
+    rates = {
+        "dgd": symmetric,
+        "atc": doubly,
+        "cta": doubly,
+        "exact_diffusion": symmetric and eta * L <= 2,
+        "diging": tracks,
+    }
+    return {
+        "averaging": doubly,
+        "descent": descends,
+        "disagreement": descends,
+        "neighbourhood": descends,
+        "flow": doubly,
+        "non-expansion": descends and interpolates,
+        "D-SGD, convex": below(12, 1 / 4),
+        "D-SGD, strongly convex": below(17, 1 / 4),
+        "D-SGD, non-convex": below(max(4, 8 * np.sqrt(growth)), 1),
+        "centralized": by != "dgd" and np.allclose(W, mean),
+        "tracking, mean": tracks,
+        "tracking, disagreement": tracks,
+        "EXTRA, energy": symmetric and eta * L <= 1 + least,
+        "EXTRA, rate": symmetric and eta * L <= 1 + least,
+        "exact diffusion": symmetric and eta * L <= 2,
+        "step size": steps.get(by, symmetric and positive),
+        "linear rate": rates.get(by),
+    }[name]
+
+
+def test_every_assumption_is_judged_rightly(sweep):
+    for one, by, _, found in sweep:
+        for bound in found:
+            right = expected(one, bound.name, by.name)
+            assert (not bound.missing) == right, (bound.name, by.name, bound.missing)
+
+
+def test_a_violated_bound_is_loud(sweep):
+    one, by, record, found = next(s for s in sweep if s[1].name == "dgd" and not s[3][1].missing)
+    broken = record.copy()
+    broken["train_loss"] = record["train_loss"] + 10 * (record["round"] == 7)
+    verdict = found[1].check(broken)
+    assert verdict.bound.name == "descent" and verdict.state == "violated"
+    assert verdict.violated_at == 7 and verdict.tightness < 1
+    with pytest.raises(bounds.BoundViolated, match="descent: sum of own losses .* in round 7"):
+        bounds.demand([found[0].check(record), verdict])
+
+
+@pytest.mark.parametrize("wrong", ["columns do not sum to one", "too large a step", "another sign"])
+def test_a_wrong_method_is_found(wrong):
+    """A run by an update with a usual mistake breaks a bound that the right one keeps."""
+    one = next(one for one in map(drawn, range(50)) if one.features.shape[1] == 2)
+    W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
+    scape = landscape.landscape(one.problem)
+    right = method("exact_diffusion", 0.9 / scape.smoothness)
+    run = {
+        "columns do not sum to one": (right, graphs.uniform(graphs.star(AGENTS))),
+        "too large a step": (method("exact_diffusion", 2.2 / scape.smoothness), W),
+        "another sign": (method("dgd", 0.9 / scape.smoothness), W),
+    }[wrong]
+    (promise,) = (
+        b
+        for b in theorems.bounds_of(theorems.case(one.problem, right, W))
+        if b.name == "exact diffusion"
+    )
+    good = predicted(one._replace(weights=W), right, rounds=2000, every=100)
+    assert promise.check(good).state == "holds"
+    bad = predicted(one._replace(weights=run[1]), run[0], rounds=2000, every=100)
+    claimed = bad.assign_attrs(good.attrs).assign(mixing=good["mixing"])
+    assert promise.check(claimed).state == "violated", promise.check(claimed).tightness
+
+
+def test_minibatches_and_other_losses_are_no_test(small):
+    one = drawn(3)
+    by = method("dgd", one.step_size)
+    record = predicted(one, by, rounds=3, batch_size=1, batch_seed=0)
+    states = {
+        b.name: b.check(record).state
+        for b in theorems.bounds_of(theorems.case(one.problem, by, one.weights))
+    }
+    assert states.pop("averaging") != "violated" and states.pop("linear rate") != "violated"
+    assert states.pop("flow") != "violated"
+    assert states.pop("step size") != "violated" and set(states.values()) == {"assumption not met"}
+    problem, _ = small(8, "cross_entropy")
+    W = graphs.metropolis(graphs.ring(8))
+    by = method("dgd", 0.5 / landscape.landscape(problem).smoothness)
+    record = nd.predict(problem, by, W, 30, stability=Stability(by, True, None))
+    verdicts = [b.check(record) for b in theorems.bounds_of(theorems.case(problem, by, W))]
+    bounds.demand(verdicts)
+    states = {v.bound.name: v.state for v in verdicts}
+    assert states["descent"] == states["disagreement"] == "holds"
+    assert states["neighbourhood"] == "assumption not met"
+
+
+def test_refusals():
+    one = drawn(0)
+    by = method("dgd", 0.1)
+    record = predicted(one, by, rounds=2)
+    bound = theorems.bounds_of(theorems.case(one.problem, method("dgd", 0.2), one.weights))[0]
+    with pytest.raises(nd.InputError, match="bounds: the record has step_size 0.1"):
+        bound.check(record)
+    case = theorems.case(one.problem, by, graphs.metropolis(graphs.star(AGENTS)))
+    with pytest.raises(nd.InputError, match="other mixing weights"):
+        theorems.bounds_of(case)[0].check(record)
+    bare = predicted(one, by, rounds=2, keep=nd.Keep(outputs=False))
+    (bound,) = (
+        b
+        for b in theorems.bounds_of(theorems.case(one.problem, by, one.weights))
+        if b.name == "neighbourhood"
+    )
+    with pytest.raises(nd.InputError, match="holds no outputs"):
+        bound.check(bare)
+
+
+def test_verdicts_do_not_hide_what_is_not_finite():
+    one = drawn(1)
+    by = method("dgd", one.step_size)
+    record = predicted(one, by, rounds=3)
+    bound = theorems.bounds_of(theorems.case(one.problem, by, one.weights))[0]
+    lost = dataclasses.replace(
+        bound, observe=lambda record: bounds.Observation(np.full(4, np.nan)), assumptions=()
+    )
+    assert lost.check(record).state == "violated"

@@ -1,0 +1,321 @@
+"""Worst cases meet, symbols equal numbers, exact rates bound nothing but themselves."""
+
+import sys
+
+import numpy as np
+import pytest
+import sympy
+from theory_cases import AGENTS, NAMES, drawn, method
+
+import ntkdyn as nd
+from ntkdyn import graphs
+from ntkdyn.dynamics import Stability
+from ntkdyn.theory import alignment, rates, slopes, symbolic, theorems, worst_case
+from ntkdyn.theory.stack import Stack, applied, mixer
+
+PAIR = [[0.25, 0.75], [0.75, 0.25]]
+GRAPHS = {
+    "two_agents": symbolic.two_agents(),
+    "complete": symbolic.complete(3),
+    "ring": symbolic.ring(5),
+    "star": symbolic.star(4),
+    "path": symbolic.path(4),
+}
+TARGETS = [1, -2, sympy.Rational(1, 2), 3, -1]
+
+
+# --- worst cases ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, step, starts", [("dgd", 0.45, 2), ("atc", 0.8, 3), ("cta", 0.8, 7)])
+def test_program_and_search_meet_on_quadratics(name, step, starts):
+    by, known = method(name, step), worst_case.Class(1.0, 0.1, 2.0)
+    program = worst_case.by_program(by, PAIR, 10, known, quadratic=True)
+    search = worst_case.by_search(by, PAIR, 10, known, starts=starts, seed=0)
+    smooth = worst_case.by_program(by, PAIR, 10, known)
+    assert abs(search / program - 1) < 1e-3
+    assert program <= smooth * (1 + 1e-5)
+    assert program > 1.05 * max(1 - 0.1 * step, step - 1) ** 20
+
+
+@pytest.mark.parametrize("name", ["extra", "diging", "exact_diffusion"])
+def test_methods_with_memory_have_worst_cases_too(name):
+    by, known = method(name, 0.3), worst_case.Class(1.0, 0.1, 1.0)
+    program = worst_case.by_program(by, PAIR, 4, known, quadratic=True)
+    search = worst_case.by_search(by, PAIR, 4, known, starts=3, seed=1)
+    assert abs(search / program - 1) < 1e-3
+
+
+def test_gradient_descent_has_its_textbook_worst_case():
+    """One agent: max(|1 - eta mu|, |1 - eta L|)^(2t), whatever the class."""
+    for step, quadratic in ((1.5, False), (1.9, True)):
+        found = worst_case.by_program(method("dgd", step), [[1.0]], 3, quadratic=quadratic)
+        assert np.isclose(found, max(1 - 0.1 * step, step - 1) ** 6, rtol=1e-5)
+
+
+def test_diging_contracts_by_the_known_factor():
+    """One round in avg |x - x*|^2 + eta avg |s - mean g|^2, trackers true in the mean: .978201."""
+    PEPit = worst_case.required()
+    step = 0.11
+    problem = PEPit.PEP()
+    x = Stack([problem.set_initial_point() for _ in range(2)])
+    force, off = PEPit.Point(), PEPit.Point()
+    grad = worst_case.gradients(problem, [force, -force], worst_case.Class())
+    gradient = grad(x)
+    mean = (gradient.values[0] + gradient.values[1]) / 2
+    tracker, mix = Stack([mean + off, mean - off]), mixer(PAIR)
+
+    def size(x, tracker, gradient):
+        mean = (gradient.values[0] + gradient.values[1]) / 2
+        apart = sum((s - mean) ** 2 for s in tracker.values)
+        return (sum(v**2 for v in x.values) + step * apart) / 2
+
+    problem.set_initial_condition(size(x, tracker, gradient) <= 1)
+    moved = mix(x) - step * tracker
+    seen = grad(moved)
+    problem.set_performance_metric(size(moved, mix(tracker) + seen - gradient, seen))
+    assert abs(worst_case.solved(problem) - 0.978201) < 1e-5
+
+
+def test_no_linear_run_exceeds_the_worst_case():
+    """Ten random pairs of quadratics, scaled to use up what is granted."""
+    known = worst_case.Class(1.0, 0.1, 1.0)
+    by = method("dgd", 0.4)
+    worst = worst_case.by_program(by, PAIR, 6, known, quadratic=True)
+    rng = np.random.default_rng(0)
+    reached = []
+    for _ in range(10):
+        bases = np.linalg.qr(rng.standard_normal((2, 3, 3)))[0]
+        H = np.einsum("aij,aj,akj->aik", bases, rng.uniform(0.1, 1, (2, 3)), bases)
+        force, x = rng.standard_normal((2, 3))
+        granted = np.sqrt(x @ x + force @ force)
+        forces, x = np.stack([force, -force]) / granted, np.stack([x, x]) / granted
+        state = by.update.init(x)
+        for _ in range(6):
+            state = by.update.step(
+                state,
+                lambda x, H=H, f=forces: np.einsum("aij,aj->ai", H, x) + f,
+                lambda x: np.array(PAIR) @ x,
+            )
+        reached.append(np.mean(np.sum(state.x**2, axis=1)))
+    assert 0.05 * worst < max(reached) <= worst
+
+
+def test_refused_worst_cases(monkeypatch):
+    by = method("dgd", 0.3)
+    with pytest.raises(nd.InputError, match="Gram matrix of 88 points.*at most 9 rounds"):
+        worst_case.by_program(by, graphs.metropolis(graphs.ring(8)), 10)
+    with pytest.raises(nd.InputError, match="0 <= convexity < smoothness"):
+        worst_case.by_program(by, PAIR, 2, worst_case.Class(1.0, 2.0))
+    with pytest.raises(nd.InputError, match="rounds must be at least 1"):
+        worst_case.by_search(by, PAIR, 0, seed=0)
+    with pytest.raises(nd.InputError, match="step size must be a number"):
+        worst_case.by_program(method("dgd", nd.of_limit(0.5)), PAIR, 2)
+    monkeypatch.setitem(worst_case.SOLVER, "max_iter", 3)
+    with pytest.raises(worst_case.SolverFailure, match="no number to report; it ended with"):
+        worst_case.by_program(by, PAIR, 3)
+    monkeypatch.setitem(sys.modules, "cvxpy", None)
+    with pytest.raises(nd.InputError, match=r"cvxpy, which is not installed: pip install 'ntkdyn"):
+        worst_case.by_program(by, PAIR, 3)
+
+
+# --- symbols ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_spectra_are_those_of_metropolis_weights(name):
+    graph = GRAPHS[name]
+    numbers = lambda matrix: np.array(matrix.evalf().tolist(), dtype=float)
+    W, V = numbers(graph.weights), numbers(graph.vectors)
+    values = np.array([float(value) for value in graph.values])
+    make = {"two_agents": graphs.complete}.get(name) or getattr(graphs, name)
+    assert np.abs(W - graphs.metropolis(make(len(W))).matrix).max() < 1e-15
+    assert np.abs(V.T @ V - np.eye(len(W))).max() < 1e-14
+    assert np.abs(W @ V - V * values).max() < 1e-14
+
+
+def one_mode(graph, step, curvature=0.7):
+    """Every agent has one point, all points are the same, and each has its own target."""
+    agents = len(graph.values)
+    targets = np.array(TARGETS[:agents], dtype=float)[:, None]
+    kernel = curvature * np.ones((agents, agents))
+    return nd.KernelProblem(kernel, targets, np.arange(agents)), step / curvature
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("by", ["dgd", "atc", "cta"])
+def test_symbolic_trajectories_are_the_predicted_ones(by, name):
+    graph, step = GRAPHS[name], 0.3
+    problem, eta = one_mode(graph, step)
+    made, W = method(by, eta), np.array(graph.weights.tolist(), dtype=float)
+    record = nd.predict(problem, made, W, 40, record_every=1, stability=Stability(made, True, None))
+    closed = symbolic.trajectory(by, graph, TARGETS[: len(W)])
+    ours = symbolic.numeric(closed, step, range(41))
+    assert np.abs(ours[-1]).max() > 0.1
+    assert np.abs(ours - record["outputs"].values[:, :, 0, 0])[1:].max() < 1e-12
+
+
+@pytest.mark.parametrize("by", ["diging", "extra", "exact_diffusion"])
+def test_symbols_have_memory(by):
+    graph, step = symbolic.ring(4), 0.11
+    made = method(by, step)
+    W = applied(made, np.array(graph.weights.tolist(), dtype=float)).matrix
+    targets = np.array(TARGETS[:4], dtype=float)[:, None]
+    state = made.update.init(np.zeros((4, 1)))
+    seen = [state.x[:, 0]]
+    for _ in range(30):
+        state = made.update.step(state, lambda x: x - targets, lambda x: W @ x)
+        seen.append(state.x[:, 0])
+    ours = symbolic.numeric(symbolic.trajectory(made, graph, TARGETS[:4]), step, range(31))
+    assert np.abs(ours - np.array(seen))[3:].max() < 1e-12
+    assert np.abs(seen[-1] - targets.mean()).max() < 0.1
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_symbolic_limits(name):
+    graph = GRAPHS[name]
+    least = min(graph.values, key=float)
+    assert sympy.simplify(symbolic.stability_limit("dgd", graph) - (1 + least)) == 0
+    assert symbolic.stability_limit("atc", graph) == 2
+    assert float(symbolic.stability_limit(method("extra", 1.0), graph)) == pytest.approx(
+        float((5 + 3 * least) / 4), abs=1e-14
+    )
+    problem, _ = one_mode(graph, 0.3)
+    W = np.array(graph.weights.tolist(), dtype=float)
+    for by in ("dgd", "cta"):
+        numeric = nd.step_size_limit(problem, method(by, 1.0), W) * 0.7
+        assert np.isclose(float(symbolic.stability_limit(by, graph)), numeric, rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", NAMES)
+def test_symbolic_rates_are_the_exact_ones(by):
+    graph, step = symbolic.ring(5), 0.17
+    problem, eta = one_mode(graph, step)
+    W = np.array(graph.weights.tolist(), dtype=float)
+    exact = rates.rate(theorems.case(problem, method(by, eta), W))
+    moduli = symbolic.moduli(method(by, 1.0), graph)
+    largest = max(abs(complex(each.args[0].subs(symbolic.S, step))) for each in moduli)
+    assert abs(largest - exact) < 1e-12
+
+
+def test_a_derivation_can_be_read_and_typeset():
+    said = symbolic.text(symbolic.derivation("dgd", symbolic.ring(4)))
+    assert said.count("\n\n    ") == 7
+    assert r"\eta \lambda = \frac{2}{3}" in said and r"- s + w" in said
+    with pytest.raises(nd.InputError, match="one target for each of 4 agents, got 2"):
+        symbolic.trajectory("dgd", symbolic.ring(4), [1, 2])
+    with pytest.raises(nd.InputError, match="no method is called 'dgg'"):
+        symbolic.mode("dgg")
+    with pytest.raises(nd.InputError, match="at least 3 agents"):
+        symbolic.ring(2)
+
+
+# --- rates ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", NAMES)
+def test_the_exact_rate_is_that_of_a_long_run(by):
+    one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
+    W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
+    slow = theorems.landscape(one.problem).smoothness
+    case = theorems.case(one.problem, method(by, 0.15 / slow), W)
+    scape, update = case.landscape, case.method.update
+    state = update.init(np.zeros((AGENTS, 2, 1)))
+    grad = lambda x: scape.hessians @ x + scape.start_gradients
+    seen = []
+    for _ in range(2500):
+        before = state.x
+        state = update.step(state, grad, lambda x: np.tensordot(case.weights.matrix, x, 1))
+        seen.append(np.linalg.norm(state.x - before))
+    steps = np.array(seen)
+    last = np.flatnonzero(steps > 1e-11 * steps.max())[-1]
+    first = last // 2
+    measured = (steps[last] / steps[first]) ** (1 / (last - first))
+    assert abs(measured - rates.rate(case)) < 2e-3 * (1 - rates.rate(case)) + 1e-4
+
+
+def test_the_optimal_step_size_is_the_fastest():
+    one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
+    W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
+    case = theorems.case(one.problem, method("dgd", 1.0), W)
+    step, best = rates.optimal_step_size(case)
+    for other in step * np.array([0.9, 0.99, 1.01, 1.1]):
+        assert rates.rate(case._replace(method=method("dgd", other))) > best
+    alone = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 0])
+    step, best = rates.optimal_step_size(theorems.case(alone, method("dgd", 1.0), [[1.0]]))
+    assert np.isclose(step, 2 / (2 + 0.5), rtol=1e-5) and np.isclose(best, 0.6, rtol=1e-5)
+
+
+def test_rate_maps():
+    one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
+    W = graphs.metropolis(graphs.ring(AGENTS))
+    case = theorems.case(one.problem, method("atc", 1.0), W)
+    slow = case.landscape.smoothness
+    table = rates.rate_map(case, [0.1 / slow, 0.5 / slow], [0.05, 0.3, 1.0])
+    for gap in table["spectral_gap"].values:
+        assert np.isclose(rates.with_gap(W, float(gap)).spectral_gap, gap)
+    assert (table["rate"].diff("spectral_gap") < 1e-12).all() and (table["rate"] < 1).all()
+    centre = table["rate"].sel(spectral_gap=1.0, step_size=0.5 / slow)
+    assert np.isclose(float(centre), 1 - 0.5 * case.landscape.mean_convexity / slow)
+    with pytest.raises(nd.InputError, match="must be in"):
+        rates.with_gap(W, 0.0)
+    with pytest.raises(nd.InputError, match="symmetric W only"):
+        rates.with_gap(graphs.uniform(graphs.directed_ring(5)), 0.1)
+
+
+def test_rounds_to_converge_grow_like_one_over_the_gap():
+    """A point per agent, all orthogonal: each must hear of every other's over the ring."""
+    gaps, needed = [], []
+    for agents in (4, 8, 16, 32, 64):
+        W = graphs.metropolis(graphs.ring(agents))
+        update, eye = method("atc", 1.0).update, np.eye(agents)
+        state, rounds = update.init(np.zeros((agents, agents))), 0
+        while np.abs(state.x - 1).max() > 1e-3:
+            state = update.step(state, lambda x, e=eye: e * (x - 1), lambda x, W=W: W.matrix @ x)
+            rounds += 1
+        gaps.append(1 / W.spectral_gap)
+        needed.append(rounds)
+    fit = slopes.power(gaps, needed)
+    assert abs(fit.value - 1) < 0.1 and 0.5 < fit.low and fit.high < 1.5, fit
+
+
+# --- statements without constants -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["atc"])
+def test_disagreement_is_of_second_order_and_the_mean_of_first(by):
+    """Noise of single points, labels that do not fit: mu^2 and mu, not mu^1.5 or mu^3."""
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((24, 2))
+    targets = features @ [[1.0], [-1.0]] + rng.standard_normal((24, 1))
+    problem = nd.KernelProblem(features @ features.T, targets, np.repeat(range(4), 6))
+    record = slopes.steady_state(
+        problem,
+        lambda step_size: method(by, step_size),
+        graphs.metropolis(graphs.ring(4)),
+        [0.004, 0.008, 0.016, 0.032],
+        transient=12.0,
+        rounds=15000,
+        batch_size=1,
+        seeds=[0, 1],
+    )
+    apart = slopes.power(record["step_size"].values, record["disagreement"])
+    assert abs(apart.value - 2) < 0.1 and 1.5 < apart.low and apart.high < 2.5, apart
+    above = slopes.power(record["step_size"].values, record["excess"])
+    assert abs(above.value - 1) < 0.25 and 0.5 < above.low and above.high < 1.5, above
+
+
+@pytest.mark.parametrize("make", [graphs.ring, graphs.star, graphs.complete])
+def test_alignment_never_widens_the_spectral_gap(make):
+    W = graphs.lazy(graphs.metropolis(make(6)))
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        same = alignment.gaps(W, alignment.random_alignments(6, 4, rng, consistent=True))
+        assert abs(same.aligned - same.plain) < 1e-8
+        other = alignment.gaps(W, alignment.random_alignments(6, 4, rng, consistent=False))
+        assert other.aligned <= other.plain + 1e-9
+    assert other.aligned < other.plain - 0.01 or make is not graphs.ring
+    with pytest.raises(nd.InputError, match="must be a permutation"):
+        alignment.gaps(W, np.zeros((6, 6, 4), dtype=int))
+
+
