@@ -8,6 +8,7 @@ of a two-column page.
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,21 @@ OKABE_ITO = (
 
 KERNELS = {"empirical": OKABE_ITO[0], "infinite": OKABE_ITO[5], "given": OKABE_ITO[2]}
 """one colour per kernel, in every figure"""
+
+SPACES = {"network": OKABE_ITO[7], "tangent": OKABE_ITO[3], "kernel": OKABE_ITO[0]}
+"""one colour per space"""
+
+METHODS = {
+    "dgd": "#0072B2", "cta": "#56B4E9", "atc": "#009E73", "diging": "#E69F00",
+    "extra": "#D55E00", "exact_diffusion": "#CC79A7",
+}  # fmt: skip
+"""one colour per method, in every figure and page; others take what is left in `method_colour`"""
+
+METHOD_NAMES = {
+    "dgd": "DGD", "cta": "CTA diffusion", "atc": "ATC diffusion", "diging": "gradient tracking",
+    "extra": "EXTRA", "exact_diffusion": "exact diffusion",
+}  # fmt: skip
+"""how methods are written in figures"""
 
 SETTINGS = {
     "font.family": "sans-serif",
@@ -62,6 +78,18 @@ def agent_colours(agents: int) -> list[str]:
         return list(OKABE_ITO[:agents])
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, agents))
     return [matplotlib.colors.to_hex(shade) for shade in shades]
+
+
+def method_colour(name: str) -> str:
+    """The method's colour; a method without one of its own always gets the same shade."""
+    if name in METHODS:
+        return METHODS[name]
+    return matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](zlib.crc32(name.encode()) % 256))
+
+
+def method_name(name: str) -> str:
+    """The method as figures write it."""
+    return METHOD_NAMES.get(name, name.replace("_", " "))
 
 
 def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:

@@ -103,12 +103,20 @@ const explorable = (() => {
   // Positive and finite, so that a logarithmic axis can show it.
   const shown = (value) => (value > 1e-300 ? Math.min(value, 1e300) : value >= 0 ? 1e-300 : 1e300);
 
-  // A range that holds all values, at least two decades of them, none below `floor`.
+  // A range that holds all values, at least a decade of them, none below `floor`.
   function decades(values, floor = 1e-12) {
     const seen = values.filter((v) => v > 0).map((v) => Math.max(floor, shown(v)));
-    const top = Math.max(...seen, floor * 100);
-    const bottom = Math.min(...seen, top / 100);
-    return { start: bottom / 1.6, end: top * 1.6 };
+    const top = Math.max(...seen, floor * 10);
+    const bottom = Math.min(...seen, top / 10);
+    return { start: bottom / 1.5, end: top * 1.5 };
+  }
+
+  // The ranges of a plot that shows `reach` in each direction, with equal units on both axes.
+  function square(name, reach) {
+    const { inner_width, inner_height } = models[name];
+    const stretch = inner_width && inner_height ? inner_width / inner_height : 1;
+    const [x, y] = [reach * Math.max(stretch, 1), reach * Math.max(1 / stretch, 1)];
+    return { [`${name}_x`]: { start: -x, end: x }, [`${name}_y`]: { start: -y, end: y } };
   }
 
   // --- colours -------------------------------------------------------------------------------
@@ -121,6 +129,13 @@ const explorable = (() => {
     return Array.from({ length: count }, (_, i) =>
       i < named.length ? named[i] : `hsl(${(i * 137.5) % 360} 45% ${dark() ? 68 : 42}%)`,
     );
+  }
+
+  // Black or white, whichever reads better on a colour given as #rrggbb or by hue.
+  function inkOn(colour) {
+    if (!colour.startsWith("#")) return dark() ? "#111111" : "#ffffff";
+    const [r, g, b] = [1, 3, 5].map((k) => (parseInt(colour.slice(k, k + 2), 16) / 255) ** 2.2);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.3 ? "#111111" : "#ffffff";
   }
 
   function paint() {
@@ -136,8 +151,7 @@ const explorable = (() => {
         });
       for (const grid of figure.center) if (grid.type === "Grid") grid.grid_line_color = line;
       for (const renderer of figure.renderers)
-        if (renderer.tags.includes("ink"))
-          renderer.glyph.setv({ line_color: soft, text_color: ink, fill_color: soft });
+        if (renderer.glyph.tags.includes("ink")) renderer.glyph.setv({ line_color: soft });
       for (const legend of figure.center.filter((part) => part.type === "Legend"))
         legend.setv({ label_text_color: ink, background_fill_color: null, border_line_color: null });
     }
@@ -196,12 +210,13 @@ const explorable = (() => {
       for (const input of inputs()) store(input, input.dataset.initial);
       changed();
     });
+    addEventListener("resize", () => changed());
     system.addEventListener("change", () => kept() || setTheme(preferred(), false));
     paint();
     update();
     root.dataset.ready = "true";
   }
 
-  return { start, setTheme, kept, preferred, shown, decades, agentColours, dark, timings, settings,
-    get result() { return result; } };
+  return { start, setTheme, kept, preferred, shown, decades, square, agentColours, inkOn, dark, timings, settings,
+    get result() { return result; }, get models() { return models; } };
 })();
