@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import functools
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from ntkdyn.errors import InputError
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
     flow_and_steps,
@@ -30,6 +33,21 @@ def write(folder: Path) -> Path:
     for page in pages:
         _write(folder / f"{page.name}.html", render(page, pages))
     return _write(folder / "index.html", contents(pages))
+
+
+def server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """Serves `folder` to this machine alone, on 127.0.0.1; port 0 takes a free one."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Quiet, directory=folder))
+    except (OSError, OverflowError) as error:
+        raise InputError(f"port: cannot serve on 127.0.0.1:{port}; {error}") from None
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Answers requests for files and prints nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def _write(path: Path, text: str) -> Path:

@@ -10,9 +10,10 @@ FORMULA = """
 <mo>=</mo><munder><mo>∑</mo><mi>j</mi></munder><msub><mi>W</mi><mrow><mi>i</mi><mi>j</mi></mrow></msub>
 <msub><mi>x</mi><mi>j</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>−</mo><mi>η</mi><mo>∇</mo><msub><mi>L</mi><mi>i</mi></msub>
 <mo>(</mo><msub><mi>x</mi><mi>i</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>)</mo></mrow></math>
-<math display="block"><mrow><mtext>errors shrink if every eigenvalue of&nbsp;</mtext><mi>W</mi><mo>⊗</mo><mi>I</mi><mo>−</mo><mi>η</mi>
-<mi>diag</mi><mo>(</mo><msub><mi>H</mi><mn>1</mn></msub><mo>,</mo><mi>…</mi><mo>,</mo><msub><mi>H</mi><mi>m</mi></msub><mo>)</mo>
-<mtext>&nbsp;lies in&nbsp;</mtext><mo>[</mo><mo>−</mo><mn>1</mn><mo>,</mo><mn>1</mn><mo>]</mo></mrow></math>"""
+<p>Errors shrink if every eigenvalue of one round lies between −1 and 1:</p>
+<math display="block"><mrow><mo>−</mo><mn>1</mn><mo>≤</mo><mi>eig</mi><mo>(</mo><mi>W</mi><mo>⊗</mo><mi>I</mi><mo>−</mo><mi>η</mi>
+<mi>diag</mi><mo>(</mo><msub><mi>H</mi><mn>1</mn></msub><mo>,</mo><mi>…</mi><mo>,</mo><msub><mi>H</mi><mi>m</mi></msub><mo>)</mo><mo>)</mo>
+<mo>≤</mo><mn>1</mn></mrow></math>"""
 
 TEXT = """
 <p>Every agent holds four points on a circle and fits them with a kernel of five modes: a constant, and
@@ -42,7 +43,7 @@ def page() -> Page:
         "x", "y", text="label", text_align="center", text_baseline="middle", text_color="ink",
         text_font_size="12px", text_font_style="bold", source=nodes,
     )  # fmt: skip
-    spectrum = axes("eigenvalues from the smallest to the largest", "eigenvalue", x=(-1, 80), y=(-1.4, 1.2))
+    spectrum = axes("number, from the smallest", "eigenvalue", x=(-1, 80), y=(-1.4, 1.2))
     for at in (-1, 1):
         spectrum.add_layout(
             Span(location=at, dimension="width", line_color="#D55E00", line_dash="dashed", line_width=1.5)

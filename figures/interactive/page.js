@@ -4,7 +4,8 @@ const explorable = (() => {
   const root = document.documentElement;
   const timings = [];
   let models = null;
-  let waiting = false;
+  let busy = false;
+  let again = false;
   let result = null;
 
   // --- controls ------------------------------------------------------------------------------
@@ -25,7 +26,7 @@ const explorable = (() => {
     const output = document.querySelector(`output[for="${input.id}"]`);
     if (!output) return;
     const choices = input.dataset.values ? JSON.parse(input.dataset.values) : null;
-    output.textContent = choices ? choices[Number(input.value)] : plain(valueOf(input));
+    output.textContent = minus(choices ? choices[Number(input.value)] : plain(valueOf(input)));
     input.setAttribute("aria-valuetext", output.textContent);
   }
 
@@ -57,16 +58,26 @@ const explorable = (() => {
     }
   }
 
+  // Answers at once, and once per frame however fast the events come.
   function changed(event) {
-    if (event) show(event.target);
+    if (event && event.target.dataset) show(event.target);
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
     const begun = performance.now();
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      update();
-      requestAnimationFrame(() => timings.push(performance.now() - begun));
-    });
+    update();
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        timings.push(performance.now() - begun);
+        busy = false;
+        if (again) {
+          again = false;
+          changed();
+        }
+      }),
+    );
   }
 
   // --- plots ---------------------------------------------------------------------------------
@@ -78,16 +89,18 @@ const explorable = (() => {
     for (const [name, data] of Object.entries(result.sources)) models[name].data = data;
     for (const [name, value] of Object.entries(result.readouts)) {
       const cell = document.getElementById(`readout-${name}`);
-      cell.textContent = typeof value === "number" ? formatted(value) : value;
+      cell.textContent = minus(typeof value === "number" ? formatted(value) : value);
       cell.dataset.value = value;
     }
     const status = document.getElementById("status");
-    status.textContent = result.said;
+    status.textContent = minus(result.said);
     status.classList.toggle("unstable", Boolean(result.unstable));
     for (const plot of document.querySelectorAll(".plot"))
       plot.setAttribute("aria-label", `${plot.dataset.label}. ${result.said}`);
     remember();
   }
+
+  const minus = (text) => text.replace(/-(?=\d)/g, "−");
 
   function formatted(value) {
     if (!Number.isFinite(value)) return "beyond 10³⁰⁸";
@@ -140,10 +153,10 @@ const explorable = (() => {
 
   function paint() {
     const css = getComputedStyle(root);
-    const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) => css.getPropertyValue(name).trim());
+    const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) =>
+      css.getPropertyValue(name).trim(),
+    );
     for (const figure of Object.values(models).filter((model) => model.type === "Figure")) {
-      figure.setv({ background_fill_color: null, border_fill_color: null, outline_line_color: null });
-      if (figure.title) figure.title.text_color = ink;
       for (const axis of [...figure.below, ...figure.left])
         axis.setv({
           axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: line,
@@ -153,7 +166,7 @@ const explorable = (() => {
       for (const renderer of figure.renderers)
         if (renderer.glyph.tags.includes("ink")) renderer.glyph.setv({ line_color: soft });
       for (const legend of figure.center.filter((part) => part.type === "Legend"))
-        legend.setv({ label_text_color: ink, background_fill_color: null, border_line_color: null });
+        legend.setv({ label_text_color: ink });
     }
   }
 

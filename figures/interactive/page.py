@@ -21,6 +21,8 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 from ntkdyn.figures.style import METHOD_NAMES, METHODS, OKABE_ITO
 
+Number = int | float
+
 FONT = "system-ui, sans-serif"
 
 SCRIPTS = ("dynamics.js", "circle.js", "page.js")
@@ -34,10 +36,10 @@ class Slider:
 
     name: str
     label: str
-    low: float
-    high: float
-    start: float
-    step: float
+    low: Number
+    high: Number
+    start: Number
+    step: Number
     scale: str = "linear"
     values: Sequence[str] | None = None
     """what to show at 0, 1, 2, ...; None shows the number itself"""
@@ -71,10 +73,10 @@ class Exercise:
     """A question whose answer is a number within `tolerance`, or one of `options`."""
 
     question: str
-    answer: float | str
+    answer: Number | str
     hint: str
     why: str
-    tolerance: float | None = None
+    tolerance: Number | None = None
     options: Sequence[tuple[str, str]] = ()
 
 
@@ -112,8 +114,8 @@ def axes(
     x_label: str,
     y_label: str,
     *,
-    x: tuple[float, float] | None = None,
-    y: tuple[float, float] | None = None,
+    x: tuple[Number, Number] | None = None,
+    y: tuple[Number, Number] | None = None,
     log_x: bool = False,
     log_y: bool = False,
     height: int = 300,
@@ -133,6 +135,9 @@ def axes(
         min_border_left=58,
         min_border_right=14,
         min_border_top=8,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
     )
     looks = dict(
         minor_tick_line_color=None,
@@ -152,7 +157,8 @@ def legend(plot: Any, location: str = "bottom_left") -> None:
     """Show the names of the plot's lines in a row."""
     plot.legend[0].update(
         location=location, orientation="horizontal", label_text_font=FONT,
-        label_text_font_size="12px", padding=2, margin=4,
+        label_text_font_size="12px", padding=2, margin=4, background_fill_color=None,
+        border_line_color=None,
     )  # fmt: skip
 
 
@@ -161,7 +167,7 @@ def source(*columns: str) -> ColumnDataSource:
     return ColumnDataSource({column: [] for column in columns})
 
 
-def ticks(plot: Any, axis: str, values: Sequence[float]) -> None:
+def ticks(plot: Any, axis: str, values: Sequence[Number]) -> None:
     """Fix where the axis has its labels."""
     getattr(plot, f"{axis}axis").ticker = FixedTicker(ticks=list(values))
 

@@ -1,3 +1,6 @@
+// Predictions that were computed already.
+const known = new Map();
+
 // The recorded network of that width and start, linearized around its start.
 explorable.linearized = (width, start) => {
   const { range } = dynamics;
@@ -16,6 +19,12 @@ explorable.linearized = (width, start) => {
 
 // Losses of all agents in all rounds, and their outputs in the round of the gap.
 explorable.predicted = (width, start, step) => {
+  const key = [width, start, step].join();
+  if (!known.has(key)) known.set(key, explorable.predict(width, start, step));
+  return known.get(key);
+};
+
+explorable.predict = (width, start, step) => {
   const data = explorable.data.recordings;
   const p = explorable.linearized(width, start);
   const losses = [];

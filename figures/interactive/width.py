@@ -42,6 +42,7 @@ def page() -> Page:
     drift.multi_line("x", "y", color="colour", line_width="thick",
                      source=(drifts := source("x", "y", "colour", "thick")))  # fmt: skip
     ticks(gap, "x", widths[::2])
+    ticks(gap, "y", [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20])
     return Page(
         name="width",
         title="Width: where prediction meets real training",
