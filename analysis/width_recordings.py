@@ -101,9 +101,7 @@ def main() -> None:
     """Record every run and write them."""
     partition, weights = data(), nd.graphs.metropolis(nd.graphs.ring(AGENTS))
     reference = nd.Problem(network(64), partition)
-    limit = nd.step_size_limit(
-        reference, nd.methods.dgd(step_size=1.0), weights, kernel="infinite"
-    )
+    limit = nd.step_size_limit(reference, nd.methods.dgd(step_size=1.0), weights, kernel="infinite")
     steps = [share * limit for share in SHARES]
     runs, kernels, initials = [], [], []
     for width in WIDTHS:
@@ -140,7 +138,8 @@ def main() -> None:
             "share_of_limit": ("step", SHARES), "owner": ("point", partition.owner),
         },
         {
-            "gap_round": GAP_ROUND, "method": "dgd", "network": "mlp WIDTH-2 relu, one hidden layer",
+            "gap_round": GAP_ROUND, "method": "dgd", "network": "mlp WIDTH-2 relu, one hidden "
+            "layer",
             "dataset": "digits (Alpaydin, Kaynak 1998, UCI): threes against eights",
             "source": "analysis/width_recordings.py", **records.environment(),
         },

@@ -143,7 +143,8 @@ def figure(
         list[Path] | None, typer.Option(help="A record to draw; some figures take several.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write: .pdf, .svg or .png; NAME.pdf if left out.")
+        Path | None,
+        typer.Option(help="The file: .pdf, .svg or .png; .gif or .mp4 for the animation."),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Name the figures and stop.")] = False,
     quiet: Quiet = False,
@@ -152,11 +153,11 @@ def figure(
     from ntkdyn import figures, records
 
     if listing or name is None:
-        for known, drawing in figures.FIGURES.items():
-            print(f"{known:<16} {drawing.summary}")
+        for known in figures.FIGURES:
+            print(f"{known:<16} {figures.summary(known)}")
         return
     drawn = figures.draw(name, [records.read(path) for path in record or []])
-    path = figures.write(drawn, out or Path(f"{name}.pdf"))
+    path = figures.write(drawn, out or Path(f"{name}{figures.ending(drawn)}"))
     if not quiet:
         print(path)
 

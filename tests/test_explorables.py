@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from browser import ARGUMENTS, chromium
+from ntkdyn.figures import interactive
 
 import ntkdyn as nd
 from ntkdyn import records
-from ntkdyn.figures import interactive
 
 NAMES = [module.__name__.rsplit(".")[-1] for module in interactive.PAGES]
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
@@ -112,7 +112,13 @@ def circle_problem(agents, heterogeneity):
     spread = a * (np.sqrt(5) - 1) / 2 % 1
     u = 2 * np.pi * ((1 - heterogeneity) * spread + heterogeneity * arc)
     features = np.stack(
-        [np.ones_like(u), np.cos(u) / 2**0.5, np.sin(u) / 2**0.5, np.cos(2 * u) / 2, np.sin(2 * u) / 2]
+        [
+            np.ones_like(u),
+            np.cos(u) / 2**0.5,
+            np.sin(u) / 2**0.5,
+            np.cos(2 * u) / 2,
+            np.sin(2 * u) / 2,
+        ]
     ).T
     targets = np.sin(u) + 0.5 * np.cos(2 * u) + 0.3 * np.cos(5 * u)
     return features, targets + 0.5 * heterogeneity * np.sin(2.4 * (owner + 1)), owner
@@ -200,7 +206,9 @@ def test_methods_page_computes_what_the_papers_write(read, step, graph):
         apart = x - x.mean(1, keepdims=True)
         spread = np.sqrt((apart**2).sum(-1).mean(1)) / np.linalg.norm(best)
         np.testing.assert_allclose(page.ask(f"explorable.result.runs.{name}.far"), far, **CLOSE)
-        np.testing.assert_allclose(page.ask(f"explorable.result.runs.{name}.apart"), spread, **CLOSE)
+        np.testing.assert_allclose(
+            page.ask(f"explorable.result.runs.{name}.apart"), spread, **CLOSE
+        )
     grown = "Unstable" in page.page.inner_text("#status")
     assert grown == (max(page.ask(f"explorable.result.runs.{n}.far.at(-1)") for n in names) > 3)
 
@@ -328,7 +336,8 @@ def test_unstable_extremes_grow_on_a_log_axis_and_say_so(read, name):
     assert 0 < start < end < 1e301 and end > 1e6
     assert page.page.evaluate(f"explorable.models.{plot}.left[0].type") == "LogAxis"
     drawn = page.ask(
-        "Object.values(explorable.models).filter((m) => m.data && m.data.y).flatMap((m) => m.data.y).flat()"
+        "Object.values(explorable.models).filter((m) => m.data && m.data.y).flatMap((m) => "
+        "m.data.y).flat()"
     )
     assert all(value is not None for value in drawn)
     page.set(**dict.fromkeys(list(EXTREMES[name])[:1], 3))

@@ -1,10 +1,10 @@
 """Explorables: single HTML files that recompute in the page as the reader drags, without a network.
 
-    dgd_on_a_graph         agents, topology, step size, heterogeneity; curves, graph, spectrum
-    flow_and_steps         what a finite step size does, mode by mode
-    width                  predictions over recorded real training, 64 to 4096 wide
-    methods_side_by_side   six methods on the same heterogeneous data
-    one_mode               one kernel mode x one graph mode: the recursion behind every method
+dgd_on_a_graph         agents, topology, step size, heterogeneity; curves, graph, spectrum
+flow_and_steps         what a finite step size does, mode by mode
+width                  predictions over recorded real training, 64 to 4096 wide
+methods_side_by_side   six methods on the same heterogeneous data
+one_mode               one kernel mode x one graph mode: the recursion behind every method
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import functools
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from ntkdyn.errors import InputError
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
     flow_and_steps,
@@ -22,6 +21,8 @@ from ntkdyn.figures.interactive import (
     width,
 )
 from ntkdyn.figures.interactive.page import contents, render
+
+from ntkdyn.errors import InputError
 from ntkdyn.records import whole_file
 
 PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)

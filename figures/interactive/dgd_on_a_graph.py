@@ -5,34 +5,21 @@ from __future__ import annotations
 from bokeh.models import Span
 from ntkdyn.figures.interactive.page import Choice, Exercise, Page, Plot, Slider, axes, source
 
-FORMULA = """
-<math display="block"><mrow><msub><mi>x</mi><mi>i</mi></msub><mo>(</mo><mi>t</mi><mo>+</mo><mn>1</mn><mo>)</mo>
-<mo>=</mo><munder><mo>∑</mo><mi>j</mi></munder><msub><mi>W</mi><mrow><mi>i</mi><mi>j</mi></mrow></msub>
-<msub><mi>x</mi><mi>j</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>−</mo><mi>η</mi><mo>∇</mo><msub><mi>L</mi><mi>i</mi></msub>
-<mo>(</mo><msub><mi>x</mi><mi>i</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>)</mo></mrow></math>
-<p>Errors shrink if every eigenvalue of one round lies between −1 and 1:</p>
-<math display="block"><mrow><mo>−</mo><mn>1</mn><mo>≤</mo><mi>eig</mi><mo>(</mo><mi>W</mi><mo>⊗</mo><mi>I</mi><mo>−</mo><mi>η</mi>
-<mi>diag</mi><mo>(</mo><msub><mi>H</mi><mn>1</mn></msub><mo>,</mo><mi>…</mi><mo>,</mo><msub><mi>H</mi><mi>m</mi></msub><mo>)</mo><mo>)</mo>
-<mo>≤</mo><mn>1</mn></mrow></math>"""
-
-TEXT = """
-<p>Every agent holds four points on a circle and fits them with a kernel of five modes: a constant, and
-cosine and sine of once and twice the angle, with weights 1, ½ and ¼. In each round it averages its
-parameters with its neighbours' (Metropolis weights) and takes a gradient step on its own points.
-H<sub>i</sub> is the curvature of its loss. Curves show the common objective at every agent; the dashed
-line is the least that anybody can reach.</p>
-<p><b>Heterogeneity</b> moves each agent's points from all over the circle to an arc of its own, and
-shifts its targets. Agents then pull in different directions, and DGD settles above the dashed line: a bias
-that shrinks with the step size and with the spectral gap of the graph.</p>
-<p>The spectrum tells the future of every error at once. Eigenvalues near 1 are slow. The one nearest −1
-decides how large the step may be; beyond it, that error changes sign and grows in every round.</p>"""
-
 
 def page() -> Page:
     """The description of the page."""
     errors = axes("round", "common objective", x=(0, 150), log_y=True, height=340)
-    errors.multi_line("x", "y", color="colour", line_width=2, source=(curves := source("x", "y", "colour")))
-    errors.line("x", "y", line_dash="dashed", line_width=1.5, tags=["ink"], source=(least := source("x", "y")))
+    errors.multi_line(
+        "x", "y", color="colour", line_width=2, source=(curves := source("x", "y", "colour"))
+    )
+    errors.line(
+        "x",
+        "y",
+        line_dash="dashed",
+        line_width=1.5,
+        tags=["ink"],
+        source=(least := source("x", "y")),
+    )
     graph = axes("", "", x=(-1.35, 1.35), y=(-1.35, 1.35), height=300)
     graph.axis.visible = False
     graph.grid.visible = False
@@ -46,16 +33,23 @@ def page() -> Page:
     spectrum = axes("number, from the smallest", "eigenvalue", x=(-1, 80), y=(-1.4, 1.2))
     for at in (-1, 1):
         spectrum.add_layout(
-            Span(location=at, dimension="width", line_color="#D55E00", line_dash="dashed", line_width=1.5)
+            Span(
+                location=at,
+                dimension="width",
+                line_color="#D55E00",
+                line_dash="dashed",
+                line_width=1.5,
+            )
         )
-    spectrum.scatter("x", "y", size=5, color="colour", source=(values := source("x", "y", "colour")))
+    spectrum.scatter(
+        "x", "y", size=5, color="colour", source=(values := source("x", "y", "colour"))
+    )
     return Page(
         name="dgd_on_a_graph",
         title="Decentralized gradient descent on a graph",
-        lead="Choose who talks to whom, how far each step goes and how different the agents' data are; "
+        lead="Choose who talks to whom, how far each step goes and how different the agents' data "
+        "are; "
         "watch every agent's error and the spectrum that decides it.",
-        formula=FORMULA,
-        text=TEXT,
         controls=[
             Slider("agents", "Agents", 3, 16, 8, 1),
             Choice(
@@ -76,35 +70,41 @@ def page() -> Page:
         },
         plots={
             "errors": Plot(errors, "Error of every agent", wide=True,
-                           caption="One curve per agent, in its colour; dashed: the best there is."),
+                           caption="One curve per agent; dashed: the best there is."),
             "graph": Plot(graph, "Who talks to whom",
                           caption="Large discs: agents whose final error is large."),
             "spectrum": Plot(spectrum, "Spectrum of one round",
-                             caption="Between the dashed lines, errors shrink; outside, they grow."),
+                             caption="Between the dashed lines errors shrink."),
         },
         models={"curves": curves, "least": least, "links": links, "nodes": nodes, "values": values},
         exercises=[
             Exercise(
-                "Set 8 agents. What is the spectral gap of the ring with Metropolis weights? (three digits)",
+                "Set 8 agents. What is the spectral gap of the ring with Metropolis weights? "
+                "(three digits)",
                 answer=0.195, tolerance=0.002,
                 hint="The weights are all 1/3, so the second eigenvalue is 1/3 + 2/3 cos(2π/8).",
                 why="1 − (1/3 + 2/3 cos 45°) = 0.195; a complete graph has gap 1.",
             ),
             Exercise(
-                "With heterogeneity 1 on the ring, what does halving a small step size do to the height at which "
-                "the curves settle above the dashed line?",
+                "With heterogeneity 1 on the ring, what does halving a small step size do to the "
+                "height at which the curves settle above the dashed line?",
                 answer="quarter",
-                options=[("same", "nothing"), ("half", "about half"), ("quarter", "about a quarter")],
-                hint="The distance to the optimum is proportional to η, and the objective is quadratic around "
-                "its least value. Give it 400 rounds.",
-                why="The bias of x is proportional to η, and the excess of the objective to its square.",
+                options=[
+                    ("same", "nothing"), ("half", "about half"), ("quarter", "about a quarter"),
+                ],
+                hint="The distance to the optimum is proportional to η, and the objective is "
+                "quadratic around its least value. Give it 400 rounds.",
+                why="The bias of x is proportional to η, and the excess of the objective to its "
+                "square.",
             ),
             Exercise(
-                "Raise η until the status says unstable. Where does the first eigenvalue leave the interval?",
+                "Raise η until the status says unstable. Where does the first eigenvalue leave the "
+                "interval?",
                 answer="minus",
                 options=[("plus", "at +1"), ("minus", "at −1"), ("complex", "it turns complex")],
                 hint="Look at the lower dashed line.",
-                why="W − ηH is symmetric, so its eigenvalues stay real, and a larger step moves them down.",
+                why="W − ηH is symmetric, so its eigenvalues stay real, and a larger step moves "
+                "them down.",
             ),
         ],
     )  # fmt: skip

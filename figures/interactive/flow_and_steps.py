@@ -7,25 +7,6 @@ import math
 from bokeh.models import Span
 from ntkdyn.figures.interactive.page import Exercise, Page, Plot, Slider, axes, legend, source
 
-FORMULA = """
-<math display="block"><mrow><mtext>steps:&nbsp;</mtext><msub><mi>e</mi><mi>k</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>=</mo>
-<msup><mrow><mo>(</mo><mi>w</mi><mo>−</mo><mi>η</mi><msub><mi>λ</mi><mi>k</mi></msub><mo>)</mo></mrow><mi>t</mi></msup>
-<msub><mi>e</mi><mi>k</mi></msub><mo>(</mo><mn>0</mn><mo>)</mo></mrow></math>
-<math display="block"><mrow><mtext>flow:&nbsp;</mtext><msub><mi>e</mi><mi>k</mi></msub><mo>(</mo><mi>t</mi><mo>)</mo><mo>=</mo>
-<mi>exp</mi><mo>(</mo><mo>−</mo><mi>t</mi><mo>(</mo><mn>1</mn><mo>−</mo><mi>w</mi><mo>+</mo><mi>η</mi><msub><mi>λ</mi><mi>k</mi></msub>
-<mo>)</mo><mo>)</mo><msub><mi>e</mi><mi>k</mi></msub><mo>(</mo><mn>0</mn><mo>)</mo></mrow></math>"""
-
-TEXT = """
-<p>Along mode k of the kernel, whose eigenvalue is λ<sub>k</sub>, one round of gradient descent multiplies
-the error by 1 − ηλ<sub>k</sub>. Gradient flow, the limit of small steps, multiplies it by
-exp(−ηλ<sub>k</sub>) in the same time. The two agree while ηλ<sub>k</sub> is small, and part on the fast modes:
-at 1 the step removes the error at once, above 1 it overshoots and the sign alternates, above 2 it grows, while
-the flow knows none of this.</p>
-<p>With many agents, modes of the kernel meet modes of the graph. w is an eigenvalue of the mixing matrix: 1 for
-what all agents share, less for disagreement between them. The share that survives a round is
-w − ηλ<sub>k</sub>, and a negative w leaves less room for the step.</p>
-<p>Errors all start at 1. Eigenvalues fall like k<sup>−p</sup>: a smooth kernel has a large p.</p>"""
-
 
 def page() -> Page:
     """The description of the page."""
@@ -41,23 +22,35 @@ def page() -> Page:
     factor.line("x", "y", color="#0072B2", legend_label="steps", source=steps, **lines)
     factor.line("x", "y", color="#E69F00", legend_label="flow", source=flow, **lines)
     factor.scatter("x", "y", size=9, color="#0072B2", source=(dots := source("x", "y")))
-    factor.scatter("x", "y", size=9, color="#E69F00", marker="diamond", source=(gems := source("x", "y")))
+    factor.scatter(
+        "x", "y", size=9, color="#E69F00", marker="diamond", source=(gems := source("x", "y"))
+    )
     modes = axes("mode k", "share of the error left, |e(t) / e(0)|", x=(0.3, 12.7), log_y=True)
-    modes.scatter("x", "y", size=10, color="#0072B2", legend_label="steps", source=(left := source("x", "y")))
+    modes.scatter(
+        "x", "y", size=10, color="#0072B2", legend_label="steps", source=(left := source("x", "y"))
+    )
     modes.scatter("x", "y", size=11, color="#E69F00", marker="diamond", legend_label="flow",
                   source=(smooth := source("x", "y")))  # fmt: skip
     loss = axes("round", "squared error, all modes", x=(0, 50), log_y=True)
-    loss.line("x", "y", color="#0072B2", legend_label="steps", source=(stepped := source("x", "y")), **lines)
-    loss.line("x", "y", color="#E69F00", legend_label="flow", source=(flowed := source("x", "y")), **lines)
+    loss.line(
+        "x",
+        "y",
+        color="#0072B2",
+        legend_label="steps",
+        source=(stepped := source("x", "y")),
+        **lines,
+    )
+    loss.line(
+        "x", "y", color="#E69F00", legend_label="flow", source=(flowed := source("x", "y")), **lines
+    )
     legend(factor)
     legend(modes, "bottom_right")
     legend(loss)
     return Page(
         name="flow_and_steps",
         title="Flow against steps",
-        lead="Theory likes infinitesimal steps; training takes finite ones. See which modes notice.",
-        formula=FORMULA,
-        text=TEXT,
+        lead="Theory likes infinitesimal steps; training takes finite ones. See which modes "
+        "notice.",
         controls=[
             Slider("step", "Step size × largest eigenvalue", 0.02, 3, 1.5, 0.01),
             Slider("rounds", "Rounds t", 1, 200, 20, 1),
@@ -73,11 +66,14 @@ def page() -> Page:
         },
         plots={
             "factor": Plot(factor, "What one round leaves",
-                           caption="Marks are the twelve modes; beyond the dashed lines errors grow."),
-            "modes": Plot(modes, "What t rounds leave, mode by mode", caption="Size of the error; signs are dropped."),
+                           caption="Marks are the twelve modes; beyond the dashed lines errors "
+                           "grow."),
+            "modes": Plot(modes, "What t rounds leave, mode by mode", caption="Size of the error; "
+            "signs are dropped."),
             "loss": Plot(loss, "All modes together", wide=True),
         },
-        models={"steps": steps, "flow": flow, "dots": dots, "gems": gems, "left": left, "smooth": smooth,
+        models={"steps": steps, "flow": flow, "dots": dots, "gems": gems, "left": left,
+        "smooth": smooth,
                 "stepped": stepped, "flowed": flowed},
         exercises=[
             Exercise(
@@ -93,10 +89,12 @@ def page() -> Page:
                 why="0.5 − 0.5 = 0. The flow would leave exp(−1).",
             ),
             Exercise(
-                "How large may ηλ be when the graph has an eigenvalue of −1/3, as a ring of four has?",
+                "How large may ηλ be when the graph has an eigenvalue of −1/3, as a ring of four "
+                "has?",
                 answer=2 / 3, tolerance=0.01,
                 hint="w − ηλ must not fall below −1.",
-                why="−1/3 − 2/3 = −1: a ring of four needs steps three times smaller than one agent alone.",
+                why="−1/3 − 2/3 = −1: a ring of four needs steps three times smaller than one "
+                "agent alone.",
             ),
         ],
         data={"modes": 12, "e": math.e},

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from ntkdyn.figures.interactive.page import (
-    Choice, Exercise, Page, Plot, Slider, Switch, axes, source,
+    Choice,
+    Exercise,
+    Page,
+    Plot,
+    Slider,
+    Switch,
+    axes,
+    source,
 )  # fmt: skip
 from ntkdyn.figures.style import METHOD_NAMES, METHODS
-
-FORMULA = """
-<math display="block"><mtable columnalign="left left" columnspacing="1.2em" rowspacing=".45em">
-<mtr><mtd><mtext>DGD</mtext></mtd><mtd><mi>x</mi><mo>←</mo><mi>W</mi><mi>x</mi><mo>−</mo><mi>η</mi><mi>g</mi><mo>(</mo><mi>x</mi><mo>)</mo></mtd></mtr>
-<mtr><mtd><mtext>CTA</mtext></mtd><mtd><mi>x</mi><mo>←</mo><mi>W</mi><mi>x</mi><mo>−</mo><mi>η</mi><mi>g</mi><mo>(</mo><mi>W</mi><mi>x</mi><mo>)</mo></mtd></mtr>
-<mtr><mtd><mtext>ATC</mtext></mtd><mtd><mi>x</mi><mo>←</mo><mi>W</mi><mo>(</mo><mi>x</mi><mo>−</mo><mi>η</mi><mi>g</mi><mo>(</mo><mi>x</mi><mo>)</mo><mo>)</mo></mtd></mtr>
-<mtr><mtd><mtext>tracking</mtext></mtd><mtd><msup><mi>x</mi><mo>+</mo></msup><mo>=</mo><mi>W</mi><mi>x</mi><mo>−</mo><mi>η</mi><mi>y</mi><mo>,</mo><mspace width=".8em"/><msup><mi>y</mi><mo>+</mo></msup><mo>=</mo><mi>W</mi><mi>y</mi><mo>+</mo><mi>g</mi><mo>(</mo><msup><mi>x</mi><mo>+</mo></msup><mo>)</mo><mo>−</mo><mi>g</mi><mo>(</mo><mi>x</mi><mo>)</mo></mtd></mtr>
-<mtr><mtd><mtext>EXTRA</mtext></mtd><mtd><msup><mi>x</mi><mo>+</mo></msup><mo>=</mo><mo>(</mo><mi>I</mi><mo>+</mo><mi>W</mi><mo>)</mo><mo>(</mo><mi>x</mi><mo>−</mo><mfrac><mn>1</mn><mn>2</mn></mfrac><msup><mi>x</mi><mo>−</mo></msup><mo>)</mo><mo>−</mo><mi>η</mi><mo>(</mo><mi>g</mi><mo>(</mo><mi>x</mi><mo>)</mo><mo>−</mo><mi>g</mi><mo>(</mo><msup><mi>x</mi><mo>−</mo></msup><mo>)</mo><mo>)</mo></mtd></mtr>
-<mtr><mtd><mtext>exact diffusion</mtext></mtd><mtd><msup><mi>x</mi><mo>+</mo></msup><mo>=</mo><mfrac><mrow><mi>I</mi><mo>+</mo><mi>W</mi></mrow><mn>2</mn></mfrac><mo>(</mo><mn>2</mn><mi>x</mi><mo>−</mo><msup><mi>x</mi><mo>−</mo></msup><mo>−</mo><mi>η</mi><mo>(</mo><mi>g</mi><mo>(</mo><mi>x</mi><mo>)</mo><mo>−</mo><mi>g</mi><mo>(</mo><msup><mi>x</mi><mo>−</mo></msup><mo>)</mo><mo>)</mo><mo>)</mo></mtd></mtr>
-</mtable></math>"""
-
-TEXT = """
-<p>The agents, their points and the kernel are those of the page on DGD; g(x) are the local gradients, and a
-superscript − means the round before. The curves show how far the agents are from the optimum of the common
-objective, in the root mean square over agents, as a share of where they started.</p>
-<p>DGD, CTA and ATC are steered by local gradients. Where these do not vanish at the common optimum, the three
-stop at a distance proportional to the step size. The other three correct for it: tracking by a running
-estimate of the average gradient, at the price of a second message per round; EXTRA and exact diffusion by
-remembering the round before. They reach the optimum to rounding, if the step is not too large for them.</p>"""
 
 
 def page() -> Page:
     """The description of the page."""
     distance = axes("round", "distance to the optimum", x=(0, 300), log_y=True, height=400)
-    distance.multi_line("x", "y", color="colour", line_width=2.4, source=(curves := source("x", "y", "colour")))
+    distance.multi_line(
+        "x", "y", color="colour", line_width=2.4, source=(curves := source("x", "y", "colour"))
+    )
     apart = axes("round", "distance between agents", x=(0, 300), log_y=True, height=300)
-    apart.multi_line("x", "y", color="colour", line_width=2.4, source=(spread := source("x", "y", "colour")))
+    apart.multi_line(
+        "x", "y", color="colour", line_width=2.4, source=(spread := source("x", "y", "colour"))
+    )
     return Page(
         name="methods_side_by_side",
         title="Six methods on the same data",
-        lead="DGD, CTA and ATC against gradient tracking, EXTRA and exact diffusion: bias, speed and stability.",
-        formula=FORMULA,
-        text=TEXT,
+        lead="DGD, CTA and ATC against gradient tracking, EXTRA and exact diffusion: bias, speed "
+        "and stability.",
         controls=[
             *(Switch(name, METHOD_NAMES[name], colour) for name, colour in METHODS.items()),
             Slider("heterogeneity", "Heterogeneity", 0, 1, 0.7, 0.01),
@@ -54,9 +45,11 @@ def page() -> Page:
         readouts={name: METHOD_NAMES[name] for name in METHODS},
         plots={
             "distance": Plot(distance, "Distance to the optimum", wide=True,
-                             caption="Root mean square over agents, as a share of the distance at the start."),
+                             caption="Root mean square over agents, as a share of the distance at "
+                             "the start."),
             "apart": Plot(apart, "Disagreement", wide=True,
-                          caption="Root mean square distance from the mean agent, in the same unit."),
+                          caption="Root mean square distance from the mean agent, in the same "
+                          "unit."),
         },
         models={"curves": curves, "spread": spread},
         exercises=[
@@ -68,7 +61,8 @@ def page() -> Page:
                 why="In its fixed points all agents agree and their gradients add up to zero.",
             ),
             Exercise(
-                "At heterogeneity 0.7 on a ring of 8, by which factor does a tenth of the step size reduce the bias "
+                "At heterogeneity 0.7 on a ring of 8, by which factor does a tenth of the step "
+                "size reduce the bias "
                 "of DGD, roughly? (Use 1000 rounds.)",
                 answer=10, tolerance=3,
                 hint="Compare the plateaus at η = 0.1 and η = 0.01.",
@@ -77,9 +71,11 @@ def page() -> Page:
             Exercise(
                 "On a complete graph, what is special about ATC?",
                 answer="agree",
-                options=[("agree", "its agents always agree"), ("fast", "it needs one round"), ("unstable", "it is unstable")],
+                options=[("agree", "its agents always agree"), ("fast", "it needs one round"), (
+                "unstable", "it is unstable")],
                 hint="Look at the disagreement plot.",
-                why="W averages everything in one round, so all agents leave each round with the same "
+                why="W averages everything in one round, so all agents leave each round with the "
+                "same "
                 "iterate: centralized gradient descent.",
             ),
         ],

@@ -9,31 +9,6 @@ from bokeh.models import ColumnDataSource
 from ntkdyn.figures.interactive.page import Choice, Exercise, Page, Plot, Slider, axes, source
 from ntkdyn.figures.style import METHOD_NAMES
 
-FORMULA = """
-<math display="block"><mrow><mrow><mo>(</mo><mtable><mtr><mtd><msub><mi>x</mi><mrow><mi>t</mi><mo>+</mo><mn>1</mn></mrow></msub></mtd></mtr>
-<mtr><mtd><msub><mi>x</mi><mi>t</mi></msub></mtd></mtr></mtable><mo>)</mo></mrow><mo>=</mo><mrow><mo>(</mo>
-<mtable columnspacing="1em"><mtr><mtd><mi>a</mi></mtd><mtd><mo>−</mo><mi>b</mi></mtd></mtr><mtr><mtd><mn>1</mn></mtd><mtd><mn>0</mn></mtd></mtr></mtable>
-<mo>)</mo></mrow><mrow><mo>(</mo><mtable><mtr><mtd><msub><mi>x</mi><mi>t</mi></msub></mtd></mtr><mtr><mtd><msub><mi>x</mi><mrow><mi>t</mi><mo>−</mo><mn>1</mn></mrow></msub></mtd></mtr></mtable><mo>)</mo></mrow>
-<mo>,</mo><mspace width="1.2em"/><mi>z</mi><mo>=</mo><mfrac><mi>a</mi><mn>2</mn></mfrac><mo>±</mo><msqrt><mrow><mfrac><msup><mi>a</mi><mn>2</mn></msup><mn>4</mn></mfrac><mo>−</mo><mi>b</mi></mrow></msqrt></mrow></math>
-<math display="block"><mtable columnalign="left left left" columnspacing="1.4em" rowspacing=".4em">
-<mtr><mtd><mtext>DGD</mtext></mtd><mtd><mi>a</mi><mo>=</mo><mi>w</mi><mo>−</mo><mi>s</mi></mtd><mtd><mi>b</mi><mo>=</mo><mn>0</mn></mtd></mtr>
-<mtr><mtd><mtext>CTA, ATC</mtext></mtd><mtd><mi>a</mi><mo>=</mo><mi>w</mi><mo>(</mo><mn>1</mn><mo>−</mo><mi>s</mi><mo>)</mo></mtd><mtd><mi>b</mi><mo>=</mo><mn>0</mn></mtd></mtr>
-<mtr><mtd><mtext>tracking</mtext></mtd><mtd><mi>a</mi><mo>=</mo><mn>2</mn><mi>w</mi><mo>−</mo><mi>s</mi></mtd><mtd><mi>b</mi><mo>=</mo><msup><mi>w</mi><mn>2</mn></msup><mo>−</mo><mi>s</mi></mtd></mtr>
-<mtr><mtd><mtext>EXTRA</mtext></mtd><mtd><mi>a</mi><mo>=</mo><mn>1</mn><mo>+</mo><mi>w</mi><mo>−</mo><mi>s</mi></mtd><mtd><mi>b</mi><mo>=</mo><mfrac><mrow><mn>1</mn><mo>+</mo><mi>w</mi></mrow><mn>2</mn></mfrac><mo>−</mo><mi>s</mi></mtd></mtr>
-<mtr><mtd><mtext>exact diffusion</mtext></mtd><mtd><mi>a</mi><mo>=</mo><mfrac><mrow><mn>1</mn><mo>+</mo><mi>w</mi></mrow><mn>2</mn></mfrac><mo>(</mo><mn>2</mn><mo>−</mo><mi>s</mi><mo>)</mo></mtd><mtd><mi>b</mi><mo>=</mo><mfrac><mrow><mn>1</mn><mo>+</mo><mi>w</mi></mrow><mn>2</mn></mfrac><mo>(</mo><mn>1</mn><mo>−</mo><mi>s</mi><mo>)</mo></mtd></mtr>
-</mtable></math>"""
-
-TEXT = """
-<p>When all agents share one kernel, every error is a product: a mode of the kernel, with eigenvalue λ, times a
-mode of the graph, with eigenvalue w. Nothing couples one product to another, so a method with a memory of one
-round is a recursion of two numbers, and s = ηλ and w say all there is to know. (Different data couple the modes;
-the page on DGD shows the whole spectrum then.)</p>
-<p>The two roots z are where the recursion lives. Both inside the unit disc: the error vanishes, and the
-larger modulus is its factor per round. A complex pair spirals: the error oscillates. A root outside: it
-grows. Stability means |b| ≤ 1 and |a| ≤ 1 + b.</p>
-<p>At w = 1, the mode that all agents share, tracking, EXTRA and exact diffusion have a root at exactly 1. It is
-not excited from their start, and the other root, 1 − s, does the work: there they are gradient descent.</p>"""
-
 
 def page() -> Page:
     """The description of the page."""
@@ -44,23 +19,39 @@ def page() -> Page:
         color="#D55E00", line_dash="dashed", line_width=1.5,
     )  # fmt: skip
     plane.scatter("x", "y", size=14, color="colour", source=(roots := source("x", "y", "colour")))
-    chart = axes("step size × kernel eigenvalue, s = ηλ", "graph eigenvalue w", x=(0, 3), y=(-1, 1), height=340)
+    chart = axes(
+        "step size × kernel eigenvalue, s = ηλ",
+        "graph eigenvalue w",
+        x=(0, 3),
+        y=(-1, 1),
+        height=340,
+    )
     chart.image(
-        "image", x=0, y=-1, dw=3, dh=2, source=(picture := ColumnDataSource({"image": [np.zeros((60, 90), np.float32)]})),
+        "image", x=0, y=-1, dw=3, dh=2,
+        source=(picture := ColumnDataSource({"image": [np.zeros((60, 90), np.float32)]})),
         palette=PALETTE, level="image",
     )  # fmt: skip
     chart.renderers[-1].glyph.color_mapper.update(low=0, high=2)
-    chart.scatter("x", "y", size=15, fill_color=None, line_color="#000000", line_width=5, source=(here := source("x", "y")))
-    chart.scatter("x", "y", size=15, fill_color=None, line_color="#ffffff", line_width=2.5, source=here)
+    chart.scatter(
+        "x",
+        "y",
+        size=15,
+        fill_color=None,
+        line_color="#000000",
+        line_width=5,
+        source=(here := source("x", "y")),
+    )
+    chart.scatter(
+        "x", "y", size=15, fill_color=None, line_color="#ffffff", line_width=2.5, source=here
+    )
     error = axes("round", "|error|, as a share of the start", x=(0, 40), log_y=True, height=300)
     error.line("x", "y", line_width=1.5, tags=["ink"], source=(track := source("x", "y")))
     error.scatter("x", "y", size=8, color="colour", source=(signs := source("x", "y", "colour")))
     return Page(
         name="one_mode",
         title="One kernel mode, one graph mode",
-        lead="Behind every method is a recursion of two numbers. Move the two eigenvalues and watch its roots.",
-        formula=FORMULA,
-        text=TEXT,
+        lead="Behind every method is a recursion of two numbers. Move the two eigenvalues and "
+        "watch its roots.",
         controls=[
             Choice("method", "Method", list(METHOD_NAMES.items()), "diging"),
             Slider("s", "s = step size × kernel eigenvalue", 0, 3, 0.3, 0.01),
@@ -75,8 +66,10 @@ def page() -> Page:
             "halving": "rounds to halve the error",
         },
         plots={
-            "plane": Plot(plane, "Roots and the unit disc", caption="Inside the dashed circle, errors vanish."),
-            "chart": Plot(chart, "Stability map", caption="Blue: the larger modulus is below 1, darker is faster. "
+            "plane": Plot(plane, "Roots and the unit disc", caption="Inside the dashed circle, "
+            "errors vanish."),
+            "chart": Plot(chart, "Stability map", caption="Blue: the larger modulus is below 1, "
+            "darker is faster. "
                           "Orange: the error grows. The ring marks where you are."),
             "error": Plot(error, "The error, round by round", wide=True,
                           caption="Blue: positive. Orange: negative."),
@@ -90,7 +83,8 @@ def page() -> Page:
                 why="s = 1 + w = 2/3.",
             ),
             Exercise(
-                "EXTRA with w = 0: up to which s do the two roots form a complex pair? (two digits)",
+                "EXTRA with w = 0: up to which s do the two roots form a complex pair? (two "
+                "digits)",
                 answer=-1 + math.sqrt(2), tolerance=0.012,
                 hint="Solve a²/4 = b with a = 1 − s and b = 1/2 − s.",
                 why="(1 − s)² = 2 − 4s gives s² + 2s − 1 = 0, so s = √2 − 1 = 0.414.",
@@ -98,9 +92,12 @@ def page() -> Page:
             Exercise(
                 "Which of these tolerates the largest s at w = 0.9?",
                 answer="exact_diffusion",
-                options=[("diging", "gradient tracking"), ("extra", "EXTRA"), ("exact_diffusion", "exact diffusion")],
-                hint="Compare the three maps on the row w = 0.9, or raise s until the status turns.",
-                why="Exact diffusion adapts before it combines, so the averaging tames the overshoot as well.",
+                options=[("diging", "gradient tracking"), ("extra", "EXTRA"), ("exact_diffusion",
+                "exact diffusion")],
+                hint="Compare the three maps on the row w = 0.9, or raise s until the status "
+                "turns.",
+                why="Exact diffusion adapts before it combines, so the averaging tames the "
+                "overshoot as well.",
             ),
         ],
     )  # fmt: skip

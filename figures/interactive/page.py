@@ -92,13 +92,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class Page:
-    """One explorable; `texts` are HTML, `formula` is MathML."""
+    """One explorable. Its formula and text are the blocks of NAME.html, which extends page.html."""
 
     name: str
     title: str
     lead: str
-    formula: str
-    text: str
     controls: Sequence[Slider | Choice | Switch]
     readouts: Mapping[str, str]
     """name -> what it is"""
@@ -189,7 +187,7 @@ def render(page: Page, pages: Sequence[Page]) -> str:
         document,
         Resources(mode="inline"),
         page.title,
-        template=_template("page.html"),
+        template=_template(f"{page.name}.html"),
         template_variables={
             "page": page,
             "pages": pages,

@@ -1,30 +1,22 @@
-"""Width: prediction against recorded real training from 64 to 4096, with the drift of the kernel."""
+"""Width: prediction over recorded real training, 64 to 4096, and the drift of the kernel."""
 
 from __future__ import annotations
 
 from importlib import resources
 from typing import Any
 
+from ntkdyn.figures.interactive.page import (
+    Choice,
+    Exercise,
+    Page,
+    Plot,
+    Slider,
+    axes,
+    source,
+    ticks,
+)
+
 from ntkdyn import records
-from ntkdyn.figures.interactive.page import Choice, Exercise, Page, Plot, Slider, axes, source, ticks
-
-FORMULA = """
-<math display="block"><mrow><mi>f</mi><mo>(</mo><mi>x</mi><mo>;</mo><msub><mi>θ</mi><mi>i</mi></msub><mo>)</mo><mo>≈</mo>
-<mi>f</mi><mo>(</mo><mi>x</mi><mo>;</mo><msub><mi>θ</mi><mn>0</mn></msub><mo>)</mo><mo>+</mo><msub><mi>K</mi><mn>0</mn></msub>
-<mo>(</mo><mi>x</mi><mo>,</mo><mi>X</mi><mo>)</mo><msub><mi>c</mi><mi>i</mi></msub><mo>,</mo><mspace width="1.5em"/>
-<mtext>drift</mtext><mo>(</mo><mi>t</mi><mo>)</mo><mo>=</mo><mfrac><mrow><mo>‖</mo><msub><mi>K</mi><mi>t</mi></msub><mo>−</mo>
-<msub><mi>K</mi><mn>0</mn></msub><mo>‖</mo></mrow><mrow><mo>‖</mo><msub><mi>K</mi><mn>0</mn></msub><mo>‖</mo></mrow></mfrac></mrow></math>"""
-
-TEXT = """
-<p>Four agents on a ring tell handwritten threes from eights with one hidden layer. The <b>marks were
-recorded</b> while real networks were trained; they do not move unless you choose another run. The <b>lines are
-computed here</b>, as you drag, from the kernel that the same network had at its start: nothing of the training
-enters them.</p>
-<p>The prediction holds as long as the kernel stays what it was. The wider the network, the less its kernel
-drifts, and the nearer the lines come to the marks. The gap is the distance between predicted and observed
-outputs after 40 rounds, as a share of the distance the outputs travelled.</p>
-<p>Theory promises a gap that falls at least like width<sup>−1/2</sup>. With one start per width the slope is rough: choose
-another start and see it change.</p>"""
 
 
 def page() -> Page:
@@ -32,12 +24,16 @@ def page() -> Page:
     data = recordings()
     widths = data["width"]
     loss = axes("round", "loss on own points", x=(0, 200), log_y=True, height=340)
-    loss.multi_line("x", "y", color="colour", line_width=2, source=(lines := source("x", "y", "colour")))
+    loss.multi_line(
+        "x", "y", color="colour", line_width=2, source=(lines := source("x", "y", "colour"))
+    )
     loss.scatter("x", "y", size=7, line_color="colour", fill_color=None, line_width=1.5,
                  source=(marks := source("x", "y", "colour")))  # fmt: skip
     gap = axes("width", "gap, % of the distance travelled", x=(50, 5200), log_x=True, log_y=True)
     gap.line("x", "y", line_dash="dashed", tags=["ink"], source=(slope := source("x", "y")))
-    gap.scatter("x", "y", size="size", color="colour", source=(gaps := source("x", "y", "colour", "size")))
+    gap.scatter(
+        "x", "y", size="size", color="colour", source=(gaps := source("x", "y", "colour", "size"))
+    )
     drift = axes("round", "drift of the kernel, %", x=(0, 200), y=(0, 15))
     drift.multi_line("x", "y", color="colour", line_width="thick",
                      source=(drifts := source("x", "y", "colour", "thick")))  # fmt: skip
@@ -46,13 +42,15 @@ def page() -> Page:
     return Page(
         name="width",
         title="Width: where prediction meets real training",
-        lead="Recorded training of real networks, 64 to 4096 wide, under predictions computed as you drag.",
-        formula=FORMULA,
-        text=TEXT,
+        lead="Recorded training of real networks, 64 to 4096 wide, under predictions computed as "
+        "you drag.",
         controls=[
-            Slider("width", "Width", 0, len(widths) - 1, 2, 1, values=[str(width) for width in widths]),
-            Choice("step", "Step size", [("0", "10 % of the limit"), ("1", "50 % of the limit")], "1"),
-            Slider("start", "Start of the networks", 0, 2, 0, 1, values=["first", "second", "third"]),
+            Slider("width", "Width", 0, len(widths) - 1, 2, 1,
+            values=[str(width) for width in widths]),
+            Choice("step", "Step size", [("0", "10 % of the limit"), ("1", "50 % of the limit")],
+            "1"),
+            Slider("start", "Start of the networks", 0, 2, 0, 1, values=["first", "second",
+            "third"]),
             Slider("until", "Show rounds up to", 10, 200, 200, 5),
         ],
         readouts={
@@ -65,20 +63,25 @@ def page() -> Page:
         },
         plots={
             "loss": Plot(loss, "Loss of every agent", wide=True,
-                         caption="Lines: predicted from the kernel at the start. Marks: recorded training."),
+                         caption="Lines: predicted from the kernel at the start. Marks: recorded "
+                         "training."),
             "gap": Plot(gap, "Gap against width", caption="Dashed: the fitted power of the width."),
-            "drift": Plot(drift, "How far the kernel drifts", caption="Bold: the width that you chose; recorded."),
+            "drift": Plot(drift, "How far the kernel drifts", caption="Bold: the width that you "
+            "chose; recorded."),
         },
         models={"lines": lines, "marks": marks, "slope": slope, "gaps": gaps, "drifts": drifts},
         exercises=[
             Exercise(
-                "At 50 % of the limit, first start: at which recorded width does the gap first fall below 1 %?",
+                "At 50 % of the limit, first start: at which recorded width does the gap first "
+                "fall below 1 %?",
                 answer=float(_first_below(data, 0.01)), tolerance=0.5,
                 hint="Drag the width and read the gap.",
-                why="The gap falls like a power of the width, so each further halving costs more than a doubling.",
+                why="The gap falls like a power of the width, so each further halving costs more "
+                "than a doubling.",
             ),
             Exercise(
-                "If the gap falls like width to the −1/2, by how much must a network widen for half the gap?",
+                "If the gap falls like width to the −1/2, by how much must a network widen for "
+                "half the gap?",
                 answer=4, tolerance=0.01,
                 hint="Solve r<sup>−1/2</sup> = 1/2.",
                 why="Four times the width: twice as good is expensive.",
@@ -86,7 +89,8 @@ def page() -> Page:
             Exercise(
                 "Which drifts more in 200 rounds: a network of 64 or one of 1024?",
                 answer="narrow",
-                options=[("narrow", "the narrow one"), ("wide", "the wide one"), ("same", "both alike")],
+                options=[("narrow", "the narrow one"), ("wide", "the wide one"), ("same",
+                "both alike")],
                 hint="Look at the third plot.",
                 why="In a wide network each weight has to move less, so the kernel hardly notices.",
             ),

@@ -2,5 +2,8 @@
 
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import Stability, assess, setting, step_size_limit
+from ntkdyn.dynamics.tables import kernel_table, spectrum
 
-__all__ = ["Stability", "assess", "predict", "setting", "step_size_limit"]
+__all__ = [
+    "Stability", "assess", "kernel_table", "predict", "setting", "spectrum", "step_size_limit",
+]  # fmt: skip

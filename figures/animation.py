@@ -1,0 +1,43 @@
+"""Animation: every agent's error on the graph and over the rounds, round by round."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
+from ntkdyn.figures.errors_on_graph import network, scale_of
+from ntkdyn.figures.style import DOUBLE, agent_colours, log_scale, styled
+
+NEEDS = (("mixing", "global_loss", "round", "agent"),)
+
+FRAMES = 60
+"""at most so many rounds are shown"""
+
+
+def draw(record: xr.Dataset) -> FuncAnimation:
+    """The graph with agents coloured by the common objective, beside the curves so far."""
+    rounds = record["round"].values
+    errors = record["global_loss"].transpose("round", "agent").values
+    shown = np.unique(np.linspace(0, len(rounds) - 1, min(FRAMES, len(rounds))).astype(int))
+    norm = scale_of(errors)
+    with styled():
+        figure = Figure(figsize=(DOUBLE, 2.9))
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.35])
+        colours = agent_colours(errors.shape[1])
+
+        def frame(index: int) -> list:
+            left.clear()
+            network(left, record["mixing"].values, errors[index], norm)
+            left.set_title(f"round {rounds[index]}")
+            right.clear()
+            for agent, colour in enumerate(colours):
+                right.plot(rounds, errors[:, agent], color=colour, lw=0.8, alpha=0.25)
+                right.plot(rounds[: index + 1], errors[: index + 1, agent], color=colour)
+                right.plot(rounds[index], errors[index, agent], "o", color=colour, ms=3)
+            log_scale(right)
+            right.set_xlabel("round")
+            right.set_title("common objective at every agent")
+            return []
+
+        return FuncAnimation(figure, frame, frames=shown.tolist(), interval=100, repeat=True)
