@@ -11,6 +11,7 @@ while one waits.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,17 @@ THUMBNAILS = HERE.parent / "figures" / "gallery"
 ROUNDS = 200
 
 
+@functools.cache
+def network(width: int) -> nd.networks.Network:
+    """Two hidden layers; one object per width, so that JAX compiles it once."""
+    return nd.networks.mlp((width, width), outputs=10)
+
+
 def digits(width: int = 256, seed: int = 0) -> nd.Problem:
     """Eight agents with unequal shares of 160 digits, and a network of two hidden layers."""
     data = nd.data.load("digits", train=160, test=200, seed=0)
     shares = nd.data.partition(data, agents=8, by="dirichlet", alpha=0.3, min_points=10, seed=0)
-    return nd.Problem(nd.networks.mlp((width, width), outputs=10), shares, seed=seed)
+    return nd.Problem(network(width), shares, seed=seed)
 
 
 def circle(agents: int = 8) -> tuple[np.ndarray, nd.KernelProblem]:
@@ -88,7 +95,7 @@ def rates(W: nd.graphs.Mixing) -> xr.Dataset:
     features, problem = circle()
     own = [features[problem.task.owner == i] for i in range(W.agents)]
     H = _block_diagonal(np.stack([phi.T @ phi / len(phi) for phi in own]))
-    steps, gaps = np.geomspace(0.02, 3, 60), np.linspace(0.02, 1, 50)
+    steps, gaps = np.geomspace(0.02, 3, 160), np.linspace(0.02, 1, 50)
     table = np.array([[_radius(W, gap, step, H) for step in steps] for gap in gaps])
     return xr.Dataset(
         {"rate": (("spectral_gap", "step_size"), table)},
@@ -202,7 +209,7 @@ def thumbnail(picture: Path, path: Path) -> None:
         height = round(720 * image.height / image.width)
         small = image.convert("RGB").resize((720, height), Image.Resampling.LANCZOS)
     with records.whole_file(path) as unfinished:
-        small.quantize(96).save(unfinished, format="png", optimize=True)
+        small.quantize(48).save(unfinished, format="png", optimize=True)
 
 
 def show(name: str, given: list[xr.Dataset], thumbnails: bool) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Figures: one per file, drawn from records alone.
 
-Every module of `FIGURES` says in its first line what it shows, in `NEEDS` which variables it
-reads from its records, and offers `draw(record, ...)`. An argument with a default may be left out;
+Every module of `FIGURES` says in its first line what it shows, in `NEEDS` which variables and
+dimensions it reads from its records, and offers `draw(record, ...)`. An argument with a default may be left out;
 one with a star takes any number of records.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import xarray as xr
-from matplotlib.animation import Animation
 from matplotlib.figure import Figure
 from ntkdyn.figures import (
     animation,
@@ -49,7 +48,7 @@ def summary(name: str) -> str:
     return inspect.getdoc(FIGURES[name]).splitlines()[0]
 
 
-def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | Animation:
+def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | style.Animation:
     """The named figure of these records, in the order in which its `draw` takes them."""
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
@@ -57,7 +56,8 @@ def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | Animation:
     _check_count(name, inspect.signature(module.draw).parameters, len(records))
     for number, record in enumerate(records):
         needed = module.NEEDS[min(number, len(module.NEEDS) - 1)]
-        missing = [variable for variable in needed if variable not in record.variables]
+        held = {*record.variables, *record.dims}
+        missing = [variable for variable in needed if variable not in held]
         if missing:
             raise InputError(
                 f"figure {name}: record {number + 1} must hold {', '.join(needed)}; "
@@ -66,9 +66,9 @@ def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | Animation:
     return module.draw(*records)
 
 
-def write(drawn: Figure | Animation, path: Path) -> Path:
+def write(drawn: Figure | style.Animation, path: Path) -> Path:
     """Write a figure as .pdf, .svg or .png, and an animation as .gif or .mp4."""
-    if isinstance(drawn, Animation):
+    if isinstance(drawn, style.Animation):
         return style.save_animation(drawn, path)
     ending = path.suffix.removeprefix(".")
     if ending not in style.FORMATS:
@@ -79,9 +79,9 @@ def write(drawn: Figure | Animation, path: Path) -> Path:
     return style.save(drawn, path, formats=(ending,))[0]
 
 
-def ending(drawn: Figure | Animation) -> str:
+def ending(drawn: Figure | style.Animation) -> str:
     """What the name of its file ends in, unless told otherwise."""
-    return ".gif" if isinstance(drawn, Animation) else ".pdf"
+    return ".gif" if isinstance(drawn, style.Animation) else ".pdf"
 
 
 def _check_count(name: str, parameters: Sequence[inspect.Parameter], given: int) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from ntkdyn.figures.errors_on_graph import network, scale_of
-from ntkdyn.figures.style import DOUBLE, agent_colours, log_scale, styled
+from ntkdyn.figures.style import DOUBLE, Animation, agent_colours, log_scale, styled
 
 NEEDS = (("mixing", "global_loss", "round", "agent"),)
 
@@ -15,7 +14,7 @@ FRAMES = 60
 """at most so many rounds are shown"""
 
 
-def draw(record: xr.Dataset) -> FuncAnimation:
+def draw(record: xr.Dataset) -> Animation:
     """The graph with agents coloured by the common objective, beside the curves so far."""
     rounds = record["round"].values
     errors = record["global_loss"].transpose("round", "agent").values
@@ -26,7 +25,7 @@ def draw(record: xr.Dataset) -> FuncAnimation:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.35])
         colours = agent_colours(errors.shape[1])
 
-        def frame(index: int) -> list:
+        def show(index: int) -> None:
             left.clear()
             network(left, record["mixing"].values, errors[index], norm)
             left.set_title(f"round {rounds[index]}")
@@ -38,6 +37,5 @@ def draw(record: xr.Dataset) -> FuncAnimation:
             log_scale(right)
             right.set_xlabel("round")
             right.set_title("common objective at every agent")
-            return []
 
-        return FuncAnimation(figure, frame, frames=shown.tolist(), interval=100, repeat=True)
+        return Animation(figure, shown.tolist(), show)

@@ -38,6 +38,6 @@ def draw(table: xr.Dataset) -> Figure:
             axes.annotate("zero to rounding", (0.02, 0.03), xycoords="axes fraction", fontsize=6.5,
                           color="#666666")  # fmt: skip
         axes.set_xlabel("step size")
-        axes.set_title("distance to the optimum at the end, share of the start")
+        axes.set_title("where methods stop: distance to the optimum,\nas a share of the start")
         figure.legend(loc="outside lower center", ncols=3)
         return figure

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from ntkdyn.figures.style import DOUBLE, OKABE_ITO, styled
 
 NEEDS = (("promised", "seen", "state", "bound"),)
@@ -44,6 +46,8 @@ def draw(table: xr.Dataset) -> Figure:
                           textcoords="offset points", fontsize=6.5, color=colour)  # fmt: skip
         axes.set_xscale("log")
         axes.margins(x=0.12)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter() if _decades(axes) > 1 else "{x:g}")
         axes.set_yticks(range(len(order)), names)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.7, len(order) - 0.3)
@@ -52,6 +56,11 @@ def draw(table: xr.Dataset) -> Figure:
         axes.grid(axis="x", color="#e6e6e6", lw=0.5, zorder=0)
         figure.legend(handles=_key(set(states)), loc="outside lower center", ncols=4)
         return figure
+
+
+def _decades(axes: Axes) -> float:
+    low, high = axes.get_xlim()
+    return float(np.log10(high / low))
 
 
 def _tightest(bound: xr.Dataset) -> float:

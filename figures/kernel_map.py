@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from ntkdyn.figures.style import COLUMN, agent_colours, styled
 
 NEEDS = (("kernel", "owner"),)
@@ -29,11 +30,10 @@ def draw(table: xr.Dataset) -> Figure:
             kernel, cmap="PuOr_r" if signed else "cividis", vmin=-limit if signed else 0, vmax=limit
         )
         for agent, (end, count) in enumerate(zip(ends, counts, strict=True)):
-            corner = (end - count - 0.5, end - count - 0.5)
-            frame = {"fill": False, "lw": 1.4, "clip_on": False, "zorder": 3}
-            colour = agent_colours(len(counts))[agent]
-            axes.add_patch(_rectangle(corner, count, ec="white", **frame | {"lw": 2.6}))
-            axes.add_patch(_rectangle(corner, count, ec=colour, **frame))
+            place = (end - count - 0.5, end - count - 0.5), count, count
+            for colour, thick in (("white", 2.6), (agent_colours(len(counts))[agent], 1.4)):
+                frame = Rectangle(*place, fill=False, ec=colour, lw=thick, clip_on=False, zorder=3)
+                axes.add_patch(frame)
         middles = ends - counts / 2 - 0.5
         axes.set_xticks(middles, range(len(counts)))
         axes.set_yticks(middles, range(len(counts)))
@@ -50,9 +50,3 @@ def draw(table: xr.Dataset) -> Figure:
         axes.set_title(f"{table.attrs.get('kernel_name', 'given')} kernel")
         figure.colorbar(image, ax=axes, pad=0.03, shrink=0.9).set_label("K(x, x′)")
         return figure
-
-
-def _rectangle(corner: tuple[float, float], size: float, **looks):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, size, size, **looks)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.animation import Animation, FFMpegWriter, PillowWriter
+from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -80,6 +81,14 @@ def styled() -> Iterator[None]:
     """Matplotlib with the settings above, without a window."""
     with matplotlib.rc_context(SETTINGS):
         yield
+
+
+class Animation(NamedTuple):
+    """A figure that changes: `show(frame)` draws one of the `frames` on it."""
+
+    figure: Figure
+    frames: list[int]
+    show: Callable[[int], None]
 
 
 def agent_colours(agents: int) -> list[str]:
@@ -155,5 +164,9 @@ def save_animation(animation: Animation, path: Path) -> Path:
     if not writers[path.suffix].isAvailable():
         raise InputError("animation: .mp4 needs ffmpeg, which is not installed; .gif does not")
     with whole_file(path) as unfinished, styled():
-        animation.save(unfinished, writer=writers[path.suffix](fps=10), dpi=110)
+        writer = writers[path.suffix](fps=10)
+        with writer.saving(animation.figure, unfinished, dpi=110):
+            for frame in animation.frames:
+                animation.show(frame)
+                writer.grab_frame()
     return path

@@ -26,19 +26,18 @@ def draw(*runs: xr.Dataset) -> Figure:
         figure = Figure(figsize=(COLUMN, 3.0))
         axes = figure.subplots()
         methods = [run.attrs.get("method", "run") for run in runs]
+        by_method = len(set(methods)) == len(methods)
         for number, (run, method) in enumerate(zip(runs, methods, strict=True)):
-            sent = sent_per_round(run) * run["round"].values
-            seen = run["test_accuracy"].transpose("round", "agent").values
-            alone = methods.count(method) == 1
-            colour = method_colour(method) if alone else OKABE_ITO[number % len(OKABE_ITO)]
-            axes.fill_between(
-                sent, seen.min(axis=1), seen.max(axis=1), color=colour, alpha=0.15, lw=0
-            )
-            axes.plot(
-                sent, seen.mean(axis=1), color=colour, ls=DASHES[number // 8 % 4], label=_label(run)
-            )
-        axes.set_xscale("symlog", linthresh=_first_sent(runs))
-        axes.set_xlim(0)
+            moved = run.isel(round=run["round"].values > 0)
+            sent = sent_per_round(run) * moved["round"].values
+            seen = moved["test_accuracy"].transpose("round", "agent").values
+            numbered = OKABE_ITO[number % len(OKABE_ITO)]
+            colour = method_colour(method) if by_method else numbered
+            shade = {"color": colour, "alpha": 0.15, "lw": 0}
+            axes.fill_between(sent, seen.min(axis=1), seen.max(axis=1), **shade)
+            dashes = DASHES[number // len(OKABE_ITO) % len(DASHES)]
+            axes.plot(sent, seen.mean(axis=1), color=colour, ls=dashes, label=_label(run))
+        axes.set_xscale("log")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.set_xlabel("vectors of parameters sent per agent")
         axes.set_title("accuracy on test points")
@@ -51,11 +50,6 @@ def sent_per_round(run: xr.Dataset) -> float:
     weights = run["mixing"].values
     links = np.count_nonzero(weights * (1 - np.eye(len(weights))))
     return VECTORS.get(run.attrs.get("method"), 1) * links / len(weights)
-
-
-def _first_sent(runs: tuple[xr.Dataset, ...]) -> float:
-    """The least that is sent by the first recorded round after the start."""
-    return max(1.0, min(sent_per_round(run) * float(run["round"][1]) for run in runs))
 
 
 def _label(run: xr.Dataset) -> str:

@@ -20,8 +20,8 @@ def _():
         # From gradient descent to DGD
 
         With a kernel, gradient descent on squared errors is linear: each mode of $K / n$ with
-        eigenvalue $\\lambda$ keeps $1 - \\eta\\lambda$ of its error per round. Now the points belong
-        to several agents, who average with their neighbours while they descend:
+        eigenvalue $\\lambda$ keeps $1 - \\eta\\lambda$ of its error per round. Now the points
+        belong to several agents, who average with their neighbours while they descend:
 
         $$x_i \\leftarrow \\sum_j W_{ij} x_j - \\eta \\nabla L_i(x_i).$$
         """
@@ -63,7 +63,7 @@ def _(K, mo, nd, np, y):
 @app.cell
 def _(mo):
     topology = mo.ui.dropdown(["ring", "star", "complete"], value="ring", label="graph")
-    topology
+    mo.vstack([topology])
     return (topology,)
 
 

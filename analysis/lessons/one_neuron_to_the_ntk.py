@@ -33,7 +33,7 @@ def _():
 @app.cell
 def _(mo):
     step = mo.ui.slider(0.05, 1.0, step=0.05, value=0.3, label="step of the one weight")
-    step
+    mo.vstack([step])
     return (step,)
 
 
@@ -77,7 +77,7 @@ def _(inputs, mo, nd, np):
         return float(np.linalg.norm(table - limit) / np.linalg.norm(limit))
 
     widths = [16, 256, 4096]
-    distances = [float(np.mean([distance(w, s) for s in range(3)])) for w in widths]
+    distances = [float(np.mean([distance(w, s) for s in range(2)])) for w in widths]
     rows = "\n".join(f"| {w} | {d:.3f} |" for w, d in zip(widths, distances, strict=True))
     mo.md(
         f"""
