@@ -1,8 +1,8 @@
 """Figures: one per file, drawn from records alone.
 
 Every module of `FIGURES` says in its first line what it shows, in `NEEDS` which variables and
-dimensions it reads from its records, and offers `draw(record, ...)`. An argument with a default may be left out;
-one with a star takes any number of records.
+dimensions it reads from its records, and offers `draw(record, ...)`. An argument with a default
+may be left out; one with a star takes any number of records.
 """
 
 from __future__ import annotations

@@ -86,16 +86,13 @@ def page() -> Page:
                 why="1 − (1/3 + 2/3 cos 45°) = 0.195; a complete graph has gap 1.",
             ),
             Exercise(
-                "With heterogeneity 1 on the ring, what does halving a small step size do to the "
+                "Heterogeneity 1, a ring of 8, 400 rounds: halve η from 0.2 to 0.1. What is left of the "
                 "height at which the curves settle above the dashed line?",
-                answer="quarter",
-                options=[
-                    ("same", "nothing"), ("half", "about half"), ("quarter", "about a quarter"),
-                ],
-                hint="The distance to the optimum is proportional to η, and the objective is "
-                "quadratic around its least value. Give it 400 rounds.",
-                why="The bias of x is proportional to η, and the excess of the objective to its "
-                "square.",
+                answer="third",
+                options=[("all", "all of it"), ("half", "half of it"), ("third", "about a third")],
+                hint="Subtract the least objective from the mean final objective, for both steps.",
+                why="The bias of x is nearly proportional to η and costs its square: a quarter for "
+                "very small steps, a little more for these.",
             ),
             Exercise(
                 "Raise η until the status says unstable. Where does the first eigenvalue leave the "

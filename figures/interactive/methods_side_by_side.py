@@ -61,12 +61,11 @@ def page() -> Page:
                 why="In its fixed points all agents agree and their gradients add up to zero.",
             ),
             Exercise(
-                "At heterogeneity 0.7 on a ring of 8, by which factor does a tenth of the step "
-                "size reduce the bias "
-                "of DGD, roughly? (Use 1000 rounds.)",
-                answer=10, tolerance=3,
-                hint="Compare the plateaus at η = 0.1 and η = 0.01.",
-                why="To first order the bias is proportional to the step size.",
+                "Heterogeneity 0.7, a ring of 8, 1000 rounds: by which factor does the distance of "
+                "DGD shrink from η = 0.2 to η = 0.1? (one decimal)",
+                answer=1.75, tolerance=0.1,
+                hint="Divide the two numbers beside DGD.",
+                why="Nearly 2: for small steps the bias is proportional to the step size.",
             ),
             Exercise(
                 "On a complete graph, what is special about ATC?",
