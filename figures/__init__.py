@@ -1,5 +1,95 @@
-"""Figures: one per file, drawn from records alone."""
+"""Figures: one per file, drawn from records alone.
 
-from ntkdyn.figures import overlay, style, width
+Every module of `FIGURES` says in its first line what it shows, in `NEEDS` which variables and
+dimensions it reads from its records, and offers `draw(record, ...)`. An argument with a default
+may be left out; one with a star takes any number of records.
+"""
 
-__all__ = ["overlay", "style", "width"]
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import xarray as xr
+from matplotlib.figure import Figure
+from ntkdyn.figures import (
+    animation,
+    bands,
+    bias,
+    bounds,
+    consensus,
+    errors_on_graph,
+    kernel_map,
+    overlay,
+    spectrum,
+    stability_map,
+    style,
+    tradeoff,
+    width,
+)
+
+from ntkdyn.errors import InputError, unknown
+
+FIGURES: dict[str, ModuleType] = {
+    module.__name__.rsplit(".")[-1]: module
+    for module in (
+        overlay, width, consensus, errors_on_graph, kernel_map, spectrum, stability_map, bias,
+        bands, bounds, tradeoff, animation,
+    )
+}  # fmt: skip
+
+__all__ = ["FIGURES", "draw", "ending", "overlay", "style", "summary", "width", "write"]
+
+
+def summary(name: str) -> str:
+    """What the figure shows, in one line."""
+    return inspect.getdoc(FIGURES[name]).splitlines()[0]
+
+
+def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | style.Animation:
+    """The named figure of these records, in the order in which its `draw` takes them."""
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
+    module = FIGURES[name]
+    _check_count(name, inspect.signature(module.draw).parameters, len(records))
+    for number, record in enumerate(records):
+        needed = module.NEEDS[min(number, len(module.NEEDS) - 1)]
+        held = {*record.variables, *record.dims}
+        missing = [variable for variable in needed if variable not in held]
+        if missing:
+            raise InputError(
+                f"figure {name}: record {number + 1} must hold {', '.join(needed)}; "
+                f"it lacks {', '.join(missing)}"
+            )
+    return module.draw(*records)
+
+
+def write(drawn: Figure | style.Animation, path: Path) -> Path:
+    """Write a figure as .pdf, .svg or .png, and an animation as .gif or .mp4."""
+    if isinstance(drawn, style.Animation):
+        return style.save_animation(drawn, path)
+    ending = path.suffix.removeprefix(".")
+    if ending not in style.FORMATS:
+        raise InputError(
+            f"figure: the file must end in {', '.join('.' + e for e in style.FORMATS)}, got "
+            f"{path.name}"
+        )
+    return style.save(drawn, path, formats=(ending,))[0]
+
+
+def ending(drawn: Figure | style.Animation) -> str:
+    """What the name of its file ends in, unless told otherwise."""
+    return ".gif" if isinstance(drawn, style.Animation) else ".pdf"
+
+
+def _check_count(name: str, parameters: Sequence[inspect.Parameter], given: int) -> None:
+    kinds = [parameter.kind for parameter in parameters.values()]
+    least = sum(p.default is p.empty for p in parameters.values())
+    most = None if inspect.Parameter.VAR_POSITIONAL in kinds else len(parameters)
+    if given < least or (most is not None and given > most):
+        raise InputError(
+            f"figure {name}: takes {'any number of records' if most is None else 'records for'} "
+            f"{', '.join(parameters)}, got {given}"
+        )

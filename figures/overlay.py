@@ -8,11 +8,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
-from ntkdyn.figures.style import DOUBLE, agent_colours, styled
+from matplotlib.ticker import PercentFormatter
+from ntkdyn.figures.style import DOUBLE, agent_colours, log_scale, marks, styled
 
-MARKS = 14
-"""How many observations are marked on each curve."""
+NEEDS = (
+    ("train_loss", "consensus_distance", "mixing", "points_owned", "round", "agent"),
+    ("train_loss", "consensus_distance", "round", "agent"),
+    ("gap", "round", "agent"),
+)
 
 
 def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) -> Figure:
@@ -39,7 +42,7 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) ->
         _gap(axes["gap"], comparison)
         _graph(axes["graph"], predicted)
         _classes(axes["classes"], predicted)
-        _log_scale(axes["loss"])
+        log_scale(axes["loss"])
         if second == "test_accuracy":
             axes["accuracy"].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes["loss"].legend(handles=_key(), loc="upper right")
@@ -52,34 +55,9 @@ def _curves(axes: Axes, predicted: xr.Dataset, observed: xr.Dataset, name: str, 
     colours = agent_colours(predicted.sizes["agent"])
     for agent, colour in enumerate(colours):
         axes.plot(rounds, predicted[name].isel(agent=agent), color=colour, zorder=2)
-        marked = _marked(len(rounds), agent, len(colours))
-        axes.plot(
-            rounds[marked],
-            observed[name].isel(agent=agent).values[marked],
-            ls="none",
-            marker="o",
-            ms=3.2,
-            mfc="white",
-            mec=colour,
-            mew=0.8,
-            zorder=3,
-        )
+        marks(axes, rounds, observed[name].isel(agent=agent).values, agent, colours)
     axes.set_title(title)
     axes.set_xlabel("round")
-
-
-def _log_scale(axes: Axes) -> None:
-    """A logarithmic scale whose labels stay few and plain."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _marked(count: int, agent: int, agents: int) -> np.ndarray:
-    """Evenly spaced indices, shifted from agent to agent so that marks do not pile up."""
-    spacing = max(1, count // MARKS)
-    return np.arange(agent * spacing // agents, count, spacing)
 
 
 def _gap(axes: Axes, comparison: xr.Dataset) -> None:

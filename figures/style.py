@@ -8,14 +8,26 @@ of a two-column page.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from ntkdyn.errors import InputError
 from ntkdyn.records import whole_file
+
+FORMATS = ("pdf", "svg", "png")
+
+MARKS = 14
+"""how many observations are marked on each curve"""
 
 COLUMN, DOUBLE = 3.4, 7.1
 """widths in inches"""
@@ -26,6 +38,21 @@ OKABE_ITO = (
 
 KERNELS = {"empirical": OKABE_ITO[0], "infinite": OKABE_ITO[5], "given": OKABE_ITO[2]}
 """one colour per kernel, in every figure"""
+
+SPACES = {"network": OKABE_ITO[7], "tangent": OKABE_ITO[3], "kernel": OKABE_ITO[0]}
+"""one colour per space"""
+
+METHODS = {
+    "dgd": "#0072B2", "cta": "#56B4E9", "atc": "#009E73", "diging": "#E69F00",
+    "extra": "#D55E00", "exact_diffusion": "#CC79A7",
+}  # fmt: skip
+"""one colour per method, in every figure and page; others take what is left in `method_colour`"""
+
+METHOD_NAMES = {
+    "dgd": "DGD", "cta": "CTA diffusion", "atc": "ATC diffusion", "diging": "gradient tracking",
+    "extra": "EXTRA", "exact_diffusion": "exact diffusion",
+}  # fmt: skip
+"""how methods are written in figures"""
 
 SETTINGS = {
     "font.family": "sans-serif",
@@ -56,12 +83,65 @@ def styled() -> Iterator[None]:
         yield
 
 
+class Animation(NamedTuple):
+    """A figure that changes: `show(frame)` draws one of the `frames` on it."""
+
+    figure: Figure
+    frames: list[int]
+    show: Callable[[int], None]
+
+
 def agent_colours(agents: int) -> list[str]:
     """One colour per agent, the same in every panel and figure."""
     if agents <= len(OKABE_ITO):
         return list(OKABE_ITO[:agents])
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, agents))
     return [matplotlib.colors.to_hex(shade) for shade in shades]
+
+
+def method_colour(name: str) -> str:
+    """The method's colour; a method without one of its own always gets the same shade."""
+    if name in METHODS:
+        return METHODS[name]
+    return matplotlib.colors.to_hex(
+        matplotlib.colormaps["viridis"](zlib.crc32(name.encode()) % 256)
+    )
+
+
+def method_name(name: str) -> str:
+    """The method as figures write it."""
+    return METHOD_NAMES.get(name, name.replace("_", " "))
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic scale whose labels stay few and plain."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if low > 0 and high / low < 1e3:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def marks(axes: Axes, x: np.ndarray, y: np.ndarray, agent: int, colours: list[str]) -> None:
+    """Some observations of one agent, shifted from agent to agent so that marks do not pile up."""
+    spacing = max(1, len(x) // MARKS)
+    some = np.arange(agent * spacing // len(colours), len(x), spacing)
+    axes.plot(
+        x[some], y[some], ls="none", marker="o", ms=3.2, mfc="white", mec=colours[agent], mew=0.8,
+        zorder=3,
+    )  # fmt: skip
+
+
+def key_of_agents(axes: Axes, colours: list[str]) -> None:
+    """Which colour is which agent, below the axes; nothing where they are too many to name."""
+    if len(colours) > 16:
+        return
+    lines = [Line2D([], [], color=colour, label=str(k)) for k, colour in enumerate(colours)]
+    axes.figure.legend(
+        handles=lines, loc="outside lower center", ncols=8, title="agent", title_fontsize=7,
+        handlelength=1.2, columnspacing=1,
+    )  # fmt: skip
 
 
 def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:
@@ -74,3 +154,19 @@ def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) 
             figure.savefig(unfinished, dpi=300, format=ending, metadata=dates)
         written.append(target)
     return written
+
+
+def save_animation(animation: Animation, path: Path) -> Path:
+    """Write `path` as .gif, or as .mp4 where ffmpeg is installed."""
+    writers = {".gif": PillowWriter, ".mp4": FFMpegWriter}
+    if path.suffix not in writers:
+        raise InputError(f"animation: the file must end in .gif or .mp4, got {path.name}")
+    if not writers[path.suffix].isAvailable():
+        raise InputError("animation: .mp4 needs ffmpeg, which is not installed; .gif does not")
+    with whole_file(path) as unfinished, styled():
+        writer = writers[path.suffix](fps=10)
+        with writer.saving(animation.figure, unfinished, dpi=110):
+            for frame in animation.frames:
+                animation.show(frame)
+                writer.grab_frame()
+    return path

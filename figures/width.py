@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 from ntkdyn.figures.style import COLUMN, KERNELS, styled
 
+NEEDS = (("gap", "kernel", "width", "seed", "agent"),)
+
 
 def draw(sweep: xr.Dataset) -> Figure:
     """Every run as a mark, a fitted line and its slope per kernel, on log-log axes."""

@@ -199,6 +199,59 @@ def bounds(
 
 
 @app.command()
+def figure(
+    name: Annotated[str | None, typer.Argument(help="Which figure; --list names them.")] = None,
+    record: Annotated[
+        list[Path] | None, typer.Option(help="A record to draw; some figures take several.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file: .pdf, .svg or .png; .gif or .mp4 for the animation."),
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Name the figures and stop.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a figure from records."""
+    from ntkdyn import figures, records
+
+    if listing or name is None:
+        for known in figures.FIGURES:
+            print(f"{known:<16} {figures.summary(known)}")
+        return
+    drawn = figures.draw(name, [records.read(path) for path in record or []])
+    path = figures.write(drawn, out or Path(f"{name}{figures.ending(drawn)}"))
+    if not quiet:
+        print(path)
+
+
+@app.command()
+def teach(
+    out: Out = Path("ntkdyn-teach"),
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Show the index when done.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve them on 127.0.0.1.")] = False,
+    port: Annotated[int, typer.Option(help="The port to serve on; 0 takes a free one.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write the explorables: pages that recompute while you drag, without a network."""
+    from ntkdyn.figures import interactive
+
+    index = interactive.write(out)
+    if not quiet:
+        print(index)
+    if serve:
+        with interactive.server(out, port) as server:
+            address = f"http://127.0.0.1:{server.server_address[1]}/"
+            print(f"{address}  (Ctrl-C stops it)", flush=True)
+            if show:
+                typer.launch(address)
+            server.serve_forever()
+    elif show or (show is None and _has_screen()):
+        typer.launch(str(index))
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which devices JAX sees, and what is missing."""
     from ntkdyn import health

@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
+from ntkdyn.figures import interactive
 
 import ntkdyn as nd
 from ntkdyn import cli, experiment, records
@@ -197,6 +200,42 @@ def test_the_demos_spec_is_printed_and_runs_as_a_spec(tmp_path, capsys):
     assert call("demo", "--spec") == 0
     printed = capsys.readouterr().out
     assert experiment.parse(printed, "printed") == experiment.demo()
+
+
+def test_figure_draws_a_record_and_names_what_is_missing(spec, tmp_path, capsys):
+    assert call("predict", spec, "--out", tmp_path, "-q") == 0
+    record, out = tmp_path / "predicted.nc", tmp_path / "consensus.svg"
+    assert call("figure", "consensus", "--record", record, "--out", out) == 0
+    assert out.read_text().startswith("<?xml") and str(out) in capsys.readouterr().out
+    assert call("figure", "spectrum", "--record", record) == 2
+    assert "lacks eigenvalue_real, eigenvalue_imag" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    unwritable = tmp_path / "file" / "a.pdf"
+    assert call("figure", "consensus", "--record", record, "--out", unwritable) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert call("figure", "consensus", "--record", tmp_path / "none.nc") == 2
+    assert call("figure", "--list") == 0
+    assert "overlay" in capsys.readouterr().out
+
+
+def test_teach_writes_pages_and_serves_them_to_this_machine_only(tmp_path, capsys):
+    assert call("teach", "--out", tmp_path / "pages", "--no-open") == 0
+    written = {path.name for path in (tmp_path / "pages").iterdir()}
+    assert len(written) == 6 and "index.html" in written
+    index = (tmp_path / "pages" / "index.html").read_text()
+    assert all(name in index for name in written - {"index.html"})
+    with interactive.server(tmp_path / "pages", 0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/") as answer:
+            assert answer.read().decode() == index
+        busy = server.server_address[1]
+        assert call("teach", "--out", tmp_path / "pages", "--serve", "--port", busy) == 2
+        assert f"cannot serve on 127.0.0.1:{busy}" in capsys.readouterr().err
+        server.shutdown()
+    (tmp_path / "file").touch()
+    assert call("teach", "--out", tmp_path / "file" / "pages", "--no-open") == 2
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_doctor_finds_this_installation_well(capsys):

@@ -59,3 +59,191 @@ def test_width_figure_fits_the_slopes():
 def test_more_agents_than_named_colours_are_told_apart():
     assert len(set(figures.style.agent_colours(40))) == 40
     assert figures.style.agent_colours(3) == list(figures.style.OKABE_ITO[:3])
+
+
+def sweep_of_starts(runs):
+    loss = runs[0][["train_loss"]]
+    return xr.concat([loss * factor for factor in (0.5, 1.0, 2.0)], "start")
+
+
+TABLES = {
+    "kernel_map": xr.Dataset(
+        {"kernel": (("point", "other_point"), np.diag([1.0, 2.0, 3.0, 4.0]))},
+        {"owner": ("point", [1, 0, 1, 0])},
+    ),
+    "spectrum": xr.Dataset(
+        {
+            "eigenvalue_real": ("eigenvalue", [0.5, 0.5, -1.2]),
+            "eigenvalue_imag": ("eigenvalue", [0.3, -0.3, 0.0]),
+        }
+    ),
+    "stability_map": xr.Dataset(
+        {"rate": (("spectral_gap", "step_size"), [[0.9, 1.2], [0.8, 1.1]])},
+        {"spectral_gap": [0.2, 0.8], "step_size": [0.1, 1.0]},
+    ),
+    "bias": xr.Dataset(
+        {"bias": (("method", "step_size"), [[0.01, 0.1], [1e-16, 1e-15]])},
+        {"method": ["dgd", "extra"], "step_size": [0.1, 1.0]},
+    ),
+    "bounds": xr.Dataset(
+        {
+            "promised": (("bound", "round"), [[9.0, 4.0, 6.0], [1.0, 1.0, 1.0], [np.nan] * 3]),
+            "seen": (("bound", "round"), [[9.0, 2.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 1.0]]),
+            "state": ("bound", ["holds", "violated", "not computed"]),
+        },
+        {"bound": ["loose", "wrong", "none"], "round": [0, 1, 2]},
+    ),
+}
+
+
+def records_for(name, runs):
+    """Records that the figure can be drawn from."""
+    predicted, observed, comparison = runs
+    accurate = predicted.assign(test_accuracy=predicted["train_loss"] / 10)
+    given = {
+        "overlay": [predicted, observed, comparison],
+        "consensus": [predicted, observed],
+        "errors_on_graph": [predicted],
+        "tradeoff": [accurate, accurate.assign_attrs(method="diging")],
+        "bands": [sweep_of_starts(runs), observed],
+        "width": [
+            xr.Dataset(
+                {"gap": (("kernel", "width", "seed", "agent"), [[[[0.2]], [[0.1]]]])},
+                {"kernel": ["infinite"], "width": [64, 256], "seed": [0]},
+                {"rounds": 9},
+            )
+        ],
+        "animation": [predicted],
+    }
+    return given.get(name) or [TABLES[name]]
+
+
+STATIC = [name for name in figures.FIGURES if name != "animation"]
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_every_figure_is_drawn_and_nothing_overlaps_or_is_cut(name, runs, tmp_path):
+    figure = figures.draw(name, records_for(name, runs))
+    path = figures.write(figure, tmp_path / f"{name}.svg")
+    assert path.read_text().startswith("<?xml")
+    figure.draw_without_rendering()
+    page = figure.bbox
+    for axes in figure.axes:
+        for text in [axes.title, axes.xaxis.label, axes.yaxis.label, axes._left_title]:
+            box = text.get_window_extent()
+            if text.get_text() and text.get_visible() and axes.axison:
+                assert page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1, text.get_text()
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [t.label1 for t in axis.get_major_ticks() if t.label1.get_visible()]
+            boxes = [t.get_window_extent() for t in labels if t.get_text() and axes.axison]
+            visible = [b for b in boxes if b.overlaps(axes.bbox.padded(40))]
+            pairs = zip(visible, visible[1:], strict=False)
+            assert not any(a.overlaps(b) for a, b in pairs), (name, axis)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_a_record_without_what_a_figure_needs_is_refused_by_name(name, runs):
+    given = records_for(name, runs)
+    for missing in figures.FIGURES[name].NEEDS[0]:
+        lacking = given[0].drop_vars(missing, errors="ignore").drop_vars(missing, errors="ignore")
+        if missing in lacking.variables or missing in lacking.dims:
+            continue
+        with pytest.raises(nd.InputError, match=f"figure {name}: .* lacks .*{missing}"):
+            figures.draw(name, [lacking, *given[1:]])
+
+
+def test_figures_refuse_wrong_names_counts_and_endings(runs, tmp_path):
+    with pytest.raises(nd.InputError, match="did you mean 'consensus'"):
+        figures.draw("concensus", [runs[0]])
+    with pytest.raises(nd.InputError, match="takes records for predicted, observed, comp.* got 1"):
+        figures.draw("overlay", [runs[0]])
+    with pytest.raises(nd.InputError, match="got 0"):
+        figures.draw("consensus", [])
+    with pytest.raises(nd.InputError, match="got 0"):
+        figures.draw("tradeoff", [])
+    figure = figures.draw("consensus", [runs[0]])
+    with pytest.raises(nd.InputError, match="must end in .pdf, .svg, .png, got a.bmp"):
+        figures.write(figure, tmp_path / "a.bmp")
+    (tmp_path / "file").touch()
+    with pytest.raises(nd.InputError, match="cannot write"):
+        figures.write(figure, tmp_path / "file" / "a.pdf")
+
+
+def test_consensus_and_graph_show_what_the_record_holds(runs):
+    predicted = runs[0]
+    axes = figures.draw("consensus", [predicted]).axes[0]
+    for agent, line in enumerate(axes.lines):
+        seen = predicted["consensus_distance"][1:, agent]
+        np.testing.assert_array_equal(line.get_ydata()[1:], seen)
+    figure = figures.draw("errors_on_graph", [predicted])
+    nodes = figure.axes[0].collections[-1]
+    np.testing.assert_array_equal(nodes.get_array(), predicted["global_loss"][-1])
+
+
+def test_kernel_map_puts_an_agents_points_together():
+    image = figures.draw("kernel_map", [TABLES["kernel_map"]]).axes[0].images[0]
+    np.testing.assert_array_equal(np.diag(image.get_array()), [2, 4, 1, 3])
+
+
+def test_bounds_are_ordered_by_how_tight_they_are():
+    axes = figures.draw("bounds", [TABLES["bounds"]]).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["none", "loose", "wrong"]
+    said = {text.get_text() for text in axes.texts}
+    assert said == {"no finite promise", "×2", "×0.5"}
+
+
+def test_spectrum_tells_inside_from_outside():
+    figure = figures.draw("spectrum", [TABLES["spectrum"]])
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["2 inside", "1 outside: errors grow"]
+
+
+def test_tradeoff_counts_vectors_sent(runs):
+    ring = runs[0]
+    assert figures.tradeoff.sent_per_round(ring) == 1
+    assert figures.tradeoff.sent_per_round(ring.assign_attrs(method="diging")) == 2
+
+
+def test_bands_hold_the_share_of_starts_that_they_say(runs):
+    predicted = sweep_of_starts(runs)
+    axes = figures.draw("bands", [predicted]).axes[0]
+    outer = axes.collections[0].get_paths()[0].vertices[:, 1]
+    last = predicted["train_loss"].isel(agent=0)
+    assert outer.max() == pytest.approx(float(last.quantile(0.95, "start").max()))
+
+
+def test_animation_is_a_gif_of_many_rounds(runs, tmp_path):
+    short = runs[0].isel(round=slice(0, 4))
+    path = figures.write(figures.draw("animation", [short]), tmp_path / "a.gif")
+    from PIL import Image
+
+    with Image.open(path) as image:
+        assert image.n_frames == 4
+    with pytest.raises(nd.InputError, match="must end in .gif or .mp4"):
+        figures.write(figures.draw("animation", [short]), tmp_path / "a.png")
+
+
+def test_methods_keep_their_colour():
+    colours = {name: figures.style.method_colour(name) for name in [*nd.methods.METHODS, "mine"]}
+    assert len(set(colours.values())) == len(colours)
+    assert figures.style.method_colour("mine") == colours["mine"]
+
+
+def test_kernel_table_and_spectrum_are_those_of_the_problem(small):
+    problem, jacobian = small(8)
+    table = nd.dynamics.kernel_table(problem)
+    rows = jacobian[: problem.task.train]
+    per_output = np.einsum("ikp,jkp->ij", rows, rows) / rows.shape[1]
+    np.testing.assert_allclose(table["kernel"], per_output, rtol=1e-10)
+    assert table["owner"].values.tolist() == problem.task.owner.tolist()
+
+    K, owner = np.diag([1.0, 2.0]), [0, 1]
+    W = nd.graphs.metropolis(nd.graphs.path(2))
+    bare = nd.KernelProblem(K, np.zeros((2, 1)), owner)
+    found = nd.dynamics.spectrum(bare, method("dgd", 0.4), W)
+    A = np.kron(W.matrix, np.eye(2)) - 0.4 * np.diag([1.0, 0, 0, 2.0])
+    assert np.allclose(np.sort(found["eigenvalue_real"]), np.linalg.eigvalsh(A))
+    assert np.allclose(found["eigenvalue_imag"], 0) and found.attrs["stable"]

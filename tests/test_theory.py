@@ -317,5 +317,3 @@ def test_alignment_never_widens_the_spectral_gap(make):
     assert other.aligned < other.plain - 0.01 or make is not graphs.ring
     with pytest.raises(nd.InputError, match="must be a permutation"):
         alignment.gaps(W, np.zeros((6, 6, 4), dtype=int))
-
-

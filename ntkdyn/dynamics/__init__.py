@@ -6,6 +6,7 @@ from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import Stability, assess, setting, step_size_limit
+from ntkdyn.dynamics.tables import kernel_table, spectrum
 
 __all__ = [
     "Flow",
@@ -15,11 +16,13 @@ __all__ = [
     "assess",
     "ensemble",
     "flow",
+    "kernel_table",
     "limit",
     "minibatch_noise",
     "predict",
     "rounds_until",
     "setting",
     "slowest_modes",
+    "spectrum",
     "step_size_limit",
 ]

@@ -157,17 +157,19 @@ def _bisected(setting: Setting) -> float:
 
 
 def _radius(setting: Setting, step_size: float) -> float:
-    """Spectral radius with the squared error, on one output where outputs do not couple."""
+    return spectral_radius(one_output(setting, step_size))
+
+
+def one_output(setting: Setting, step_size: float) -> System:
+    """The method with the squared error, on one output where outputs do not couple."""
     task = setting.task
     block = setting.kernel.whole[: task.train]
     initial = jnp.zeros((task.train, 1 if block.ndim == 2 else block.shape[1]))
-    return spectral_radius(
-        System(
-            space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
-            method=setting.method.with_step_size(jnp.asarray(step_size)),
-            weights=operator_of(setting.weights.matrix),
-            batches=full(task.owner, task.agents),
-            targets=initial,
-            loss=losses.mse,
-        )
+    return System(
+        space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
+        method=setting.method.with_step_size(jnp.asarray(step_size)),
+        weights=operator_of(setting.weights.matrix),
+        batches=full(task.owner, task.agents),
+        targets=initial,
+        loss=losses.mse,
     )

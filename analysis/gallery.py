@@ -1,0 +1,264 @@
+"""Gallery: every figure of the package, drawn from records made on the spot.
+
+    .venv/bin/python analysis/gallery.py                 (about a minute on 2 CPU cores)
+
+It writes analysis/out/gallery/: the records, each figure as .pdf and .png, and index.html, which
+shows them with the command that draws each; with --thumbnails also figures/gallery/, the small
+pictures that the README shows. Eight agents learn digits, with networks small enough to train
+while one waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+import ntkdyn as nd
+from ntkdyn import dynamics, figures, records
+from ntkdyn.validation.widths import width_sweep
+
+HERE = Path(__file__).parent
+OUT = HERE / "out" / "gallery"
+THUMBNAILS = HERE.parent / "figures" / "gallery"
+ROUNDS = 200
+
+
+@functools.cache
+def network(width: int) -> nd.networks.Network:
+    """Two hidden layers; one object per width, so that JAX compiles it once."""
+    return nd.networks.mlp((width, width), outputs=10)
+
+
+def digits(width: int = 256, seed: int = 0) -> nd.Problem:
+    """Eight agents with unequal shares of 160 digits, and a network of two hidden layers."""
+    data = nd.data.load("digits", train=160, test=200, seed=0)
+    shares = nd.data.partition(data, agents=8, by="dirichlet", alpha=0.3, min_points=10, seed=0)
+    return nd.Problem(network(width), shares, seed=seed)
+
+
+def circle(agents: int = 8) -> tuple[np.ndarray, nd.KernelProblem]:
+    """Features and the problem of the explorables on methods: five modes, targets with a misfit."""
+    owner = np.repeat(np.arange(agents), 4)
+    u = 2 * np.pi * (owner + (np.arange(4 * agents) % 4 + 0.5) / 4) / agents
+    modes = [np.ones_like(u), np.cos(u), np.sin(u), np.cos(2 * u), np.sin(2 * u)]
+    features = np.stack(modes, axis=1) * [1, 0.5**0.5, 0.5**0.5, 0.5, 0.5]
+    y = np.sin(u) + 0.5 * np.cos(2 * u) + 0.3 * np.cos(5 * u) + 0.5 * np.sin(2.4 * (owner + 1))
+    return features, nd.KernelProblem(features @ features.T, y[:, None], owner)
+
+
+def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
+    """Predicted, observed, compared."""
+    method = nd.methods.dgd(step_size=nd.of_limit(0.5))
+    predicted = nd.predict(problem, method, W, ROUNDS)
+    observed = nd.train(problem, method, W, ROUNDS)
+    return predicted, observed, nd.compare(predicted, observed)
+
+
+def starts(W: nd.graphs.Mixing) -> tuple[xr.Dataset, xr.Dataset]:
+    """Twelve starts predicted, three of them trained."""
+    method = nd.methods.dgd(step_size=0.3)
+    keep = nd.Keep(outputs=False)
+    each = [digits(64, seed) for seed in range(12)]
+    predicted = [nd.predict(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each]
+    observed = [nd.train(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each[:3]]
+    return xr.concat(predicted, "start"), xr.concat(observed, "start")
+
+
+def bias_table(W: nd.graphs.Mixing) -> xr.Dataset:
+    """Distance of the outputs from those of the common optimum after 20,000 rounds."""
+    features, problem = circle()
+    steps = np.geomspace(0.01, 0.32, 6)
+    best = features @ np.linalg.lstsq(features, problem.task.targets, rcond=None)[0]
+    known = [name for name in figures.style.METHODS if name in nd.methods.METHODS]
+    table = np.array([[_bias(problem, name, step, W, best) for step in steps] for name in known])
+    return xr.Dataset(
+        {"bias": (("method", "step_size"), table)}, {"method": known, "step_size": steps}
+    )
+
+
+def _bias(problem: nd.KernelProblem, name: str, step: float, W: nd.graphs.Mixing, best) -> float:
+    method = nd.methods.METHODS[name](step_size=float(step))
+    end = nd.predict(problem, method, W, [20_000])["outputs"].values[0]
+    share = np.linalg.norm(end - best) / np.linalg.norm(np.broadcast_to(best, end.shape))
+    return float(share) if share < 1 else np.nan
+
+
+def rates(W: nd.graphs.Mixing) -> xr.Dataset:
+    """The factor per round of DGD on lazy and on faster versions of the graph."""
+    features, problem = circle()
+    own = [features[problem.task.owner == i] for i in range(W.agents)]
+    H = _block_diagonal(np.stack([phi.T @ phi / len(phi) for phi in own]))
+    steps, gaps = np.geomspace(0.02, 3, 160), np.linspace(0.02, 1, 50)
+    table = np.array([[_radius(W, gap, step, H) for step in steps] for gap in gaps])
+    return xr.Dataset(
+        {"rate": (("spectral_gap", "step_size"), table)},
+        {"spectral_gap": gaps, "step_size": steps}, {"method": "dgd"},
+    )  # fmt: skip
+
+
+def _radius(W: nd.graphs.Mixing, gap: float, step: float, H: np.ndarray) -> float:
+    """W = I + share (V - I) up to the graph's own gap, then towards the average of all."""
+    agents, average = W.agents, np.full((W.agents, W.agents), 1 / W.agents)
+    own = W.spectral_gap
+    slow = np.eye(agents) + gap / own * (W.matrix - np.eye(agents))
+    fast = average + (1 - gap) / (1 - own) * (W.matrix - average)
+    mixed = np.kron(slow if gap <= own else fast, np.eye(len(H) // agents))
+    return float(np.abs(np.linalg.eigvalsh(mixed - step * H)).max())
+
+
+def bound_table(W: nd.graphs.Mixing, step: float = 0.1) -> xr.Dataset:
+    """Three textbook promises about DGD on the circle, beside the run.
+
+    With z the stacked iterates, z* the fixed point, A = W (x) I - step H and beta = |W - 11'/m|:
+    |z - z*| <= |A|^t |z_0 - z*|; the disagreement is at most step G / (1 - beta) and at most
+    step G sum_s beta^s, where G is the largest norm of all agents' gradients in the run.
+    """
+    features, problem = circle()
+    owner, y, agents = problem.task.owner, problem.task.targets[:, 0], W.agents
+    own = [owner == i for i in range(agents)]
+    H = np.stack([features[k].T @ features[k] / k.sum() for k in own])
+    b = np.stack([features[k].T @ y[k] / k.sum() for k in own])
+    A = np.kron(W.matrix, np.eye(5)) - step * _block_diagonal(H)
+    fixed = np.linalg.solve(np.eye(len(A)) - A, step * b.ravel()).reshape(b.shape)
+    x, seen, forces = np.zeros_like(b), [], []
+    for _ in range(ROUNDS + 1):
+        seen.append((np.linalg.norm(x - fixed), np.linalg.norm(x - x.mean(axis=0))))
+        force = np.einsum("ikl,il->ik", H, x) - b
+        forces.append(np.linalg.norm(force))
+        x = W.matrix @ x - step * force
+    far, apart = np.array(seen).T
+    rounds, G, beta = np.arange(ROUNDS + 1), max(forces), W.contraction
+    promised = [
+        np.linalg.norm(A, 2) ** rounds * far[0],
+        np.full(len(rounds), step * G / (1 - beta)),
+        step * G * (1 - beta**rounds) / (1 - beta),
+    ]
+    held = [np.all(a <= b * (1 + 1e-9)) for a, b in zip((far, apart, apart), promised, strict=True)]
+    return xr.Dataset(
+        {
+            "promised": (("bound", "round"), promised),
+            "seen": (("bound", "round"), [far, apart, apart]),
+            "state": ("bound", ["holds" if each else "violated" for each in held]),
+        },
+        {
+            "bound": ["contraction to the fixed point", "disagreement, uniform", "disagreement"],
+            "round": rounds,
+        },
+    )
+
+
+def _block_diagonal(blocks: np.ndarray) -> np.ndarray:
+    count, size, _ = blocks.shape
+    whole = np.zeros((count, size, count, size))
+    whole[np.arange(count), :, np.arange(count)] = blocks
+    return whole.reshape(count * size, count * size)
+
+
+def widths(W: nd.graphs.Mixing) -> xr.Dataset:
+    """Gaps at three widths, two starts each."""
+    method = nd.methods.dgd(step_size=nd.of_limit(0.5))
+    return width_sweep(digits, method, W, 60, widths=(64, 256, 1024), seeds=range(2))
+
+
+def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
+    """DGD and ATC on a ring, and DGD on denser graphs, half the limit each."""
+    chosen = [("dgd", "ring"), ("atc", "ring"), ("dgd", "exponential"), ("dgd", "complete")]
+    found = []
+    for name, topology in chosen:
+        W = nd.graphs.metropolis(nd.graphs.TOPOLOGIES[topology](8))
+        method = nd.methods.METHODS[name](step_size=nd.of_limit(0.5))
+        record = nd.predict(problem, method, W, ROUNDS, record_every=4)
+        found.append(record.drop_vars("outputs").assign_attrs(graph=topology))
+    return found
+
+
+def pictures() -> Iterator[tuple[str, list[xr.Dataset]]]:
+    """Every figure's name with its records."""
+    W = nd.graphs.metropolis(nd.graphs.ring(8))
+    star = nd.graphs.metropolis(nd.graphs.star(8))
+    problem = digits()
+    predicted, observed, comparison = runs(problem, W)
+    on_star = nd.predict(problem, nd.methods.dgd(step_size=nd.of_limit(0.5)), star, 40)
+    yield "overlay", [predicted, observed, comparison]
+    yield "consensus", [predicted, observed]
+    yield "errors_on_graph", [on_star]
+    yield "kernel_map", [dynamics.kernel_table(problem)]
+    _, small = circle()
+    unstable = nd.methods.dgd(step_size=nd.of_limit(1.1))
+    yield "spectrum", [dynamics.spectrum(small, unstable, nd.graphs.uniform(
+        nd.graphs.directed_exponential(8)))]  # fmt: skip
+    yield "stability_map", [rates(W)]
+    yield "bias", [bias_table(W)]
+    yield "bounds", [bound_table(W)]
+    yield "tradeoff", tradeoff_runs(problem)
+    yield "bands", list(starts(W))
+    yield "width", [widths(W)]
+    yield "animation", [on_star]
+
+
+def thumbnail(picture: Path, path: Path) -> None:
+    """The picture, 720 pixels wide, in few colours."""
+    with Image.open(picture) as image:
+        height = round(720 * image.height / image.width)
+        small = image.convert("RGB").resize((720, height), Image.Resampling.LANCZOS)
+    with records.whole_file(path) as unfinished:
+        small.quantize(48).save(unfinished, format="png", optimize=True)
+
+
+def show(name: str, given: list[xr.Dataset], thumbnails: bool) -> dict[str, str]:
+    """Write records and figure; say how the command line draws it."""
+    paths = [records.write(one, OUT / f"{name}-{n}.nc") for n, one in enumerate(given, 1)]
+    drawn = figures.draw(name, given)
+    if name == "animation":
+        picture = figures.write(drawn, OUT / f"{name}.gif")
+    else:
+        figures.write(drawn, OUT / f"{name}.pdf")
+        picture = figures.write(drawn, OUT / f"{name}.png")
+        if thumbnails and name != "overlay":
+            thumbnail(picture, THUMBNAILS / f"{name}.png")
+    options = " ".join(f"--record {path.name}" for path in paths)
+    command = f"ntkdyn figure {name} {options} --out {picture.name}"
+    return {"name": name, "picture": picture.name, "summary": figures.summary(name),
+            "command": command}  # fmt: skip
+
+
+PAGE = jinja2.Template(
+    """<!doctype html><html lang="en"><meta charset="utf-8"><title>ntkdyn figures</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto;
+  padding: 0 1rem; columns: 2 26rem; column-gap: 2rem; background: #fdfdfb; color: #1c2024; }
+figure { break-inside: avoid; margin: 0 0 2rem; } img { width: 100%; background: white; }
+h1 { column-span: all; } code { font-size: .8rem; overflow-wrap: anywhere; color: #5a626b; }
+</style><h1>Figures</h1>
+{% for each in shown %}<figure><img src="{{ each.picture }}" alt="{{ each.summary }}">
+<figcaption><b>{{ each.name }}</b>: {{ each.summary }}<br><code>{{ each.command }}</code>
+</figcaption></figure>
+{% endfor %}</html>
+""",
+    autoescape=True,
+)
+
+
+def main() -> None:
+    """Draw everything and write the page."""
+    parser = argparse.ArgumentParser(description="Draw every figure.")
+    parser.add_argument("--thumbnails", action="store_true", help="renew figures/gallery/ too")
+    wanted = parser.parse_args()
+    shown = []
+    for name, given in pictures():
+        shown.append(show(name, given, wanted.thumbnails))
+        print(shown[-1]["command"], flush=True)
+    with records.whole_file(OUT / "index.html") as unfinished:
+        unfinished.write_text(PAGE.render(shown=shown), encoding="utf-8")
+    print(OUT / "index.html")
+
+
+if __name__ == "__main__":
+    main()

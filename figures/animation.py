@@ -1,0 +1,41 @@
+"""Animation: every agent's error on the graph and over the rounds, round by round."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from ntkdyn.figures.errors_on_graph import network, scale_of
+from ntkdyn.figures.style import DOUBLE, Animation, agent_colours, log_scale, styled
+
+NEEDS = (("mixing", "global_loss", "round", "agent"),)
+
+FRAMES = 60
+"""at most so many rounds are shown"""
+
+
+def draw(record: xr.Dataset) -> Animation:
+    """The graph with agents coloured by the common objective, beside the curves so far."""
+    rounds = record["round"].values
+    errors = record["global_loss"].transpose("round", "agent").values
+    shown = np.unique(np.linspace(0, len(rounds) - 1, min(FRAMES, len(rounds))).astype(int))
+    norm = scale_of(errors)
+    with styled():
+        figure = Figure(figsize=(DOUBLE, 2.9))
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.35])
+        colours = agent_colours(errors.shape[1])
+
+        def show(index: int) -> None:
+            left.clear()
+            network(left, record["mixing"].values, errors[index], norm)
+            left.set_title(f"round {rounds[index]}")
+            right.clear()
+            for agent, colour in enumerate(colours):
+                right.plot(rounds, errors[:, agent], color=colour, lw=0.8, alpha=0.25)
+                right.plot(rounds[: index + 1], errors[: index + 1, agent], color=colour)
+                right.plot(rounds[index], errors[index, agent], "o", color=colour, ms=3)
+            log_scale(right)
+            right.set_xlabel("round")
+            right.set_title("common objective at every agent")
+
+        return Animation(figure, shown.tolist(), show)

@@ -1,0 +1,235 @@
+// What every page shares: controls, colours, exercises. A page gives explorable.compute(settings),
+// which returns { sources, ranges, readouts, said, unstable }.
+const explorable = (() => {
+  const root = document.documentElement;
+  const timings = [];
+  let models = null;
+  let busy = false;
+  let again = false;
+  let result = null;
+
+  // --- controls ------------------------------------------------------------------------------
+
+  const inputs = () => [...document.querySelectorAll("[data-control]")];
+
+  function valueOf(input) {
+    if (input.type === "checkbox") return input.checked;
+    if (input.tagName === "SELECT") return input.value;
+    return input.dataset.scale === "log" ? 10 ** Number(input.value) : Number(input.value);
+  }
+
+  const settings = () => Object.fromEntries(inputs().map((input) => [input.name, valueOf(input)]));
+
+  const plain = (value) => String(Number(value.toPrecision(3)));
+
+  function show(input) {
+    const output = document.querySelector(`output[for="${input.id}"]`);
+    if (!output) return;
+    const choices = input.dataset.values ? JSON.parse(input.dataset.values) : null;
+    output.textContent = minus(choices ? choices[Number(input.value)] : plain(valueOf(input)));
+    input.setAttribute("aria-valuetext", output.textContent);
+  }
+
+  // The address holds the settings, so that a lecture can link to them.
+  function remember() {
+    const changed = inputs().filter((input) => stored(input) !== input.dataset.initial);
+    const hash = new URLSearchParams(changed.map((input) => [input.name, stored(input)]));
+    try {
+      history.replaceState(null, "", `#${hash}`);
+    } catch {
+      // a browser that keeps local files from changing their address
+    }
+  }
+
+  const stored = (input) => (input.type === "checkbox" ? String(input.checked) : input.value);
+
+  function store(input, value) {
+    if (input.type === "checkbox") input.checked = value === "true";
+    else input.value = value;
+    show(input);
+  }
+
+  function recall() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    for (const input of inputs()) {
+      input.dataset.initial = stored(input);
+      if (asked.has(input.name)) store(input, asked.get(input.name));
+      show(input);
+    }
+  }
+
+  // Answers at once, and once per frame however fast the events come.
+  function changed(event) {
+    if (event && event.target.dataset) show(event.target);
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    const begun = performance.now();
+    update();
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        timings.push(performance.now() - begun);
+        busy = false;
+        if (again) {
+          again = false;
+          changed();
+        }
+      }),
+    );
+  }
+
+  // --- plots ---------------------------------------------------------------------------------
+
+  function update() {
+    result = explorable.compute(settings());
+    for (const [name, { start, end }] of Object.entries(result.ranges || {}))
+      models[name].setv({ start, end });
+    for (const [name, data] of Object.entries(result.sources)) models[name].data = data;
+    for (const [name, value] of Object.entries(result.readouts)) {
+      const cell = document.getElementById(`readout-${name}`);
+      cell.textContent = minus(typeof value === "number" ? formatted(value) : value);
+      cell.dataset.value = value;
+    }
+    const status = document.getElementById("status");
+    status.textContent = minus(result.said);
+    status.classList.toggle("unstable", Boolean(result.unstable));
+    for (const plot of document.querySelectorAll(".plot"))
+      plot.setAttribute("aria-label", `${plot.dataset.label}. ${result.said}`);
+    remember();
+  }
+
+  const minus = (text) => text.replace(/-(?=\d)/g, "−");
+
+  function formatted(value) {
+    if (!Number.isFinite(value)) return "beyond 10³⁰⁸";
+    if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) {
+      const [digits, power] = value.toExponential(2).split("e");
+      return `${digits} · 10${superscript(Number(power))}`;
+    }
+    return String(Number(value.toPrecision(4)));
+  }
+
+  const superscript = (n) => String(n).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
+
+  // Positive and finite, so that a logarithmic axis can show it.
+  const shown = (value) => (value > 1e-300 ? Math.min(value, 1e300) : value >= 0 ? 1e-300 : 1e300);
+
+  // A range that holds all values, at least a decade of them, none below `floor`.
+  function decades(values, floor = 1e-12) {
+    const seen = values.filter((v) => v > 0).map((v) => Math.max(floor, shown(v)));
+    const top = Math.max(...seen, floor * 10);
+    const bottom = Math.min(...seen, top / 10);
+    return { start: bottom / 1.5, end: top * 1.5 };
+  }
+
+  // The ranges of a plot that shows `reach` in each direction, with equal units on both axes.
+  function square(name, reach) {
+    const { inner_width, inner_height } = models[name];
+    const stretch = inner_width && inner_height ? inner_width / inner_height : 1;
+    const [x, y] = [reach * Math.max(stretch, 1), reach * Math.max(1 / stretch, 1)];
+    return { [`${name}_x`]: { start: -x, end: x }, [`${name}_y`]: { start: -y, end: y } };
+  }
+
+  // --- colours -------------------------------------------------------------------------------
+
+  const dark = () => root.dataset.theme === "dark";
+
+  function agentColours(count) {
+    const named = JSON.parse(root.dataset.agents);
+    if (dark()) named[named.length - 1] = "#e8e8e8";
+    return Array.from({ length: count }, (_, i) =>
+      i < named.length ? named[i] : `hsl(${(i * 137.5) % 360} 45% ${dark() ? 68 : 42}%)`,
+    );
+  }
+
+  // Black or white, whichever reads better on a colour given as #rrggbb or by hue.
+  function inkOn(colour) {
+    if (!colour.startsWith("#")) return dark() ? "#111111" : "#ffffff";
+    const [r, g, b] = [1, 3, 5].map((k) => (parseInt(colour.slice(k, k + 2), 16) / 255) ** 2.2);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.3 ? "#111111" : "#ffffff";
+  }
+
+  function paint() {
+    const css = getComputedStyle(root);
+    const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) =>
+      css.getPropertyValue(name).trim(),
+    );
+    for (const figure of Object.values(models).filter((model) => model.type === "Figure")) {
+      for (const axis of [...figure.below, ...figure.left])
+        axis.setv({
+          axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: line,
+          major_tick_line_color: line,
+        });
+      for (const grid of figure.center) if (grid.type === "Grid") grid.grid_line_color = line;
+      for (const renderer of figure.renderers)
+        if (renderer.glyph.tags.includes("ink")) renderer.glyph.setv({ line_color: soft });
+      for (const legend of figure.center.filter((part) => part.type === "Legend"))
+        legend.setv({ label_text_color: ink });
+    }
+  }
+
+  function setTheme(theme, keep) {
+    root.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    button.setAttribute("aria-pressed", String(theme === "dark"));
+    if (keep) localStorage.setItem("ntkdyn-theme", theme);
+    if (models) {
+      paint();
+      update();
+    }
+  }
+
+  function kept() {
+    try {
+      return localStorage.getItem("ntkdyn-theme");
+    } catch {
+      return null;
+    }
+  }
+
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const preferred = () => (system.matches ? "dark" : "light");
+
+  // --- exercises -----------------------------------------------------------------------------
+
+  function verdict(form) {
+    const { answer, tolerance } = JSON.parse(form.dataset.answer);
+    const given = form.elements.answer.value.trim().replace(",", ".").replace("−", "-");
+    if (!given) return null;
+    return tolerance === null ? given === answer : Math.abs(Number(given) - answer) <= tolerance;
+  }
+
+  function check(event) {
+    event.preventDefault();
+    const form = event.target;
+    const right = verdict(form);
+    const said = form.querySelector(".verdict");
+    said.className = `verdict ${right ? "right" : "wrong"}`;
+    if (right === null) said.textContent = "Give an answer first.";
+    else said.textContent = right ? `Right. ${form.dataset.why}` : `Not yet. ${form.dataset.hint}`;
+  }
+
+  // --- start ---------------------------------------------------------------------------------
+
+  function start(given) {
+    models = given;
+    recall();
+    for (const input of inputs()) input.addEventListener("input", changed);
+    for (const form of document.querySelectorAll("form.exercise")) form.addEventListener("submit", check);
+    document.getElementById("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark", true));
+    document.getElementById("reset").addEventListener("click", () => {
+      for (const input of inputs()) store(input, input.dataset.initial);
+      changed();
+    });
+    addEventListener("resize", () => changed());
+    system.addEventListener("change", () => kept() || setTheme(preferred(), false));
+    paint();
+    update();
+    root.dataset.ready = "true";
+  }
+
+  return { start, setTheme, kept, preferred, shown, decades, square, agentColours, inkOn, dark, timings, settings,
+    get result() { return result; }, get models() { return models; } };
+})();

@@ -1,0 +1,408 @@
+"""The explorables: their numbers are Python's, nothing is fetched, and they answer at once."""
+
+import json
+
+import numpy as np
+import pytest
+from browser import ARGUMENTS, chromium
+from ntkdyn.figures import interactive
+
+import ntkdyn as nd
+from ntkdyn import records
+
+NAMES = [module.__name__.rsplit(".")[-1] for module in interactive.PAGES]
+CLOSE = {"rtol": 1e-6, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teach")
+    interactive.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+class Reader:
+    """Somebody in front of a page, who also hears its console and its network."""
+
+    def __init__(self, browser, path):
+        self.page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+        self.said, self.fetched = [], []
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.fetched.append(request.url))
+        self.path = path
+        self.open()
+
+    def _hear(self, message):
+        if message.type in ("error", "warning"):
+            self.said.append(message.text)
+
+    def open(self, settings=""):
+        self.page.goto("about:blank")
+        self.page.goto(self.path.as_uri() + settings)
+        self.page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+
+    def reset(self):
+        """As it was when it was opened."""
+        before = self.page.evaluate("explorable.timings.length")
+        self.page.click("#reset")
+        self.page.wait_for_function(f"explorable.timings.length > {before}")
+
+    def set(self, **settings):
+        """Move controls as a reader does, and wait until the page has answered."""
+        for name, value in settings.items():
+            before = self.page.evaluate("explorable.timings.length")
+            self.page.evaluate(
+                """([name, value]) => {
+                  const input = document.getElementById(`control-${name}`);
+                  if (input.type === "checkbox") input.checked = value; else input.value = value;
+                  input.dispatchEvent(new Event("input", { bubbles: true }));
+                }""",
+                [name, value],
+            )
+            self.page.wait_for_function(f"explorable.timings.length > {before}")
+
+    def ask(self, expression):
+        """A value computed in the page, as Python has it."""
+        text = self.page.evaluate(f"JSON.stringify({expression})")
+        return json.loads(text, parse_int=float)
+
+    def readout(self, name):
+        return float(self.page.evaluate(f"document.getElementById('readout-{name}').dataset.value"))
+
+
+@pytest.fixture(scope="module")
+def opened():
+    return {}
+
+
+@pytest.fixture
+def read(browser, folder, opened):
+    """name -> a reader of that page, as it opens; a fault in the page fails the test."""
+
+    def of(name):
+        if name in opened:
+            opened[name].reset()
+        else:
+            opened[name] = Reader(browser, folder / f"{name}.html")
+        return opened[name]
+
+    yield of
+    for reader in opened.values():
+        away = [url for url in reader.fetched if not url.startswith(("file:", "data:", "about:"))]
+        assert away == [] and reader.said == []
+
+
+def circle_problem(agents, heterogeneity):
+    """The task of the pages on DGD and on methods, written once more in NumPy."""
+    owner = np.repeat(np.arange(agents), 4)
+    a = np.arange(4 * agents)
+    arc = (owner + (a % 4 + 0.5) / 4) / agents
+    spread = a * (np.sqrt(5) - 1) / 2 % 1
+    u = 2 * np.pi * ((1 - heterogeneity) * spread + heterogeneity * arc)
+    features = np.stack(
+        [
+            np.ones_like(u),
+            np.cos(u) / 2**0.5,
+            np.sin(u) / 2**0.5,
+            np.cos(2 * u) / 2,
+            np.sin(2 * u) / 2,
+        ]
+    ).T
+    targets = np.sin(u) + 0.5 * np.cos(2 * u) + 0.3 * np.cos(5 * u)
+    return features, targets + 0.5 * heterogeneity * np.sin(2.4 * (owner + 1)), owner
+
+
+def topology(name, agents):
+    return nd.graphs.metropolis(nd.graphs.TOPOLOGIES[name](agents))
+
+
+@pytest.mark.parametrize(
+    "agents, graph, step, heterogeneity, rounds",
+    [(8, "ring", -1.0, 0.5, 100), (11, "star", -0.5, 1.0, 40), (16, "exponential", 0.3, 0.0, 20),
+     (4, "path", -2.0, 0.25, 400), (6, "complete", -0.3, 0.9, 60)],
+)  # fmt: skip
+def test_dgd_page_computes_what_predict_computes(read, agents, graph, step, heterogeneity, rounds):
+    page = read("dgd_on_a_graph")
+    page.set(agents=agents, topology=graph, step=step, heterogeneity=heterogeneity, rounds=rounds)
+    features, targets, owner = circle_problem(agents, heterogeneity)
+    problem = nd.KernelProblem(features @ features.T, targets[:, None], owner)
+    W, method = topology(graph, agents), nd.methods.dgd(step_size=10**step)
+    times = [int(time) for time in page.ask("explorable.result.times")]
+    record = nd.predict(problem, method, W, times)
+    np.testing.assert_allclose(page.ask("explorable.result.seen"), record["global_loss"], **CLOSE)
+    limit = nd.step_size_limit(problem, method, W)
+    assert page.readout("limit") == pytest.approx(limit, rel=1e-6)
+    assert page.readout("gap") == pytest.approx(W.spectral_gap, abs=1e-6)
+    curvature = [f.T @ f / 4 for f in np.split(features, agents)]
+    round_of_dgd = np.kron(np.asarray(W), np.eye(5))
+    for i, block in enumerate(curvature):
+        round_of_dgd[5 * i : 5 * i + 5, 5 * i : 5 * i + 5] -= 10**step * block
+    spectrum = np.linalg.eigvalsh(round_of_dgd)
+    np.testing.assert_allclose(page.ask("explorable.models.values.data.y"), spectrum, **CLOSE)
+    unstable = 10**step > limit
+    status = page.page.inner_text("#status")
+    assert status.startswith("Unstable" if unstable else "Stable")
+    assert unstable == (spectrum[0] < -1)
+
+
+def plain_rollout(name, grad, mix, eta, start, rounds):
+    """The six methods as papers write them, on a matrix of agents' iterates."""
+    x, seen, memory = start, [start], None
+    for _ in range(rounds):
+        g = grad(x)
+        if name == "dgd":
+            x = mix(x) - eta * g
+        elif name == "cta":
+            x = mix(x) - eta * grad(mix(x))
+        elif name == "atc":
+            x = mix(x - eta * g)
+        elif name == "diging":
+            y = g if memory is None else mix(memory[1]) + g - memory[0]
+            x, memory = mix(x) - eta * y, (g, y)
+        elif name == "extra":
+            if memory is None:
+                x, memory = mix(x) - eta * g, (x, g)
+            else:
+                before, old = memory
+                x, memory = x + mix(x) - (before + mix(before)) / 2 - eta * (g - old), (x, g)
+        elif name == "exact_diffusion":
+            psi = x - eta * g
+            phi = psi + x - (x if memory is None else memory)
+            x, memory = (phi + mix(phi)) / 2, psi
+        seen.append(x)
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("step, graph", [(-1.0, "ring"), (-0.4, "star")])
+def test_methods_page_computes_what_the_papers_write(read, step, graph):
+    agents, rounds, heterogeneity = 6, 140, 0.7
+    page = read("methods_side_by_side")
+    page.set(agents=agents, topology=graph, step=step, heterogeneity=heterogeneity, rounds=rounds)
+    features, targets, owner = circle_problem(agents, heterogeneity)
+    H = np.stack([features[owner == i].T @ features[owner == i] / 4 for i in range(agents)])
+    b = np.stack([features[owner == i].T @ targets[owner == i] / 4 for i in range(agents)])
+    best = np.linalg.solve(H.sum(0), b.sum(0))
+    W = np.asarray(topology(graph, agents))
+    names = page.ask("Object.keys(dynamics.METHODS)")
+    assert set(names) >= {"dgd", "cta", "atc", "diging", "extra", "exact_diffusion"}
+    for name in names:
+        x = plain_rollout(
+            name, lambda x: np.einsum("ikl,il->ik", H, x) - b, lambda x: W @ x, 10**step,
+            np.zeros((agents, 5)), rounds,
+        )  # fmt: skip
+        far = np.sqrt(((x - best) ** 2).sum(-1).mean(1)) / np.linalg.norm(best)
+        apart = x - x.mean(1, keepdims=True)
+        spread = np.sqrt((apart**2).sum(-1).mean(1)) / np.linalg.norm(best)
+        np.testing.assert_allclose(page.ask(f"explorable.result.runs.{name}.far"), far, **CLOSE)
+        np.testing.assert_allclose(
+            page.ask(f"explorable.result.runs.{name}.apart"), spread, **CLOSE
+        )
+    grown = "Unstable" in page.page.inner_text("#status")
+    assert grown == (max(page.ask(f"explorable.result.runs.{n}.far.at(-1)") for n in names) > 3)
+
+
+@pytest.mark.parametrize("name", sorted(nd.methods.METHODS))
+def test_methods_page_agrees_with_predict(read, name):
+    """Every method that both know, on what both can measure: outputs at the points."""
+    page = read("methods_side_by_side")
+    if name not in page.ask("Object.keys(dynamics.METHODS)"):
+        pytest.skip(f"the page does not show {name}")
+    features, targets, owner = circle_problem(8, 0.7)
+    problem = nd.KernelProblem(features @ features.T, targets[:, None], owner)
+    method = nd.methods.METHODS[name](step_size=0.1)
+    record = nd.predict(problem, method, topology("ring", 8), [0, 30])
+    theirs = page.ask(
+        f"""(() => {{ const p = circle.problem(8, 0.7);
+            const W = dynamics.metropolis(dynamics.GRAPHS.ring(8), 8); let last;
+            dynamics.rollout("{name}", dynamics.runOn(p, W, 0.1, 30), (_, x) => last = x);
+            return dynamics.commonLoss(p, last); }})()"""
+    )
+    np.testing.assert_allclose(theirs, record["global_loss"][-1], **CLOSE)
+
+
+@pytest.mark.parametrize("step, rounds, decay, w", [(1.9, 10, 1, 1), (2.5, 30, 0.5, -0.2)])
+def test_flow_page_computes_powers_and_exponentials(read, step, rounds, decay, w):
+    page = read("flow_and_steps")
+    page.set(step=step, rounds=rounds, decay=decay, w=w)
+    s = step * np.arange(1, 13.0) ** -decay
+    np.testing.assert_allclose(
+        page.ask("explorable.models.left.data.y"), np.abs(w - s) ** rounds, rtol=1e-6, atol=1e-290
+    )
+    assert page.readout("steps") == pytest.approx((w - step) ** rounds, rel=1e-6)
+    assert page.readout("flow") == pytest.approx(np.exp(-rounds * (1 - w + step)), rel=1e-6)
+    assert ("Unstable" in page.page.inner_text("#status")) == (np.abs(w - s).max() > 1)
+
+
+@pytest.mark.parametrize("width, start, step", [(0, 0, "1"), (3, 2, "0"), (6, 1, "1")])
+def test_width_page_predicts_as_predict_does(read, width, start, step):
+    page = read("width")
+    page.set(width=width, start=start, step=step)
+    record = records.read(interactive.page.HERE / "widths.nc")
+    chosen = record.isel(width=width, start=start, step=int(step))
+    y, f0 = (chosen[name].values.reshape(-1, 2) for name in ("targets", "initial"))
+    problem = nd.KernelProblem(chosen["kernel"].values, y, chosen["owner"].values, f0)
+    method = nd.methods.dgd(step_size=float(chosen["step_size"]))
+    rounds = chosen["round"].values.tolist()
+    predicted = nd.predict(problem, method, chosen["mixing"].values, rounds)
+    losses = np.array(page.ask("explorable.result.losses"))[rounds]
+    np.testing.assert_allclose(losses, predicted["train_loss"], rtol=1e-6, atol=1e-9)
+    assert page.readout("gap") == pytest.approx(100 * float(chosen["gap"]), rel=1e-3)
+    assert page.readout("drift") == pytest.approx(100 * float(chosen["kernel_drift"][-1]), rel=1e-6)
+    gaps = record["gap"].isel(start=start, step=int(step))
+    slope = np.polyfit(np.log(record["width"]), np.log(gaps), 1)[0]
+    assert page.readout("slope") == pytest.approx(slope, abs=1e-3)
+    assert slope < -0.5
+
+
+@pytest.mark.parametrize("s, w", [(0.3, 0.8), (1.7, 0.4), (0.2, 1.0), (2.4, -0.9)])
+def test_mode_page_shows_the_recursion_of_the_method(read, s, w):
+    page = read("one_mode")
+    page.set(s=s, w=w, rounds=30)
+    for name in page.ask("Object.keys(dynamics.METHODS)"):
+        page.set(method=name)
+        x = plain_rollout(name, lambda x: s * x, lambda x: w * x, 1.0, np.ones(1), 30)[:, 0]
+        np.testing.assert_allclose(page.ask("explorable.result.errors"), x, rtol=1e-6, atol=1e-9)
+        a, b = page.readout("a"), page.readout("b")
+        np.testing.assert_allclose(x[2:], a * x[1:-1] - b * x[:-2], rtol=1e-6, atol=1e-9)
+        radius = np.abs(np.linalg.eigvals([[a, -b], [1, 0]])).max()
+        assert page.readout("radius") == pytest.approx(radius, abs=1e-6)
+        assert ("Unstable" in page.page.inner_text("#status")) == (radius > 1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keyboard_moves_a_slider_and_the_page_answers_within_50_ms(read, name):
+    page = read(name)
+    slider = page.page.locator("input[type=range]").first
+    control = slider.get_attribute("name")
+    before = page.ask("explorable.settings()")[control]
+    shown = page.page.inner_text(f"output[for=control-{control}]")
+    slider.focus()
+    for _ in range(6):
+        taken = page.page.evaluate("explorable.timings.length")
+        page.page.keyboard.press("ArrowRight")
+        page.page.keyboard.press("ArrowLeft")
+        page.page.wait_for_function(f"explorable.timings.length > {taken}")
+    page.page.keyboard.press("ArrowRight")
+    page.page.wait_for_timeout(100)
+    assert page.ask("explorable.settings()")[control] > before
+    assert page.page.inner_text(f"output[for=control-{control}]") != shown
+    assert np.median(page.ask("explorable.timings")) < 50
+
+
+def test_dragging_a_slider_changes_the_curves(read):
+    page = read("dgd_on_a_graph")
+    before = page.ask("explorable.models.curves.data.y[0]")
+    box = page.page.locator("#control-step").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.page.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 0.95 * box["width"], middle, steps=5)
+    page.page.mouse.up()
+    page.page.wait_for_timeout(100)
+    after = page.ask("explorable.models.curves.data.y[0]")
+    assert "Unstable" in page.page.inner_text("#status")
+    assert after[-1] > 1e3 * before[-1]
+
+
+EXTREMES = {
+    "dgd_on_a_graph": {"agents": 16, "step": 0.3, "heterogeneity": 1, "rounds": 400},
+    "flow_and_steps": {"step": 3, "rounds": 200, "w": -0.5},
+    "methods_side_by_side": {"step": 0.3, "rounds": 1000, "heterogeneity": 1},
+    "one_mode": {"s": 3, "w": -1, "rounds": 200},
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_unstable_extremes_grow_on_a_log_axis_and_say_so(read, name):
+    page = read(name)
+    page.set(**EXTREMES[name])
+    assert page.page.inner_text("#status").startswith("Unstable")
+    plot = {"flow_and_steps": "loss", "methods_side_by_side": "distance", "one_mode": "error"}.get(
+        name, "errors"
+    )
+    start, end = page.ask(f"[explorable.models.{plot}_y.start, explorable.models.{plot}_y.end]")
+    assert 0 < start < end < 1e301 and end > 1e6
+    assert page.page.evaluate(f"explorable.models.{plot}.left[0].type") == "LogAxis"
+    drawn = page.ask(
+        "Object.values(explorable.models).filter((m) => m.data && m.data.y).flatMap((m) => "
+        "m.data.y).flat()"
+    )
+    assert all(value is not None for value in drawn)
+    page.set(**dict.fromkeys(list(EXTREMES[name])[:1], 3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_knows_its_answer(read, name):
+    page = read(name)
+    forms = page.page.locator("form.exercise")
+    assert forms.count() == 3
+    module = interactive.PAGES[NAMES.index(name)]
+    for number, exercise in enumerate(module.page().exercises):
+        form = forms.nth(number)
+
+        def answer(given, form=form, exercise=exercise):
+            field = form.locator("[name=answer]")
+            field.select_option(given) if exercise.options else field.fill(given)
+            form.locator("button").click()
+            return form.locator(".verdict").inner_text()
+
+        wrong = next((v for v, _ in exercise.options if v != exercise.answer), "-7.5")
+        assert answer(wrong).startswith("Not yet")
+        assert answer("").startswith("Give an answer")
+        assert answer(str(exercise.answer)).startswith("Right")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_fit_every_screen_and_have_a_dark_mode(read, folder, name):
+    assert (folder / f"{name}.html").stat().st_size < 3_000_000
+    reader = read(name)
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    ink = "Object.values(explorable.models).at(-1).left[0].axis_label_text_color"
+    colours = lambda: (reader.page.evaluate(paper), reader.page.evaluate(ink))
+    light = colours()
+    reader.page.emulate_media(color_scheme="dark")
+    reader.page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    assert all(a != b for a, b in zip(light, colours(), strict=True))
+    for width in (390, 1440):
+        reader.page.set_viewport_size({"width": width, "height": 900})
+        reader.page.wait_for_function(
+            f"document.documentElement.scrollWidth <= {width}", timeout=5000
+        )
+    reader.page.click("#theme")
+    assert reader.page.get_attribute("#theme", "aria-pressed") == "false" and colours() == light
+    reader.page.evaluate("localStorage.clear()")
+    reader.page.emulate_media(color_scheme="light")
+
+
+def test_settings_live_in_the_address(read):
+    page = read("dgd_on_a_graph")
+    page.open("#agents=5&topology=star")
+    assert page.ask("explorable.settings().agents") == 5
+    assert page.page.input_value("#control-topology") == "star"
+    page.set(agents=12)
+    assert "agents=12" in page.page.url
+    page.reset()
+    assert page.ask("explorable.settings().agents") == 8 and "agents" not in page.page.url
+
+
+def test_eigenvalues_in_the_page_are_lapacks(read):
+    page = read("one_mode")
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 5, 30):
+        A = rng.standard_normal((size, size))
+        A = A + A.T
+        A[0, 1:] = A[1:, 0] = 0
+        values = page.ask(f"dynamics.eigenvalues({A.tolist()})")
+        np.testing.assert_allclose(values, np.linalg.eigvalsh(A), rtol=1e-9, atol=1e-11)
