@@ -83,12 +83,11 @@ class Snapshot(NamedTuple):
 def watch(system: System, x: Vector) -> Snapshot:
     """Outputs at all points and distances in parameter space."""
     space = system.space
-    moved = space.displacement(x)
-    apart = moved - moved.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
+    moved, apart = space.spread(space.displacement(x))
     return Snapshot(
         outputs=_all_outputs(space, x, len(system.targets)),
-        displacement=jnp.sqrt(jnp.maximum(space.dot(moved, moved), 0)),
-        consensus_distance=jnp.sqrt(jnp.maximum(space.dot(apart, apart).sum(axis=0), 0)),
+        displacement=jnp.sqrt(jnp.maximum(moved, 0)),
+        consensus_distance=jnp.sqrt(jnp.maximum(apart, 0)),
     )
 
 

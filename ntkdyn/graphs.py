@@ -19,9 +19,13 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import scipy.sparse as sparse
+import scipy.sparse.linalg
 from jaxtyping import Complex, Float
 
 from ntkdyn.errors import InputError, unknown
+
+LANCZOS_FROM = 512
+"""From how many agents on the outer eigenvalues of a symmetric W are found without the others."""
 
 ROUNDING = 1e-9
 """How far a row or column sum of a given W may be from one."""
@@ -154,11 +158,11 @@ class Mixing:
     def agents(self) -> int:
         return len(self.matrix)
 
-    @property
+    @functools.cached_property
     def symmetric(self) -> bool:
         return bool(np.abs(self.matrix - self.matrix.T).max() <= ROUNDING)
 
-    @property
+    @functools.cached_property
     def doubly_stochastic(self) -> bool:
         return bool(np.abs(self.matrix.sum(axis=0) - 1).max() <= ROUNDING)
 
@@ -169,17 +173,36 @@ class Mixing:
         )
         return values[np.argsort(-np.abs(values), kind="stable")]
 
-    @property
+    @functools.cached_property
     def second_largest_modulus(self) -> float:
+        if self._by_lanczos:
+            largest = self._outer("LA", 2).min()
+            return float(max(largest, -self.smallest_eigenvalue))
         return float(np.abs(self.eigenvalues[1])) if self.agents > 1 else 0.0
 
     @property
     def spectral_gap(self) -> float:
         return 1 - self.second_largest_modulus
 
-    @property
+    @functools.cached_property
     def smallest_eigenvalue(self) -> float:
+        if self._by_lanczos:
+            return float(self._outer("SA", 1)[0])
         return float(self.eigenvalues.real.min())
+
+    @property
+    def _by_lanczos(self) -> bool:
+        """Whether all eigenvalues would take long and the outer ones alone do not."""
+        return self.symmetric and self.agents > LANCZOS_FROM
+
+    def _outer(self, which: str, count: int) -> Float[np.ndarray, " count"]:
+        return scipy.sparse.linalg.eigsh(
+            sparse.csr_matrix(self.matrix),
+            count,
+            which=which,
+            v0=np.random.default_rng(0).standard_normal(self.agents),
+            return_eigenvectors=False,
+        )
 
     @functools.cached_property
     def contraction(self) -> float:

@@ -118,10 +118,10 @@ def run(
             moved = space.displacement(x)
             parameters.append(kept.values(lift(moved) if lift else moved))
 
-    initial = np.asarray(watch(system, space.start()).outputs[0])
     rollout(system, plan.rounds, see, progress, jump and jump(system))
+    start = seen[0] if plan.rounds[0] == 0 else watch(system, space.start())
     record = xr.Dataset(_variables(plan, seen), _coordinates(plan, space), _attributes(plan))
-    record["initial_outputs"] = (("point", "output"), initial)
+    record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0]))
     if apart:
         record["distance"] = (("round", "agent", "other_agent"), np.stack(apart))
     if parameters:

@@ -29,6 +29,9 @@ Outputs = Float[Array, "agents rows outputs"]
 Readout = Callable[[Vector], tuple[Outputs, Callable[[Outputs], Vector]]]
 """x -> (outputs, pullback); pullback maps dL/df to the gradient of L, a vector of the same space"""
 
+SPREAD_UP_TO = 2
+"""With so few rows per agent, comparing their numbers beats scattering: it fuses with the step."""
+
 EXACT = jax.lax.Precision.HIGHEST
 
 
@@ -53,6 +56,10 @@ class Space(Protocol):
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         """<J^T x, J^T y> of two displacements in parameter space, layer by layer."""
+        ...
+
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        """|x_i|^2 by layer, and |x_i - mean of all|^2, of displacements in parameter space."""
         ...
 
 
@@ -87,6 +94,10 @@ class NetworkSpace(eqx.Module):
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
+
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        apart = x - x.map(_mean)
+        return self.dot(x, x), self.dot(apart, apart).sum(axis=0)
 
 
 class TangentSpace(eqx.Module):
@@ -126,6 +137,10 @@ class TangentSpace(eqx.Module):
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
 
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        apart = x - x.map(_mean)
+        return self.dot(x, x), self.dot(apart, apart).sum(axis=0)
+
 
 class KernelSpace(eqx.Module):
     """The linearized network by its kernel alone: x_i = c_i with theta_i = theta_0 + J^T c_i.
@@ -161,6 +176,13 @@ class KernelSpace(eqx.Module):
         where = (jnp.arange(self.agents)[:, None] if per_agent else slice(None), rows)
 
         def pull(cotangents: Outputs) -> Vector:
+            if per_agent and rows.shape[1] <= SPREAD_UP_TO:
+                columns = jnp.arange(self.train)[:, None]
+                each = [
+                    jnp.where(rows[:, b, None, None] == columns, cotangents[:, b, None], 0)
+                    for b in range(rows.shape[1])
+                ]
+                return Vector(sum(each))
             nothing = jnp.zeros(shape, cotangents.dtype)
             return Vector(nothing.at[where].add(cotangents))
 
@@ -170,10 +192,22 @@ class KernelSpace(eqx.Module):
         return x
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
+        return jnp.stack([jnp.sum(x.tree * moved, axis=(1, 2)) for moved in self._moved(y)])
+
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        moved, apart = self._moved(x), x.tree - _mean(x.tree)
+        squares = [jnp.sum(x.tree * each, axis=(1, 2)) for each in moved]
+        around = [jnp.sum(apart * (each - _mean(each)), axis=(1, 2)) for each in moved]
+        return jnp.stack(squares), sum(around)
+
+    def _moved(self, x: Vector) -> list[Array]:
+        """K_l x on the training points, layer by layer."""
         kernels = [*self.layer_kernels.values()] or [self.kernel[: self.train]]
-        return jnp.stack(
-            [jnp.sum(x.tree * _applied(kernel, y.tree), axis=(1, 2)) for kernel in kernels]
-        )
+        return [_applied(kernel, x.tree) for kernel in kernels]
+
+
+def _mean(leaf: Array) -> Array:
+    return jnp.mean(leaf, axis=0, keepdims=True)
 
 
 def _point_axis(rows: Rows) -> int | None:

@@ -72,21 +72,17 @@ class Jumps:
         stable: bool = True,
     ) -> None:
         self._system, self._tolerance = system, tolerance
-        self._affine = affine(system)
+        self._via, self._stable = via, stable
         self.error: dict[int, float] = {0: 0.0}
         self.taken: dict[int, str] = {0: "start"}
-        ways = self._ways(real=self._affine.loop.symmetrisable and stable)
-        if via == "auto":
-            self._open = ways
-        elif via in ways:
-            self._open = {via: ways[via]}
-        else:
-            raise self._closed(via, stable)
 
     def __call__(self, state: State, done: int, wanted: int) -> State | None:
         """The state in round `wanted`, or None where stepping on from `done` is the way."""
         if wanted == done:
             return None
+        stepping = (wanted - done) * self._step_seconds
+        if self._via == "auto" and stepping < self._study_seconds:
+            return self._step(done, wanted)
         ways = {name: way for name, way in self._open.items() if way.valid(wanted)}
         missed = {}
         for name in sorted(ways, key=lambda each: ONCE[each] + ways[each].seconds(done, wanted)):
@@ -105,8 +101,10 @@ class Jumps:
                 f"tolerance: {self._tolerance:g} cannot be met in round {wanted}; {best} comes "
                 f'closest with an error of {missed[best]:.1g}; raise it or take via="steps"'
             )
+        return self._step(done, wanted)
+
+    def _step(self, done: int, wanted: int) -> None:
         self._note(wanted, "steps", self.error[done] + EPS * (wanted - done))
-        return None
 
     def _note(self, round: int, way: str, error: float) -> None:
         self.taken[round], self.error[round] = way, error
@@ -135,11 +133,33 @@ class Jumps:
         return ways
 
     @functools.cached_property
+    def _affine(self) -> Affine:
+        return affine(self._system)
+
+    @functools.cached_property
+    def _open(self) -> dict[str, Way]:
+        """The ways that may be taken."""
+        ways = self._ways(real=self._affine.loop.symmetrisable and self._stable)
+        if self._via == "auto":
+            return ways
+        if self._via not in ways:
+            raise self._closed(self._via, self._stable)
+        return {self._via: ways[self._via]}
+
+    @functools.cached_property
     def _step_seconds(self) -> float:
-        coordinates, sides = self._affine.residual.shape
-        agents = len(self._affine.loop.R)
-        flops = 2 * coordinates * sides * (coordinates + agents * len(self._affine.loop.P))
-        return CALL + max(flops / FLOPS, 8 * coordinates**2 / BYTES)
+        """What a step takes: the kernel between owned points, and the links between agents."""
+        agents, train, outputs = jax.tree.leaves(self._system.init())[0].shape
+        rows, moved = self._system.space.kernel.size, agents * train * outputs
+        links = max(leaf.size for leaf in jax.tree.leaves(self._system.weights))
+        flops = 2 * moved * links / agents + 2 * train * outputs * train
+        return CALL + max(flops / FLOPS, 8 * (rows + 2 * moved) / BYTES)
+
+    @functools.cached_property
+    def _study_seconds(self) -> float:
+        """What it takes to know the method's loop."""
+        states = len(jax.tree.leaves(self._system.init())) * self._system.space.agents
+        return ONCE["contour"] + 10 * states**3 / FLOPS
 
     def _closed(self, via: str, stable: bool) -> InputError:
         every = ("auto", "steps", "powers", "modes", "chebyshev", "contour")

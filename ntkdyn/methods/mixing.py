@@ -43,7 +43,8 @@ class Sparse(eqx.Module):
 
     def __call__(self, x: Vector) -> Vector:
         def heard(k: int) -> Vector:
-            return x.map(lambda leaf: leaf[self.heard[:, k]]) * self.weights[:, k]
+            sent = x.map(lambda leaf: leaf.at[self.heard[:, k]].get(mode="promise_in_bounds"))
+            return sent * self.weights[:, k]
 
         return functools.reduce(operator.add, map(heard, range(self.heard.shape[1])))
 
