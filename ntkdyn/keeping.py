@@ -26,6 +26,9 @@ class Keep(NamedTuple):
     """how many entries of each weight and bias, drawn at random; None: all"""
     seed: int = 0
     """draws them; the same seed draws the same entries in every space"""
+    kernel: bool = False
+    """kernel_drift |K_t - K_0| / |K_0| and label_alignment of every agent's own kernel, summed over
+    outputs, between the training points, in every recorded round"""
 
 
 class Sample(NamedTuple):

@@ -19,6 +19,7 @@ from ntkdyn.engine import Progress, Snapshot, System, rollout, watch
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
+from ntkdyn.kernels import diagnostics
 from ntkdyn.measures import measure
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import operator_of
@@ -91,22 +92,27 @@ def run(
     *,
     origin: PyTree | None = None,
     lift: Callable[[Vector], Vector] = lambda displacement: displacement,
+    kernels: Callable[[Vector], Sequence[np.ndarray]] | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
     `origin` are the parameters at the start (a bare kernel has none), and `lift` maps a
-    displacement in this space to one of the parameters.
+    displacement in this space to one of the parameters; `kernels` gives every agent's kernel
+    (train, train) at an iterate, for those who keep its drift.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError("keep: a bare kernel has no parameters to keep")
     system = _system(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
-    seen, parameters = [], []
+    seen, parameters, kernel_measures = [], [], []
+    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
 
     def see(round: int, x: Vector) -> None:
         snapshot = jax.tree.map(np.asarray, watch(system, x))
         seen.append(snapshot)
+        if watched:
+            kernel_measures.append(watched(x))
         if round in plan.keep.parameter_rounds:
             parameters.append(kept.values(lift(space.displacement(x))))
 
@@ -114,10 +120,33 @@ def run(
     rollout(system, plan.rounds, see, progress)
     record = xr.Dataset(_variables(plan, seen), _coordinates(plan, space), _attributes(plan))
     record["initial_outputs"] = (("point", "output"), initial)
+    if kernel_measures:
+        drifts, alignments = np.array(kernel_measures).transpose(1, 0, 2)
+        record["kernel_drift"] = (("round", "agent"), drifts)
+        record["label_alignment"] = (("round", "agent"), alignments)
     if parameters:
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     return record
+
+
+def _kernel_watch(
+    plan: Plan, kernels: Callable[[Vector], Sequence[np.ndarray]] | None, start: Vector
+) -> Callable[[Vector], tuple[list[float], list[float]]]:
+    """x -> drift and label alignment of every agent's kernel."""
+    if kernels is None:
+        raise InputError("keep: the kernel of this run is never formed, so its drift is not known")
+    initial = kernels(start)[0]
+    targets = plan.task.targets[: plan.task.train]
+
+    def measures(x: Vector) -> tuple[list[float], list[float]]:
+        now = kernels(x)
+        return (
+            [diagnostics.drift(kernel, initial) for kernel in now],
+            [diagnostics.alignment(kernel, targets) for kernel in now],
+        )
+
+    return measures
 
 
 def _system(plan: Plan, space: Space) -> System:

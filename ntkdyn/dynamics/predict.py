@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from ntkdyn import precision
 from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
@@ -15,6 +16,7 @@ from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, run
+from ntkdyn.spaces import KernelSpace
 from ntkdyn.vectors import Vector
 
 
@@ -66,12 +68,26 @@ def predict(
     asked = asked._replace(method=stability.method)
     space = problem.kernel_space(kernel)
     if isinstance(problem, Problem):
-        record = run(asked, space, origin=problem.start, lift=_lift(problem), progress=progress)
+        record = run(
+            asked,
+            space,
+            origin=problem.start,
+            lift=_lift(problem),
+            kernels=_constant(space),
+            progress=progress,
+        )
     else:
-        record = run(asked, space, progress=progress)
+        record = run(asked, space, kernels=_constant(space), progress=progress)
     return record.assign_attrs(
         space="kernel", kernel=problem.kernel(kernel).name, **stability.attributes()
     )
+
+
+def _constant(space: KernelSpace) -> Callable[[Vector], list[np.ndarray]]:
+    """The one kernel of every agent in every round, between the training points."""
+    kernel = np.asarray(space.kernel[: space.train])
+    kernel = np.einsum("nkmk->nm", kernel) if kernel.ndim == 4 else kernel
+    return lambda x: [kernel] * space.agents
 
 
 def _lift(problem: Problem) -> Callable[[Vector], Vector]:

@@ -89,7 +89,10 @@ class _Compiled:
         return self._program.prepare(self._params, points)
 
     def meet(self, left: PyTree, right: PyTree) -> dict[str, np.ndarray]:
+        alone = self._program.alone
         with context(self._kind):
+            if alone and left is right:
+                return on_host(alone(self._params, left))
             return on_host(self._program.meet(self._params, left, right))
 
 
