@@ -142,7 +142,7 @@ def resnet(
     phi = ACTIVATIONS[activation]
     hidden = []
     for size, w, b in blocks:
-        shortcut = _convolution(size, 1, strides, w, 0)
+        shortcut = _convolution(size, 1, strides, w, 0.0)
         first = _convolution(size, filter, strides, w, b)
         branch = stax.serial(phi(), first, phi(), _convolution(size, filter, 1, w, b))
         hidden += [stax.FanOut(2), stax.parallel(shortcut, branch), stax.FanInSum()]
