@@ -131,16 +131,19 @@ def resnet(
     pool: str = "average",
     image: Sequence[int] | None = None,
 ) -> Network:
-    """f = A o pool o phi o B_L o ... o B_1, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
+    """f = A o pool o phi o B_L o ... o B_1 o C_0, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
 
     Blocks of `widths` channels without batch normalisation (which would make the outputs of one
-    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place.
+    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place,
+    and C_0, the stem, has the first block's channels.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
     """
     scales = _checked("resnet", widths, outputs, activation, w_std, b_std, len(widths) + 1)
     *blocks, readout = zip([*widths, outputs], *scales, strict=True)
     phi = ACTIVATIONS[activation]
-    hidden = []
+    if not blocks:
+        raise InputError("resnet: widths must name at least one block, got none")
+    hidden = [_convolution(blocks[0][0], filter, 1, *blocks[0][1:])]
     for size, w, b in blocks:
         shortcut = _convolution(size, 1, strides, w, 0.0)
         first = _convolution(size, filter, strides, w, b)
@@ -151,7 +154,8 @@ def resnet(
     )
     parts = ("shortcut", "conv_1", "conv_2")
     blocks_named = _numbered("block", len(widths))
-    names = [*(f"{block}_{part}" for block in blocks_named for part in parts), "readout"]
+    named = (f"{block}_{part}" for block in blocks_named for part in parts)
+    names = ["stem", *named, "readout"]
     description = _described("resnet", widths, outputs, activation, scales) | {
         "filter": filter,
         "strides": strides,

@@ -117,6 +117,7 @@ def test_convolutional_networks_are_their_formulas(kind):
         1.3 * convolved(h, p[name][0], stride) + (0.2 * p[name][1] if len(p[name]) > 1 else 0)
     )
     h = np.asarray(x, np.float64)
+    h = conv(h, "stem", 1) if kind == "resnet" else h
     for number in (1, 2):
         if kind == "cnn":
             h = relu(conv(h, f"conv_{number}", 2))
