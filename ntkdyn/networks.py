@@ -10,6 +10,7 @@ w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -161,7 +162,9 @@ def resnet(
         "strides": strides,
         "pool": pool,
     }
-    return _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+    return _network(
+        _reading(_independent(layers), image), names, tuple(image or (1, 1, 1)), description
+    )
 
 
 def wrap(
@@ -236,6 +239,18 @@ def _reading(layers: tuple[Any, Any, Any], image: Sequence[int] | None) -> tuple
         lambda params, inputs: evaluate(params, read(inputs)),
         lambda x1, x2, get: kernel(read(x1), read(x2), get),
     )
+
+
+def _independent(layers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Layers whose branches are known to be independent: each begins with a convolution."""
+    initialise, evaluate, kernel = layers
+
+    def quiet(x1: Any, x2: Any, get: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`FanIn` layers assume", UserWarning)
+            return kernel(x1, x2, get)
+
+    return initialise, evaluate, quiet
 
 
 def _convolution(size: int, filter: int, strides: int, w_std: float, b_std: float) -> Any:
