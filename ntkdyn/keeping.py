@@ -31,6 +31,9 @@ class Keep(NamedTuple):
     linearization there (`dynamics.trust`)"""
     distances: bool = False
     """how far apart the parameters of every two agents are"""
+    kernel: bool = False
+    """kernel_drift |K_t - K_0| / |K_0| and label_alignment of every agent's own kernel, summed over
+    outputs, between the training points, in every recorded round"""
 
 
 class Sample(NamedTuple):

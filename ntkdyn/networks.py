@@ -10,6 +10,7 @@ w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -131,18 +132,21 @@ def resnet(
     pool: str = "average",
     image: Sequence[int] | None = None,
 ) -> Network:
-    """f = A o pool o phi o B_L o ... o B_1, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
+    """f = A o pool o phi o B_L o ... o B_1 o C_0, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
 
     Blocks of `widths` channels without batch normalisation (which would make the outputs of one
-    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place.
+    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place,
+    and C_0, the stem, has the first block's channels.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
     """
     scales = _checked("resnet", widths, outputs, activation, w_std, b_std, len(widths) + 1)
     *blocks, readout = zip([*widths, outputs], *scales, strict=True)
     phi = ACTIVATIONS[activation]
-    hidden = []
+    if not blocks:
+        raise InputError("resnet: widths must name at least one block, got none")
+    hidden = [_convolution(blocks[0][0], filter, 1, *blocks[0][1:])]
     for size, w, b in blocks:
-        shortcut = _convolution(size, 1, strides, w, 0)
+        shortcut = _convolution(size, 1, strides, w, 0.0)
         first = _convolution(size, filter, strides, w, b)
         branch = stax.serial(phi(), first, phi(), _convolution(size, filter, 1, w, b))
         hidden += [stax.FanOut(2), stax.parallel(shortcut, branch), stax.FanInSum()]
@@ -151,13 +155,16 @@ def resnet(
     )
     parts = ("shortcut", "conv_1", "conv_2")
     blocks_named = _numbered("block", len(widths))
-    names = [*(f"{block}_{part}" for block in blocks_named for part in parts), "readout"]
+    named = (f"{block}_{part}" for block in blocks_named for part in parts)
+    names = ["stem", *named, "readout"]
     description = _described("resnet", widths, outputs, activation, scales) | {
         "filter": filter,
         "strides": strides,
         "pool": pool,
     }
-    return _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+    return _network(
+        _reading(_independent(layers), image), names, tuple(image or (1, 1, 1)), description
+    )
 
 
 def wrap(
@@ -232,6 +239,18 @@ def _reading(layers: tuple[Any, Any, Any], image: Sequence[int] | None) -> tuple
         lambda params, inputs: evaluate(params, read(inputs)),
         lambda x1, x2, get: kernel(read(x1), read(x2), get),
     )
+
+
+def _independent(layers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Layers whose branches are known to be independent: each begins with a convolution."""
+    initialise, evaluate, kernel = layers
+
+    def quiet(x1: Any, x2: Any, get: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`FanIn` layers assume", UserWarning)
+            return kernel(x1, x2, get)
+
+    return initialise, evaluate, quiet
 
 
 def _convolution(size: int, filter: int, strides: int, w_std: float, b_std: float) -> Any:

@@ -19,6 +19,7 @@ from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, 
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
+from ntkdyn.kernels import diagnostics
 from ntkdyn.measures import measure
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import operator_of
@@ -91,6 +92,7 @@ def run(
     *,
     origin: PyTree | None = None,
     lift: Callable[[Vector], Vector] | None = None,
+    kernels: Callable[[Vector], Sequence[np.ndarray]] | None = None,
     progress: Progress | None = None,
     jump: Callable[[System], Jump] | None = None,
     watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
@@ -98,14 +100,16 @@ def run(
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
     `origin` are the parameters at the start (a bare kernel has none), `lift` maps a displacement
-    in this space to one of the parameters, `jump` makes the short cuts between rounds, and
+    in this space to one of the parameters, `kernels` gives every agent's kernel (train, train) at
+    an iterate, for those who keep its drift, `jump` makes the short cuts between rounds, and
     `watchers` are shown every recorded snapshot with its displacement.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError("keep: a bare kernel has no parameters to keep")
     system = system_of(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
-    seen, parameters, apart = [], [], []
+    seen, parameters, apart, kernel_measures = [], [], [], []
+    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
 
     def see(round: int, x: Vector) -> None:
         snapshot = jax.tree.map(np.asarray, watch(system, x))
@@ -114,6 +118,8 @@ def run(
             each(snapshot, space.displacement(x))
         if plan.keep.distances:
             apart.append(np.asarray(distances(system, x)))
+        if watched:
+            kernel_measures.append(watched(x))
         if round in plan.keep.parameter_rounds:
             moved = space.displacement(x)
             parameters.append(kept.values(lift(moved) if lift else moved))
@@ -124,10 +130,33 @@ def run(
     record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0]))
     if apart:
         record["distance"] = (("round", "agent", "other_agent"), np.stack(apart))
+    if kernel_measures:
+        drifts, alignments = np.array(kernel_measures).transpose(1, 0, 2)
+        record["kernel_drift"] = (("round", "agent"), drifts)
+        record["label_alignment"] = (("round", "agent"), alignments)
     if parameters:
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     return record
+
+
+def _kernel_watch(
+    plan: Plan, kernels: Callable[[Vector], Sequence[np.ndarray]] | None, start: Vector
+) -> Callable[[Vector], tuple[list[float], list[float]]]:
+    """x -> drift and label alignment of every agent's kernel."""
+    if kernels is None:
+        raise InputError("keep: the kernel of this run is never formed, so its drift is not known")
+    initial = kernels(start)[0]
+    targets = plan.task.targets[: plan.task.train]
+
+    def measures(x: Vector) -> tuple[list[float], list[float]]:
+        now = kernels(x)
+        return (
+            [diagnostics.drift(kernel, initial) for kernel in now],
+            [diagnostics.alignment(kernel, targets) for kernel in now],
+        )
+
+    return measures
 
 
 def lift(problem: Problem) -> Callable[[Vector], Vector]:

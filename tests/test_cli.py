@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from ntkdyn.figures import interactive
 
@@ -116,6 +119,51 @@ def test_the_seed_changes_the_start(spec, tmp_path):
     one, other = (records.read(tmp_path / s / "predicted.nc") for s in ("3", "4"))
     assert other.attrs["seed"] == 4
     assert abs(one["initial_outputs"] - other["initial_outputs"]).max() > 0.1
+
+
+def test_a_kernel_is_written_tile_by_tile_and_continued(spec, tmp_path, capsys):
+    out = tmp_path / "k.h5"
+    assert call("kernel", spec, "--memory", "20MB", "--out", out) == 0
+    assert "trace kernel of 40 x 40 points" in capsys.readouterr().out
+    with h5py.File(out) as file:
+        kernel = file["values/all"][:]
+        assert file["done"][:].all()
+    problem = experiment.Experiment(experiment.load(spec)).problem
+    wanted = nd.kernels.compute(
+        problem.network.apply, problem.start, problem.inputs[:40], form="trace"
+    )
+    assert np.array_equal(kernel, wanted.values)
+    assert call("kernel", spec, "--out", out, "--quiet") == 0
+    for more, said in [
+        (("--form", "full"), "holds another kernel"),
+        (("--form", "fll"), "did you mean 'full'"),
+        (("--memory", "1 kB"), "too few for one tile"),
+    ]:
+        assert call("kernel", spec, "--out", out, *more) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_networks_of_a_spec(spec, tmp_path, capsys):
+    text = SPEC.replace(
+        "widths = [32]", 'kind = "cnn"\nwidths = [4]\nimage = [8, 8, 1]\nstrides = 2'
+    )
+    network = experiment.Experiment(experiment.parse(text, "text")).problem.network
+    assert network.description["kind"] == "cnn" and network.description["strides"] == 2
+    spec.write_text(SPEC.replace("widths = [32]", "widths = [32]\nstrides = 2"))
+    assert call("predict", spec, "--out", tmp_path / "out") == 2
+    assert "strides is no setting of a network of kind mlp" in capsys.readouterr().err
+
+
+def test_the_kernel_benchmark_in_small(capsys, monkeypatch):
+    monkeypatch.setattr("ntkdyn.bench.kernel._peaks", lambda sizes: {})
+    assert call("bench", "kernel", "--small", "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert len(measured["comparisons"]) == 13
+    for each in measured["comparisons"]:
+        assert each["ratio"] == each["theirs"] / each["ours"] > 0
+        assert each["relative_difference"] < (1e-12 if "float64" in each["case"] else 1e-5)
+    (rate,) = (f for name, f in measured["figures"].items() if name.startswith("trace form"))
+    assert 0 < rate["everything computed / time / matmul rate"] < 1.5
 
 
 def test_a_step_above_the_limit_runs_and_says_so(tmp_path, capsys):

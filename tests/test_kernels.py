@@ -102,7 +102,8 @@ def dense_layers(apply, params, x):
 def test_structured_kernel_is_the_jacobians_gram(name):
     apply, start, features = MODELS[name]
     with precision.double():
-        params = jax.tree.map(lambda p: p.astype(jnp.float64) + 0.1, start(jax.random.key(0)))
+        drawn = jax.jit(start)(jax.random.key(0))
+        params = jax.tree.map(lambda p: p.astype(jnp.float64) + 0.1, drawn)
         x = jax.random.normal(jax.random.key(1), (5, *features), jnp.float64)
         wanted = dense_layers(apply, params, x)
         seen = empirical.layer_ntk(apply, params, x)
@@ -118,7 +119,9 @@ def test_structured_kernel_is_the_jacobians_gram(name):
 def test_what_has_no_structure_is_named():
     free = {}
     for name, (apply, start, features) in MODELS.items():
-        params, x = start(jax.random.key(0)), jnp.zeros((1, *features))
+        params = jax.eval_shape(start, jax.random.key(0))
+        params = jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), params)
+        x = jnp.zeros((1, *features))
         free[name] = unstructured_layers(apply, params, x)
     assert free["tied"] == ["a"]
     assert free["mlp"] == free["cnn"] == free["residual"] == []
@@ -137,17 +140,73 @@ def test_single_precision_is_accurate():
     assert np.abs(seen - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
+PEERS = {
+    "mlp": ((stax.Dense(8), stax.Erf(), stax.Dense(6), stax.Relu(), stax.Dense(3)), (5,)),
+    "wide last": ((stax.Dense(4, b_std=0.5), stax.Gelu(), stax.Dense(7, b_std=0.1)), (3,)),
+    "cnn": (
+        (conv(8, (3, 3), (2, 2), "SAME", b_std=0.1), stax.Relu(), conv(6, (2, 3), padding="VALID"),
+         stax.Relu(), stax.AvgPool((2, 2)), stax.Flatten(), stax.Dense(3)),
+        (8, 8, 3),
+    ),
+    "cnn 1-d": (
+        (conv(4, (3,), (1,), "CIRCULAR"), stax.Abs(), conv(5, (2,), (2,), "VALID"), stax.Sin(),
+         stax.GlobalAvgPool(), stax.Dense(2)),
+        (9, 2),
+    ),
+    "residual": (
+        (stax.Dense(6), stax.FanOut(2),
+         stax.parallel(stax.serial(stax.Relu(), stax.Dense(6, b_std=0.2)), stax.Identity()),
+         stax.FanInSum(), stax.LayerNorm(), stax.Dense(2)),
+        (4,),
+    ),
+    "attention": (
+        (stax.GlobalSelfAttention(6, 4, 4, 2, linear_scaling=False), stax.Relu(),
+         stax.GlobalAvgPool(), stax.Dense(2)),
+        (5, 3),
+    ),
+}  # fmt: skip
+
+
 @QUIET
-@pytest.mark.parametrize("implementation", [1, 2])
-def test_agrees_with_neural_tangents(implementation):
-    apply, start, features = MODELS["cnn"]
-    params = start(jax.random.key(0))
+@pytest.mark.parametrize("name", PEERS)
+def test_agrees_with_neural_tangents(name):
+    layers, features = PEERS[name]
+    apply, start, _ = from_stax(*layers, features=features)
+    params = jax.jit(start)(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (3, *features))
-    theirs = neural_tangents.empirical_ntk_fn(apply, trace_axes=(), implementation=implementation)(
-        x, None, params
-    )
-    ours = empirical.ntk(apply, params, x)
-    assert np.abs(np.asarray(theirs).transpose(0, 2, 1, 3) - ours).max() < 1e-5 * np.abs(ours).max()
+    implementation = 1 if name in ("cnn", "attention") else 2
+    theirs = neural_tangents.empirical_ntk_fn(apply, trace_axes=(), implementation=implementation)
+    wanted = np.asarray(jax.jit(theirs)(x, None, params)).transpose(0, 2, 1, 3)
+    seen = empirical.ntk(apply, params, x)
+    assert np.abs(wanted - seen).max() < 1e-5 * np.abs(seen).max()
+
+
+WIDTHS = (64, 256, 1024)
+LIMITS = {
+    "mlp": (lambda width: networks.mlp((width,), outputs=1, b_std=0.2), (4,), WIDTHS),
+    "cnn": (
+        lambda width: networks.cnn((width, width), outputs=1, b_std=0.2, strides=2), (4, 4, 2),
+        (16, 48, 144),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_wide_kernels_approach_the_infinite_one_like_one_over_root_width(name):
+    make, features, widths = LIMITS[name]
+    x = jax.random.normal(jax.random.key(1), (4, *features))
+    wanted = np.asarray(infinite.ntk(make(1).kernel, x))
+    errors = []
+    for width in widths:
+        net = make(width)
+
+        def kernel(key, net=net):
+            return empirical.trace(net.apply, net.start(key, features), x)
+
+        seen = np.asarray(jax.lax.map(kernel, jax.random.split(jax.random.key(0), 48)))
+        errors.append(np.sqrt(np.mean((seen - wanted) ** 2)))
+    slope = np.polyfit(np.log(widths), np.log(errors), 1)[0]
+    assert abs(slope + 0.5) < 0.1, (slope, errors)
 
 
 X = np.array([[1, 0], [0.6, 0.8], [-1, 2]])
@@ -172,6 +231,11 @@ def test_known_answers_at_infinite_width(scales, wanted):
     kernel = np.asarray(infinite.ntk(net.kernel, X))
     assert np.abs(kernel[np.triu_indices(3)] - wanted).max() < 1e-12
     assert np.abs(np.asarray(infinite.ntk(net.kernel, X, X[:2])) - kernel[:, :2]).max() < 1e-14
+    tiled = infinite.compute(net.kernel, X).values
+    difference = np.abs(tiled - kernel)
+    assert difference.max() < 1e-7, "a point with itself: arccos next to 1"
+    np.fill_diagonal(difference, 0)
+    assert difference.max() < 1e-12
 
 
 @precision.in_double

@@ -29,8 +29,8 @@ ALLOWED = {
     "measures": {"precision", "problems"},
     "engine": {"data", "losses", "methods", "spaces", "vectors"},
     "runs": {
-        "engine", "errors", "graphs", "keeping", "measures", "methods", "problems", "records",
-        "spaces", "vectors",
+        "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods", "problems",
+        "records", "spaces", "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
@@ -38,8 +38,8 @@ ALLOWED = {
     },
     "figures": {"errors", "records"},
     "validation": {
-        "dynamics", "engine", "errors", "keeping", "methods", "precision", "problems", "records",
-        "runs",
+        "dynamics", "engine", "errors", "keeping", "kernels", "methods", "precision", "problems",
+        "records", "runs", "vectors",
     },
     "theory": {
         "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",

@@ -89,12 +89,75 @@ def test_layers_are_in_order_beyond_nine():
     assert names[-3:] == ["dense_10", "dense_11", "readout"]
 
 
+def convolved(x, weight, stride):
+    """Zero-padded ("SAME") convolution, place by place, in NumPy."""
+    size, places = weight.shape[0], -(-x.shape[1] // stride)
+    before = max((places - 1) * stride + size - x.shape[1], 0) // 2
+    padded = np.pad(x, ((0, 0), (before, size), (before, size), (0, 0)))
+    out = np.zeros((len(x), places, places, weight.shape[-1]))
+    for i, j in np.ndindex(places, places):
+        rows = slice(i * stride, i * stride + size)
+        window = padded[:, rows, j * stride : j * stride + size]
+        out[:, i, j] = np.tensordot(window, weight, 3)
+    return out / np.sqrt(np.prod(weight.shape[:3]))
+
+
+@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+def test_convolutional_networks_are_their_formulas(kind):
+    make = networks.KINDS[kind]
+    settings = {"outputs": 2, "w_std": 1.3, "b_std": 0.2, "strides": 2}
+    net, flat = make((3, 4), **settings), make((3, 4), image=(5, 5, 2), **settings)
+    params = net.start(jax.random.key(0), (5, 5, 2))
+    x = jax.random.normal(jax.random.key(1), (3, 5, 5, 2))
+    p = {
+        n: [np.asarray(a, np.float64) for a in pair if a is not None] for n, pair in params.items()
+    }
+    relu = lambda h: np.maximum(h, 0)
+    conv = lambda h, name, stride: (
+        1.3 * convolved(h, p[name][0], stride) + (0.2 * p[name][1] if len(p[name]) > 1 else 0)
+    )
+    h = np.asarray(x, np.float64)
+    h = conv(h, "stem", 1) if kind == "resnet" else h
+    for number in (1, 2):
+        if kind == "cnn":
+            h = relu(conv(h, f"conv_{number}", 2))
+        else:
+            inner = relu(conv(relu(h), f"block_{number}_conv_1", 2))
+            shortcut = conv(h, f"block_{number}_shortcut", 2)
+            h = shortcut + conv(inner, f"block_{number}_conv_2", 1)
+    h = (h if kind == "cnn" else relu(h)).mean((1, 2))
+    weight, bias = p["readout"]
+    wanted = 1.3 / np.sqrt(4) * h @ weight + 0.2 * bias
+    seen = np.asarray(jax.jit(net.apply)(params, x))
+    assert np.ptp(seen) > 0.05 and np.allclose(seen, wanted, atol=1e-5)
+    drawn = flat.start(jax.random.key(0), (50,))
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (drawn, params)), strict=True))
+    assert np.allclose(flat.apply(drawn, x.reshape(3, 50)), seen, atol=1e-6)
+    kernels = (net.kernel(x, None, "ntk"), flat.kernel(x.reshape(3, 50), None, "ntk"))
+    assert np.allclose(*kernels, rtol=1e-5) and np.ptp(kernels[0]) > 0.01
+
+
+def test_any_model_can_be_wrapped():
+    net = networks.wrap(
+        lambda p, x: jnp.tanh(x @ p),
+        lambda key, features: jax.random.normal(key, (*features, 2)),
+        2,
+    )
+    params = net.start(jax.random.key(0), (3,))
+    assert net.kernel is None and net.apply(params, jnp.ones((4, 3))).shape == (4, 2)
+    assert len(net.taps(params, jnp.ones((4, 3))).taps) == 1
+
+
 def test_refusals():
     for arguments, message in [
+        ({"widths": (4,), "outputs": 1, "pool": "averge", "kind": "cnn"}, "did you mean 'average'"),
+        ({"widths": (4, -1), "outputs": 1, "kind": "resnet"}, "resnet: widths and outputs must"),
         ({"widths": (4, 0), "outputs": 1}, "whole numbers from 1 on, got"),
         ({"widths": (4,), "outputs": 1, "activation": "rellu"}, "did you mean 'relu'"),
         ({"widths": (4,), "outputs": 1, "w_std": -1.0}, "w_std must be positive"),
         ({"widths": (4,), "outputs": 1, "b_std": [0.1]}, "b_std must be one number or 2, got 1"),
     ]:
         with pytest.raises(InputError, match=message):
-            networks.mlp(**arguments)
+            networks.KINDS[arguments.pop("kind", "mlp")](**arguments)
+    with pytest.raises(InputError, match="wrap: outputs must be"):
+        networks.wrap(lambda p, x: x, lambda key, features: (), 0)

@@ -187,3 +187,23 @@ def test_refused_test_points():
         nd.KernelProblem(*args, K_test=np.ones((2, 2)), y_test=np.ones((1, 1)))
     with pytest.raises(nd.InputError, match="no loss is called 'mae'"):
         nd.KernelProblem(*args, loss="mae")
+
+
+def test_the_kernel_is_followed_along_a_run(small):
+    """Predictions keep it, by assumption; wider networks more nearly than narrow ones."""
+    problem = small(4).problem
+    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(kernel=True)
+    dgd = nd.methods.dgd(step_size=0.1)
+    predicted = nd.predict(problem, dgd, W, [0, 20], keep=keep)
+    observed = nd.train(problem, dgd, W, [0, 20], keep=keep)
+    assert (predicted.kernel_drift == 0).all()
+    assert (observed.kernel_drift[0] == 0).all() and (observed.kernel_drift[1] > 1e-3).all()
+    drift, alignment = (observed[name].values for name in ("kernel_drift", "label_alignment"))
+    assert np.ptp(drift[1]) > 0 and drift[1].max() < 1
+    assert np.allclose(alignment[0], predicted.label_alignment[0], rtol=1e-5)
+    assert (
+        np.ptp(predicted.label_alignment.values) == 0
+        and abs(alignment[1] - alignment[0]).max() > 1e-4
+    )
+    with pytest.raises(nd.InputError, match="never formed"):
+        nd.predict(problem, dgd, W, 2, kernel="implicit", keep=keep)

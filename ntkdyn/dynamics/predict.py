@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run
+from ntkdyn.spaces import KernelSpace
+from ntkdyn.vectors import Vector
 
 
 @precision.in_double
@@ -88,6 +90,7 @@ def predict(
         space,
         origin=None if given else problem.start,
         lift=None if given else lift(problem),
+        kernels=_constant(space),
         progress=progress,
         jump=ways.of if ways.open else None,
         watchers=[trust] if trust else [],
@@ -113,6 +116,13 @@ def _finite(record: Record) -> Record:
         stacklevel=3,
     )
     return record.assign_attrs(overflow_round=first)
+
+
+def _constant(space: KernelSpace) -> Callable[[Vector], list[np.ndarray]]:
+    """The one kernel of every agent in every round, between the training points."""
+    kernel = np.asarray(space.kernel[: space.train])
+    kernel = np.einsum("nkmk->nm", kernel) if kernel.ndim == 4 else kernel
+    return lambda x: [kernel] * space.agents
 
 
 def _steps_only(via: str, what: str) -> None:

@@ -38,6 +38,18 @@ def layer_ntk(apply: Apply, params: PyTree, x1: Left, x2: Right | None = None) -
     return _layer_ntk(apply, params, x1, x2)
 
 
+def trace(apply: Apply, params: PyTree, x1: Left, x2: Right | None = None) -> Float[Array, "n m"]:
+    """Sum over outputs of Theta[n, k, m, k], without the full form."""
+    return _trace(apply, params, x1, x2)
+
+
+@partial(jax.jit, static_argnums=0)
+def _trace(apply: Apply, params: PyTree, x1: Array, x2: Array | None) -> Array:
+    left = structure(apply, params, x1)
+    right = left if x2 is None else structure(apply, params, x2)
+    return contract(left, right, "trace")["all"]
+
+
 @partial(jax.jit, static_argnums=0)
 def _layer_ntk(apply: Apply, params: PyTree, x1: Array, x2: Array | None) -> dict[str, Array]:
     left = structure(apply, params, x1)

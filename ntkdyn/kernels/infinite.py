@@ -57,7 +57,8 @@ def compute(
 ) -> Computed:
     """The NTK or NNGP ("ntk" or "nngp") in tiles; the rest as for `ntkdyn.kernels.compute`.
 
-    `patterns` are the graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
+    Points of x1 and x2 count as different ones, which matters to dropout. `patterns` are the
+    graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
     With `file`, the kernel function's own program is part of what tells this kernel from others.
     """
     if get not in ("ntk", "nngp"):
@@ -129,17 +130,18 @@ def _points(
 
 @functools.lru_cache(maxsize=16)
 def _program(kernel: KernelFn, get: str) -> Program:
-    """Two blocks at a time.
+    """Two blocks at a time; a block with itself apart, for dropout tells a point from its twin.
 
     Of a point with itself the angle is the arccos of almost 1, so that such entries are good to
     the square root of the unit roundoff only, here as in neural-tangents.
     """
 
-    def meet(params: PyTree, left: PyTree, right: PyTree) -> Parts:
-        graphs = {}
+    def of(left: PyTree, right: PyTree | None) -> Parts:
+        graphs, other = {}, left if right is None else right
         if "pattern" in left:
-            graphs = {"pattern": (left["pattern"], right["pattern"])}
-        values = kernel(left["inputs"], right["inputs"], get, **graphs)
+            graphs = {"pattern": (left["pattern"], other["pattern"])}
+        inputs = None if right is None else right["inputs"]
+        values = kernel(left["inputs"], inputs, get, **graphs)
         if values.ndim != 2:
             raise InputError(
                 f"kernel: must be (points, points), got {values.shape} for two blocks; end the "
@@ -147,4 +149,8 @@ def _program(kernel: KernelFn, get: str) -> Program:
             )
         return {"all": values}
 
-    return Program(jax.jit(lambda params, points: points), jax.jit(meet))
+    return Program(
+        jax.jit(lambda params, points: points),
+        jax.jit(lambda params, left, right: of(left, right)),
+        jax.jit(lambda params, points: of(points, None)),
+    )

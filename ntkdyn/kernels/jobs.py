@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,7 +90,10 @@ class _Compiled:
         return self._program.prepare(self._params, points)
 
     def meet(self, left: PyTree, right: PyTree) -> dict[str, np.ndarray]:
+        alone = self._program.alone
         with context(self._kind):
+            if alone and left is right:
+                return on_host(alone(self._params, left))
             return on_host(self._program.meet(self._params, left, right))
 
 
@@ -109,6 +113,8 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
     fill = functools.partial(
         tiles.fill, work, job.left, job.right, arranged.tiling, progress=job.progress
     )
+    if job.budget is not None:
+        _return_freed_memory()
     if file is None:
         values = {name: np.empty(job.shape, job.dtype) for name in job.names}
         fill(Memory(arranged.tiling, values))
@@ -136,6 +142,12 @@ def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
         if job.progress:
             job.progress(number, len(tiling.row_blocks()))
     return values, arranged
+
+
+def _return_freed_memory() -> None:
+    """What compiling left behind goes back to the system, where the C library can (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _arranged(job: Job, file: Path | None) -> Arrangement:

@@ -35,6 +35,8 @@ class Program(NamedTuple):
     """(params, points) -> prepared"""
     meet: Callable[[PyTree, PyTree, PyTree], Parts]
     """(params, prepared, prepared) -> the tile, layer by layer or as "all" """
+    alone: Callable[[PyTree, PyTree], Parts] | None = None
+    """(params, prepared) -> the tile of a block with itself, where that is another matter"""
 
 
 class Shape(NamedTuple):

@@ -38,6 +38,7 @@ def sharded(program: Program, devices: tuple[jax.Device, ...]) -> Program:
     return Program(
         jax.jit(over(prepare, in_specs=(EVERYWHERE, EVERYWHERE), out_specs=SHARED)),
         jax.jit(over(meet, in_specs=(EVERYWHERE, SHARED, SHARED), out_specs=SHARED)),
+        program.alone,
     )
 
 

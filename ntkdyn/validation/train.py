@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from ntkdyn import precision
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress
 from ntkdyn.keeping import Keep
+from ntkdyn.kernels import empirical
 from ntkdyn.methods import Method, OfLimit
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, run
+from ntkdyn.vectors import Vector
 
 
 def train(
@@ -49,6 +55,25 @@ def train(
     if stability:
         asked = asked._replace(method=stability.method)
     with precision.single():
-        record = run(asked, problem.network_space(), origin=problem.start, progress=progress)
+        record = run(
+            asked,
+            problem.network_space(),
+            origin=problem.start,
+            kernels=_kernels(problem),
+            progress=progress,
+        )
     known = stability.attributes() if stability else {}
     return record.assign_attrs(space="network", kernel="none", **known)
+
+
+def _kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
+    """The kernel of every agent's network at its own parameters, between the training points."""
+    points = jnp.asarray(problem.inputs[: problem.task.train])
+    agents = range(problem.task.agents)
+
+    def kernels(x: Vector) -> list[np.ndarray]:
+        networks = (jax.tree.map(lambda leaf, i=i: leaf[i], x.tree) for i in agents)
+        apply = problem.network.apply
+        return [np.asarray(empirical.trace(apply, params, points)) for params in networks]
+
+    return kernels
