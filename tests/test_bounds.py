@@ -96,9 +96,7 @@ def test_constants_are_those_of_the_explicit_hessians(sweep):
         curvatures = np.linalg.eigvalsh(slow.mean)
         heterogeneity = np.mean(np.sum(slow.forces**2, axis=1))
         energy = np.linalg.eigvals(
-            np.linalg.solve(
-                slow.mean @ slow.mean, sum(h @ h for h in slow.hessians) / AGENTS
-            )
+            np.linalg.solve(slow.mean @ slow.mean, sum(h @ h for h in slow.hessians) / AGENTS)
         ).real
         for ours, theirs in (
             (scape.smoothness, slow.L),

@@ -276,7 +276,7 @@ def test_rounds_to_converge_grow_like_one_over_the_gap():
         gaps.append(1 / W.spectral_gap)
         needed.append(rounds)
     fit = slopes.power(gaps, needed)
-    assert abs(fit.value - 1) < 0.1 and 0.5 < fit.low and fit.high < 1.5, fit
+    assert abs(fit.value - 1) < 0.1 and fit.low > 0.5 and fit.high < 1.5, fit
 
 
 # --- statements without constants -------------------------------------------------------------
@@ -300,9 +300,9 @@ def test_disagreement_is_of_second_order_and_the_mean_of_first(by):
         seeds=[0, 1],
     )
     apart = slopes.power(record["step_size"].values, record["disagreement"])
-    assert abs(apart.value - 2) < 0.1 and 1.5 < apart.low and apart.high < 2.5, apart
+    assert abs(apart.value - 2) < 0.1 and apart.low > 1.5 and apart.high < 2.5, apart
     above = slopes.power(record["step_size"].values, record["excess"])
-    assert abs(above.value - 1) < 0.25 and 0.5 < above.low and above.high < 1.5, above
+    assert abs(above.value - 1) < 0.25 and above.low > 0.5 and above.high < 1.5, above
 
 
 @pytest.mark.parametrize("make", [graphs.ring, graphs.star, graphs.complete])
@@ -319,3 +319,33 @@ def test_alignment_never_widens_the_spectral_gap(make):
         alignment.gaps(W, np.zeros((6, 6, 4), dtype=int))
 
 
+def test_real_training_starts_to_diverge_at_the_symbolic_limit():
+    """Four agents on a ring share their points, each with labels of its own; DGD in float32.
+
+    Below the limit the change per round dies out, above it grows: at 0.98 and 1.02 of what the
+    formula says. (Later the network's own curvature gives way and holds the growth up.)
+    """
+    agents, points = 4, 4
+    rng = np.random.default_rng(0)
+    inputs = np.tile(rng.standard_normal((points, 3)).astype(np.float32), (agents, 1))
+    labels = rng.integers(0, 2, agents * points)
+    data = nd.data.Dataset("shared points", inputs, labels, inputs[:2], labels[:2], 2, "none")
+    network = nd.networks.mlp((2048,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
+    owner = np.repeat(np.arange(agents), points)
+    problem = nd.Problem(network, nd.data.Partition(data, owner, agents, "given"), seed=1)
+    block = problem.kernel("empirical").training[: 2 * points, : 2 * points]
+    curvature = np.linalg.eigvalsh(block).max() / points
+    limit = float(symbolic.stability_limit("dgd", symbolic.ring(agents))) / curvature
+
+    def growth(share):
+        """log of the factor by which the change per round grows, per round."""
+        made = method("dgd", share * limit)
+        W = graphs.metropolis(graphs.ring(agents))
+        outputs = nd.train(problem, made, W, [40, 41, 80, 81])["outputs"].values
+        change = np.linalg.norm((outputs[1::2] - outputs[::2]).reshape(2, -1), axis=1)
+        return np.log(change[1] / change[0]) / 40
+
+    below, above = growth(0.98), growth(1.02)
+    assert below < -0.005 and above > 0.005
+    crossing = 0.98 + 0.04 * -below / (above - below)
+    assert abs(crossing - 1) < 0.005

@@ -163,7 +163,9 @@ class Landscape:
         scaled = self._left if at_minimiser else self._scaled
         weights = self.agents * np.sqrt(self.share)[:, None] * scaled
         own = (self.owner == np.arange(self.agents)[:, None]).astype(float)
-        products = sum(own @ (column[:, None] * self.kernel * column) @ own.T for column in weights.T)
+        products = sum(
+            own @ (column[:, None] * self.kernel * column) @ own.T for column in weights.T
+        )
         return np.asarray(products)
 
     @functools.cached_property
@@ -195,7 +197,9 @@ class Landscape:
             return float(np.linalg.eigvalsh(np.stack([apply(e) for e in np.eye(size)])).max())
         acting = scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, dtype=float)
         start = np.random.default_rng(0).standard_normal(size)
-        found = scipy.sparse.linalg.eigsh(acting, 1, which="LA", v0=start, return_eigenvectors=False)
+        found = scipy.sparse.linalg.eigsh(
+            acting, 1, which="LA", v0=start, return_eigenvectors=False
+        )
         return float(found[0])
 
     # --- what a record shows ------------------------------------------------------------------

@@ -47,7 +47,9 @@ def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
     for _ in range(2):
         rest = update.step(rest, grad, mix)
     states = _basis(rest)
-    leaves = [leaf for leaf in jax.tree.leaves(update.step(states, grad, mix)) if np.ndim(leaf) == 3]
+    leaves = [
+        leaf for leaf in jax.tree.leaves(update.step(states, grad, mix)) if np.ndim(leaf) == 3
+    ]
     return np.concatenate([leaf.reshape(scape.size, -1) for leaf in leaves])
 
 

@@ -45,7 +45,9 @@ def steady_state(
     table = [
         [
             _mean_squares(problem, method(step_size=step), weights, transient, rounds, each)
-            for each in ({"kernel": kernel, "batch_size": batch_size, "batch_seed": s} for s in seeds)
+            for each in (
+                {"kernel": kernel, "batch_size": batch_size, "batch_seed": s} for s in seeds
+            )
         ]
         for step in step_sizes
     ]

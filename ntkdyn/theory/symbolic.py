@@ -34,6 +34,7 @@ ETA, LAMBDA, W, T = (
 S = sympy.Symbol("s", positive=True)
 """s = eta lambda: spectra depend on the two by their product alone"""
 
+
 class Spectrum(NamedTuple):
     """The eigenvalues of a symmetric W and its orthonormal eigenvectors, as columns."""
 

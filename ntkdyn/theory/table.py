@@ -46,7 +46,9 @@ def cells(row: Row) -> Sequence[str]:
         _number(verdict.promised[at]),
         _number(verdict.seen[at]),
         seen,
-        "\n".join(_said(*each) for each in (("", verdict), ("observed: ", row.observed)) if each[1]),
+        "\n".join(
+            _said(*each) for each in (("", verdict), ("observed: ", row.observed)) if each[1]
+        ),
     )
 
 

@@ -161,9 +161,7 @@ def neighbourhood(case: Case) -> Bound:
         "F(mean x) - min F",
         "Yuan, Ling, Yin 2016, linear convergence, in form",
         (bounds.squared_error(case), *_descends(case), bounds.contracting(case)),
-        lambda t: (
-            0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * _geometric(rho, t)) ** 2
-        ),
+        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * _geometric(rho, t)) ** 2,
         bounds.excess(case),
         case,
     )
@@ -181,6 +179,7 @@ def flow_contraction(case: Case) -> Bound:
     A + A' = -((2I - W - W') / eta + 2 H) <= 0, because (W + W')/2 is doubly stochastic with W. The
     largest growth of |x| per round is exp(eta omega), omega = lambda_max((A + A') / 2), exactly.
     """
+
     def growth() -> float:
         middle = (case.weights.matrix + case.weights.matrix.T) / 2
         rate = np.kron(np.eye(len(middle)) - middle, np.eye(len(case.landscape.reach.values)))
@@ -462,7 +461,6 @@ def extra_energy(case: Case) -> Bound:
     into at most eta L / 2 |x+ - x|^2. At the start it is m |x*|^2 + eta^2 |grad f(x*)|^2_((I-V)^+).
     Seen: lambda_min(V) |Delta|^2 + 2 m (F - F*) / L_F, which is no larger.
     """
-    scape = case.landscape
     start, least = _energy(case, _lazy(case)), (1 + case.weights.smallest_eigenvalue) / 2
     return Bound(
         "EXTRA, energy",
@@ -614,9 +612,7 @@ def tracking_rate(case: Case) -> Bound:
     return _rate(case, promised, TRACKING, _tracked(case))
 
 
-def _rate(
-    case: Case, promised: float, source: str, assumptions: tuple[Assumption, ...]
-) -> Bound:
+def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumption, ...]) -> Bound:
     return Bound(
         "linear rate",
         "factor per round, in the end",
