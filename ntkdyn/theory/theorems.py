@@ -1,6 +1,6 @@
 """Theorems about decentralized methods, each as a function of a case that gives a `Bound`.
 
-Notation: m agents start together at x = 0; L = max_i lambda_max(H_i); mu = min_i lambda_min(H_i) and
+Notation: m agents start together at x = 0; L = max_i lambda_max(H_i); mu = min_i lambda_min(H_i),
 mu_F, L_F the same of F = mean f_i, on what training can reach; beta = |W - 11'/m|_2; eta the step
 size; D bounds |(grad f_1, ..., grad f_m)|; x* minimises F; zeta^2 = 1/m sum |grad f_i(x*)|^2;
 |Delta|^2 = sum_i |x_i - mean x|^2. Where a source is cited "in form", its bound is derived in the
@@ -231,7 +231,7 @@ def nonexpansion(case: Case) -> Bound:
     )
 
 
-# --- decentralized SGD, without noise -----------------------------------------------------------
+# --- decentralized SGD, without noise ---------------------------------------------------------
 
 
 class _Gossip:
@@ -475,7 +475,7 @@ def extra_energy(case: Case) -> Bound:
 
 @about("extra")
 def extra_rate(case: Case) -> Bound:
-    """1/T sum_{0<t<=T} |Delta(t)|^2 <= 2 E(0) / ((1 - lambda_2(W)) T): what `extra_energy` loses."""
+    """1/T sum_{0<t<=T} |Delta(t)|^2 <= 2 E(0) / ((1 - lambda_2(W)) T): the energy lost."""
     start, gap = _energy(case, _lazy(case)), 1 - _second(case.weights.matrix)
 
     def observe(record: Record) -> Observation:
@@ -553,14 +553,14 @@ def _distance(case: Case, record: Record, factor: float) -> Observation:
     return Observation(factor * apart**2 + scale * above, factor * blur**2 + scale * noise)
 
 
-# --- one agent, or as good as one -----------------------------------------------------------------
+# --- one agent, or as good as one -------------------------------------------------------------
 
 
 @about("dgd", "cta", "atc")
 def centralized(case: Case) -> Bound:
     """F(mean x(t)) - F* <= rho^(2t) (F(0) - F*), rho = max(|1 - eta mu_F|, |1 - eta L_F|).
 
-    Gradient descent, which DGD, CTA and ATC are for one agent, and CTA and ATC where W averages all:
+    Gradient descent, which all three are for one agent, and CTA and ATC where W averages all:
     (1 - eta lambda_min)^t in each mode's residual.
     """
     scape, eta = case.landscape, case.step_size
@@ -579,7 +579,7 @@ def centralized(case: Case) -> Bound:
     )
 
 
-# --- linear rates ----------------------------------------------------------------------------------
+# --- linear rates -----------------------------------------------------------------------------
 
 
 @about("dgd", "cta", "atc")
@@ -625,15 +625,15 @@ def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumptio
     )
 
 
-# --- step sizes ------------------------------------------------------------------------------------
+# --- step sizes -------------------------------------------------------------------------------
 
 
 @about()
 def step_size(case: Case) -> Bound:
-    """At the largest step size that a theorem guarantees nothing grows: the exact rate is at most 1.
+    """At the largest step size that a theorem guarantees, the exact rate is at most 1.
 
-    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion` and
-    `tracking_disagreement`.
+    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion`
+    and `tracking_disagreement`.
     """
     known = guaranteed_step(case)
     if known is None:
