@@ -628,19 +628,14 @@ def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumptio
 # --- step sizes -------------------------------------------------------------------------------
 
 
-@about()
+@about("dgd", "cta", "atc", "extra", "exact_diffusion", "nids", "d2", "diging")
 def step_size(case: Case) -> Bound:
     """At the largest step size that a theorem guarantees, the exact rate is at most 1.
 
     The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion`
     and `tracking_disagreement`.
     """
-    known = guaranteed_step(case)
-    if known is None:
-        limit, formula = np.nan, "none known"
-        needs = (Assumption("a range is known", False, f"no theorem here for {case.method.name}"),)
-    else:
-        limit, formula, needs = known
+    limit, formula, needs = guaranteed_step(case)
     at_limit = case._replace(method=case.method.with_step_size(max(float(limit), 1e-300)))
     return Bound(
         "step size",
@@ -654,21 +649,13 @@ def step_size(case: Case) -> Bound:
     )
 
 
-def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]] | None:
-    """(limit, its formula, what it asks of W) for the case's method; None: no theorem here."""
+def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]]:
+    """(limit, its formula, what it asks of W) for the case's method."""
     L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
-    convex = (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
-    sure = 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
-    known = {
-        "dgd": convex,
-        "cta": sure,
-        "atc": sure,
-        "extra": convex,
-        "exact_diffusion": sure,
-        "nids": sure,
-        "d2": sure,
-    }
-    if case.method.name == "diging":
+    name = case.method.name
+    if name == "diging":
         needs = bounds.doubly_stochastic(case), bounds.contracting(case)
         return tracking_range(case), "sup(rho(G) < 1)", needs
-    return known.get(case.method.name)
+    if name in ("dgd", "extra"):
+        return (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
+    return 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
