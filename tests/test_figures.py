@@ -59,3 +59,17 @@ def test_width_figure_fits_the_slopes():
 def test_more_agents_than_named_colours_are_told_apart():
     assert len(set(figures.style.agent_colours(40))) == 40
     assert figures.style.agent_colours(3) == list(figures.style.OKABE_ITO[:3])
+
+
+def test_the_rate_map_leaves_what_is_unstable_blank():
+    rate = [[0.9, 0.5, 1.2], [0.8, 0.4, 1.1]]
+    table = xr.Dataset(
+        {"rate": (("spectral_gap", "step_size"), rate)},
+        {"spectral_gap": [0.1, 0.5], "step_size": [0.1, 0.5, 1.0]},
+        {"method": "dgd"},
+    )
+    axes = figures.rate_map.draw(table).axes[0]
+    shown = axes.collections[0].get_array()
+    assert shown.mask.tolist() == [[False, False, True]] * 2
+    assert np.allclose(shown[:, 0].filled(0), [0.1, 0.2])
+    assert axes.get_xlabel() == "step size" and len(axes.collections) == 2
