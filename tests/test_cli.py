@@ -313,3 +313,23 @@ def test_an_interrupted_run_leaves_no_record(tmp_path):
     assert process.returncode == 130
     assert "interrupted" in said and "Traceback" not in said
     assert list(out.iterdir()) == []
+
+
+def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, capsys):
+    assert call("run", spec, "--out", tmp_path / "run", "--quiet") == 0
+    given = [tmp_path / "run" / f"{side}.nc" for side in ("predicted", "observed")]
+    reused = [f"--record={path}" for path in given]
+    broken = records.read(given[0])
+    broken["train_loss"] = broken["train_loss"] * 100
+    records.write(broken, given[0])
+    capsys.readouterr()
+    assert call("bounds", spec, *reused, "--quiet") == 1
+    said, err = capsys.readouterr()
+    for name in ("averaging", "descent", "disagreement", "neighbourhood", "flow", "D-SGD, convex"):
+        assert f"│ {name}" in said
+    for words in ("holds, ratio", "observed: holds", "assumption not met", "Yuan, Ling, Yin 2016"):
+        assert words in said
+    assert said.count("VIOLATED") == 1 and "VIOLATED at round 0" in said
+    assert "descent: sum of own losses exceeds its bound in round 0" in err
+    assert call("bounds", "--quiet") == 2
+    assert "give a spec or --demo, one of the two" in capsys.readouterr().err

@@ -317,3 +317,35 @@ def test_alignment_never_widens_the_spectral_gap(make):
     assert other.aligned < other.plain - 0.01 or make is not graphs.ring
     with pytest.raises(nd.InputError, match="must be a permutation"):
         alignment.gaps(W, np.zeros((6, 6, 4), dtype=int))
+
+
+def test_real_training_starts_to_diverge_at_the_symbolic_limit():
+    """Four agents on a ring share their points, each with labels of its own; DGD in float32.
+
+    Below the limit the change per round dies out, above it grows: at 0.98 and 1.02 of what the
+    formula says. (Later the network's own curvature gives way and holds the growth up.)
+    """
+    agents, points = 4, 4
+    rng = np.random.default_rng(0)
+    inputs = np.tile(rng.standard_normal((points, 3)).astype(np.float32), (agents, 1))
+    labels = rng.integers(0, 2, agents * points)
+    data = nd.data.Dataset("shared points", inputs, labels, inputs[:2], labels[:2], 2, "none")
+    network = nd.networks.mlp((2048,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
+    owner = np.repeat(np.arange(agents), points)
+    problem = nd.Problem(network, nd.data.Partition(data, owner, agents, "given"), seed=1)
+    block = problem.kernel("empirical").training[: 2 * points, : 2 * points]
+    curvature = np.linalg.eigvalsh(block).max() / points
+    limit = float(symbolic.stability_limit("dgd", symbolic.ring(agents))) / curvature
+
+    def growth(share):
+        """log of the factor by which the change per round grows, per round."""
+        made = method("dgd", share * limit)
+        W = graphs.metropolis(graphs.ring(agents))
+        outputs = nd.train(problem, made, W, [40, 41, 80, 81])["outputs"].values
+        change = np.linalg.norm((outputs[1::2] - outputs[::2]).reshape(2, -1), axis=1)
+        return np.log(change[1] / change[0]) / 40
+
+    below, above = growth(0.98), growth(1.02)
+    assert below < -0.005 and above > 0.005
+    crossing = 0.98 + 0.04 * -below / (above - below)
+    assert abs(crossing - 1) < 0.005

@@ -204,7 +204,7 @@ def centroid(case: Case, record: Record) -> Float[np.ndarray, "rounds rows colum
     return case.landscape.remaining(outputs, record["targets"].values[own])
 
 
-# --- assumptions that recur ---------------------------------------------------------------------
+# --- assumptions that recur -------------------------------------------------------------------
 
 
 def squared_error(case: Case) -> Assumption:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import scipy.optimize
 import xarray as xr
@@ -23,7 +22,7 @@ from ntkdyn.methods.updates import State
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case
 
-DENSE_UP_TO = 2000
+DENSE_UP_TO = 800
 """Up to this many numbers in the stacked iterate exact spectra are computed."""
 
 UNIT = 1e-7
@@ -40,36 +39,25 @@ def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
             f"rates: the stacked iterate has {scape.size} numbers and exact spectra are computed "
             f"up to {DENSE_UP_TO}; take fewer agents or points"
         )
-    update, weights = case.method.update, case.weights.matrix
+    update, weights, rank = case.method.update, case.weights.matrix, len(scape.reach.values)
     mix = lambda x: np.tensordot(weights, x, 1)
     grad = lambda x: scape.hessians @ x
-    rest = update.init(np.zeros((scape.agents, len(scape.reach.values), 1)))
-    for _ in range(2):
-        rest = update.step(rest, grad, mix)
-    states = _basis(rest)
-    leaves = [
-        leaf for leaf in jax.tree.leaves(update.step(states, grad, mix)) if np.ndim(leaf) == 3
-    ]
-    return np.concatenate([leaf.reshape(scape.size, -1) for leaf in leaves])
+    moved = update.step(_basis(update.init(np.zeros((scape.agents, rank, 1)))), grad, mix)
+    return np.concatenate([leaf.reshape(scape.size, -1) for leaf in moved])
 
 
-def _basis(rest: State) -> State:
-    """Every unit vector of the state, side by side; what is no vector (a count of rounds) stays."""
-    leaves, structure = jax.tree.flatten(rest)
-    vectors = [np.ndim(leaf) == 3 for leaf in leaves]
-    size, total = leaves[0].size, leaves[0].size * sum(vectors)
-    identity, filled = np.eye(total), 0
-    for number, is_vector in enumerate(vectors):
-        if is_vector:
-            block = identity[filled : filled + size]
-            leaves[number] = block.reshape(*leaves[number].shape[:2], total)
-            filled += size
-    return jax.tree.unflatten(structure, leaves)
+def _basis(state: State) -> State:
+    """Every unit vector of the state, side by side along the last axis."""
+    blocks = np.split(np.eye(sum(leaf.size for leaf in state)), len(state))
+    parts = zip(blocks, state, strict=True)
+    return type(state)(*(block.reshape(*leaf.shape[:2], -1) for block, leaf in parts))
 
 
 def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
     """All eigenvalues of A, from the largest modulus down."""
-    values = np.linalg.eigvals(linear_map(case)).astype(complex)
+    matrix = linear_map(case)
+    symmetric = np.abs(matrix - matrix.T).max() <= 1e-12 * np.abs(matrix).max()
+    values = (np.linalg.eigvalsh if symmetric else np.linalg.eigvals)(matrix).astype(complex)
     return values[np.argsort(-np.abs(values), kind="stable")]
 
 
@@ -127,8 +115,8 @@ def rate_map(case: Case, step_sizes: Sequence[float], gaps: Sequence[float]) -> 
 def with_gap(weights: Mixing, gap: float) -> Mixing:
     """W, made lazy or moved towards the average of all, until 1 - beta = gap.
 
-    With a share s of I the gap shrinks to (1 - s) of itself where W >= 0; with a share of 11'/m
-    every other eigenvalue shrinks. W must be symmetric.
+    Negative eigenvalues are first lifted by a share of I; a further share narrows the gap, and a
+    share of 11'/m widens it. W must be symmetric.
     """
     if not 0 < gap <= 1:
         raise InputError(f"spectral gap: must be in (0, 1], got {gap}")

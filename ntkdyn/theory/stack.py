@@ -65,7 +65,7 @@ def averaging_rate(method: Method) -> float:
     """gamma of a method that mixes by (1 - gamma) I + gamma W; one for most."""
     if not getattr(method, "affine", True):
         raise InputError(
-            f"theory: needs a method whose rounds are all the same linear map of what it remembers; "
+            f"theory: needs a method whose rounds are all the same linear map of its memory; "
             f"those of {method.name} are not"
         )
     return float(getattr(method.mixing, "rate", 1.0))

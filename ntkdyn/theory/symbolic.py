@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
     vectors: sympy.Matrix
 
 
-# --- graphs with closed-form spectra (Metropolis weights) -----------------------------------------
+# --- graphs with closed-form spectra (Metropolis weights) -------------------------------------
 
 
 def two_agents(weight: Any = sympy.Rational(1, 2)) -> Spectrum:
@@ -145,7 +145,7 @@ def _unit(column: Sequence[Any]) -> sympy.Matrix:
     return vector / sympy.sqrt(sum(sympy.nsimplify(sympy.simplify(v**2)) for v in vector))
 
 
-# --- a method on one mode ---------------------------------------------------------------------------
+# --- a method on one mode ---------------------------------------------------------------------
 
 
 class Mode(NamedTuple):
@@ -249,13 +249,13 @@ def _radius(polynomial: sympy.Poly, w: sympy.Expr, s: sympy.Expr, factor: float)
 
 
 def moduli(method: str | Method, graph: Spectrum) -> list[sympy.Expr]:
-    """|factor| of every mode, in s; the largest at a given s is the rate. Kept sums are left out."""
+    """|factor| of every mode, in s; the largest at a given s is the rate; kept sums left out."""
     factors = eigenvalues(method)
     found = [value.subs(W, w) for w in dict.fromkeys(graph.values) for value in factors]
     return [sympy.Abs(value) for value in found if sympy.simplify(value - 1) != 0]
 
 
-# --- trajectories ---------------------------------------------------------------------------------------
+# --- trajectories -----------------------------------------------------------------------------
 
 
 class Response(NamedTuple):
@@ -315,7 +315,7 @@ def numeric(
     return np.stack([np.real(np.asarray(function(complex(step), int(t)), complex)) for t in rounds])
 
 
-# --- derivations for teaching ----------------------------------------------------------------------------
+# --- derivations for teaching -----------------------------------------------------------------
 
 
 class Step(NamedTuple):
@@ -326,7 +326,7 @@ class Step(NamedTuple):
 
 
 def derivation(method: str | Method, graph: Spectrum) -> list[Step]:
-    """From the update to trajectory, limit and rate, one step at a time, all from the method itself."""
+    """From the update to trajectory and limit, step by step, all from the method itself."""
     method = _named(method)
     one, solved, agents = mode(method), response(method), len(graph.values)
     names = sympy.symbols(f"x_1:{agents + 1}")

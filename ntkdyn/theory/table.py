@@ -1,4 +1,4 @@
-"""The table of all bounds of one case: bound, exact linear answer, and observed run side by side."""
+"""All bounds of one case as a table: bound, linear prediction and observed run side by side."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Theorems about decentralized methods, each as a function of a case that gives a `Bound`.
 
-Notation: m agents start together at x = 0; L = max_i lambda_max(H_i); mu = min_i lambda_min(H_i) and
+Notation: m agents start together at x = 0; L = max_i lambda_max(H_i); mu = min_i lambda_min(H_i),
 mu_F, L_F the same of F = mean f_i, on what training can reach; beta = |W - 11'/m|_2; eta the step
 size; D bounds |(grad f_1, ..., grad f_m)|; x* minimises F; zeta^2 = 1/m sum |grad f_i(x*)|^2;
 |Delta|^2 = sum_i |x_i - mean x|^2. Where a source is cited "in form", its bound is derived in the
@@ -231,7 +231,7 @@ def nonexpansion(case: Case) -> Bound:
     )
 
 
-# --- decentralized SGD, without noise -----------------------------------------------------------
+# --- decentralized SGD, without noise ---------------------------------------------------------
 
 
 class _Gossip:
@@ -461,7 +461,6 @@ def extra_energy(case: Case) -> Bound:
     into at most eta L / 2 |x+ - x|^2. At the start it is m |x*|^2 + eta^2 |grad f(x*)|^2_((I-V)^+).
     Seen: lambda_min(V) |Delta|^2 + 2 m (F - F*) / L_F, which is no larger.
     """
-    scape = case.landscape
     start, least = _energy(case, _lazy(case)), (1 + case.weights.smallest_eigenvalue) / 2
     return Bound(
         "EXTRA, energy",
@@ -476,7 +475,7 @@ def extra_energy(case: Case) -> Bound:
 
 @about("extra")
 def extra_rate(case: Case) -> Bound:
-    """1/T sum_{0<t<=T} |Delta(t)|^2 <= 2 E(0) / ((1 - lambda_2(W)) T): what `extra_energy` loses."""
+    """1/T sum_{0<t<=T} |Delta(t)|^2 <= 2 E(0) / ((1 - lambda_2(W)) T): the energy lost."""
     start, gap = _energy(case, _lazy(case)), 1 - _second(case.weights.matrix)
 
     def observe(record: Record) -> Observation:
@@ -554,14 +553,14 @@ def _distance(case: Case, record: Record, factor: float) -> Observation:
     return Observation(factor * apart**2 + scale * above, factor * blur**2 + scale * noise)
 
 
-# --- one agent, or as good as one -----------------------------------------------------------------
+# --- one agent, or as good as one -------------------------------------------------------------
 
 
 @about("dgd", "cta", "atc")
 def centralized(case: Case) -> Bound:
     """F(mean x(t)) - F* <= rho^(2t) (F(0) - F*), rho = max(|1 - eta mu_F|, |1 - eta L_F|).
 
-    Gradient descent, which DGD, CTA and ATC are for one agent, and CTA and ATC where W averages all:
+    Gradient descent, which all three are for one agent, and CTA and ATC where W averages all:
     (1 - eta lambda_min)^t in each mode's residual.
     """
     scape, eta = case.landscape, case.step_size
@@ -580,7 +579,7 @@ def centralized(case: Case) -> Bound:
     )
 
 
-# --- linear rates ----------------------------------------------------------------------------------
+# --- linear rates -----------------------------------------------------------------------------
 
 
 @about("dgd", "cta", "atc")
@@ -626,22 +625,17 @@ def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumptio
     )
 
 
-# --- step sizes ------------------------------------------------------------------------------------
+# --- step sizes -------------------------------------------------------------------------------
 
 
-@about()
+@about("dgd", "cta", "atc", "extra", "exact_diffusion", "nids", "d2", "diging")
 def step_size(case: Case) -> Bound:
-    """At the largest step size that a theorem guarantees nothing grows: the exact rate is at most 1.
+    """At the largest step size that a theorem guarantees, the exact rate is at most 1.
 
-    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion` and
-    `tracking_disagreement`.
+    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion`
+    and `tracking_disagreement`.
     """
-    known = guaranteed_step(case)
-    if known is None:
-        limit, formula = np.nan, "none known"
-        needs = (Assumption("a range is known", False, f"no theorem here for {case.method.name}"),)
-    else:
-        limit, formula, needs = known
+    limit, formula, needs = guaranteed_step(case)
     at_limit = case._replace(method=case.method.with_step_size(max(float(limit), 1e-300)))
     return Bound(
         "step size",
@@ -655,21 +649,13 @@ def step_size(case: Case) -> Bound:
     )
 
 
-def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]] | None:
-    """(limit, its formula, what it asks of W) for the case's method; None: no theorem here."""
+def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]]:
+    """(limit, its formula, what it asks of W) for the case's method."""
     L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
-    convex = (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
-    sure = 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
-    known = {
-        "dgd": convex,
-        "cta": sure,
-        "atc": sure,
-        "extra": convex,
-        "exact_diffusion": sure,
-        "nids": sure,
-        "d2": sure,
-    }
-    if case.method.name == "diging":
+    name = case.method.name
+    if name == "diging":
         needs = bounds.doubly_stochastic(case), bounds.contracting(case)
         return tracking_range(case), "sup(rho(G) < 1)", needs
-    return known.get(case.method.name)
+    if name in ("dgd", "extra"):
+        return (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
+    return 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
