@@ -1,6 +1,6 @@
 """Gallery: every figure of the package, drawn from records made on the spot.
 
-    .venv/bin/python analysis/gallery.py                 (about a minute on 2 CPU cores)
+    .venv/bin/python analysis/gallery.py                 (about 2 minutes on 2 CPU cores)
 
 It writes analysis/out/gallery/: the records, each figure as .pdf and .png, and index.html, which
 shows them with the command that draws each; with --thumbnails also figures/gallery/, the small
@@ -63,7 +63,7 @@ def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
 
 def starts(W: nd.graphs.Mixing) -> tuple[xr.Dataset, xr.Dataset]:
     """Twelve starts predicted, three of them trained."""
-    method = nd.methods.dgd(step_size=0.3)
+    method = nd.methods.dgd(step_size=0.1)
     keep = nd.Keep(outputs=False)
     each = [digits(64, seed) for seed in range(12)]
     predicted = [nd.predict(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each]
