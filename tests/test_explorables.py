@@ -326,7 +326,7 @@ def test_dragging_a_slider_changes_the_curves(read):
 EXTREMES = {
     "dgd_on_a_graph": {"agents": 16, "step": 0.3, "heterogeneity": 1, "rounds": 400},
     "flow_and_steps": {"step": 3, "rounds": 200, "w": -0.5},
-    "methods_side_by_side": {"step": 0.3, "rounds": 1000, "heterogeneity": 1},
+    "methods_side_by_side": {"step": 0.3, "rounds": 500, "heterogeneity": 1},
     "one_mode": {"s": 3, "w": -1, "rounds": 200},
 }
 
