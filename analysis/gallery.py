@@ -1,6 +1,6 @@
 """Gallery: every figure of the package, drawn from records made on the spot.
 
-    .venv/bin/python analysis/gallery.py                 (about a minute on 2 CPU cores)
+    .venv/bin/python analysis/gallery.py                 (about 2 minutes on 2 CPU cores)
 
 It writes analysis/out/gallery/: the records, each figure as .pdf and .png, and index.html, which
 shows them with the command that draws each; with --thumbnails also figures/gallery/, the small
@@ -63,9 +63,9 @@ def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
 
 def starts(W: nd.graphs.Mixing) -> tuple[xr.Dataset, xr.Dataset]:
     """Twelve starts predicted, three of them trained."""
-    method = nd.methods.dgd(step_size=0.3)
+    method = nd.methods.dgd(step_size=0.1)
     keep = nd.Keep(outputs=False)
-    each = [digits(64, seed) for seed in range(12)]
+    each = [digits(512, seed) for seed in range(12)]
     predicted = [nd.predict(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each]
     observed = [nd.train(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each[:3]]
     return xr.concat(predicted, "start"), xr.concat(observed, "start")
@@ -204,12 +204,12 @@ def pictures() -> Iterator[tuple[str, list[xr.Dataset]]]:
 
 
 def thumbnail(picture: Path, path: Path) -> None:
-    """The picture, 720 pixels wide, in few colours."""
+    """The picture, 720 pixels wide, in 256 colours."""
     with Image.open(picture) as image:
         height = round(720 * image.height / image.width)
         small = image.convert("RGB").resize((720, height), Image.Resampling.LANCZOS)
     with records.whole_file(path) as unfinished:
-        small.quantize(48).save(unfinished, format="png", optimize=True)
+        small.quantize(256).save(unfinished, format="png", optimize=True)
 
 
 def show(name: str, given: list[xr.Dataset], thumbnails: bool) -> dict[str, str]:

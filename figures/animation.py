@@ -15,11 +15,13 @@ FRAMES = 60
 
 
 def draw(record: xr.Dataset) -> Animation:
-    """The graph with agents coloured by the common objective, beside the curves so far."""
+    """The graph with agents coloured by the common objective, beside the curves so far.
+
+    Colours are relative to the best and the worst agent of the round.
+    """
     rounds = record["round"].values
     errors = record["global_loss"].transpose("round", "agent").values
     shown = np.unique(np.linspace(0, len(rounds) - 1, min(FRAMES, len(rounds))).astype(int))
-    norm = scale_of(errors)
     with styled():
         figure = Figure(figsize=(DOUBLE, 2.9))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.35])
@@ -27,8 +29,8 @@ def draw(record: xr.Dataset) -> Animation:
 
         def show(index: int) -> None:
             left.clear()
-            network(left, record["mixing"].values, errors[index], norm)
-            left.set_title(f"round {rounds[index]}")
+            network(left, record["mixing"].values, errors[index], scale_of(errors[index]))
+            left.set_title(f"round {rounds[index]} (darker: larger error)")
             right.clear()
             for agent, colour in enumerate(colours):
                 right.plot(rounds, errors[:, agent], color=colour, lw=0.8, alpha=0.25)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from ntkdyn.figures.style import DOUBLE, agent_colours, log_scale, styled
+from ntkdyn.figures.style import DOUBLE, SPACES, agent_colours, log_scale, styled
 
 NEEDS = (("train_loss", "start", "round", "agent"), ("train_loss", "round", "agent"))
 
@@ -53,4 +53,4 @@ def _dots(axes, observed: xr.Dataset) -> None:
     seen = observed["train_loss"].isel(round=slice(spacing, None, spacing))
     runs = seen.transpose("start", "round").values if "start" in seen.dims else seen.values[None]
     for run in runs:
-        axes.plot(seen["round"], run, "o", ms=1.8, color="#222222", alpha=0.7, mew=0)
+        axes.plot(seen["round"], run, "o", ms=1.8, color=SPACES["network"], alpha=0.7, mew=0)

@@ -40,13 +40,13 @@ KERNELS = {"empirical": OKABE_ITO[0], "infinite": OKABE_ITO[5], "given": OKABE_I
 """one colour per kernel, in every figure"""
 
 SPACES = {"network": OKABE_ITO[7], "tangent": OKABE_ITO[3], "kernel": OKABE_ITO[0]}
-"""one colour per space"""
+"""one colour per space: what is observed, and the two ways to predict"""
 
 METHODS = {
     "dgd": "#0072B2", "cta": "#56B4E9", "atc": "#009E73", "diging": "#E69F00",
     "extra": "#D55E00", "exact_diffusion": "#CC79A7",
 }  # fmt: skip
-"""one colour per method, in every figure and page; others take what is left in `method_colour`"""
+"""one colour per method, in every figure and page; `method_colour` gives the others theirs"""
 
 METHOD_NAMES = {
     "dgd": "DGD", "cta": "CTA diffusion", "atc": "ATC diffusion", "diging": "gradient tracking",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from ntkdyn.figures.style import COLUMN, KERNELS, styled
 
 NEEDS = (("gap", "kernel", "width", "seed", "agent"),)
@@ -29,7 +29,8 @@ def draw(sweep: xr.Dataset) -> Figure:
         axes.set_yscale("log")
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("width")
         axes.set_title(f"gap after {sweep.attrs['rounds']} rounds, share of distance travelled")

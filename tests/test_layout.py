@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ntkdyn.figures import interactive
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ntkdyn"
@@ -142,6 +143,17 @@ def test_every_package_is_shipped():
     there = {"ntkdyn", "ntkdyn.figures", "ntkdyn.figures.interactive"}
     there |= {f"ntkdyn.{p.parent.name}" for p in PACKAGE.glob("*/__init__.py")}
     assert set(setup["packages"]) == there
+
+
+def test_every_file_of_the_explorables_is_shipped():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = setup["package-data"]["ntkdyn.figures.interactive"]
+    folder = ROOT / "figures" / "interactive"
+    files = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert files == {path for pattern in patterns for path in folder.glob(pattern)}
+    for page in interactive.PAGES:
+        name = page.__name__.rsplit(".")[-1]
+        assert {folder / f"{name}.html", folder / f"{name}.js"} <= files
 
 
 def tracked():

@@ -10,6 +10,8 @@ app = marimo.App(width="medium")
 
 @app.cell
 def _():
+    import functools
+
     import marimo as mo
 
     import ntkdyn as nd
@@ -22,21 +24,28 @@ def _():
         each of which must then move far; and steps so large that the linear model itself grows.
         """
     )
-    return mo, nd
+    return functools, mo, nd
 
 
 @app.cell
-def _(nd):
-    data = nd.data.load("digits", train=40, test=20, seed=0)
-    shares = nd.data.partition(data, agents=4, by="dirichlet", alpha=0.5, min_points=6, seed=0)
-    W = nd.graphs.metropolis(nd.graphs.ring(4))
+def _(functools, nd):
+    data = nd.data.load("digits", train=24, test=8, seed=0)
+    shares = nd.data.partition(data, agents=3, by="dirichlet", alpha=0.5, min_points=6, seed=0)
+    W = nd.graphs.metropolis(nd.graphs.ring(3))
+
+    @functools.cache
+    def problem(width):
+        return nd.Problem(nd.networks.mlp((width,), outputs=10), shares, seed=1)
+
+    @functools.cache
+    def limit(width):
+        return nd.step_size_limit(problem(width), nd.methods.dgd(step_size=1.0), W)
 
     def gap(width, share, rounds=60):
         """The largest gap of a run with `share` of the stability limit."""
-        problem = nd.Problem(nd.networks.mlp((width,), outputs=10), shares, seed=1)
-        method = nd.methods.dgd(step_size=nd.of_limit(share))
-        predicted = nd.predict(problem, method, W, [rounds])
-        observed = nd.train(problem, method, W, [rounds])
+        method = nd.methods.dgd(step_size=share * limit(width))
+        predicted = nd.predict(problem(width), method, W, [rounds])
+        observed = nd.train(problem(width), method, W, [rounds])
         return nd.compare(predicted, observed).attrs["largest_gap"]
 
     return (gap,)

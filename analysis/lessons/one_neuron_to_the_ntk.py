@@ -10,6 +10,8 @@ app = marimo.App(width="medium")
 
 @app.cell
 def _():
+    import functools
+
     import marimo as mo
     import numpy as np
 
@@ -27,7 +29,7 @@ def _():
         the **neural tangent kernel** $K(x, x') = J(x)\\,J(x')^\\top$.
         """
     )
-    return mo, nd, np
+    return functools, mo, nd, np
 
 
 @app.cell
@@ -59,16 +61,19 @@ def _(mo, np, step):
 
 
 @app.cell
-def _(inputs, mo, nd, np):
+def _(functools, inputs, mo, nd, np):
     # Many neurons: the kernel at random starts settles as the layer widens.
     points = np.stack([inputs, np.ones_like(inputs)], axis=1).astype(np.float32)
     labels = np.array([0, 1, 0])
     data = nd.data.Dataset("three points", points, labels, points[:1], labels[:1], 2, "none")
     shares = nd.data.Partition(data, np.array([0, 0, 0]), 1, "given")
 
+    @functools.cache
+    def network(width):
+        return nd.networks.mlp((width,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
+
     def problem(width, seed):
-        network = nd.networks.mlp((width,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
-        return nd.Problem(network, shares, seed=seed)
+        return nd.Problem(network(width), shares, seed=seed)
 
     limit = problem(4, 0).kernel("infinite").training
 

@@ -28,8 +28,8 @@ def _():
 
 @app.cell
 def _(nd):
-    data = nd.data.load("digits", train=60, test=60, seed=0)
-    shares = nd.data.partition(data, agents=4, by="dirichlet", alpha=0.5, min_points=8, seed=0)
+    data = nd.data.load("digits", train=40, test=60, seed=0)
+    shares = nd.data.partition(data, agents=4, by="dirichlet", alpha=0.5, min_points=6, seed=0)
     network = nd.networks.mlp((256,), outputs=10)
     problem = nd.Problem(network, shares, seed=0)
     W = nd.graphs.metropolis(nd.graphs.ring(4))

@@ -86,8 +86,8 @@ def page() -> Page:
                 why="1 − (1/3 + 2/3 cos 45°) = 0.195; a complete graph has gap 1.",
             ),
             Exercise(
-                "Heterogeneity 1, a ring of 8, 400 rounds: halve η from 0.2 to 0.1. What is left of the "
-                "height at which the curves settle above the dashed line?",
+                "Heterogeneity 1, a ring of 8, 400 rounds: halve η from 0.2 to 0.1. What is left "
+                "of the height at which the curves settle above the dashed line?",
                 answer="third",
                 options=[("all", "all of it"), ("half", "half of it"), ("third", "about a third")],
                 hint="Subtract the least objective from the mean final objective, for both steps.",

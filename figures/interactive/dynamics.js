@@ -168,26 +168,31 @@ const dynamics = (() => {
     return { features, y, owner, agents, counts, d, H, b };
   }
 
-  // All agents' local gradients at x.
-  const gradient = ({ agents, d, H, b }) => (x) => {
-    const g = new Float64Array(x.length);
-    for (let i = 0; i < agents; i++)
-      for (let k = 0; k < d; k++) {
-        let sum = -b[i][k];
-        for (let l = 0; l < d; l++) sum += H[i][k][l] * x[i * d + l];
-        g[i * d + k] = sum;
+  // All agents' local gradients at x. Flat arrays, because this and mixing are where time goes.
+  function gradient({ agents, d, H, b }) {
+    const curvature = Float64Array.from(H.flatMap((rows) => rows.flatMap((row) => [...row])));
+    const slope = Float64Array.from(b.flatMap((row) => [...row]));
+    return (x) => {
+      const g = new Float64Array(x.length);
+      for (let row = 0, at = 0; row < agents * d; row++) {
+        const first = row - (row % d);
+        let sum = -slope[row];
+        for (let l = 0; l < d; l++, at++) sum += curvature[at] * x[first + l];
+        g[row] = sum;
       }
-    return g;
-  };
+      return g;
+    };
+  }
 
   // x -> (W (x) I) x, over the links that there are.
   function mixer(W, d) {
-    const heard = W.map((row) => range(row.length).filter((j) => row[j] !== 0));
+    const heard = W.flatMap((row, i) => range(row.length).map((j) => [i, j, row[j]])).filter(([, , w]) => w);
+    const [to, from] = [0, 1].map((end) => Int32Array.from(heard, (link) => link[end] * d));
+    const weight = Float64Array.from(heard, (link) => link[2]);
     return (x) => {
       const mixed = new Float64Array(x.length);
-      for (let i = 0; i < W.length; i++)
-        for (const j of heard[i])
-          for (let k = 0; k < d; k++) mixed[i * d + k] += W[i][j] * x[j * d + k];
+      for (let link = 0; link < weight.length; link++)
+        for (let k = 0; k < d; k++) mixed[to[link] + k] += weight[link] * x[from[link] + k];
       return mixed;
     };
   }
@@ -246,11 +251,16 @@ const dynamics = (() => {
 
   // --- methods -------------------------------------------------------------------------------
 
-  const combine = (...terms) => {
-    const out = new Float64Array(terms[0][1].length);
-    for (const [factor, x] of terms) for (let k = 0; k < out.length; k++) out[k] += factor * x[k];
+  // combine(a, x, b, y, ...) = a x + b y + ...
+  function combine(...terms) {
+    const out = new Float64Array(terms[1].length);
+    for (let term = 0; term < terms.length; term += 2) {
+      const factor = terms[term];
+      const x = terms[term + 1];
+      for (let k = 0; k < out.length; k++) out[k] += factor * x[k];
+    }
     return out;
-  };
+  }
 
   const memoryless = (next) => ({
     init: (x) => ({ x }),
@@ -259,21 +269,21 @@ const dynamics = (() => {
 
   const METHODS = {
     // x <- W x - eta g(x)
-    dgd: memoryless((x, grad, mix, eta) => combine([1, mix(x)], [-eta, grad(x)])),
+    dgd: memoryless((x, grad, mix, eta) => combine(1, mix(x), -eta, grad(x))),
     // v = W x,  x <- v - eta g(v)
     cta: memoryless((x, grad, mix, eta) => {
       const v = mix(x);
-      return combine([1, v], [-eta, grad(v)]);
+      return combine(1, v, -eta, grad(v));
     }),
     // x <- W (x - eta g(x))
-    atc: memoryless((x, grad, mix, eta) => mix(combine([1, x], [-eta, grad(x)]))),
+    atc: memoryless((x, grad, mix, eta) => mix(combine(1, x, -eta, grad(x)))),
     // x+ = W x - eta y,  y+ = W y + g(x+) - g(x),  y_0 = g(x_0)
     diging: {
       init: (x, grad) => ({ x, y: grad(x), g: grad(x) }),
       step: ({ x, y, g }, grad, mix, eta) => {
-        const next = combine([1, mix(x)], [-eta, y]);
+        const next = combine(1, mix(x), -eta, y);
         const after = grad(next);
-        return { x: next, y: combine([1, mix(y)], [1, after], [-1, g]), g: after };
+        return { x: next, y: combine(1, mix(y), 1, after, -1, g), g: after };
       },
     },
     // x+ = (I + W) x - (I + W)/2 x- - eta (g(x) - g(x-)),  x_1 = W x_0 - eta g(x_0)
@@ -281,9 +291,9 @@ const dynamics = (() => {
       init: (x) => ({ x, before: null }),
       step: ({ x, before }, grad, mix, eta) => {
         const [mixed, g] = [mix(x), grad(x)];
-        if (!before) return { x: combine([1, mixed], [-eta, g]), before: { x, mixed, g } };
+        if (!before) return { x: combine(1, mixed, -eta, g), before: { x, mixed, g } };
         const next = combine(
-          [1, x], [1, mixed], [-0.5, before.x], [-0.5, before.mixed], [-eta, g], [eta, before.g],
+          1, x, 1, mixed, -0.5, before.x, -0.5, before.mixed, -eta, g, eta, before.g,
         );
         return { x: next, before: { x, mixed, g } };
       },
@@ -292,9 +302,9 @@ const dynamics = (() => {
     exact_diffusion: {
       init: (x) => ({ x, psi: x }),
       step: ({ x, psi }, grad, mix, eta) => {
-        const adapted = combine([1, x], [-eta, grad(x)]);
-        const corrected = combine([1, adapted], [1, x], [-1, psi]);
-        return { x: combine([0.5, corrected], [0.5, mix(corrected)]), psi: adapted };
+        const adapted = combine(1, x, -eta, grad(x));
+        const corrected = combine(1, adapted, 1, x, -1, psi);
+        return { x: combine(0.5, corrected, 0.5, mix(corrected)), psi: adapted };
       },
     },
   };
@@ -308,6 +318,21 @@ const dynamics = (() => {
       state = method.step(state, grad, mix, eta);
       see(round, state.x);
     }
+  }
+
+  // The mean over agents.
+  function average(x, d) {
+    const mean = new Float64Array(d);
+    for (let k = 0; k < x.length; k++) mean[k % d] += (x[k] * d) / x.length;
+    return mean;
+  }
+
+  // Root mean square over agents of their distance from a centre.
+  function distance(x, centre) {
+    const d = centre.length;
+    let total = 0;
+    for (let k = 0; k < x.length; k++) total += (x[k] - centre[k % d]) ** 2;
+    return Math.sqrt((total * d) / x.length);
   }
 
   const runOn = (p, W, eta, rounds) => ({
@@ -348,6 +373,6 @@ const dynamics = (() => {
 
   return {
     GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, eigenvalues, cholesky, problem, ownLoss,
-    commonLoss, optimum, roundOfDGD, limitOfDGD, rollout, runOn, roots, radius, oneMode,
+    commonLoss, optimum, roundOfDGD, limitOfDGD, rollout, average, distance, runOn, roots, radius, oneMode,
   };
 })();

@@ -11,11 +11,8 @@ explorable.compute = ({ agents, topology, step, heterogeneity, rounds, ...shownM
     const seen = { far: [], apart: [] };
     dynamics.rollout(name, dynamics.runOn(p, W, step, rounds), (round, x) => {
       if (round % every && round !== rounds) return;
-      const mean = range(p.d).map((k) => dynamics.sum(range(agents), (i) => x[i * p.d + k]) / agents);
-      const root = (centre) =>
-        Math.sqrt(x.reduce((sum, value, k) => sum + (value - centre[k % p.d]) ** 2, 0) / agents) / scale;
-      seen.far.push(root(best));
-      seen.apart.push(root(mean));
+      seen.far.push(dynamics.distance(x, best) / scale);
+      seen.apart.push(dynamics.distance(x, dynamics.average(x, p.d)) / scale);
     });
     return seen;
   };
