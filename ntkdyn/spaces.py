@@ -177,7 +177,7 @@ class KernelSpace(eqx.Module):
 
         def pull(cotangents: Outputs) -> Vector:
             if per_agent and rows.shape[1] <= SPREAD_UP_TO:
-                columns = jnp.arange(self.train)[:, None]
+                columns = jnp.arange(self.train)[None, :, None]
                 each = [
                     jnp.where(rows[:, b, None, None] == columns, cotangents[:, b, None], 0)
                     for b in range(rows.shape[1])
