@@ -50,7 +50,10 @@ ALLOWED = {
         "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "kernels",
         "methods", "networks", "problems", "records", "theory", "validation",
     },
-    "bench": {"bench", "kernels", "networks", "precision", "records"},
+    "bench": {
+        "data", "dynamics", "engine", "graphs", "keeping", "kernels", "methods", "networks",
+        "precision", "problems", "records", "runs",
+    },
     "health": {"kernels"},
     "cli": {"bench", "errors", "experiment", "figures", "health", "records", "theory"},
 }  # fmt: skip

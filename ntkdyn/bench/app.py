@@ -29,6 +29,15 @@ def kernel(as_json: Json = False, small: Small = False) -> None:
     print(json.dumps(measured, indent=1)) if as_json else _print(measured)
 
 
+@app.command()
+def dynamics(as_json: Json = False, small: Small = False) -> None:
+    """Predictions: long horizons, sparse graphs, flows, and against training."""
+    from ntkdyn.bench import dynamics as benchmark
+
+    measured = benchmark.measure(benchmark.SMALL if small else benchmark.FULL)
+    print(json.dumps(measured, indent=1)) if as_json else _print(measured)
+
+
 def _print(measured: dict) -> None:
     table = Table("case", "", "ours", "theirs", "ratio", "difference", title=measured["title"])
     for each in measured["comparisons"]:

@@ -83,9 +83,16 @@ def measure(sizes: Sizes) -> dict[str, Any]:
             ),
             f"budget {sizes.budget}, {sizes.budget_points} points": budget,
         },
-        "machine": f"{environment()['device']}; {_processor()}; jax {jax.__version__}, "
-        f"neural-tangents {neural_tangents.__version__}, load {os.getloadavg()[0]:.1f}",
+        "machine": machine(),
     }
+
+
+def machine() -> str:
+    """Where and with what this was measured, and how busy the machine was."""
+    return (
+        f"{environment()['device']}; {_processor()}; jax {jax.__version__}, "
+        f"neural-tangents {neural_tangents.__version__}, load {os.getloadavg()[0]:.1f}"
+    )
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
