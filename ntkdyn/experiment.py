@@ -249,7 +249,7 @@ class Experiment:
             dataset=self.problem.partition.data.name,
             normalisation=self.problem.partition.data.normalisation,
             partition=self.problem.partition.rule,
-            network=self.problem.network.name,
+            network=self.problem.name,
         )
 
     def _seed(self, own: int | None) -> int:

@@ -3,6 +3,11 @@
 train_loss    L_i(f_i): mean over agent i's own points
 global_loss   mean over agents j of L_j(f_i): the common objective, at agent i's model
 test_loss     mean over the test points
+
+and, of the model whose parameters are the mean of all agents', consensus_global_loss and the like.
+Where a network has several heads, test accuracy is measured for each: `shared_accuracy` is the mean
+over all test points, `private_accuracy` weighs them so that classes occur as often as among the
+agent's own points.
 """
 
 from __future__ import annotations
@@ -30,14 +35,46 @@ def measure(
     return measured
 
 
+@precision.in_double
+def measure_consensus(task: Task, outputs: Float[np.ndarray, "points outputs"]) -> dict[str, float]:
+    """Losses and accuracy of one model that is nobody's own."""
+    many = np.broadcast_to(outputs, (task.agents, *outputs.shape))
+    names = ("global_loss", "test_loss", "test_accuracy")
+    return {
+        f"consensus_{name}": values[0]
+        for name, values in measure(task, many).items()
+        if name in names
+    }
+
+
+def measure_heads(
+    task: Task, outputs: Float[np.ndarray, "agents points outputs"]
+) -> dict[str, Float[np.ndarray, "agents heads"]]:
+    """Accuracy of every head on the test points, and on those weighed like an agent's own."""
+    agents, _, width = outputs.shape
+    classes = width // task.heads
+    answers = outputs[:, task.basis :].reshape(agents, -1, task.heads, classes).argmax(axis=-1)
+    labels = task.labels[task.basis :]
+    right = (answers == labels[:, None]).astype(np.float64)
+    own = np.zeros((agents, classes))
+    np.add.at(own, (task.owner, task.labels[: task.train]), 1)
+    tested = np.bincount(labels, minlength=classes)
+    weights = np.where(tested > 0, own / np.maximum(tested, 1), 0)[:, labels]
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return {
+        "shared_accuracy": right.mean(axis=1),
+        "private_accuracy": (right * weights[..., None]).sum(axis=1),
+    }
+
+
 def _means(
     name: str, values: Float[np.ndarray, "agents points"], task: Task
 ) -> dict[str, Float[np.ndarray, " agents"]]:
     """Means over each agent's own training points, and over the test points if there are any."""
     own = task.owner == np.arange(task.agents)[:, None]
     means = {f"train_{name}": (values[:, : task.train] * own).sum(axis=1) / task.counts}
-    if values.shape[1] > task.train:
-        means[f"test_{name}"] = values[:, task.train :].mean(axis=1)
+    if values.shape[1] > task.basis:
+        means[f"test_{name}"] = values[:, task.basis :].mean(axis=1)
     return means
 
 

@@ -36,13 +36,39 @@ MIXINGS = {
 } | {f"{name} weights": rule(TOPOLOGIES["from_edges"]) for name, rule in graphs.WEIGHTS.items()}
 """every topology with one rule of weights, and every rule on a graph of unequal degrees"""
 
-METHODS = sorted(nd.methods.METHODS)
+ALL_METHODS = sorted(nd.methods.METHODS)
+
+ONLY_WITH_NETWORKS = {"drt", "dimat", "mhd", "ccl"}
+"""methods that need layers, neurons, features or heads, so more than a bare kernel"""
+
+METHODS = [name for name in ALL_METHODS if name not in ONLY_WITH_NETWORKS]
+"""methods that run on anything"""
+
+PLAIN = ["atc", "cta", "dgd"]
 
 LOSSES = sorted(nd.losses.LOSSES)
 
 
 def method(name: str, step_size: float) -> nd.methods.Method:
     return nd.methods.METHODS[name](step_size=step_size)
+
+
+AFFINE = [name for name in METHODS if method(name, 1.0).affine]
+"""those whose every round is the same affine map"""
+
+
+def suits(name: str, weights: graphs.Mixing) -> bool:
+    """Whether the method is made for these weights."""
+    try:
+        method(name, 1.0).check_weights(weights)
+    except nd.InputError:
+        return False
+    return True
+
+
+def relaxed(method: nd.methods.Method) -> nd.methods.Method:
+    """The method, taken to graphs that it is not made for."""
+    return nd.methods.Method(method.name, method.update, method.mixing, method.objective)
 
 
 class Small(NamedTuple):

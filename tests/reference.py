@@ -13,17 +13,16 @@ import numpy as np
 class Agent:
     """One agent of a linearized network: f(x_a) = f0[a] + J[a] d."""
 
-    def __init__(self, number, jacobian, initial, targets, points, weights, loss):
+    def __init__(self, number, jacobian, initial, targets, loss):
         self.number = number
         self.jacobian, self.initial, self.targets = jacobian, initial, targets
-        self.points = points
-        self.heard = {j: w for j, w in enumerate(weights) if w != 0}
         self.loss = loss
+        self.points, self.heard, self.round = [], {}, 0
         self.d = np.zeros(jacobian.shape[2])
         self.memory = {}
 
     def gradient(self, at):
-        """Gradient of the mean loss over this agent's own points."""
+        """Gradient of the mean loss over the points that this agent uses in this round."""
         total = np.zeros_like(at)
         for a in self.points:
             f = self.initial[a] + self.jacobian[a] @ at
@@ -32,16 +31,19 @@ class Agent:
             else:
                 odds = np.exp(f - f.max())
                 slope = odds / odds.sum() - self.targets[a]
-            for k in range(len(slope)):
-                total += slope[k] * self.jacobian[a, k] / len(self.points)
+            total += self.jacobian[a].T @ slope / len(self.points)
         return total
 
     def combine(self, messages):
         """The weighted sum of what was heard, one message at a time."""
-        total = np.zeros_like(self.d)
+        total = 0.0
         for sender, weight in self.heard.items():
-            total += weight * messages[sender]
+            total = total + weight * messages[sender]
         return total
+
+    def recall(self, name):
+        """What was remembered under this name, zero at first."""
+        return self.memory.get(name, np.zeros_like(self.d))
 
 
 def dgd(agents, eta):
@@ -63,19 +65,200 @@ def atc(agents, eta):
         agent.d = agent.combine(sent)
 
 
-ROUNDS = {"dgd": dgd, "cta": cta, "atc": atc}
+def heavy_ball(agents, eta, beta=0.9):
+    sent = []
+    for agent in agents:
+        agent.memory["m"] = beta * agent.recall("m") + agent.gradient(agent.d)
+        sent.append(agent.d - eta * agent.memory["m"])
+    for agent in agents:
+        agent.d = agent.combine(sent)
 
 
-def message_passing(method, jacobian, initial, targets, owner, W, loss, eta, rounds):
-    """Displacements (rounds + 1, agents, parameters) of all agents."""
-    agents = [
-        Agent(i, jacobian, initial, targets, np.flatnonzero(owner == i), W[i], loss)
-        for i in range(len(W))
-    ]
+def nesterov(agents, eta, beta=0.9):
+    sent = []
+    for agent in agents:
+        g = agent.gradient(agent.d)
+        agent.memory["m"] = beta * agent.recall("m") + g
+        sent.append(agent.d - eta * g - eta * beta * agent.memory["m"])
+    for agent in agents:
+        agent.d = agent.combine(sent)
+
+
+def _track(agents):
+    """y^0 = g^0, then y^k = W y^(k-1) + g^k - g^(k-1)."""
+    sent = [agent.recall("y") for agent in agents]
+    for agent in agents:
+        g = agent.gradient(agent.d)
+        if agent.round == 0:
+            agent.memory["y"] = g
+        else:
+            agent.memory["y"] = agent.combine(sent) + g - agent.memory["g"]
+        agent.memory["g"] = g
+
+
+def diging(agents, eta):
+    _track(agents)
+    sent = [agent.d for agent in agents]
+    for agent in agents:
+        agent.d = agent.combine(sent) - eta * agent.memory["y"]
+
+
+def atc_tracking(agents, eta):
+    _track(agents)
+    sent = [agent.d - eta * agent.memory["y"] for agent in agents]
+    for agent in agents:
+        agent.d = agent.combine(sent)
+
+
+def aug_dgm(agents, eta):
+    sent = []
+    for agent in agents:
+        g = agent.gradient(agent.d)
+        sent.append(g if agent.round == 0 else agent.memory["y"] + g - agent.memory["g"])
+        agent.memory["g"] = g
+    for agent in agents:
+        agent.memory["y"] = agent.combine(sent)
+    sent = [agent.d - eta * agent.memory["y"] for agent in agents]
+    for agent in agents:
+        agent.d = agent.combine(sent)
+
+
+def extra(agents, eta):
+    """x^(k+2) = (I + W) x^(k+1) - (I + W)/2 x^k - eta (g^(k+1) - g^k)."""
+    now = [agent.d for agent in agents]
+    before = [agent.recall("x") for agent in agents]
+    for agent, x, old in zip(agents, now, before, strict=True):
+        g = agent.gradient(x)
+        if agent.round == 0:
+            agent.d = agent.combine(now) - eta * g
+        else:
+            half = (old + agent.combine(before)) / 2
+            agent.d = x + agent.combine(now) - half - eta * (g - agent.memory["g"])
+        agent.memory.update(x=x, g=g)
+
+
+def exact_diffusion(agents, eta):
+    """psi = x - eta g, phi = psi + x - psi_before, x = (phi + W phi) / 2."""
+    corrected = []
+    for agent in agents:
+        psi = agent.d - eta * agent.gradient(agent.d)
+        old = agent.d if agent.round == 0 else agent.memory["psi"]
+        corrected.append(psi + agent.d - old)
+        agent.memory["psi"] = psi
+    for agent in agents:
+        agent.d = (corrected[agent.number] + agent.combine(corrected)) / 2
+
+
+def d2(agents, eta, share=1.0):
+    """x^1 = V (x^0 - eta g^0), x^(k+1) = V (2 x^k - x^(k-1) - eta (g^k - g^(k-1)))."""
+    sent = []
+    for agent in agents:
+        g = agent.gradient(agent.d)
+        if agent.round == 0:
+            sent.append(agent.d - eta * g)
+        else:
+            sent.append(2 * agent.d - agent.memory["x"] - eta * (g - agent.memory["g"]))
+        agent.memory.update(x=agent.d, g=g)
+    for agent in agents:
+        agent.d = (1 - share) * sent[agent.number] + share * agent.combine(sent)
+
+
+def nids(agents, eta):
+    d2(agents, eta, share=0.5)
+
+
+def gut(agents, eta, mu=0.9):
+    """y^k = g^k - G^k / eta + mu (W y^(k-1) - g^(k-1)), the gradient at the gossiped point."""
+    sent = [agent.d for agent in agents]
+    trackers = [agent.recall("y") for agent in agents]
+    for agent in agents:
+        average = agent.combine(sent)
+        g = agent.gradient(average)
+        y = g - (average - agent.d) / eta
+        y = y + mu * (agent.combine(trackers) - agent.recall("g"))
+        agent.d = agent.d - eta * y
+        agent.memory.update(y=y, g=g)
+
+
+def qg_gutm(agents, eta, mu=0.06, beta=0.9):
+    now = [agent.d for agent in agents]
+    moved = [agent.recall("x") - agent.d if agent.round else 0 * agent.d for agent in agents]
+    for agent in agents:
+        G = agent.combine(now) - agent.d
+        delta = agent.gradient(agent.d + G) - G / eta
+        old = agent.combine(moved) / eta - (1 + beta) / eta * agent.recall("G")
+        y = delta + mu * (old - agent.recall("delta"))
+        m = beta * agent.recall("m") + y
+        agent.memory.update(x=agent.d, G=G, delta=delta, m=m)
+        agent.d = agent.d - eta * m
+
+
+def qg_dsgdm(agents, eta, beta=0.9, mu=0.1, nesterov=False):
+    sent = []
+    for agent in agents:
+        g = agent.gradient(agent.d)
+        local = beta * agent.recall("m") + g
+        sent.append(agent.d - eta * (g + beta * local if nesterov else local))
+    for agent in agents:
+        old, agent.d = agent.d, agent.combine(sent)
+        agent.memory["m"] = (1 - mu) * agent.recall("m") + mu * (old - agent.d) / eta
+
+
+def qg_dsgdm_n(agents, eta):
+    qg_dsgdm(agents, eta, nesterov=True)
+
+
+def local_sgd(agents, eta, tau=4):
+    sent = [agent.d - eta * agent.gradient(agent.d) for agent in agents]
+    for agent in agents:
+        due = agent.round % tau == tau - 1
+        agent.d = agent.combine(sent) if due else sent[agent.number]
+
+
+def push_sum(agents, eta):
+    """Numerators and masses are pushed alike; a gradient is taken at their ratio."""
+    sent, masses = [], []
+    for agent in agents:
+        if agent.round == 0:
+            agent.memory.update(numerator=agent.d, mass=1.0)
+        sent.append(agent.memory["numerator"] - eta * agent.gradient(agent.d))
+        masses.append(agent.memory["mass"])
+    for agent in agents:
+        agent.memory.update(numerator=agent.combine(sent), mass=agent.combine(masses))
+        agent.d = agent.memory["numerator"] / agent.memory["mass"]
+
+
+ROUNDS = {
+    rule.__name__: rule
+    for rule in (
+        dgd, cta, atc, heavy_ball, nesterov, diging, atc_tracking, aug_dgm, extra,
+        exact_diffusion, d2, nids, gut, qg_gutm, qg_dsgdm, qg_dsgdm_n, local_sgd, push_sum,
+    )
+}  # fmt: skip
+
+
+def message_passing(
+    method, jacobian, initial, targets, owner, W, loss, eta, rounds, batches=None, watch=None
+):
+    """Displacements (rounds + 1, agents, parameters) of all agents.
+
+    `W` is one matrix or a list of them, gone through again and again. `batches(t)` gives every
+    agent's points in round t; all its own if left out. `watch(agents)` sees them after each round.
+    """
+    many = np.atleast_3d(W) if np.ndim(W) == 3 else np.asarray(W)[None]
+    everything = [np.flatnonzero(owner == i) for i in range(many.shape[1])]
+    agents = [Agent(i, jacobian, initial, targets, loss) for i in range(many.shape[1])]
     seen = [np.stack([agent.d for agent in agents])]
-    for _ in range(rounds):
+    for t in range(rounds):
+        points = everything if batches is None else batches(t)
+        for agent in agents:
+            agent.round, agent.points = t, points[agent.number]
+            weights = many[t % len(many)][agent.number]
+            agent.heard = {j: w for j, w in enumerate(weights) if w != 0}
         ROUNDS[method](agents, eta)
         seen.append(np.stack([agent.d for agent in agents]))
+        if watch is not None:
+            watch(agents)
     return np.stack(seen)
 
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "kernels": set(),
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "vectors"},
-    "methods": {"data", "errors", "losses", "spaces", "vectors"},
+    "methods": {"data", "errors", "graphs", "losses", "spaces", "vectors"},
     "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
@@ -33,7 +33,7 @@ ALLOWED = {
         "spaces", "vectors",
     },
     "dynamics": {
-        "data", "engine", "errors", "graphs", "keeping", "losses", "methods", "precision",
+        "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "methods", "precision",
         "problems", "records", "runs", "spaces", "vectors",
     },
     "figures": {"records"},

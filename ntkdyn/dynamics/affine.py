@@ -29,7 +29,7 @@ KRYLOV = 150
 def linear_part(system: System) -> tuple[Callable[[Array], Array], int]:
     """v -> A v on flattened states, and their size."""
     flat, unravel = ravel_pytree(system.init())
-    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    grad, mix = system.gradient(0), system.mix(0)
 
     def step(z: Float[Array, " state"]) -> Float[Array, " state"]:
         return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jaxtyping import Array, PyTree
 
 from ntkdyn import precision
 from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
 from ntkdyn.engine import Progress
 from ntkdyn.keeping import Keep
+from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
@@ -58,30 +60,43 @@ def predict(
         batch_seed=batch_seed,
         keep=keep,
     )
+    if isinstance(problem, KernelProblem):
+        parameters = {}
+    else:
+        parameters = {"origin": problem.origin, "parameters_each": problem.parameters_each}
     if kernel == "implicit" and isinstance(problem, Problem):
         known_step(method)
-        record = run(asked, problem.tangent_space(), origin=problem.start, progress=progress)
+        space = problem.tangent_space(method.view)
+        record = run(asked, space, progress=progress, **parameters)
         return record.assign_attrs(space="tangent", kernel=kernel)
+    method.check_space("kernel")
+    space = problem.kernel_space(kernel, method.view)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
-    space = problem.kernel_space(kernel)
-    if isinstance(problem, Problem):
-        record = run(asked, space, origin=problem.start, lift=_lift(problem), progress=progress)
-    else:
-        record = run(asked, space, progress=progress)
+    if parameters:
+        parameters["lift"] = _lift(problem, method)
+    record = run(asked, space, progress=progress, **parameters)
     return record.assign_attrs(
         space="kernel", kernel=problem.kernel(kernel).name, **stability.attributes()
     )
 
 
-def _lift(problem: Problem) -> Callable[[Vector], Vector]:
+def _lift(problem: Problem, method: Method) -> Callable[[Vector], Vector]:
     """c -> J^T c: from coefficients on the training points to the displacement of parameters."""
-    tangent = problem.tangent_space()
-    look = tangent.readout(slice(problem.task.train))
+    tangent = problem.tangent_space(method.view)
+    look = tangent.readout(slice(problem.task.basis))
+
+    def pulled(coefficients: Array) -> PyTree:
+        return look(tangent.start())[1](coefficients).tree
 
     @jax.jit
     def lift(coefficients: Vector) -> Vector:
-        _, pull = look(tangent.start())
-        return pull(coefficients.tree)
+        if method.view != "layers":
+            return Vector(pulled(coefficients.tree))
+        whole = {layer: pulled(each) for layer, each in coefficients.tree.items()}
+        first = next(iter(whole.values()))
+        names, tree = layer_names(first), jax.tree.structure(first)
+        leaves = [jax.tree.leaves(whole[name])[place] for place, name in enumerate(names)]
+        return Vector(tree.unflatten(leaves))
 
     return lift

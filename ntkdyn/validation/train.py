@@ -49,6 +49,12 @@ def train(
     if stability:
         asked = asked._replace(method=stability.method)
     with precision.single():
-        record = run(asked, problem.network_space(), origin=problem.start, progress=progress)
+        record = run(
+            asked,
+            problem.network_space(method.view),
+            origin=problem.origin,
+            parameters_each=problem.parameters_each,
+            progress=progress,
+        )
     known = stability.attributes() if stability else {}
     return record.assign_attrs(space="network", kernel="none", **known)
