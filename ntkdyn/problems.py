@@ -289,8 +289,8 @@ class Problem:
         """A space of that kind for so many agents with this network, in JAX's current precision."""
         origin = _start(network, seed, self.inputs.shape[1:])
         apply = network.with_features if view == "features" else network.apply
-        apart = (isinstance(seed, Sequence),) if kind is NetworkSpace else ()
-        return kind(apply, *_in_current_precision((origin, self.inputs)), agents, *apart)
+        more = (isinstance(seed, Sequence), network) if kind is NetworkSpace else ()
+        return kind(apply, *_in_current_precision((origin, self.inputs)), agents, *more)
 
     def _team_space(self, kind: Any, view: str) -> TeamSpace:
         """One space per architecture, with the agents that have it."""

@@ -105,7 +105,7 @@ def run(
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError(
-            "keep: parameters are kept of networks with a common start; a bare kernel has no parameters"
+            "keep: parameters need networks with a common start; a bare kernel has no parameters"
         )
     _check(plan, space)
     system = _system(plan, space)

@@ -16,7 +16,7 @@ that weigh layers differently; `TeamSpace` lets agents have networks of differen
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -76,6 +76,8 @@ class NetworkSpace(eqx.Module):
     inputs: Float[Array, points * features]
     agents: int = eqx.field(static=True)
     apart: bool = eqx.field(static=True, default=False)
+    anatomy: Any = eqx.field(static=True, default=None)
+    """the `networks.Network`, for methods that look at its hidden layers"""
     kind: ClassVar[str] = "network"
     mixable: ClassVar[bool] = True
 

@@ -100,10 +100,10 @@ def small_problem(agents: int, loss: str, width: int = 8) -> Small:
 
 
 @precision.in_double
-def dense_jacobian(problem: nd.Problem) -> np.ndarray:
-    """J by reverse mode, every entry."""
+def dense_jacobian(problem: nd.Problem, apply=None) -> np.ndarray:
+    """J by reverse mode, every entry; of the outputs, or of another function of the parameters."""
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), problem.start)
     inputs = jnp.asarray(problem.inputs, jnp.float64)
-    rows = jax.jacrev(problem.network.apply)(params, inputs)
+    rows = jax.jacrev(apply or problem.network.apply)(params, inputs)
     leaves = [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
     return np.concatenate(leaves, axis=2)

@@ -228,24 +228,134 @@ def push_sum(agents, eta):
         agent.d = agent.memory["numerator"] / agent.memory["mass"]
 
 
+def drt(agents, eta, origin, layers, variant="squared", kappa=1e-8, cap=10.0, symmetric=False):
+    """Weights from relative trust, product by product and norm by norm; layers are index lists."""
+    psi = [agent.d - eta * agent.gradient(agent.d) for agent in agents]
+    theta = [origin + each for each in psi]
+    A = np.zeros((len(layers), len(agents), len(agents)))
+    for k, agent in enumerate(agents):
+        for p, layer in enumerate(layers):
+            trust = {}
+            for j in sorted({*agent.heard, k}):
+                product = 1.0
+                for part in layers:
+                    gap = np.linalg.norm(theta[k][part] - theta[j][part])
+                    norm = np.linalg.norm(theta[j][part])
+                    r = gap / norm if variant == "unsquared" else gap**2 / (norm**2 + kappa)
+                    product *= 1 + r
+                gap = np.linalg.norm(theta[k][layer] - theta[j][layer])
+                norm = np.linalg.norm(theta[j][layer])
+                if variant == "unsquared":
+                    trust[j] = product / (gap * (norm + gap) + kappa)
+                else:
+                    trust[j] = product / (norm**2 + gap**2 + kappa)
+            mean = np.prod(list(trust.values())) ** (1 / len(trust))
+            trust = {j: min(max(c / mean, 1 / cap), cap) for j, c in trust.items()}
+            for j, c in trust.items():
+                A[p, k, j] = c / sum(trust.values())
+    if symmetric:
+        A = np.stack([_metropolis_like(each) for each in A])
+    for k, agent in enumerate(agents):
+        for p, part in enumerate(layers):
+            agent.d[part] = sum(A[p, k, j] * psi[j][part] for j in range(len(agents)))
+
+
+def _metropolis_like(A):
+    S = (A + A.T) / 2
+    out = np.zeros_like(S)
+    for k in range(len(S)):
+        for j in range(len(S)):
+            if j != k:
+                out[k, j] = S[k, j] / max(S[k].sum(), S[j].sum())
+        out[k, k] = 1 - out[k].sum()
+    return out
+
+
+def ccl(agents, eta, classes, beta=0.9, lambda_m=0.1, lambda_d=0.1):
+    """Combine, then adapt; what neighbours' parameters make of my points, and mine of theirs."""
+    sent = [agent.d.copy() for agent in agents]
+    mixed = [agent.combine(sent) for agent in agents]
+    see = lambda agent, a, d: agent.initial[a] + agent.jacobian[a] @ d
+    for i, agent in enumerate(agents):
+        others = [j for j in agent.heard if j != i]
+        sums, counts = {}, {}
+        for j, model in [(i, mixed[i]), *((j, sent[i]) for j in others)]:
+            for a in agents[j].points:
+                c = agent.targets[a].argmax()
+                sums[c] = sums.get(c, 0) + see(agent, a, model)[classes:]
+                counts[c] = counts.get(c, 0) + 1
+        g = np.zeros_like(agent.d)
+        for a in agent.points:
+            f = see(agent, a, mixed[i])
+            z, features = f[classes:], len(f) - classes
+            c = agent.targets[a].argmax()
+            slope = np.zeros_like(f)
+            slope[:classes] = f[:classes] - agent.targets[a]
+            for j in others:
+                slope[classes:] += 2 * lambda_m * (z - see(agent, a, sent[j])[classes:]) / features
+            slope[classes:] += 2 * lambda_d * (z - sums[c] / counts[c]) / features
+            g += agent.jacobian[a].T @ slope / len(agent.points)
+        m = agent.recall("m") - (mixed[i] - sent[i]) / eta
+        agent.memory["m"] = beta * m + g
+        agent.d = mixed[i] - eta * (g + beta * agent.memory["m"])
+
+
+def mhd(agents, eta, classes, aux, public, teachers, pool, every, nu_emb=1.0, nu_aux=3.0):
+    """`public(t)` are the public points of round t, `teachers(t)` pairs (checkpoint, authors)."""
+    softmax = lambda f: np.exp(f - f.max()) / np.exp(f - f.max()).sum()
+    t, cut = agents[0].round, classes * (1 + aux)
+    if t == 0:
+        for agent in agents:
+            agent.memory["pool"] = [agent.d.copy() for _ in range(pool)]
+    see = lambda agent, a, d: agent.initial[a] + agent.jacobian[a] @ d
+    moved = []
+    for i, agent in enumerate(agents):
+        g = np.zeros_like(agent.d)
+        for a in agent.points:
+            slope = np.zeros(agent.initial.shape[1])
+            slope[:classes] = see(agent, a, agent.d)[:classes] - agent.targets[a]
+            g += agent.jacobian[a].T @ slope / len(agent.points)
+        for a in public(t):
+            f = see(agent, a, agent.d)
+            said = [see(agent, a, agents[by[i]].memory["pool"][e]) for e, by in teachers(t)]
+            slope = np.zeros_like(f)
+            length = np.linalg.norm(f[cut:])
+            u = f[cut:] / length
+            for other in said:
+                v = other[cut:] / np.linalg.norm(other[cut:])
+                slope[cut:] += nu_emb * 2 * (u - v - u * (u @ (u - v))) / length
+            for head in range(1, aux + 1):
+                old = slice((head - 1) * classes, head * classes)
+                new = slice(head * classes, (head + 1) * classes)
+                target = max((softmax(other[old]) for other in said), key=max)
+                slope[new] = nu_aux * (softmax(f[new]) - target)
+            g += agent.jacobian[a].T @ slope / len(public(t))
+        moved.append(agent.d - eta * g)
+    for agent, d in zip(agents, moved, strict=True):
+        agent.d = d
+        if (t + 1) % every == 0:
+            agent.memory["pool"][((t + 1) // every - 1) % pool] = d.copy()
+
+
 ROUNDS = {
     rule.__name__: rule
     for rule in (
         dgd, cta, atc, heavy_ball, nesterov, diging, atc_tracking, aug_dgm, extra,
         exact_diffusion, d2, nids, gut, qg_gutm, qg_dsgdm, qg_dsgdm_n, local_sgd, push_sum,
+        drt, ccl, mhd,
     )
 }  # fmt: skip
 
 
 def message_passing(
-    method, jacobian, initial, targets, owner, W, loss, eta, rounds, batches=None, watch=None
+    method, jacobian, initial, targets, owner, W, loss, eta, rounds, batches=None, **settings
 ):
     """Displacements (rounds + 1, agents, parameters) of all agents.
 
     `W` is one matrix or a list of them, gone through again and again. `batches(t)` gives every
-    agent's points in round t; all its own if left out. `watch(agents)` sees them after each round.
+    agent's points in round t; all its own if left out. `settings` go to the method's round.
     """
-    many = np.atleast_3d(W) if np.ndim(W) == 3 else np.asarray(W)[None]
+    many = np.asarray(W) if np.ndim(W) == 3 else np.asarray(W)[None]
     everything = [np.flatnonzero(owner == i) for i in range(many.shape[1])]
     agents = [Agent(i, jacobian, initial, targets, loss) for i in range(many.shape[1])]
     seen = [np.stack([agent.d for agent in agents])]
@@ -255,10 +365,8 @@ def message_passing(
             agent.round, agent.points = t, points[agent.number]
             weights = many[t % len(many)][agent.number]
             agent.heard = {j: w for j, w in enumerate(weights) if w != 0}
-        ROUNDS[method](agents, eta)
+        ROUNDS[method](agents, eta, **settings)
         seen.append(np.stack([agent.d for agent in agents]))
-        if watch is not None:
-            watch(agents)
     return np.stack(seen)
 
 

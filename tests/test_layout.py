@@ -23,7 +23,7 @@ ALLOWED = {
     "kernels": set(),
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "vectors"},
-    "methods": {"data", "errors", "graphs", "losses", "spaces", "vectors"},
+    "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
     "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
@@ -33,8 +33,8 @@ ALLOWED = {
         "spaces", "vectors",
     },
     "dynamics": {
-        "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "methods", "precision",
-        "problems", "records", "runs", "spaces", "vectors",
+        "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "methods",
+        "precision", "problems", "records", "runs", "spaces", "vectors",
     },
     "figures": {"records"},
     "validation": {

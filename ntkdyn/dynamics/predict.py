@@ -71,13 +71,15 @@ def predict(
         return record.assign_attrs(space="tangent", kernel=kernel)
     method.check_space("kernel")
     space = problem.kernel_space(kernel, method.view)
+    if not method.affine:
+        stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     if parameters:
         parameters["lift"] = _lift(problem, method)
     record = run(asked, space, progress=progress, **parameters)
     return record.assign_attrs(
-        space="kernel", kernel=problem.kernel(kernel).name, **stability.attributes()
+        space="kernel", kernel=kernel if parameters else "given", **stability.attributes()
     )
 
 

@@ -17,7 +17,11 @@ us in full, and papers/ says what is.
 from __future__ import annotations
 
 from ntkdyn.methods import mixing, objectives, updates
+from ntkdyn.methods.cross_features import CrossFeature
+from ntkdyn.methods.distillation import Distillation
+from ntkdyn.methods.merging import Merge
 from ntkdyn.methods.method import Method, Needs, damped, periodic
+from ntkdyn.methods.trust import DRT
 from ntkdyn.methods.updates import OfLimit, StepSize
 
 of_limit = OfLimit
@@ -196,11 +200,93 @@ def push_sum(*, step_size: StepSize) -> Method:
     return _local(updates.PushSum(step_size), "push_sum", Needs(columns=True))
 
 
+def drt(
+    *,
+    step_size: StepSize,
+    variant: str = "squared",
+    kappa: float = 1e-8,
+    cap: float = 10.0,
+    normalised: str = "rows",
+) -> Method:
+    """psi_k = x_k - eta g_k(x_k),  x_k^(p) <- sum_l A^(p)_kl psi_l^(p),  A from relative trust.
+
+    DRT diffusion (Li, Fainman, Vlaski 2025), weights layer by layer from how far networks are
+    apart; the formula of A is our reconstruction, in ntkdyn/methods/trust.py.
+    """
+    rule = DRT(variant, kappa, cap, normalised)
+    return _local(updates.ATC(step_size), "drt", rule=rule)
+
+
+def dimat(
+    *,
+    step_size: StepSize,
+    tau: int = 50,
+    optimiser: str = "adam",
+    by: str = "activations",
+    data: str = "own",
+) -> Method:
+    """x_i <- x_i - eta d_i(x_i), and in every tau-th round then x_i <- sum_j W_ij P_ij x_j.
+
+    DIMAT (Saadati et al. 2024), as its authors' code has it: d is the direction of an optax
+    optimiser that starts afresh after each merge, P_ij aligns j's neurons with i's
+    (ntkdyn/methods/merging.py).
+    """
+    update = updates.LocalOptimiser(step_size, optimiser, tau)
+    return _local(update, "dimat", rule=mixing.Periodic(Merge(by, data), tau))
+
+
+def ccl(
+    *,
+    step_size: StepSize,
+    beta: float = 0.9,
+    lambda_m: float = 0.1,
+    lambda_d: float = 0.1,
+    nesterov: bool = True,
+) -> Method:
+    """v = W x,  m <- beta (m - (v - x)/eta) + g(v),  x <- v - eta (g(v) + beta m),  g of L + CCL.
+
+    Cross-feature contrastive loss (Aketi, Roy 2024), as its authors' code has it: g is the gradient
+    of the loss and of two attractions between features (ntkdyn/methods/cross_features.py), the base that of
+    QG-DSGDm-N in the order combine, then adapt.
+    """
+    update = updates.QuasiGlobalCTA(step_size, beta, nesterov)
+    objective = CrossFeature(lambda_m, lambda_d)
+    needs = Needs(symmetric=True, fixed=True)
+    return Method("ccl", update, mixing.Fixed(), objective, needs)
+
+
+def mhd(
+    *,
+    step_size: StepSize,
+    aux: int = 2,
+    nu_emb: float = 1.0,
+    nu_aux: float = 3.0,
+    teachers: int = 1,
+    public_batch: int = 32,
+    own_too: bool = False,
+    pool: int = 4,
+    pool_every: int = 10,
+    seed: int = 0,
+) -> Method:
+    """x_i <- x_i - eta g_i(x_i; what teachers say of public points).
+
+    Multi-headed distillation (Zhmoginov et al. 2023), a reconstruction: the loss of the main head,
+    embeddings drawn together, and `aux` heads, each imitating the one before it of the most
+    confident teacher (ntkdyn/methods/distillation.py). Nothing but outputs on public points is sent.
+    """
+    objective = Distillation(
+        aux, nu_emb, nu_aux, teachers, public_batch, own_too, pool, pool_every, seed
+    )
+    update = updates.PooledSGD(step_size, pool, pool_every)
+    return Method("mhd", update, mixing.Fixed(), objective)
+
+
 METHODS = {
     make.__name__: make
     for make in (
         dgd, cta, atc, heavy_ball, nesterov, diging, atc_tracking, aug_dgm, extra,
         exact_diffusion, d2, nids, gut, qg_gutm, qg_dsgdm, qg_dsgdm_n, local_sgd, push_sum,
+        drt, dimat, ccl, mhd,
     )
 }  # fmt: skip
 

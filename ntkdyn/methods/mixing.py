@@ -2,8 +2,8 @@
 
     Fixed         W, or that of the round where the graph changes, at an averaging rate gamma
     Periodic      any of them in every tau-th round only
-    DRT           weights of the agents' own making, layer by layer (methods/drt.py)
-    Merge         neurons are aligned before they are averaged (methods/dimat.py)
+    DRT           weights of the agents' own making, layer by layer (methods/trust.py)
+    Merge         neurons are aligned before they are averaged (methods/merging.py)
 
 `operator_of(W)` turns checked weights into what a compiled round applies: a dense product,
 sums over neighbour lists where most weights are zero, whose cost grows with the links and not

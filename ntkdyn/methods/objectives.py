@@ -1,8 +1,8 @@
 """Objectives: what each agent differentiates, composed from outputs, loss and pullback.
 
     Local         the loss on one's own points
-    CrossFeature  and agreement with what neighbours make of them   (methods/ccl.py)
-    Distillation  and agreement with neighbours on public points    (methods/mhd.py)
+    CrossFeature  and agreement with what neighbours make of them   (methods/cross_features.py)
+    Distillation  and agreement with neighbours on public points    (methods/distillation.py)
 
 `gradient` binds the batch of a round and gives grad(x, state, round): most need x alone; the
 latter two also look at what the update remembers, which is what neighbours have sent.
