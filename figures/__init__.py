@@ -1,5 +1,5 @@
 """Figures: one per file, drawn from records alone."""
 
-from ntkdyn.figures import overlay, style, width
+from ntkdyn.figures import bias, overlay, style, width
 
-__all__ = ["overlay", "style", "width"]
+__all__ = ["bias", "overlay", "style", "width"]

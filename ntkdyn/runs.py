@@ -108,19 +108,19 @@ def run(
             "keep: parameters need networks with a common start; a bare kernel has no parameters"
         )
     _check(plan, space)
-    system = _system(plan, space)
+    built = system(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
     seen, parameters = [], []
 
     def see(round: int, x: Vector) -> None:
-        snapshot = jax.tree.map(np.asarray, watch(system, x))
+        snapshot = jax.tree.map(np.asarray, watch(built, x))
         seen.append(snapshot)
         if round in plan.keep.parameter_rounds:
             parameters.append(kept.values(lift(space.displacement(x))))
 
     outputs = plan.task.targets.shape[1]
-    initial = np.asarray(watch(system, space.start()).outputs[0, :, :outputs])
-    rollout(system, plan.rounds, see, progress)
+    initial = np.asarray(watch(built, space.start()).outputs[0, :, :outputs])
+    rollout(built, plan.rounds, see, progress)
     record = xr.Dataset(_variables(plan, space, seen), _coordinates(plan, space), _attributes(plan))
     record["initial_outputs"] = (("point", "output"), initial)
     if parameters_each is not None:
@@ -150,9 +150,10 @@ def _check(plan: Plan, space: Space) -> None:
         )
 
 
-def _system(plan: Plan, space: Space) -> System:
+def system(plan: Plan, space: Space) -> System:
+    """The plan at work in a space, in JAX's current precision."""
     task, matrices = plan.task, _matrices(plan.weights)
-    system = System(
+    built = System(
         space=space,
         method=plan.method,
         weights=operator_of(matrices),
@@ -162,7 +163,7 @@ def _system(plan: Plan, space: Space) -> System:
         links=links_of(matrices),
         public=(task.train, task.basis),
     )
-    return jax.tree.map(jnp.asarray, system)
+    return jax.tree.map(jnp.asarray, built)
 
 
 def _matrices(weights: Weights) -> np.ndarray:

@@ -266,7 +266,7 @@ class LayeredKernelSpace(eqx.Module):
         )
 
     def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
-        cross = [jnp.sum(x.tree[n] * self.along_origin[n], axis=(1, 2)) for n in self.layers]
+        cross = [jnp.sum(x.tree[n] * self.along_origin[n][None], axis=(1, 2)) for n in self.layers]
         origin = jnp.stack([self.origin_norms[n] for n in self.layers])
         return origin[:, None] + 2 * jnp.stack(cross) + self.dot(x, x)
 

@@ -46,7 +46,11 @@ ALLOWED = {
         "networks", "problems", "records", "validation",
     },
     "health": {"kernels"},
-    "cli": {"errors", "experiment", "health", "records"},
+    "bench": {
+        "bench", "data", "engine", "errors", "graphs", "methods", "networks", "precision",
+        "problems", "records", "runs",
+    },
+    "cli": {"bench", "errors", "experiment", "health", "methods", "records"},
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

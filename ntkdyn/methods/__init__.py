@@ -246,8 +246,8 @@ def ccl(
     """v = W x,  m <- beta (m - (v - x)/eta) + g(v),  x <- v - eta (g(v) + beta m),  g of L + CCL.
 
     Cross-feature contrastive loss (Aketi, Roy 2024), as its authors' code has it: g is the gradient
-    of the loss and of two attractions between features (ntkdyn/methods/cross_features.py), the base that of
-    QG-DSGDm-N in the order combine, then adapt.
+    of the loss and of two attractions between features (ntkdyn/methods/cross_features.py), the base
+    that of QG-DSGDm-N in the order combine, then adapt.
     """
     update = updates.QuasiGlobalCTA(step_size, beta, nesterov)
     objective = CrossFeature(lambda_m, lambda_d)
@@ -272,7 +272,7 @@ def mhd(
 
     Multi-headed distillation (Zhmoginov et al. 2023), a reconstruction: the loss of the main head,
     embeddings drawn together, and `aux` heads, each imitating the one before it of the most
-    confident teacher (ntkdyn/methods/distillation.py). Nothing but outputs on public points is sent.
+    confident teacher (ntkdyn/methods/distillation.py). Only outputs on public points are sent.
     """
     objective = Distillation(
         aux, nu_emb, nu_aux, teachers, public_batch, own_too, pool, pool_every, seed

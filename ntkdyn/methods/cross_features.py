@@ -33,6 +33,7 @@ class CrossFeature(Rule):
     lambda_d: float = 0.1
     affine: ClassVar[bool] = False
     view: ClassVar[str] = "features"
+    sends: ClassVar[str] = "class sums of features"
 
     def __check_init__(self) -> None:
         for name in ("lambda_m", "lambda_d"):

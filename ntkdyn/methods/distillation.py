@@ -14,6 +14,7 @@ paper's as far as we know it, formulas and constants are from memory.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -47,6 +48,7 @@ class Distillation(Rule):
     """draws public batches, checkpoints and their authors"""
     affine: ClassVar[bool] = False
     view: ClassVar[str] = "features"
+    sends: ClassVar[str] = "outputs and features of public points"
 
     def __check_init__(self) -> None:
         check_count("mhd: number of auxiliary heads", self.aux)
@@ -90,7 +92,7 @@ class Distillation(Rule):
             rest = jnp.zeros((*main.shape[:2], outputs.shape[2] - classes), main.dtype)
             look = setting.space.readout(shared)
             heard = [
-                look(Vector(jax.tree.map(lambda leaf: leaf[entry], state.pool.tree)))[0][author]
+                look(state.pool.map(operator.itemgetter(entry)))[0][author]
                 for entry, author in self._teachers(setting.links, round)
             ]
             own = outputs[:, private:]

@@ -133,7 +133,7 @@ def permuted(
 def _index(order: Any, size: int, numpy: Any) -> Any:
     """The order along an axis that runs over places first and channels last."""
     blocks = numpy.arange(size // len(order)) * len(order)
-    return (blocks[:, None] + order).reshape(-1)
+    return (blocks[:, None] + order[None]).reshape(-1)
 
 
 def _correlations(
@@ -150,17 +150,18 @@ def _correlation(seen: Array, there: Array, agent: Array) -> Array:
     flat = seen.reshape(*seen.shape[:2], -1, seen.shape[-1])
     share = there / (there.sum() * flat.shape[2])
     mean = jnp.einsum("jntc,n->jc", flat, share, precision=exact)
-    centred = (flat - mean[:, None, None]) * jnp.sqrt(share)[:, None, None]
+    centred = (flat - mean[:, None, None]) * jnp.sqrt(share)[None, :, None, None]
     covariance = jnp.einsum("ntr,jnts->jrs", centred[agent], centred, precision=exact)
     deviation = jnp.sqrt(jnp.einsum("jntc,jntc->jc", centred, centred, precision=exact))
-    return covariance / jnp.maximum(deviation[agent][:, None] * deviation[:, None, :], 1e-7)
+    return covariance / jnp.maximum(deviation[agent][None, :, None] * deviation[:, None, :], 1e-7)
 
 
 def _assigned(fits: Float[Array, "agents agents r s"], matrix: Array) -> Permutation:
     """The assignments of the largest sums, by scipy on the host; nothing moves without a link."""
 
-    def solve(fits: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        return _for_links(np.asarray(matrix), fits.shape[-1], lambda i, j: _assignment(fits[i, j]))
+    def solve(fits: Array, matrix: Array) -> np.ndarray:
+        fits, matrix = np.asarray(fits), np.asarray(matrix)
+        return _for_links(matrix, fits.shape[-1], lambda i, j: _assignment(fits[i, j]))
 
     shape = jax.ShapeDtypeStruct(fits.shape[:3], jnp.int32)
     return jax.pure_callback(solve, shape, fits, matrix)
@@ -171,9 +172,9 @@ def _assignment(fit: np.ndarray) -> np.ndarray:
 
 
 def _for_links(
-    matrix: np.ndarray, channels: int, match: Callable[[int, int], np.ndarray]
+    matrix: np.ndarray, channels: int, match: Callable[[Any, Any], np.ndarray]
 ) -> np.ndarray:
-    orders = np.broadcast_to(np.arange(channels), (*matrix.shape, channels)).astype(np.int32)
+    orders = np.tile(np.arange(channels, dtype=np.int32), (*matrix.shape, 1))
     for i, j in np.argwhere(matrix > 0):
         if i != j:
             orders[i, j] = match(i, j)
@@ -187,14 +188,14 @@ def _by_weights(x: Vector, matrix: Array, anatomy: Any) -> dict[str, Permutation
         for layer, places in permutable.items()
     }
 
-    def solve(matrix: np.ndarray, *leaves: np.ndarray) -> dict[str, np.ndarray]:
-        leaves = [np.asarray(leaf) for leaf in leaves]
+    def solve(matrix: Array, *leaves: Array) -> dict[str, np.ndarray]:
+        matrix, *leaves = (np.asarray(each) for each in (matrix, *leaves))
         shape = (*matrix.shape, 1)
         orders = {
             layer: np.tile(np.arange(count, dtype=np.int32), shape)
             for layer, count in sizes.items()
         }
-        for i, j in np.argwhere(np.asarray(matrix) > 0):
+        for i, j in np.argwhere(matrix > 0):
             if i != j:
                 found = match_weights(
                     [leaf[i] for leaf in leaves], [leaf[j] for leaf in leaves], permutable, sizes
@@ -215,7 +216,7 @@ def match_weights(
     other: Sequence[np.ndarray],
     permutable: dict[str, Places],
     sizes: dict[str, int],
-) -> dict[str, Int[np.ndarray, " channels"]]:
+) -> dict[str, Int[np.ndarray, "..."]]:
     """The orders of `other`'s channels that fit `own`'s parameters best, one layer at a time."""
     orders = {layer: np.arange(count) for layer, count in sizes.items()}
     for _ in range(SWEEPS):

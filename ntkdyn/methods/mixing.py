@@ -87,7 +87,7 @@ class Cycle(eqx.Module):
 Operator = Dense | Sparse | Cycle
 
 
-def weighted(weights: Float[Array, "agents agents"], leaf: Array) -> Array:
+def weighted(weights: Float[Array, "*heard agents"], leaf: Array) -> Array:
     """sum_j W_ij leaf_j, never rounded to less than the leaf's own precision."""
     exact = jax.lax.Precision.HIGHEST
     return jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision=exact)
@@ -204,6 +204,9 @@ class Periodic(Rule):
 
     def __check_init__(self) -> None:
         check_count("tau", self.tau)
+
+    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
+        self.mixing.check(method, task, space, rounds)
 
     @property
     def every(self) -> int:

@@ -42,6 +42,8 @@ class Rule(eqx.Module):
     """whether the gradient is affine in x wherever the loss is quadratic"""
     view: ClassVar[str] = "outputs"
     """what it must see of a space, as in `problems.Problem`"""
+    sends: ClassVar[str] = ""
+    """what goes over a link beside vectors, in words"""
     heads: ClassVar[int] = 1
     """how many times the classes the network has outputs"""
 

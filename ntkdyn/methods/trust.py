@@ -34,6 +34,7 @@ from jaxtyping import Array, Float
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
+from ntkdyn.methods.updates import Number
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -47,8 +48,8 @@ class DRT(Rule):
     """mix(psi)_k^(p) = sum_l A^(p)_kl psi_l^(p), with A from psi itself."""
 
     variant: str = eqx.field(static=True, default="squared")
-    kappa: float = 1e-8
-    cap: float = 10.0
+    kappa: Number = 1e-8
+    cap: Number = 10.0
     normalised: str = eqx.field(static=True, default="rows")
     affine: ClassVar[bool] = False
     view: ClassVar[str] = "layers"
@@ -103,7 +104,7 @@ def distances(
     return space.square_norms(psi), jnp.maximum(apart, 0)
 
 
-def _trust(variant: str, norms: Array, apart: Array, kappa: float) -> Weights:
+def _trust(variant: str, norms: Array, apart: Array, kappa: Number) -> Weights:
     """log c_kl^(p)."""
     heard = norms[:, None, :]
     if variant == "squared":
@@ -111,28 +112,28 @@ def _trust(variant: str, norms: Array, apart: Array, kappa: float) -> Weights:
     else:
         distance, norm = jnp.sqrt(apart), jnp.sqrt(heard)
         relative, divisor = distance / norm, distance * (norm + distance) + kappa
-    return jnp.sum(jnp.log1p(relative), axis=0) - jnp.log(divisor)
+    return jnp.sum(jnp.log1p(relative), axis=0, keepdims=True) - jnp.log(divisor)
 
 
-def _capped(trust: Weights, heard: Array, cap: float) -> Weights:
+def _capped(trust: Weights, heard: Array, cap: Number) -> Weights:
     """c over its geometric mean in the row, cut to [1/cap, cap]."""
-    mean = jnp.sum(jnp.where(heard, trust, 0), axis=2, keepdims=True) / heard.sum(axis=1)[:, None]
+    share = heard / heard.sum(axis=1, keepdims=True)
+    mean = jnp.einsum("pkl,kl->pk", trust, share.astype(trust.dtype))
     most = jnp.log(jnp.asarray(cap, trust.dtype))
-    return jnp.exp(jnp.clip(trust - mean, -most, most))
+    return jnp.exp(jnp.clip(trust - mean[:, :, None], -most, most))
 
 
 def _normalised(trust: Weights, heard: Array) -> Weights:
-    kept = jnp.where(heard, trust, 0)
+    kept = trust * heard[None]
     return kept / kept.sum(axis=2, keepdims=True)
 
 
 def _symmetric(rows: Weights) -> Weights:
     both = (rows + rows.swapaxes(1, 2)) / 2
     sums = both.sum(axis=2)
-    scaled = both / jnp.maximum(sums[:, :, None], sums[:, None, :])
-    identity = jnp.eye(rows.shape[1], dtype=rows.dtype)
-    off = scaled * (1 - identity)
-    return off + identity * (1 - off.sum(axis=2))[:, :, None]
+    identity = jnp.eye(rows.shape[1], dtype=rows.dtype)[None]
+    others = both / jnp.maximum(sums[:, :, None], sums[:, None, :]) * (1 - identity)
+    return others + identity * (1 - others.sum(axis=2, keepdims=True))
 
 
 def by_layer(weights: Weights, x: Vector) -> Vector:

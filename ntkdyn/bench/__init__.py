@@ -1,0 +1,1 @@
+"""Benchmarks: both sides in one run, on this machine, with the ratio beside the two times."""
