@@ -23,7 +23,7 @@ def plain(dimat: methods.Method) -> methods.Method:
 
 
 def main() -> None:
-    """Merge once on each dataset, with and without alignment, from different starts and from one."""
+    """Merge once on each dataset, with and without alignment, from several starts and one."""
     weights = nd.graphs.uniform(nd.graphs.ring(5))
     network = nd.networks.mlp((200, 200), outputs=10)
     settings = {

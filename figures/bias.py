@@ -12,8 +12,8 @@ def draw(record: xr.Dataset) -> Figure:
     with styled():
         figure = Figure(figsize=(COLUMN, 2.9))
         axes = figure.subplots()
-        for number, name in enumerate(record["method"].values):
-            lines = record["distance"].sel(method=name)
+        for number, name in enumerate(record["algorithm"].values):
+            lines = record["distance"].sel(algorithm=name)
             rounds, colour = record["round"].values, f"C{number}"
             axes.plot(rounds, lines.sel(run="predicted"), color=colour, label=name)
             seen = lines.sel(run="observed")

@@ -108,6 +108,30 @@ def directed_exponential(agents: int) -> nx.DiGraph:
     return nx.DiGraph((i, (i + hop) % agents) for i in range(agents) for hop in hops)
 
 
+def circulant(agents: int, hops: Sequence[int] = (1, 4)) -> nx.Graph:
+    """i is linked to i +- hop modulo `agents`, for every hop: the "torus" of CCL's code."""
+    _at_least(agents, 3, "circulant")
+    if not hops or any(not _is_index(hop) or not 1 <= hop < agents for hop in hops):
+        raise InputError(f"circulant: hops must be from 1 to {agents - 1}, got {list(hops)}")
+    return nx.circulant_graph(agents, list(hops))
+
+
+def dyck() -> nx.Graph:
+    """The Dyck graph: 32 agents, 3 neighbours each, every circle at least six links long."""
+    return nx.LCF_graph(32, [5, -5, 13, -13], 8)
+
+
+def two_hubs(agents: int) -> nx.Graph:
+    """Agents 0 and 1 are each linked to all others, which have no other link (DIMAT's code)."""
+    _at_least(agents, 3, "two_hubs")
+    return nx.complete_bipartite_graph(2, agents - 2)
+
+
+def davis() -> nx.Graph:
+    """Davis' social network: 18 women and the 14 events they came to, 32 agents in all."""
+    return nx.convert_node_labels_to_integers(nx.davis_southern_women_graph(), ordering="default")
+
+
 def from_edges(edges: Iterable[Sequence[int]], agents: int | None = None) -> nx.Graph:
     """The graph with these links; agents are numbered from 0 to the largest number named."""
     edges = [tuple(edge) for edge in edges]
@@ -125,7 +149,8 @@ TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
     build.__name__: build
     for build in (
         ring, path, complete, star, torus, hypercube, exponential, petersen, random_regular,
-        erdos_renyi, directed_ring, directed_exponential, from_edges,
+        erdos_renyi, directed_ring, directed_exponential, circulant, dyck, two_hubs,
+        davis, from_edges,
     )
 }  # fmt: skip
 

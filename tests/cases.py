@@ -21,6 +21,8 @@ ARGUMENTS = {
     "torus": {"rows": 2, "columns": 4},
     "hypercube": {"dimension": 3},
     "petersen": {},
+    "dyck": {},
+    "davis": {},
     "random_regular": {"agents": 8, "degree": 3, "seed": 0},
     "erdos_renyi": {"agents": 8, "probability": 0.4, "seed": 1},
     "from_edges": {"edges": [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 2)]},

@@ -3,9 +3,9 @@
 Both sides take the same rounds of ATC on a ring: the same start, the same minibatches, the same
 weights, float32, on the same cores. The other side is what one would write first: for every agent
 a forward and a backward pass by autograd and a step, then one matrix product over the agents for
-every tensor. Ours is the engine that `train` runs. Everything is warmed up before it is timed, sides
-take turns, and the best of a few turns counts. `relative_difference` is that of the parameters after
-all timed rounds of a turn, over the distance travelled.
+every tensor. Ours is the engine that `train` runs. Everything is warmed up before it is timed,
+sides take turns, and the best of a few turns counts. `relative_difference` is that of the
+parameters after all timed rounds of a turn, over the distance travelled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
     turns: int
 
 
-FULL = Sizes(16, 784, (512, 512), 32, 128, 20, 3)
+FULL = Sizes(16, 784, (512, 512), 32, 128, 10, 3)
 SMALL = Sizes(4, 16, (8, 8), 4, 8, 5, 1)
 OUTPUTS, STEP, SEED, W_STD, B_STD = 10, 0.5, 0, 2**0.5, 0.1
 

@@ -1,4 +1,4 @@
-"""The catalogue: what `ntkdyn methods` and `ntkdyn papers` list, read from the methods themselves."""
+"""The catalogue: what `ntkdyn methods` and `ntkdyn papers` list, read off the methods."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def match_weights(
     other: Sequence[np.ndarray],
     permutable: dict[str, Places],
     sizes: dict[str, int],
-) -> dict[str, Int[np.ndarray, "..."]]:
+) -> dict[str, Int[np.ndarray, ...]]:
     """The orders of `other`'s channels that fit `own`'s parameters best, one layer at a time."""
     orders = {layer: np.arange(count) for layer, count in sizes.items()}
     for _ in range(SWEEPS):
