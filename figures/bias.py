@@ -20,7 +20,7 @@ def draw(record: xr.Dataset) -> Figure:
             axes.plot(rounds, seen, "o", ms=3, mfc="white", mec=colour, mew=0.7)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel("round")
-        axes.set_title("distance from the common minimum; marks are real training")
+        axes.set_xlabel("round (marks: real training)")
+        axes.set_title("distance from the common minimum")
         axes.legend()
         return figure
