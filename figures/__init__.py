@@ -19,6 +19,7 @@ from ntkdyn.figures import (
     bands,
     bias,
     bounds,
+    common_minimum,
     consensus,
     errors_on_graph,
     kernel_map,
@@ -36,7 +37,7 @@ FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
     for module in (
         overlay, width, consensus, errors_on_graph, kernel_map, spectrum, stability_map, bias,
-        bands, bounds, tradeoff, animation,
+        bands, bounds, tradeoff, common_minimum, animation,
     )
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -55,6 +56,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
+
 app.add_typer(bench, name="bench")
 
 Spec = Annotated[Path, typer.Argument(help="A TOML spec, as `ntkdyn demo --spec` prints one.")]
@@ -249,6 +252,28 @@ def teach(
             server.serve_forever()
     elif show or (show is None and _has_screen()):
         typer.launch(str(index))
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: their round, source, what they send, where they run, what W they need."""
+    from ntkdyn.methods.catalogue import catalogue
+
+    table = Table("name", "round", "source", "sends to each", "spaces", "W", box=None)
+    for row in catalogue():
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+@app.command()
+def papers() -> None:
+    """List the papers that the methods come from, and how far each is known."""
+    from ntkdyn.methods.catalogue import PAPERS
+
+    table = Table("folder", "paper", "how far it is known", box=None)
+    for row in PAPERS:
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 @app.command()

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.data import Batches
+from ntkdyn.data import Batch, Batches
 from ntkdyn.losses import Loss
 from ntkdyn.methods import Method
-from ntkdyn.methods.mixing import Operator
+from ntkdyn.methods.mixing import Links, Operator
+from ntkdyn.methods.objectives import Setting
 from ntkdyn.methods.updates import State
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -45,15 +46,28 @@ class System(eqx.Module):
     batches: Batches
     targets: Float[Array, "points outputs"]
     loss: Loss = eqx.field(static=True)
+    links: Links | None = None
+    """for methods whose agents look at one another's data or parameters"""
+    public: tuple[int, int] = eqx.field(static=True, default=(0, 0))
+    """the first row of the public points, and the row after their last"""
+
+    @property
+    def everything(self) -> Batch:
+        """Every agent's own training rows."""
+        return self.batches.everything
 
     def init(self) -> State:
         """Everybody at the start; fresh arrays, which `advance` may overwrite."""
-        return self.method.update.init(self.space.start().map(jnp.copy))
+        return jax.tree.map(jnp.array, self.method.update.init(self.space.start()))
 
-    def gradient(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
-        """The local gradients of that round."""
-        batch = self.batches.at(round)
-        return self.method.objective.gradient(self.space, batch, self.loss, self.targets)
+    def gradient(self, round: Int[Array, ""] | int) -> Callable[..., Vector]:
+        """The local gradients of that round: grad(x), or grad(x, state, round) by some methods."""
+        setting = Setting(self.space, self.loss, self.targets, self.links, slice(*self.public))
+        return self.method.objective.gradient(setting, self.batches.at(round))
+
+    def mix(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
+        """The combination of that round."""
+        return self.method.mixing.bind(self.weights, round, self)
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -62,9 +76,9 @@ def advance(system: System, state: State, start: Int[Array, ""], stop: Int[Array
     always = system.gradient(0) if system.batches.fixed else None
 
     def one_round(round: Int[Array, ""], state: State) -> State:
-        grad = always or system.gradient(round)
-        mix = system.method.mixing.bind(system.weights)
-        return system.method.update.step(state, grad, mix)
+        at_round = always or system.gradient(round)
+        grad = lambda x: at_round(x, state, round)
+        return system.method.update.step(state, grad, system.mix(round))
 
     return jax.lax.fori_loop(start, stop, one_round, state)
 
@@ -77,15 +91,23 @@ class Snapshot(NamedTuple):
     """|theta_i - theta_0| by layer"""
     consensus_distance: Float[Array, " agents"]
     """|theta_i - mean of all theta|"""
+    consensus_outputs: Float[Array, "points outputs"]
+    """of the mean of all theta"""
+
+
+def watch(system: System, x: Vector) -> Snapshot:
+    """Outputs (all heads) at all points and distances in parameter space."""
+    points, outputs = system.targets.shape
+    return _watch(system.space, x, points, outputs * system.method.heads)
 
 
 @eqx.filter_jit
-def watch(system: System, x: Vector) -> Snapshot:
-    """Outputs at all points and distances in parameter space."""
-    space = system.space
+def _watch(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
+    mean = lambda leaf: jnp.mean(leaf, axis=0, keepdims=True)
     return Snapshot(
-        outputs=_all_outputs(space, x, len(system.targets)),
+        outputs=_all_outputs(space, x, points)[..., :outputs],
+        consensus_outputs=_all_outputs(space, x.map(mean), points)[0, :, :outputs],
         displacement=jnp.sqrt(jnp.maximum(moved, 0)),
         consensus_distance=jnp.sqrt(jnp.maximum(apart, 0)),
     )

@@ -85,8 +85,9 @@ class ShareOfLimit(_Table):
 
 
 class MethodTable(_Table):
-    """`methods`."""
+    """`methods`, with whatever settings of its own the method takes."""
 
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
     step_size: float | ShareOfLimit
 
@@ -215,7 +216,12 @@ class Experiment:
         if name not in methods.METHODS:
             raise unknown("method", name, methods.METHODS)
         step_size = methods.of_limit(step.of_limit) if isinstance(step, ShareOfLimit) else step
-        return methods.METHODS[name](step_size=step_size)
+        make, settings = methods.METHODS[name], self.spec.method.model_extra or {}
+        known = inspect.signature(make).parameters
+        for setting in settings:
+            if setting not in known:
+                raise unknown(f"setting of method {name}", setting, known)
+        return make(step_size=step_size, **settings)
 
     @functools.cached_property
     def stability(self) -> dynamics.Stability:
@@ -291,7 +297,7 @@ class Experiment:
             dataset=self.problem.partition.data.name,
             normalisation=self.problem.partition.data.normalisation,
             partition=self.problem.partition.rule,
-            network=self.problem.network.name,
+            network=self.problem.name,
         )
 
     def _seed(self, own: int | None) -> int:

@@ -112,6 +112,30 @@ def directed_exponential(agents: int) -> nx.DiGraph:
     return nx.DiGraph((i, (i + hop) % agents) for i in range(agents) for hop in hops)
 
 
+def circulant(agents: int, hops: Sequence[int] = (1, 4)) -> nx.Graph:
+    """i is linked to i +- hop modulo `agents`, for every hop: the "torus" of CCL's code."""
+    _at_least(agents, 3, "circulant")
+    if not hops or any(not _is_index(hop) or not 1 <= hop < agents for hop in hops):
+        raise InputError(f"circulant: hops must be from 1 to {agents - 1}, got {list(hops)}")
+    return nx.circulant_graph(agents, list(hops))
+
+
+def dyck() -> nx.Graph:
+    """The Dyck graph: 32 agents, 3 neighbours each, every circle at least six links long."""
+    return nx.LCF_graph(32, [5, -5, 13, -13], 8)
+
+
+def two_hubs(agents: int) -> nx.Graph:
+    """Agents 0 and 1 are each linked to all others, which have no other link (DIMAT's code)."""
+    _at_least(agents, 3, "two_hubs")
+    return nx.complete_bipartite_graph(2, agents - 2)
+
+
+def davis() -> nx.Graph:
+    """Davis' social network: 18 women and the 14 events they came to, 32 agents in all."""
+    return nx.convert_node_labels_to_integers(nx.davis_southern_women_graph(), ordering="default")
+
+
 def from_edges(edges: Iterable[Sequence[int]], agents: int | None = None) -> nx.Graph:
     """The graph with these links; agents are numbered from 0 to the largest number named."""
     edges = [tuple(edge) for edge in edges]
@@ -129,7 +153,8 @@ TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
     build.__name__: build
     for build in (
         ring, path, complete, star, torus, hypercube, exponential, petersen, random_regular,
-        erdos_renyi, directed_ring, directed_exponential, from_edges,
+        erdos_renyi, directed_ring, directed_exponential, circulant, dyck, two_hubs,
+        davis, from_edges,
     )
 }  # fmt: skip
 
@@ -140,6 +165,8 @@ TOPOLOGIES: dict[str, Callable[..., nx.Graph]] = {
 @dataclass(frozen=True, eq=False)
 class Mixing:
     """A checked mixing matrix W: non-negative, rows summing to one, connected.
+
+    (Columns instead of rows where it comes from `push` or was asked for with sums="columns".)
 
     `eigenvalues` are sorted from the largest modulus down; `second_largest_modulus` is the
     asymptotic factor by which disagreement shrinks per round, `contraction` = |W - 11'/m|_2 the
@@ -158,13 +185,26 @@ class Mixing:
     def agents(self) -> int:
         return len(self.matrix)
 
+    @property
+    def rounds(self) -> tuple[Mixing, ...]:
+        """The one matrix of every round."""
+        return (self,)
+
     @functools.cached_property
     def symmetric(self) -> bool:
         return bool(np.abs(self.matrix - self.matrix.T).max() <= ROUNDING)
 
+    @property
+    def least_symmetric(self) -> tuple[int, int]:
+        """Where W differs most from its transpose."""
+        apart = np.abs(self.matrix - self.matrix.T)
+        i, j = np.unravel_index(apart.argmax(), apart.shape)
+        return int(i), int(j)
+
     @functools.cached_property
     def doubly_stochastic(self) -> bool:
-        return bool(np.abs(self.matrix.sum(axis=0) - 1).max() <= ROUNDING)
+        sums = [self.matrix.sum(axis=axis) for axis in (0, 1)]
+        return bool(np.abs(np.stack(sums) - 1).max() <= ROUNDING)
 
     @functools.cached_property
     def eigenvalues(self) -> Float[np.ndarray, " agents"] | Complex[np.ndarray, " agents"]:
@@ -217,21 +257,88 @@ class Mixing:
         return nx.from_numpy_array(links.T, create_using=nx.Graph if undirected else nx.DiGraph)
 
 
-def mixing(weights: Any, *, name: str = "given", agents: int | None = None) -> Mixing:
+@dataclass(frozen=True, eq=False)
+class MixingSequence:
+    """Weights that change: the matrix of round t is the (t modulo length)-th of `rounds`.
+
+    Each is checked, but connected need be only their union. As data it is the same for prediction
+    and training. `contraction` is |W_length ... W_1 - 11'/m|_2, the factor of one whole cycle, and
+    `spectral_gap` one minus its root, the mean factor of a round.
+    """
+
+    rounds: tuple[Mixing, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.rounds or len({each.agents for each in self.rounds}) != 1:
+            raise InputError("mixing sequence: must hold matrices for one number of agents")
+        _check_connected(self.matrix)
+
+    @property
+    def agents(self) -> int:
+        return self.rounds[0].agents
+
+    @functools.cached_property
+    def matrix(self) -> Float[np.ndarray, "agents agents"]:
+        """The mean of W over a cycle."""
+        return self.matrices.mean(axis=0)
+
+    @property
+    def matrices(self) -> Float[np.ndarray, "length agents agents"]:
+        return np.stack([each.matrix for each in self.rounds])
+
+    @functools.cached_property
+    def contraction(self) -> float:
+        product = functools.reduce(lambda done, each: each @ done, self.matrices)
+        return float(np.linalg.norm(product - 1 / self.agents, 2))
+
+    @property
+    def spectral_gap(self) -> float:
+        return 1 - self.contraction ** (1 / len(self.rounds))
+
+
+Weights = Mixing | MixingSequence
+
+
+def mixing(
+    weights: Any, *, name: str = "given", agents: int | None = None, sums: str = "rows"
+) -> Mixing | MixingSequence:
     """W as given, checked: square, finite, non-negative, rows summing to one, connected.
 
-    A `Mixing` passes through; with `agents`, either must be for that many.
+    A list of matrices, or an array (length, agents, agents), is a sequence, gone through again and
+    again. A `Mixing` or `MixingSequence` passes through; with `agents`, any must be for that many.
+    With `sums` "columns" it is the columns that must sum to one, as push-sum has it.
     """
-    checked = weights if isinstance(weights, Mixing) else _checked(_as_matrix(weights), name)
+    if isinstance(weights, (Mixing, MixingSequence)):
+        checked = weights
+    elif _is_sequence(weights):
+        parts = tuple(_single(_as_matrix(each), name, sums) for each in weights)
+        checked = MixingSequence(parts, name)
+    else:
+        checked = _checked(_as_matrix(weights), name, sums)
     if agents is not None and checked.agents != agents:
         raise InputError(f"mixing matrix: is for {checked.agents} agents, the problem has {agents}")
     return checked
 
 
-def _checked(matrix: Float[np.ndarray, "agents agents"], name: str) -> Mixing:
-    _check_entries(matrix)
-    _check_connected(matrix)
+def _is_sequence(weights: Any) -> bool:
+    if sparse.issparse(weights) or isinstance(weights, str):
+        return False
+    if isinstance(weights, (list, tuple)):
+        return bool(weights) and all(isinstance(e, Mixing) or np.ndim(e) == 2 for e in weights)
+    return np.ndim(weights) == 3
+
+
+def _single(matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows") -> Mixing:
+    """One matrix of a sequence, which need not be connected."""
+    _check_entries(matrix, sums)
     return Mixing(matrix, name)
+
+
+def _checked(matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows") -> Mixing:
+    checked = _single(matrix, name, sums)
+    _check_connected(matrix)
+    return checked
 
 
 def metropolis(graph: nx.Graph) -> Mixing:
@@ -287,6 +394,71 @@ def isolated(agents: int) -> Mixing:
     return Mixing(np.eye(_at_least(agents, 1, "isolated")), "isolated")
 
 
+def push(graph: nx.Graph) -> Mixing:
+    """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one."""
+    sent = _adjacency(graph) + np.eye(len(graph))
+    return _checked(sent / sent.sum(axis=0), "push", "columns")
+
+
+def one_peer_exponential(agents: int) -> MixingSequence:
+    """In round t everybody averages with i - 2^(t mod log2 m) alone (Assran et al. 2019).
+
+    Doubly stochastic; where m is a power of two, a cycle ends at the exact mean.
+    """
+    hops = [2**k for k in range(_at_least(agents, 2, "one_peer_exponential").bit_length())]
+    identity = np.eye(agents)
+    return MixingSequence(
+        tuple(
+            _single((identity + np.roll(identity, -hop, axis=1)) / 2, "one-peer exponential")
+            for hop in hops
+            if hop < agents
+        ),
+        "one-peer exponential",
+    )
+
+
+def random_matchings(graph: nx.Graph, length: int, *, seed: int) -> MixingSequence:
+    """In each round a maximal matching of the links, drawn at random, averages in pairs."""
+    _degrees(graph, "random_matchings")
+    _at_least(length, 1, "random_matchings", "length")
+    rng = np.random.default_rng(seed)
+    rounds = tuple(_single(_matching(graph, rng), "random matchings") for _ in range(length))
+    return MixingSequence(rounds, "random matchings")
+
+
+def _matching(graph: nx.Graph, rng: np.random.Generator) -> Float[np.ndarray, "agents agents"]:
+    matrix = np.eye(len(graph))
+    for i, j in rng.permutation(np.array(graph.edges)):
+        if matrix[i, i] == matrix[j, j] == 1:
+            matrix[[i, i, j, j], [i, j, i, j]] = 0.5
+    return matrix
+
+
+def link_failures(weights: Mixing, probability: float, length: int, *, seed: int) -> MixingSequence:
+    """In each round every link fails with `probability`, both ways where W is symmetric.
+
+    What an agent would have heard over a failed link it hears from itself, so that rows go on
+    summing to one, and columns too where W is symmetric.
+    """
+    if not 0 <= probability < 1:
+        raise InputError(f"link_failures: probability must be in [0, 1), got {probability}")
+    _at_least(length, 1, "link_failures", "length")
+    rng = np.random.default_rng(seed)
+    name = f"{weights.name} with failures"
+    rounds = tuple(_single(_failed(weights, probability, rng), name) for _ in range(length))
+    return MixingSequence(rounds, name)
+
+
+def _failed(
+    weights: Mixing, probability: float, rng: np.random.Generator
+) -> Float[np.ndarray, "agents agents"]:
+    up = rng.random(weights.matrix.shape) >= probability
+    if weights.symmetric:
+        up = np.triu(up) | np.triu(up).T
+    matrix = np.where(up | np.eye(weights.agents, dtype=bool), weights.matrix, 0.0)
+    return matrix + np.diag(1 - matrix.sum(axis=1))
+
+
 WEIGHTS: dict[str, Callable[..., Mixing]] = {
     weigh.__name__: weigh for weigh in (metropolis, uniform, max_degree, laplacian)
 }
@@ -330,7 +502,7 @@ def _as_matrix(weights: Any) -> np.ndarray:
     return matrix
 
 
-def _check_entries(matrix: np.ndarray) -> None:
+def _check_entries(matrix: np.ndarray, sums: str) -> None:
     if not np.isfinite(matrix).all():
         i, j = np.argwhere(~np.isfinite(matrix))[0]
         raise InputError(f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]}; all must be finite")
@@ -339,10 +511,13 @@ def _check_entries(matrix: np.ndarray) -> None:
         raise InputError(
             f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]:.4g}; weights must not be negative"
         )
-    sums = matrix.sum(axis=1)
-    if np.abs(sums - 1).max() > ROUNDING:
-        row = int(np.abs(sums - 1).argmax())
-        raise InputError(f"mixing matrix: row {row} sums to {sums[row]:.6g}; rows must sum to 1")
+    line = {"rows": "row", "columns": "column"}[sums]
+    found = matrix.sum(axis=1 if sums == "rows" else 0)
+    worst = int(np.abs(found - 1).argmax())
+    if abs(found[worst] - 1) > ROUNDING:
+        raise InputError(
+            f"mixing matrix: {line} {worst} sums to {found[worst]:.6g}; {sums} must sum to 1"
+        )
 
 
 def _check_connected(matrix: np.ndarray) -> None:

@@ -3,6 +3,11 @@
 train_loss    L_i(f_i): mean over agent i's own points
 global_loss   mean over agents j of L_j(f_i): the common objective, at agent i's model
 test_loss     mean over the test points
+
+and, of the model whose parameters are the mean of all agents', consensus_global_loss and the like.
+Where a network has several heads, test accuracy is measured for each: `shared_accuracy` is the mean
+over all test points, `private_accuracy` weighs them so that classes occur as often as among the
+agent's own points.
 """
 
 from __future__ import annotations
@@ -24,7 +29,9 @@ def measure(
         task.loss.value(jnp.asarray(outputs, jnp.float64), jnp.asarray(task.targets)[None])
     )
     share = shares(task)
-    measured = {name: (losses * each).sum(axis=1) for name, each in share.items()}
+    measured = {
+        name: np.where(each > 0, losses * each, 0).sum(axis=1) for name, each in share.items()
+    }
     if task.labels is not None:
         right = (outputs.argmax(axis=-1) == task.labels).astype(np.float64)
         for name in ("train", "test"):
@@ -39,8 +46,40 @@ def shares(task: Task) -> dict[str, Float[np.ndarray, "agents points"]]:
     own = np.zeros((task.agents, points))
     own[task.owner, np.arange(task.train)] = 1 / task.counts[task.owner]
     shares = {"train_loss": own, "global_loss": np.tile(own.mean(axis=0), (task.agents, 1))}
-    if points > task.train:
+    if points > task.basis:
         test = np.zeros((task.agents, points))
-        test[:, task.train :] = 1 / (points - task.train)
+        test[:, task.basis :] = 1 / (points - task.basis)
         shares["test_loss"] = test
     return shares
+
+
+@precision.in_double
+def measure_consensus(task: Task, outputs: Float[np.ndarray, "points outputs"]) -> dict[str, float]:
+    """Losses and accuracy of one model that is nobody's own."""
+    many = np.broadcast_to(outputs, (task.agents, *outputs.shape))
+    names = ("global_loss", "test_loss", "test_accuracy")
+    return {
+        f"consensus_{name}": values[0]
+        for name, values in measure(task, many).items()
+        if name in names
+    }
+
+
+def measure_heads(
+    task: Task, outputs: Float[np.ndarray, "agents points outputs"]
+) -> dict[str, Float[np.ndarray, "agents heads"]]:
+    """Accuracy of every head on the test points, and on those weighed like an agent's own."""
+    agents, _, width = outputs.shape
+    classes = width // task.heads
+    answers = outputs[:, task.basis :].reshape(agents, -1, task.heads, classes).argmax(axis=-1)
+    labels = task.labels[task.basis :]
+    right = (answers == labels[:, None]).astype(np.float64)
+    own = np.zeros((agents, classes))
+    np.add.at(own, (task.owner, task.labels[: task.train]), 1)
+    tested = np.bincount(labels, minlength=classes)
+    weights = np.where(tested > 0, own / np.maximum(tested, 1), 0)[:, labels]
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return {
+        "shared_accuracy": right.mean(axis=1),
+        "private_accuracy": (right * weights[..., None]).sum(axis=1),
+    }

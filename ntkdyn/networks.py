@@ -10,13 +10,15 @@ w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ntkdyn import precision
@@ -41,6 +43,25 @@ class Network:
     """(x1, x2, "ntk" or "nngp") -> kernel, by neural-tangents; None where none is known"""
     description: dict[str, Any] = field(default_factory=dict)
     """the arguments it was made from, for the record"""
+    hidden: Callable[[Params, Array], dict[str, Array]] | None = None
+    """(params, inputs) -> activations (points, ..., channels) by name of the hidden layer, the last
+    one last; None where they are not known"""
+    permutable: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """per name of `hidden`, what its channels are numbered along: pairs of a parameter tensor (its
+    place among the leaves of the parameters) and an axis of it; an axis longer than the channels
+    runs over places first, as a flattened image does"""
+
+    @functools.cached_property
+    def with_features(self) -> Callable[[Params, Array], Array]:
+        """(params, inputs) -> the outputs, and beside them the features: what the readout reads."""
+        if self.hidden is None:
+            raise InputError(f"network {self.name}: its hidden layers are not known (`hidden`)")
+
+        def outputs_and_features(params: Params, inputs: Array) -> Array:
+            *_, last = self.hidden(params, inputs).values()
+            return jnp.concatenate([self.apply(params, inputs), last], axis=-1)
+
+        return outputs_and_features
 
     def taps(self, params: Params, inputs: Float[Array, points * features]) -> Structure:
         """Activations and back-propagated signals at every layer: the Jacobian in factors."""
@@ -78,10 +99,23 @@ def mlp(
         stax.Dense(size, w, b or None)
         for size, w, b in zip([*widths, outputs], *scales, strict=True)
     ]
-    hidden = [part for layer in dense[:-1] for part in (layer, ACTIVATIONS[activation]())]
+    parts = [part for layer in dense[:-1] for part in (layer, ACTIVATIONS[activation]())]
     names = [*_numbered("dense", len(widths)), "readout"]
     description = _described("mlp", widths, outputs, activation, scales)
-    return _network(stax.serial(*hidden, dense[-1]), names, (1,), description)
+    network = _network(stax.serial(*parts, dense[-1]), names, (1,), description)
+
+    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
+        activations, seen = inputs, {}
+        for number, name in enumerate(names[:-1]):
+            (_, affine, _), (_, phi, _) = parts[2 * number : 2 * number + 2]
+            activations = seen[name] = phi((), affine(params[name], activations))
+        return seen
+
+    return replace(
+        network,
+        hidden=hidden if widths else None,
+        permutable=_neurons(names, [2 if b else 1 for b in scales[1]]),
+    )
 
 
 def cnn(
@@ -311,6 +345,17 @@ def _described(
         "activation": activation,
         "w_std": scales[0],
         "b_std": scales[1],
+    }
+
+
+def _neurons(names: list[str], tensors: list[int]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Hidden layer -> its columns of W, its bias, and the next layer's rows of W."""
+    firsts = [sum(tensors[:layer]) for layer in range(len(names))]
+    return {
+        name: ((first, 1), *([(first + 1, 1)] if count == 2 else []), (following, 0))
+        for name, first, count, following in zip(
+            names[:-1], firsts, tensors, firsts[1:], strict=False
+        )
     }
 
 

@@ -8,6 +8,7 @@ Both hold a `Task`: what a run needs to know beyond its space.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,27 +23,43 @@ from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import check_owner
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels import empirical, infinite
+from ntkdyn.kernels.structure import Apply, layer_names
 from ntkdyn.losses import Loss
 from ntkdyn.networks import Network, Params
-from ntkdyn.spaces import KernelSpace, NetworkSpace, TangentSpace
+from ntkdyn.spaces import (
+    KernelSpace,
+    LayeredKernelSpace,
+    NetworkSpace,
+    TangentSpace,
+    TeamSpace,
+)
 
 ROUNDED = 1e-6
 """Negative eigenvalues of a kernel up to this share of its norm count as rounding."""
 
 
 class Task(NamedTuple):
-    """Targets and owners; the training points come first, then the test points."""
+    """Targets and owners; training points come first, then public ones, then test points."""
 
     targets: Float[np.ndarray, "points outputs"]
     owner: Int[np.ndarray, " train"]
     agents: int
     loss: Loss
     labels: Int[np.ndarray, " points"] | None
-    """class of every point; None where the task is regression"""
+    """class of every point, -1 for public ones; None where the task is regression"""
+    public: int = 0
+    """how many public points there are: seen by all agents, without targets"""
+    heads: int = 1
+    """how many sets of outputs the network has; the first is the main one"""
 
     @property
     def train(self) -> int:
         return len(self.owner)
+
+    @property
+    def basis(self) -> int:
+        """How many points gradients come from: all but the test points."""
+        return self.train + self.public
 
     @property
     def counts(self) -> Int[np.ndarray, " agents"]:
@@ -73,88 +90,225 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A network, started from `seed`, that agents train on their shares of a dataset."""
+    """Networks, started from `seed`, that agents train on their shares of a dataset.
 
-    network: Network
+    `network` is one for all, or a list with one per agent. `seed` draws the start that all have in
+    common; a list of seeds, one per agent, gives each its own, which only real networks can use.
+    `public` are points (points, *features) without labels that all agents see, none of them a
+    training point.
+    """
+
+    network: Network | Sequence[Network]
     partition: Partition
     loss: str | Loss = "mse"
-    seed: int = 0
+    seed: int | Sequence[int] = 0
+    public: Float[np.ndarray, points * features] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", losses.named(self.loss))
-        if self.network.outputs != self.partition.data.classes:
-            raise InputError(
-                f"problem: the network has {self.network.outputs} outputs and the data "
-                f"{self.partition.data.classes} classes; they must agree"
-            )
+        classes = self.partition.data.classes
+        for network in self.networks:
+            if network.outputs % classes:
+                raise InputError(
+                    f"problem: the network has {network.outputs} outputs and the data {classes} "
+                    f"classes; they must agree, or the former be a multiple: one set per head"
+                )
+        if len({network.outputs for network in self.networks}) > 1:
+            raise InputError("problem: all agents' networks must have the same number of outputs")
+        for name, listed in (("network", self.network), ("seed", self.seed)):
+            if isinstance(listed, Sequence) and len(listed) != self.partition.agents:
+                raise InputError(
+                    f"problem: {name} must be one for all or one for each of the "
+                    f"{self.partition.agents} agents, got {len(listed)}"
+                )
+        if self.public is not None:
+            _check_public(self.public, self.partition.data.train_inputs)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The network of all agents, or one for each."""
+        return tuple(self.network) if isinstance(self.network, Sequence) else (self.network,)
+
+    @property
+    def name(self) -> str:
+        """What the networks are, for the record."""
+        return ", ".join(dict.fromkeys(network.name for network in self.networks))
+
+    @property
+    def heads(self) -> int:
+        """How many times the number of classes the networks have outputs."""
+        return self.networks[0].outputs // self.partition.data.classes
 
     @functools.cached_property
     def task(self) -> Task:
         data = self.partition.data
-        labels = np.concatenate([data.train_labels, data.test_labels])
-        targets = self.loss.targets(labels, data.classes)
-        return Task(targets, self.partition.owner, self.partition.agents, self.loss, labels)
+        public = 0 if self.public is None else len(self.public)
+        unknown_label = np.full(public, -1)
+        labels = np.concatenate([data.train_labels, unknown_label, data.test_labels])
+        targets = self.loss.targets(np.maximum(labels, 0), data.classes)
+        targets[labels < 0] = 0
+        owner, agents = self.partition.owner, self.partition.agents
+        return Task(targets, owner, agents, self.loss, labels, public, self.heads)
 
     @functools.cached_property
     def inputs(self) -> Float[np.ndarray, points * features]:
-        """Training points, then test points."""
-        return np.concatenate([self.partition.data.train_inputs, self.partition.data.test_inputs])
+        """Training points, then public points, then test points."""
+        data = self.partition.data
+        public = data.train_inputs[:0] if self.public is None else self.public
+        return np.concatenate([data.train_inputs, public, data.test_inputs])
 
     @functools.cached_property
     def start(self) -> Params:
-        """The parameters that every agent starts from, in float32."""
-        return self.network.start(jax.random.key(self.seed), self.inputs.shape[1:])
+        """What every agent starts from, in float32; stacked where each has its own."""
+        return _start(self._only_network(), self.seed, self.inputs.shape[1:])
 
-    def network_space(self) -> NetworkSpace:
+    @property
+    def origin(self) -> Params | None:
+        """The start, where it is one for all."""
+        return None if self._team or isinstance(self.seed, Sequence) else self.start
+
+    @property
+    def parameters_each(self) -> int:
+        """How many parameters an agent has; the mean over agents of different architectures."""
+        sizes = [
+            sum(leaf.size for leaf in jax.tree.leaves(_start(network, 0, self.inputs.shape[1:])))
+            for network in self.networks
+        ]
+        return round(sum(sizes) / len(sizes))
+
+    def network_space(self, view: str = "outputs") -> NetworkSpace | TeamSpace:
         """For observing: the real network, in JAX's current precision."""
-        return NetworkSpace(self.network.apply, *self._arrays(), self.task.agents)
+        if self._team:
+            return self._team_space(NetworkSpace, view)
+        return self._space(NetworkSpace, self.network, self.seed, self.task.agents, view)
 
-    def tangent_space(self) -> TangentSpace:
+    def tangent_space(self, view: str = "outputs") -> TangentSpace | TeamSpace:
         """For predicting without a kernel: the linearized network, in JAX's current precision."""
-        return TangentSpace(self.network.apply, *self._arrays(), self.task.agents)
+        self._check_common_start("tangent space")
+        if self._team:
+            return self._team_space(TangentSpace, view)
+        return self._space(TangentSpace, self.network, self.seed, self.task.agents, view)
 
-    def kernel_space(self, kernel: str = "empirical") -> KernelSpace:
-        """For predicting: the kernel named "empirical" or "infinite", in float64."""
-        return _kernel_space(self.kernel(kernel), self.initial, self.task.agents)
+    def kernel_space(
+        self, kernel: str = "empirical", view: str = "outputs"
+    ) -> KernelSpace | LayeredKernelSpace:
+        """For predicting: the kernel named "empirical" or "infinite", in float64.
+
+        `view` is what a method must see beside the outputs: "features" or "layers", both of the
+        empirical kernel only.
+        """
+        self._check_common_start("kernel space")
+        if self._team:
+            raise InputError(
+                "problem: agents of different architectures have no kernel in common; use "
+                'kernel="implicit", or one network for all'
+            )
+        if view == "outputs":
+            return _kernel_space(self.kernel(kernel), self.initial, self.task.agents)
+        if kernel != "empirical":
+            raise InputError(
+                f'kernel: the method needs {view}, which only the "empirical" one tells, '
+                f"got {kernel!r}"
+            )
+        return self._featured if view == "features" else self._layered
 
     @functools.cached_property
     @precision.in_double
     def initial(self) -> Float[np.ndarray, "points outputs"]:
         """f(theta_0) at all points, in float64."""
-        return np.asarray(jax.jit(self.network.apply)(*self._arrays()))
+        return np.asarray(jax.jit(self._only_network().apply)(*self._arrays()))
 
     def kernel(self, name: str) -> Kernel:
         """The named kernel in float64, computed once."""
         kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
         if name not in kernels:
             raise unknown("kernel", name, kernels)
+        self._check_common_start("a kernel")
         return kernels[name]()
 
     @functools.cached_property
     @precision.in_double
     def _empirical(self) -> Kernel:
-        params, inputs = self._arrays()
-        train = self.task.train
-        blocks = empirical.layer_ntk(self.network.apply, params, inputs, inputs[:train])
+        blocks = self._layer_blocks(self._only_network().apply)
+        basis = self.task.basis
         whole = np.asarray(sum(blocks.values()))
-        return Kernel(whole, {n: np.asarray(b[:train]) for n, b in blocks.items()}, "empirical")
+        return Kernel(whole, {n: np.asarray(b[:basis]) for n, b in blocks.items()}, "empirical")
 
     @functools.cached_property
     @precision.in_double
     def _infinite(self) -> Kernel:
-        if self.network.kernel is None:
+        network = self._only_network()
+        if network.kernel is None:
             raise InputError(
-                f"problem: {self.network.name} has no known kernel at infinite width; "
+                f"problem: {network.name} has no known kernel at infinite width; "
                 f'use kernel="empirical"'
             )
         inputs = jnp.asarray(self.inputs, jnp.float64)
-        whole = infinite.ntk(self.network.kernel, inputs, inputs[: self.task.train])
+        whole = infinite.ntk(network.kernel, inputs, inputs[: self.task.basis])
         return Kernel(np.asarray(whole), {}, "infinite")
+
+    @functools.cached_property
+    @precision.in_double
+    def _featured(self) -> KernelSpace:
+        apply = self._only_network().with_features
+        initial = jax.jit(apply)(*self._arrays())
+        whole = sum(self._layer_blocks(apply).values())
+        return KernelSpace(whole, initial, self.task.agents, {})
+
+    @functools.cached_property
+    @precision.in_double
+    def _layered(self) -> LayeredKernelSpace:
+        apply = self._only_network().apply
+        params, inputs = self._arrays()
+        basis = inputs[: self.task.basis]
+        blocks = self._layer_blocks(apply)
+        at_basis = lambda tree: apply(tree, basis)
+        alone = {layer: _only_layer(params, layer) for layer in blocks}
+        along = {n: jax.jvp(at_basis, (params,), (tree,))[1] for n, tree in alone.items()}
+        norms = {n: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(t)) for n, t in alone.items()}
+        initial = jnp.asarray(self.initial)
+        return LayeredKernelSpace(blocks, initial, along, norms, self.task.agents)
+
+    def _layer_blocks(self, apply: Apply) -> dict[str, Array]:
+        params, inputs = self._arrays()
+        return empirical.layer_ntk(apply, params, inputs, inputs[: self.task.basis])
+
+    @property
+    def _team(self) -> bool:
+        return isinstance(self.network, Sequence)
+
+    def _only_network(self) -> Network:
+        if self._team:
+            raise InputError("problem: agents of different architectures have no one network")
+        return self.network
+
+    def _check_common_start(self, what: str) -> None:
+        if isinstance(self.seed, Sequence):
+            raise InputError(
+                f"problem: {what} linearizes all agents at one start, but each has its own (seed "
+                f"is a list); only real networks (`train`) can differ there"
+            )
+
+    def _space(self, kind: Any, network: Network, seed: Any, agents: int, view: str) -> Any:
+        """A space of that kind for so many agents with this network, in JAX's current precision."""
+        origin = _start(network, seed, self.inputs.shape[1:])
+        apply = network.with_features if view == "features" else network.apply
+        more = (isinstance(seed, Sequence), network) if kind is NetworkSpace else ()
+        return kind(apply, *_in_current_precision((origin, self.inputs)), agents, *more)
+
+    def _team_space(self, kind: Any, view: str) -> TeamSpace:
+        """One space per architecture, with the agents that have it."""
+        parts, members = [], []
+        for architecture in dict.fromkeys(self.networks):
+            team = tuple(i for i, each in enumerate(self.networks) if each is architecture)
+            seed = [self.seed[i] for i in team] if isinstance(self.seed, Sequence) else self.seed
+            parts.append(self._space(kind, architecture, seed, len(team), view))
+            members.append(team)
+        return TeamSpace(tuple(parts), tuple(members))
 
     def _arrays(self) -> tuple[Params, Array]:
         """Start and inputs in JAX's current precision."""
-        dtype = jnp.zeros(()).dtype
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (self.start, self.inputs))
+        return _in_current_precision((self.start, self.inputs))
 
 
 class KernelProblem:
@@ -207,9 +361,31 @@ class KernelProblem:
         """The kernel that was given, whatever it is called."""
         return self._kernel
 
-    def kernel_space(self, kernel: str = "given") -> KernelSpace:
+    def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:
         """The one space a bare kernel has."""
+        if view != "outputs":
+            raise InputError(f"kernel: the method needs {view}, which a bare kernel does not tell")
         return _kernel_space(self._kernel, self.initial, self.task.agents)
+
+
+def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...]) -> Params:
+    """The network's parameters from one seed, or stacked from several."""
+    if isinstance(seed, Sequence):
+        drawn = [_start(network, each, features) for each in seed]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+    return network.start(jax.random.key(seed), features)
+
+
+def _in_current_precision(tree: Any) -> Any:
+    dtype = jnp.zeros(()).dtype
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def _only_layer(params: Params, layer: str) -> Params:
+    """The parameters with all layers but one set to zero."""
+    leaves, tree = jax.tree.flatten(params)
+    kept = zip(leaves, layer_names(params), strict=True)
+    return tree.unflatten([leaf if name == layer else jnp.zeros_like(leaf) for leaf, name in kept])
 
 
 def _kernel_space(kernel: Kernel, initial: np.ndarray, agents: int) -> KernelSpace:
@@ -219,6 +395,24 @@ def _kernel_space(kernel: Kernel, initial: np.ndarray, agents: int) -> KernelSpa
 
 
 # --- checks of bare arrays --------------------------------------------------------------------
+
+
+def _check_public(public: Any, inputs: np.ndarray) -> None:
+    if (
+        not isinstance(public, np.ndarray)
+        or public.shape[1:] != inputs.shape[1:]
+        or not len(public)
+    ):
+        raise InputError(
+            f"public points: must be (points, {', '.join(map(str, inputs.shape[1:]))}), "
+            f"got {getattr(public, 'shape', type(public).__name__)}"
+        )
+    private = {row.tobytes() for row in inputs}
+    shared = [i for i, row in enumerate(public.astype(inputs.dtype)) if row.tobytes() in private]
+    if shared:
+        raise InputError(
+            f"public points: must be no training points, but point {shared[0]} is one of them"
+        )
 
 
 def _finite(name: str, values: Any, dimensions: int) -> Float[np.ndarray, ...]:

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
-from ntkdyn.measures import measure
+from ntkdyn.kernels.structure import layer_names
+from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method
-from ntkdyn.methods.mixing import operator_of
+from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.problems import Problem, Task
 from ntkdyn.records import Record, environment
 from ntkdyn.spaces import Space
@@ -34,7 +35,7 @@ class Plan(NamedTuple):
 
     task: Task
     method: Method
-    weights: Mixing
+    weights: Weights
     rounds: list[int]
     """the rounds that are recorded, ascending"""
     batch_size: int | None
@@ -59,7 +60,10 @@ def plan(
         raise InputError(
             f"method: must be one of {', '.join(METHODS)}, got {type(method).__name__}"
         )
-    weights = mixing(weights, agents=task.agents)
+    weights = mixing(
+        weights, agents=task.agents, sums="columns" if method.needs.columns else "rows"
+    )
+    method.check_weights(weights)
     if (batch_size is None) != (batch_seed is None):
         raise InputError("batch_size and batch_seed: give both, or neither for all points")
     recorded = recorded_rounds(rounds, record_every)
@@ -91,6 +95,7 @@ def run(
     space: Space,
     *,
     origin: PyTree | None = None,
+    parameters_each: int | None = None,
     lift: Callable[[Vector], Vector] | None = None,
     kernels: Callable[[Vector], Sequence[np.ndarray]] | None = None,
     progress: Progress | None = None,
@@ -99,41 +104,49 @@ def run(
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
-    `origin` are the parameters at the start (a bare kernel has none), `lift` maps a displacement
-    in this space to one of the parameters, `kernels` gives every agent's kernel (train, train) at
-    an iterate, for those who keep its drift, `jump` makes the short cuts between rounds, and
+    `origin` are the parameters at the common start (a bare kernel has none, nor have agents that
+    start apart), `parameters_each` says how many an agent has, `lift` maps a displacement in this
+    space to one of the parameters, `kernels` gives every agent's kernel (train, train) at an
+    iterate, for those who keep its drift, `jump` makes the short cuts between rounds, and
     `watchers` are shown every recorded snapshot with its displacement.
     """
     if plan.keep.parameter_rounds and origin is None:
-        raise InputError("keep: a bare kernel has no parameters to keep")
-    system = system_of(plan, space)
+        raise InputError(
+            "keep: parameters need networks with a common start; a bare kernel has no parameters"
+        )
+    _check(plan, space)
+    built = system_of(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
     seen, parameters, apart, kernel_measures = [], [], [], []
     watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
 
     def see(round: int, x: Vector) -> None:
-        snapshot = jax.tree.map(np.asarray, watch(system, x))
+        snapshot = jax.tree.map(np.asarray, watch(built, x))
         seen.append(snapshot)
         for each in watchers:
             each(snapshot, space.displacement(x))
         if plan.keep.distances:
-            apart.append(np.asarray(distances(system, x)))
+            apart.append(np.asarray(distances(built, x)))
         if watched:
             kernel_measures.append(watched(x))
         if round in plan.keep.parameter_rounds:
             moved = space.displacement(x)
             parameters.append(kept.values(lift(moved) if lift else moved))
 
-    rollout(system, plan.rounds, see, progress, jump and jump(system))
-    start = seen[0] if plan.rounds[0] == 0 else watch(system, space.start())
-    record = xr.Dataset(_variables(plan, seen), _coordinates(plan, space), _attributes(plan))
-    record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0]))
+    rollout(built, plan.rounds, see, progress, jump and jump(built))
+    start = seen[0] if plan.rounds[0] == 0 else watch(built, space.start())
+    record = xr.Dataset(_variables(plan, space, seen), _coordinates(plan, space), _attributes(plan))
+    outputs = plan.task.targets.shape[1]
+    record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0, :, :outputs]))
     if apart:
         record["distance"] = (("round", "agent", "other_agent"), np.stack(apart))
     if kernel_measures:
         drifts, alignments = np.array(kernel_measures).transpose(1, 0, 2)
         record["kernel_drift"] = (("round", "agent"), drifts)
         record["label_alignment"] = (("round", "agent"), alignments)
+    if parameters_each is not None:
+        sent = _floats_sent(plan, space, parameters_each)
+        record["floats_sent"] = (("round", "agent"), sent)
     if parameters:
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
@@ -159,51 +172,87 @@ def _kernel_watch(
     return measures
 
 
-def lift(problem: Problem) -> Callable[[Vector], Vector]:
+def lift(problem: Problem, view: str = "outputs") -> Callable[[Vector], Vector]:
     """c -> J^T c: from coefficients on the training points to the displacement of parameters."""
-    tangent = problem.tangent_space()
-    look = tangent.readout(slice(problem.task.train))
+    tangent = problem.tangent_space(view)
+    look = tangent.readout(slice(problem.task.basis))
+
+    def pulled(coefficients: Array) -> PyTree:
+        return look(tangent.start())[1](coefficients).tree
 
     @jax.jit
     def lifted(coefficients: Vector) -> Vector:
-        _, pull = look(tangent.start())
-        return pull(coefficients.tree)
+        if view != "layers":
+            return Vector(pulled(coefficients.tree))
+        whole = {layer: pulled(each) for layer, each in coefficients.tree.items()}
+        first = next(iter(whole.values()))
+        names, tree = layer_names(first), jax.tree.structure(first)
+        leaves = [jax.tree.leaves(whole[name])[place] for place, name in enumerate(names)]
+        return Vector(tree.unflatten(leaves))
 
     return lifted
 
 
+def _check(plan: Plan, space: Space) -> None:
+    """Refuse a method that this space, these weights or so few rounds are not enough for."""
+    plan.method.check_space(space.kind)
+    if plan.method.heads != plan.task.heads:
+        raise InputError(
+            f"{plan.method.name}: needs networks with {plan.method.heads} heads of "
+            f"{plan.task.targets.shape[1]} outputs each, got {plan.task.heads}"
+        )
+    parts = (plan.method.mixing, plan.method.objective)
+    for part in parts:
+        part.check(plan.method.name, plan.task, space, plan.rounds[-1])
+    if not space.mixable and plan.method.update.vectors_sent:
+        raise InputError(
+            f"{plan.method.name}: averages parameters, which agents of different architectures "
+            f"cannot; mhd does not"
+        )
+
+
 def system_of(plan: Plan, space: Space) -> System:
-    """The plan's method at work in `space`."""
-    system = System(
+    """The plan at work in a space, in JAX's current precision."""
+    task, matrices = plan.task, _matrices(plan.weights)
+    built = System(
         space=space,
         method=plan.method,
-        weights=operator_of(plan.weights.matrix),
-        batches=plan.task.batches(plan.batch_size, plan.batch_seed),
-        targets=jnp.asarray(plan.task.targets),
-        loss=plan.task.loss,
+        weights=operator_of(matrices),
+        batches=task.batches(plan.batch_size, plan.batch_seed),
+        targets=jnp.asarray(task.targets),
+        loss=task.loss,
+        links=links_of(matrices),
+        public=(task.train, task.basis),
     )
-    return jax.tree.map(jnp.asarray, system)
+    return jax.tree.map(jnp.asarray, built)
 
 
-def _variables(plan: Plan, seen: list[Snapshot]) -> dict[str, Any]:
+def _matrices(weights: Weights) -> np.ndarray:
+    return weights.matrices if isinstance(weights, MixingSequence) else weights.matrix
+
+
+def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]:
     """One variable per measure over rounds, and what does not change over rounds."""
     task = plan.task
-    measured = [measure(task, snapshot.outputs) for snapshot in seen]
-    variables: dict[str, Any] = {
-        name: (("round", "agent"), np.stack([values[name] for values in measured]))
-        for name in measured[0]
-    }
+    main = [snapshot.outputs[..., : task.targets.shape[1]] for snapshot in seen]
+    variables = _stacked(("round", "agent"), [measure(task, outputs) for outputs in main])
+    if space.mixable:
+        means = [s.consensus_outputs[:, : task.targets.shape[1]] for s in seen]
+        variables |= _stacked(("round",), [measure_consensus(task, outputs) for outputs in means])
+        apart = np.stack([s.consensus_distance for s in seen])
+        variables["consensus_distance"] = (("round", "agent"), apart)
+    if task.heads > 1 and len(task.targets) > task.basis:
+        by_head = [measure_heads(task, snapshot.outputs) for snapshot in seen]
+        variables |= _stacked(("round", "agent", "head"), by_head)
     layered = np.stack([snapshot.displacement.T for snapshot in seen])
     variables |= {
         "displacement": (("round", "agent"), np.sqrt((layered**2).sum(axis=-1))),
         "layer_displacement": (("round", "agent", "layer"), layered),
-        "consensus_distance": (("round", "agent"), np.stack([s.consensus_distance for s in seen])),
         "targets": (("point", "output"), task.targets),
         "mixing": (("agent", "heard_agent"), plan.weights.matrix),
     }
     if plan.keep.outputs:
-        dims = ("round", "agent", "point", "output")
-        variables["outputs"] = (dims, np.stack([snapshot.outputs for snapshot in seen]))
+        variables["outputs"] = (("round", "agent", "point", "output"), np.stack(main))
     if task.labels is not None:
         counts = np.zeros((task.agents, task.targets.shape[1]), dtype=int)
         np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
@@ -211,12 +260,34 @@ def _variables(plan: Plan, seen: list[Snapshot]) -> dict[str, Any]:
     return variables
 
 
+def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was measured in each recorded round, by name."""
+    return {name: (dims, np.stack([m[name] for m in measured])) for name in measured[0]}
+
+
+def _floats_sent(plan: Plan, space: Space, parameters: int) -> Float[np.ndarray, "rounds agents"]:
+    """How many numbers every agent has sent to others, in all rounds before each recorded one."""
+    task, method = plan.task, plan.method
+    outputs = task.targets.shape[1]
+    seen = jax.eval_shape(lambda: space.readout(slice(1))(space.start())[0]).shape[2]
+    features = seen - outputs * task.heads
+    links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
+    listeners = (links & ~np.eye(task.agents, dtype=bool)).sum(axis=1).astype(float)
+    costs = [method.floats_sent(each, parameters, outputs, features) for each in listeners]
+    every = method.mixing.every
+    period = math.lcm(len(costs), every)
+    paid = [costs[t % len(costs)] * ((t + 1) % every == 0) for t in range(period)]
+    sums = np.concatenate([np.zeros((1, task.agents)), np.cumsum(paid, axis=0)])
+    rounds = np.array(plan.rounds)
+    return (rounds // period)[:, None] * sums[-1] + sums[rounds % period]
+
+
 def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
     task = plan.task
-    tests = len(task.targets) - task.train
+    sizes = [task.train, task.public, len(task.targets) - task.basis]
     points = {
-        "split": ("point", np.repeat(["train", "test"], [task.train, tests])),
-        "owner": ("point", np.concatenate([task.owner, np.full(tests, -1)])),
+        "split": ("point", np.repeat(["train", "public", "test"], sizes)),
+        "owner": ("point", np.concatenate([task.owner, np.full(sum(sizes[1:]), -1)])),
     }
     if task.labels is not None:
         points["label"] = ("point", task.labels)

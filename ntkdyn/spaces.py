@@ -8,12 +8,15 @@ Observing is running a method in the first, predicting is running the same metho
 others. Tangent and Kernel agree to rounding, because J J^T = K; Network approaches them as the
 width grows. Points are rows of one table, the training points first; a batch, a test set, all
 training points are just rows.
+
+`LayeredKernelSpace` is a KernelSpace whose coefficients are kept apart layer by layer, for methods
+that weigh layers differently; `TeamSpace` lets agents have networks of different architectures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -37,10 +40,18 @@ EXACT = jax.lax.Precision.HIGHEST
 
 @runtime_checkable
 class Space(Protocol):
-    """What a method, an objective and a measurement may ask of a representation."""
+    """What a method, an objective and a measurement may ask of a representation.
 
+    Spaces that tell layers apart also have `gram(x)` (layers, agents, agents), the inner products
+    <J^T x_i, J^T x_j> of displacements, and `square_norms(x)` (layers, agents), |theta_i|^2.
+    """
+
+    kind: ClassVar[str]
+    """network, tangent or kernel"""
     agents: int
     layers: tuple[str, ...]
+    mixable: bool
+    """whether agents' parameters can be averaged"""
 
     def start(self) -> Vector:
         """Every agent at the start."""
@@ -68,16 +79,21 @@ class NetworkSpace(eqx.Module):
 
     apply: Callable[[PyTree, Array], Array] = eqx.field(static=True)
     origin: PyTree[Float[Array, ...]]
-    """the common start"""
+    """the common start; with `apart`, those of all agents, (agents, ...)"""
     inputs: Float[Array, points * features]
     agents: int = eqx.field(static=True)
+    apart: bool = eqx.field(static=True, default=False)
+    anatomy: Any = eqx.field(static=True, default=None)
+    """the `networks.Network`, for methods that look at its hidden layers"""
+    kind: ClassVar[str] = "network"
+    mixable: ClassVar[bool] = True
 
     @property
     def layers(self) -> tuple[str, ...]:
         return distinct_layers(self.origin)
 
     def start(self) -> Vector:
-        return Vector(_repeated(self.origin, self.agents))
+        return Vector(self.origin if self.apart else _repeated(self.origin, self.agents))
 
     def readout(self, rows: Rows) -> Readout:
         points = self.inputs[rows]
@@ -96,8 +112,13 @@ class NetworkSpace(eqx.Module):
         return _layer_dot(x, y)
 
     def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
-        apart = x - x.map(_mean)
-        return self.dot(x, x), self.dot(apart, apart).sum(axis=0)
+        return _spread(self, x)
+
+    def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
+        return _layer_gram(x)
+
+    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
+        return _layer_dot(x, x)
 
 
 class TangentSpace(eqx.Module):
@@ -107,6 +128,8 @@ class TangentSpace(eqx.Module):
     origin: PyTree[Float[Array, ...]]
     inputs: Float[Array, points * features]
     agents: int = eqx.field(static=True)
+    kind: ClassVar[str] = "tangent"
+    mixable: ClassVar[bool] = True
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -138,8 +161,14 @@ class TangentSpace(eqx.Module):
         return _layer_dot(x, y)
 
     def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
-        apart = x - x.map(_mean)
-        return self.dot(x, x), self.dot(apart, apart).sum(axis=0)
+        return _spread(self, x)
+
+    def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
+        return _layer_gram(x)
+
+    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
+        absolute = Vector(_repeated(self.origin, self.agents)) + x
+        return _layer_dot(absolute, absolute)
 
 
 class KernelSpace(eqx.Module):
@@ -155,6 +184,8 @@ class KernelSpace(eqx.Module):
     agents: int = eqx.field(static=True)
     layer_kernels: dict[str, Array]
     """the parts of the training kernel by layer; empty: only the whole is known"""
+    kind: ClassVar[str] = "kernel"
+    mixable: ClassVar[bool] = True
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -170,23 +201,14 @@ class KernelSpace(eqx.Module):
 
     def readout(self, rows: Rows) -> Readout:
         per_agent = _point_axis(rows) == 0
-        kernel = self.kernel[rows]
-        initial = self.initial[rows] if per_agent else self.initial[rows][None]
-        shape = (self.agents, self.train, self.initial.shape[1])
-        where = (jnp.arange(self.agents)[:, None] if per_agent else slice(None), rows)
+        kernel, initial = self.kernel[rows], _initial(self.initial, rows)
+        pull = _scatter(rows, (self.agents, self.train, self.initial.shape[1]))
 
-        def pull(cotangents: Outputs) -> Vector:
-            if per_agent and rows.shape[1] <= SPREAD_UP_TO:
-                columns = jnp.arange(self.train)[None, :, None]
-                each = [
-                    jnp.where(rows[:, b, None, None] == columns, cotangents[:, b, None], 0)
-                    for b in range(rows.shape[1])
-                ]
-                return Vector(sum(each))
-            nothing = jnp.zeros(shape, cotangents.dtype)
-            return Vector(nothing.at[where].add(cotangents))
+        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+            outputs = initial + _applied(kernel, x.tree, per_agent=per_agent)
+            return outputs, lambda cotangents: Vector(pull(cotangents))
 
-        return lambda x: (initial + _applied(kernel, x.tree, per_agent=per_agent), pull)
+        return look
 
     def displacement(self, x: Vector) -> Vector:
         return x
@@ -208,6 +230,164 @@ class KernelSpace(eqx.Module):
 
 def _mean(leaf: Array) -> Array:
     return jnp.mean(leaf, axis=0, keepdims=True)
+
+
+def _spread(
+    space: Space, x: Vector
+) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    apart = x - x.map(_mean)
+    return space.dot(x, x), space.dot(apart, apart).sum(axis=0)
+
+
+class LayeredKernelSpace(eqx.Module):
+    """x_i = (c_i,l) by layer, with theta_i,l = theta_0,l + J_l^T c_i,l: KernelSpace, layers apart.
+
+    theta_0's own layers count as one more basis vector, so that norms of the parameters themselves
+    are known: |theta_l|^2 = |theta_0,l|^2 + 2 c . J_l theta_0,l + c . K_l c.
+    """
+
+    kernels: dict[str, Float[Array, "points outputs train outputs"]]
+    initial: Float[Array, "points outputs"]
+    along_origin: dict[str, Float[Array, "train outputs"]]
+    """J_l theta_0,l"""
+    origin_norms: dict[str, Float[Array, ""]]
+    """|theta_0,l|^2"""
+    agents: int = eqx.field(static=True)
+    kind: ClassVar[str] = "kernel"
+    mixable: ClassVar[bool] = True
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(sorted(self.kernels))
+
+    @property
+    def train(self) -> int:
+        return self.kernels[self.layers[0]].shape[2]
+
+    def start(self) -> Vector:
+        shape = (self.agents, self.train, self.initial.shape[1])
+        return Vector({layer: jnp.zeros(shape, self.initial.dtype) for layer in self.layers})
+
+    def readout(self, rows: Rows) -> Readout:
+        per_agent = _point_axis(rows) == 0
+        initial = _initial(self.initial, rows)
+        blocks = {layer: kernel[rows] for layer, kernel in self.kernels.items()}
+        pull = _scatter(rows, (self.agents, self.train, self.initial.shape[1]))
+
+        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+            parts = [_applied(blocks[n], x.tree[n], per_agent=per_agent) for n in self.layers]
+            everywhere = lambda cotangents: {layer: pull(cotangents) for layer in self.layers}
+            return initial + sum(parts), lambda cotangents: Vector(everywhere(cotangents))
+
+        return look
+
+    def displacement(self, x: Vector) -> Vector:
+        return x
+
+    def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
+        return jnp.stack(
+            [jnp.sum(x.tree[n] * self._trained(n, y), axis=(1, 2)) for n in self.layers]
+        )
+
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        return _spread(self, x)
+
+    def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
+        return jnp.stack(
+            [
+                jnp.einsum("ank,bnk->ab", x.tree[n], self._trained(n, x), precision=EXACT)
+                for n in self.layers
+            ]
+        )
+
+    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
+        cross = [jnp.sum(x.tree[n] * self.along_origin[n][None], axis=(1, 2)) for n in self.layers]
+        origin = jnp.stack([self.origin_norms[n] for n in self.layers])
+        return origin[:, None] + 2 * jnp.stack(cross) + self.dot(x, x)
+
+    def _trained(self, layer: str, x: Vector) -> Outputs:
+        """K_l c_l at the training points."""
+        return _applied(self.kernels[layer][: self.train], x.tree[layer])
+
+
+class TeamSpace(eqx.Module):
+    """Agents with networks of different architectures: a vector holds one tree per architecture.
+
+    Its leaves have as leading axis the agents of that architecture only, so nothing can be
+    averaged across agents; they meet in their outputs alone.
+    """
+
+    parts: tuple[NetworkSpace | TangentSpace, ...]
+    members: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    """per architecture, its agents"""
+    mixable: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        return self.parts[0].kind
+
+    @property
+    def agents(self) -> int:
+        return sum(map(len, self.members))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def start(self) -> Vector:
+        return Vector(tuple(part.start().tree for part in self.parts))
+
+    def readout(self, rows: Rows) -> Readout:
+        own = lambda team: rows if isinstance(rows, slice) else rows[jnp.array(team)]
+        looks = [
+            part.readout(own(team)) for part, team in zip(self.parts, self.members, strict=True)
+        ]
+
+        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+            seen = [each(Vector(tree)) for each, tree in zip(looks, x.tree, strict=True)]
+
+            def pull(cotangents: Outputs) -> Vector:
+                teams = zip(seen, self.members, strict=True)
+                return Vector(tuple(back(cotangents[jnp.array(t)]).tree for (_, back), t in teams))
+
+            return self._in_order([outputs for outputs, _ in seen]), pull
+
+        return look
+
+    def displacement(self, x: Vector) -> Vector:
+        trees = zip(self.parts, x.tree, strict=True)
+        return Vector(tuple(part.displacement(Vector(tree)).tree for part, tree in trees))
+
+    def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
+        triples = zip(self.parts, x.tree, y.tree, strict=True)
+        sums = [part.dot(Vector(a), Vector(b)).sum(axis=0) for part, a, b in triples]
+        return self._in_order(sums)[None]
+
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+        return _spread(self, x)
+
+    def _in_order(self, by_team: list[Array]) -> Array:
+        """Values with a leading axis over each team, as one with an axis over all agents."""
+        order = jnp.argsort(jnp.array([agent for team in self.members for agent in team]))
+        return jnp.concatenate(by_team)[order]
+
+
+def _initial(initial: Float[Array, "points outputs"], rows: Rows) -> Array:
+    """f(theta_0) at the rows, with an axis for agents."""
+    return initial[rows] if _point_axis(rows) == 0 else initial[rows][None]
+
+
+def _scatter(rows: Rows, shape: tuple[int, int, int]) -> Callable[[Outputs], Array]:
+    """Cotangents at rows -> coefficients (agents, train, outputs)."""
+    if _point_axis(rows) is None:
+        return lambda seen: jnp.zeros(shape, seen.dtype).at[:, rows].add(seen)
+    if rows.shape[1] > SPREAD_UP_TO:
+        agents = jnp.arange(shape[0])[:, None]
+        return lambda seen: jnp.zeros(shape, seen.dtype).at[agents, rows].add(seen)
+    here = [
+        rows[:, b, None, None] == jnp.arange(shape[1])[None, :, None] for b in range(rows.shape[1])
+    ]
+    return lambda seen: sum(jnp.where(at, seen[:, b, None], 0) for b, at in enumerate(here))
 
 
 def _point_axis(rows: Rows) -> int | None:
@@ -232,11 +412,20 @@ def _repeated(tree: PyTree, agents: int) -> PyTree:
 
 
 def _layer_dot(x: Vector, y: Vector) -> Float[Array, "layers agents"]:
-    names = layer_names(x.tree)
     products = [
         jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
         for a, b in zip(jax.tree.leaves(x.tree), jax.tree.leaves(y.tree), strict=True)
     ]
+    return _summed_by_layer(layer_names(x.tree), products)
+
+
+def _layer_gram(x: Vector) -> Float[Array, "layers agents agents"]:
+    flat = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(x.tree)]
+    products = [jnp.matmul(leaf, leaf.T, precision=EXACT) for leaf in flat]
+    return _summed_by_layer(layer_names(x.tree), products)
+
+
+def _summed_by_layer(names: list[str], products: list[Array]) -> Float[Array, "layers ..."]:
     return jnp.stack(
         [
             sum(product for name, product in zip(names, products, strict=True) if name == layer)

@@ -21,6 +21,8 @@ ARGUMENTS = {
     "torus": {"rows": 2, "columns": 4},
     "hypercube": {"dimension": 3},
     "petersen": {},
+    "dyck": {},
+    "davis": {},
     "random_regular": {"agents": 8, "degree": 3, "seed": 0},
     "erdos_renyi": {"agents": 8, "probability": 0.4, "seed": 1},
     "from_edges": {"edges": [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 2)]},
@@ -36,13 +38,39 @@ MIXINGS = {
 } | {f"{name} weights": rule(TOPOLOGIES["from_edges"]) for name, rule in graphs.WEIGHTS.items()}
 """every topology with one rule of weights, and every rule on a graph of unequal degrees"""
 
-METHODS = sorted(nd.methods.METHODS)
+ALL_METHODS = sorted(nd.methods.METHODS)
+
+ONLY_WITH_NETWORKS = {"drt", "dimat", "mhd", "ccl"}
+"""methods that need layers, neurons, features or heads, so more than a bare kernel"""
+
+METHODS = [name for name in ALL_METHODS if name not in ONLY_WITH_NETWORKS]
+"""methods that run on anything"""
+
+PLAIN = ["atc", "cta", "dgd"]
 
 LOSSES = sorted(nd.losses.LOSSES)
 
 
 def method(name: str, step_size: float) -> nd.methods.Method:
     return nd.methods.METHODS[name](step_size=step_size)
+
+
+AFFINE = [name for name in METHODS if method(name, 1.0).affine]
+"""those whose every round is the same affine map"""
+
+
+def suits(name: str, weights: graphs.Mixing) -> bool:
+    """Whether the method is made for these weights."""
+    try:
+        method(name, 1.0).check_weights(weights)
+    except nd.InputError:
+        return False
+    return True
+
+
+def relaxed(method: nd.methods.Method) -> nd.methods.Method:
+    """The method, taken to graphs that it is not made for."""
+    return nd.methods.Method(method.name, method.update, method.mixing, method.objective)
 
 
 class Small(NamedTuple):
@@ -74,10 +102,10 @@ def small_problem(agents: int, loss: str, width: int = 8) -> Small:
 
 
 @precision.in_double
-def dense_jacobian(problem: nd.Problem) -> np.ndarray:
-    """J by reverse mode, every entry."""
+def dense_jacobian(problem: nd.Problem, apply=None) -> np.ndarray:
+    """J by reverse mode, every entry; of the outputs, or of another function of the parameters."""
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), problem.start)
     inputs = jnp.asarray(problem.inputs, jnp.float64)
-    rows = jax.jacrev(problem.network.apply)(params, inputs)
+    rows = jax.jacrev(apply or problem.network.apply)(params, inputs)
     leaves = [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
     return np.concatenate(leaves, axis=2)

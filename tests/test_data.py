@@ -1,5 +1,7 @@
 """Datasets, partitions and batches."""
 
+import gzip
+
 import jax
 import numpy as np
 import pytest
@@ -124,3 +126,45 @@ def test_refusals(digits):
     refused("from 0 to 0, got 0 to 1", make, small.train_inputs, labels, 1)
     refused("at least one point", make, small.train_inputs[:0], labels[:0])
     refused("at least 1, got 0", data.minibatches, owner, 1, 0, key=jax.random.key(0))
+
+
+def _idx_file(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wb") as file:
+        file.write(header + array.astype(np.uint8).tobytes())
+
+
+def test_images_from_files(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (30, 28, 28)), np.arange(30) % 10
+    for part, rows, end in (("train", slice(20), ""), ("t10k", slice(20, None), ".gz")):
+        _idx_file(tmp_path / f"{part}-images-idx3-ubyte{end}", images[rows])
+        _idx_file(tmp_path / f"{part}-labels-idx1-ubyte{end}", labels[rows])
+    loaded = data.load("mnist", train=25, test=5, seed=0, data_dir=tmp_path)
+    drawn = np.random.default_rng(0).permutation(30)
+    assert (loaded.train_labels == labels[drawn[:25]]).all()
+    flat = images.reshape(30, -1)[drawn]
+    centred = flat - flat[:25].mean(axis=0)
+    assert np.allclose(loaded.test_inputs, (centred / centred[:25].std())[25:], atol=1e-5)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"no labels")
+    with pytest.raises(InputError, match="train-labels-idx1-ubyte is no IDX file of 1 dimensions"):
+        data.load("mnist", train=2, test=2, seed=0, data_dir=tmp_path)
+    with pytest.raises(InputError, match="must be the folder that holds mnist's files, got None"):
+        data.load("mnist", train=2, test=2, seed=0)
+    with pytest.raises(InputError, match="holds no binary batches of CIFAR-10"):
+        data.load("cifar-10", train=2, test=2, seed=0, data_dir=tmp_path)
+
+
+def test_photographs_have_their_channels_last(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (12, 3073)).astype(np.uint8)
+    rows[:, 0] = np.arange(12) % 10
+    (tmp_path / "data_batch_1.bin").write_bytes(rows.tobytes())
+    loaded = data.load("cifar-10", train=9, test=3, seed=1, data_dir=tmp_path)
+    first = np.random.default_rng(1).permutation(12)[0]
+    assert loaded.train_labels[0] == rows[first, 0]
+    image = rows[:, 1:].reshape(12, 3, 32, 32)
+    drawn = np.random.default_rng(1).permutation(12)[:9]
+    pixel = image[drawn, 2, 5, 7].astype(float)
+    seen = loaded.train_inputs.reshape(9, 32, 32, 3)[:, 5, 7, 2]
+    assert np.isclose(np.corrcoef(pixel, seen)[0, 1], 1)

@@ -57,6 +57,9 @@ def test_counts_of_agents_and_links():
         sizes["star"] == (8, 7) and sizes["hypercube"] == (8, 12) and sizes["petersen"] == (10, 15)
     )
     assert sizes["exponential"] == (8, 20) and sizes["directed_exponential"] == (8, 24)
+    assert sizes["dyck"] == (32, 48) and sizes["davis"] == (32, 89)
+    assert sizes["circulant"] == (8, 12) and sizes["two_hubs"] == (8, 12)
+    assert nx.girth(TOPOLOGIES["dyck"]) == 6 and nx.diameter(TOPOLOGIES["dyck"]) == 5
     assert sizes["random_regular"] == (8, 12) and sizes["from_edges"] == (8, 8)
     assert graphs.torus(3, 4).number_of_edges() == 24
     assert len(graphs.ring(1)) == 1 and graphs.ring(2).number_of_edges() == 1
@@ -140,6 +143,39 @@ def test_refused_settings():
         graphs.from_edges([(0, 1, 2)])
     with pytest.raises(InputError, match="numbered 0 to 1"):
         graphs.metropolis(nx.Graph([("a", "b")]))
+
+
+def test_sequences_of_matrices():
+    once = graphs.one_peer_exponential(8)
+    assert once.contraction < 1e-15 and once.spectral_gap > 0.999
+    assert once.rounds[1].matrix[5, 3] == 0.5, "in round 1 agent 5 hears from 5 - 2"
+    pairs = graphs.random_matchings(TOPOLOGIES["petersen"], 6, seed=0)
+    assert all(W.symmetric and W.doubly_stochastic for W in pairs.rounds)
+    assert ((pairs.matrices > 0).sum(axis=2) <= 2).all()
+    W = graphs.metropolis(graphs.torus(3, 4))
+    broken = graphs.link_failures(W, 0.25, 400, seed=0)
+    assert all(each.symmetric and each.doubly_stochastic for each in broken.rounds)
+    links = (W.matrix > 0) & ~np.eye(12, dtype=bool)
+    lost = 1 - (broken.matrices[:, links] > 0).mean()
+    assert abs(lost - 0.25) < 3 * np.sqrt(0.25 * 0.75 / (400 * links.sum() / 2))
+    again = graphs.link_failures(W, 0.25, 400, seed=0)
+    assert (again.matrices == broken.matrices).all()
+    assert graphs.mixing(once) is once
+    for make, message in (
+        (lambda: graphs.mixing([np.eye(2), np.eye(2)]), "falls into 2 parts"),
+        (lambda: graphs.mixing([W.matrix, np.full((12, 12), 0.1)]), "row 0 sums to 1.2"),
+        (lambda: graphs.mixing([np.full((2, 2), 0.5), np.full((3, 3), 1 / 3)]), "one number of"),
+        (lambda: graphs.link_failures(W, 1.0, 3, seed=0), r"must be in \[0, 1\), got 1.0"),
+        (lambda: graphs.random_matchings(graphs.ring(4), 0, seed=0), "length must be a whole"),
+        (lambda: graphs.circulant(6, [6]), "hops must be from 1 to 5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make()
+
+
+def test_pushing_columns_sum_to_one():
+    P = graphs.push(nx.DiGraph([(0, 1), (0, 2), (1, 2), (2, 0)]))
+    assert np.allclose(P.matrix, [[1 / 3, 0, 0.5], [1 / 3, 0.5, 0], [1 / 3, 0.5, 0.5]])
 
 
 def test_built_by_name_equals_built_by_hand():

@@ -24,7 +24,7 @@ ALLOWED = {
     "kernels": {"errors", "precision"},
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "vectors"},
-    "methods": {"data", "errors", "losses", "spaces", "vectors"},
+    "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
     "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
@@ -51,11 +51,11 @@ ALLOWED = {
         "methods", "networks", "problems", "records", "theory", "validation",
     },
     "bench": {
-        "data", "dynamics", "engine", "graphs", "keeping", "kernels", "methods", "networks",
-        "precision", "problems", "records", "runs",
+        "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels", "methods",
+        "networks", "precision", "problems", "records", "runs",
     },
     "health": {"kernels"},
-    "cli": {"bench", "errors", "experiment", "figures", "health", "records", "theory"},
+    "cli": {"bench", "errors", "experiment", "figures", "health", "methods", "records", "theory"},
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

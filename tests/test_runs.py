@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import METHODS, MIXINGS, method
+from cases import MIXINGS, PLAIN, method
 
 import ntkdyn as nd
 from ntkdyn.runs import recorded_rounds
@@ -27,7 +27,7 @@ def test_which_rounds_are_recorded():
             recorded_rounds(rounds, every)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_recording_does_not_change_the_run(small, name):
     problem, _ = small(8)
     often = nd.predict(problem, method(name, 0.15), RING, 40, record_every=1)
@@ -35,7 +35,7 @@ def test_recording_does_not_change_the_run(small, name):
     assert np.abs(often["outputs"][-1] - seldom["outputs"][-1]).max() < 1e-13
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_minibatches_are_the_same_in_every_space(small, name):
     problem, _ = small(8)
     settings = {"batch_size": 2, "batch_seed": 7}
@@ -151,7 +151,7 @@ def test_refusals(small):
     refused("agent 8 is not one of the 8", problem, step, RING, 3, keep=keep)
     bare = nd.KernelProblem(np.eye(2), np.ones((2, 1)), [0, 1])
     keep = nd.Keep(parameter_rounds=[3])
-    refused("no parameters to keep", bare, step, [[0.5, 0.5]] * 2, 3, keep=keep)
+    refused("a bare kernel has no parameters", bare, step, [[0.5, 0.5]] * 2, 3, keep=keep)
 
 
 BARE = {

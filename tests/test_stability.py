@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import METHODS, MIXINGS, method
+from cases import MIXINGS, PLAIN, method
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
@@ -15,7 +15,7 @@ from ntkdyn.precision import in_double
 @pytest.mark.parametrize(
     "mixing", ["ring", "star", "path", "directed_ring", "directed_exponential"]
 )
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLAIN)
 @in_double
 def test_the_radius_passes_one_at_the_limit(small, name, mixing):
     W = MIXINGS[mixing]
@@ -27,7 +27,7 @@ def test_the_radius_passes_one_at_the_limit(small, name, mixing):
     assert stability._radius(at, limit * (1 + 1e-4)) > 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLAIN)
 @in_double
 def test_closed_form_equals_bisection(small, name):
     problem, _ = small(8)
@@ -37,7 +37,7 @@ def test_closed_form_equals_bisection(small, name):
         assert abs(stability._closed_form(at) / stability._bisected(at) - 1) < 1e-5
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_runs_shrink_below_the_limit_and_grow_above(small, name):
     W = MIXINGS["directed_ring"]
     problem, _ = small(8)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import METHODS, MIXINGS, method, small_data
+from cases import MIXINGS, PLAIN, method, small_data
 
 import ntkdyn as nd
 from ntkdyn.data import Partition
@@ -31,8 +31,10 @@ def test_the_gap_falls_like_a_root_of_the_width():
     assert 0 < sweep["gap"].sel(kernel="empirical", width=1024).max() < 0.05
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-@pytest.mark.parametrize("name", METHODS)
+PREDICTED = [(name, "mse") for name in (*PLAIN, "atc_tracking", "gut", "qg_dsgdm_n")]
+
+
+@pytest.mark.parametrize("name, loss", [*PREDICTED, *((name, "cross_entropy") for name in PLAIN)])
 def test_every_method_is_predicted_on_wide_networks(name, loss):
     W = nd.graphs.uniform(nd.graphs.directed_ring(4))
     problem = problem_of(1024, 0, loss=loss)

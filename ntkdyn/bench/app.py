@@ -38,6 +38,15 @@ def dynamics(as_json: Json = False, small: Small = False) -> None:
     print(json.dumps(measured, indent=1)) if as_json else _print(measured)
 
 
+@app.command()
+def train(as_json: Json = False, small: Small = False) -> None:
+    """Training: rounds per second against a plain PyTorch loop over the agents."""
+    from ntkdyn.bench import train as benchmark
+
+    measured = benchmark.measure(benchmark.SMALL if small else benchmark.FULL)
+    print(json.dumps(measured, indent=1)) if as_json else _print(measured)
+
+
 def _print(measured: dict) -> None:
     table = Table("case", "", "ours", "theirs", "ratio", "difference", title=measured["title"])
     for each in measured["comparisons"]:

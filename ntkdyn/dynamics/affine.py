@@ -78,7 +78,7 @@ class Loop(NamedTuple):
 def open_loop(system: System) -> Loop:
     """The method's step as a linear function of its state and of the gradients it is given."""
     name, update = system.method.name, system.method.update
-    mix, agents = system.method.mixing.bind(system.weights), system.space.agents
+    mix, agents = system.mix(0), system.space.agents
     start = update.init(Vector(jnp.zeros((agents, 1))))
     flat, unravel = ravel_pytree(start)
     if any(leaf.shape != (agents, 1) for leaf in jax.tree.leaves(start)):
@@ -215,7 +215,7 @@ def affine(system: System) -> Affine:
 def linear_part(system: System) -> tuple[Callable[[Array], Array], int]:
     """v -> A v on flattened states, and their size."""
     flat, unravel = ravel_pytree(system.init())
-    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    grad, mix = system.gradient(0), system.mix(0)
 
     def step(z: Float[Array, " state"]) -> Float[Array, " state"]:
         return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0]

@@ -256,7 +256,7 @@ def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, in
 def _solve(
     system: System, state: State, start: Float[Array, ""], stop: Float[Array, ""], tolerance: float
 ) -> State:
-    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    grad, mix = system.gradient(0), system.mix(0)
     flat, unravel = ravel_pytree(state)
 
     def slope(time: Array, z: Array, _: None) -> Array:

@@ -253,7 +253,7 @@ def _chebyshev_sum(
     system: System, coefficients: Float[Array, " degree"], count: Int[Array, ""]
 ) -> Float[Array, " state"]:
     action, size = linear_part(system)
-    grad, mix = system.gradient(0), system.method.mixing.bind(system.weights)
+    grad, mix = system.gradient(0), system.mix(0)
     drive = ravel_pytree(system.method.update.step(system.init(), grad, mix))[0]
 
     def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -14,6 +14,7 @@ from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Jump, Progress, System
 from ntkdyn.errors import InputError
+from ntkdyn.graphs import MixingSequence
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
@@ -72,32 +73,39 @@ def predict(
     )
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance: must be between 0 and 1, got {tolerance}")
-    if kernel == "implicit" and isinstance(problem, Problem):
+    given = isinstance(problem, KernelProblem)
+    parameters = (
+        {} if given else {"origin": problem.origin, "parameters_each": problem.parameters_each}
+    )
+    if kernel == "implicit" and not given:
         known_step(method)
         _steps_only(via, "an implicit kernel")
-        record = run(asked, problem.tangent_space(), origin=problem.start, progress=progress)
+        space = problem.tangent_space(method.view)
+        record = run(asked, space, progress=progress, **parameters)
         return record.assign_attrs(space="tangent", kernel=kernel)
+    method.check_space("kernel")
+    space = problem.kernel_space(kernel, method.view)
+    if not method.affine:
+        stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
-    space = problem.kernel_space(kernel)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    given = isinstance(problem, KernelProblem)
     if keep.trust and given:
         raise InputError("keep: trust needs a network, and a bare kernel has none")
     trust = Trust(problem) if keep.trust else None
     record = run(
         asked,
         space,
-        origin=None if given else problem.start,
-        lift=None if given else lift(problem),
-        kernels=_constant(space),
+        lift=None if given else lift(problem, method.view),
+        kernels=_constant(space) if keep.kernel else None,
         progress=progress,
         jump=ways.of if ways.open else None,
         watchers=[trust] if trust else [],
+        **parameters,
     )
     if trust:
         record["trust_gap"] = (("round", "agent"), np.stack(trust.gaps))
-    attributes = {"space": "kernel", "kernel": problem.kernel(kernel).name}
+    attributes = {"space": "kernel", "kernel": "given" if given else kernel}
     return _finite(ways.noted(record).assign_attrs(**attributes, **stability.attributes()))
 
 
@@ -133,12 +141,20 @@ def _steps_only(via: str, what: str) -> None:
 class _Ways:
     """Whether there are short cuts between this plan's rounds, and which were taken."""
 
-    def __init__(self, plan: Plan, stable: bool, via: str, tolerance: float) -> None:
+    def __init__(self, plan: Plan, stable: bool | None, via: str, tolerance: float) -> None:
         self._arguments = {"via": via, "tolerance": tolerance, "stable": stable}
         self._plan, self._jumps = plan, None
-        self.open = plan.task.loss is losses.mse and plan.batch_size is None and via != "steps"
-        if not self.open:
-            _steps_only(via, "minibatches" if plan.batch_size else plan.task.loss.name)
+        reasons = {
+            plan.task.loss.name: plan.task.loss is not losses.mse,
+            "minibatches": plan.batch_size is not None,
+            "a changing graph": isinstance(plan.weights, MixingSequence),
+            plan.method.name: not plan.method.affine,
+            "public points": plan.task.basis > plan.task.train,
+        }
+        against = [reason for reason, holds in reasons.items() if holds]
+        self.open = not against and via != "steps"
+        if against:
+            _steps_only(via, against[0])
 
     def of(self, system: System) -> Jump:
         self._jumps = Jumps(system, **self._arguments)

@@ -29,7 +29,7 @@ from ntkdyn.data import full
 from ntkdyn.dynamics.affine import spectral_radius
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.graphs import Mixing, Weights, mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
 from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit
@@ -46,14 +46,15 @@ class Setting(NamedTuple):
     kernel: Kernel
     task: Task
     method: Method
-    weights: Mixing
+    weights: Weights
 
 
 class Stability(NamedTuple):
     """The method with its step size as a number, whether it is stable, and what is known of it."""
 
     method: Method
-    stable: bool
+    stable: bool | None
+    """None where it is not known: rounds that differ, or maps that are not affine"""
     limit: float | None
     """the largest stable step size, where it had to be known"""
     growth: float | None = None
@@ -61,8 +62,12 @@ class Stability(NamedTuple):
 
     def attributes(self) -> dict[str, Any]:
         """For a record."""
-        known = {"step_size_limit": self.limit, "growth_per_round": self.growth}
-        return {"stable": self.stable} | {k: v for k, v in known.items() if v is not None}
+        known = {
+            "stable": self.stable,
+            "step_size_limit": self.limit,
+            "growth_per_round": self.growth,
+        }
+        return {name: value for name, value in known.items() if value is not None}
 
 
 @precision.in_double
@@ -74,12 +79,20 @@ def step_size_limit(
     Exact for the squared error (found to 1e-6 where there is no closed form), sufficient for
     other losses; the method's own step size does not matter.
     """
-    return _limit(setting(problem, kernel, method, weights))
+    asked = setting(problem, kernel, method, weights)
+    if not _one_map(asked):
+        raise InputError(
+            f"{method.name}: has no stability limit of one round, whose map is not affine or not "
+            f"that of the next"
+        )
+    return _limit(asked)
 
 
 def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weights: Any) -> Setting:
     """The method at work on the problem, with the kernel of that name."""
-    weights = mixing(weights, agents=problem.task.agents)
+    sums = "columns" if method.needs.columns else "rows"
+    weights = mixing(weights, agents=problem.task.agents, sums=sums)
+    method.check_weights(weights)
     return Setting(problem.kernel(kernel), problem.task, method, weights)
 
 
@@ -87,6 +100,8 @@ def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weigh
 def assess(setting: Setting) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
     method = setting.method
+    if not _one_map(setting):
+        return Stability(known_step(method), None, None)
     limit = _closed_form(setting)
     if isinstance(method.step_size, OfLimit):
         limit = _limit(setting) if limit is None else limit
@@ -104,8 +119,16 @@ def assess(setting: Setting) -> Stability:
 def known_step(method: Method) -> Method:
     """The method, refused if its step size is a share of a limit that nobody knows."""
     if isinstance(method.step_size, OfLimit):
-        raise InputError("step size: a share of the limit needs a kernel to know it; give a number")
+        raise InputError(
+            f"step size: a share of the limit needs a kernel, the same mixing in every round and a "
+            f"method that is one affine map; give {method.name} a number"
+        )
     return method
+
+
+def _one_map(setting: Setting) -> bool:
+    """Whether all rounds are one affine map, whose spectrum decides."""
+    return setting.method.affine and isinstance(setting.weights, Mixing)
 
 
 def _limit(setting: Setting) -> float:
@@ -116,7 +139,11 @@ def _limit(setting: Setting) -> float:
 def _closed_form(setting: Setting) -> float | None:
     """The limit for DGD, CTA and ATC with symmetric W, where one matrix decides."""
     weights, update = setting.weights, setting.method.update
-    if not weights.symmetric or not isinstance(update, (DGD, CTA, ATC)):
+    if (
+        setting.method.mixing.rate != 1
+        or not weights.symmetric
+        or not isinstance(update, (DGD, CTA, ATC))
+    ):
         return None
     if weights.smallest_eigenvalue <= -1 + 1e-12:
         return 0.0

@@ -1,14 +1,21 @@
 """Mixing: how the weights of a round act on vectors.
 
-`operator_of(W)` turns a checked matrix into what a compiled round applies: a dense product,
-or sums over neighbour lists where most weights are zero, whose cost grows with the links and not
-with the square of the agents.
+    Fixed         W, or that of the round where the graph changes, at an averaging rate gamma
+    Periodic      any of them in every tau-th round only
+    DRT           weights of the agents' own making, layer by layer (methods/trust.py)
+    Merge         neurons are aligned before they are averaged (methods/merging.py)
+
+`operator_of(W)` turns checked weights into what a compiled round applies: a dense product,
+sums over neighbour lists where most weights are zero, whose cost grows with the links and not
+with the square of the agents, or a cycle of dense products for a graph that changes.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -16,10 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ntkdyn.data.batches import Batch
+from ntkdyn.methods.updates import EVERYWHERE, check_count, check_share
+from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 SPARSE_FROM = 64
 """From how many agents on neighbour lists may pay."""
+
+Round = Int[Array, ""] | int
 
 
 class Dense(eqx.Module):
@@ -28,10 +40,15 @@ class Dense(eqx.Module):
     weights: Float[Array, "agents agents"]
 
     def __call__(self, x: Vector) -> Vector:
-        exact = jax.lax.Precision.HIGHEST
-        return x.map(
-            lambda leaf: jnp.tensordot(self.weights.astype(leaf.dtype), leaf, 1, precision=exact)
-        )
+        return x.map(functools.partial(weighted, self.weights))
+
+    def at(self, round: Round) -> Dense:
+        del round
+        return self
+
+    def matrix(self) -> Float[Array, "agents agents"]:
+        """W."""
+        return self.weights
 
 
 class Sparse(eqx.Module):
@@ -48,21 +65,172 @@ class Sparse(eqx.Module):
 
         return functools.reduce(operator.add, map(heard, range(self.heard.shape[1])))
 
+    def at(self, round: Round) -> Sparse:
+        del round
+        return self
 
-Operator = Dense | Sparse
+    def matrix(self) -> Float[Array, "agents agents"]:
+        """W."""
+        agents = len(self.heard)
+        nothing = jnp.zeros((agents, agents), self.weights.dtype)
+        return nothing.at[jnp.arange(agents)[:, None], self.heard].add(self.weights)
 
 
-def operator_of(matrix: Float[np.ndarray, "agents agents"]) -> Operator:
-    """The cheaper of the two for this matrix, in JAX's current precision."""
-    agents, degree = len(matrix), int((matrix != 0).sum(axis=1).max())
+class Cycle(eqx.Module):
+    """W(t) = the (t modulo length)-th of a sequence."""
+
+    weights: Float[Array, "length agents agents"]
+
+    def at(self, round: Round) -> Dense:
+        return Dense(self.weights[jnp.asarray(round) % len(self.weights)])
+
+
+Operator = Dense | Sparse | Cycle
+
+
+def weighted(weights: Float[Array, "*heard agents"], leaf: Array) -> Array:
+    """sum_j W_ij leaf_j, never rounded to less than the leaf's own precision."""
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision=exact)
+
+
+def operator_of(
+    matrices: Float[np.ndarray, "agents agents"] | Float[np.ndarray, "length agents agents"],
+) -> Operator:
+    """The cheapest of the three for these weights, in JAX's current precision."""
+    if matrices.ndim == 3:
+        return Cycle(jnp.asarray(matrices))
+    agents, degree = len(matrices), int((matrices != 0).sum(axis=1).max())
     if agents < SPARSE_FROM or 4 * degree > agents:
-        return Dense(jnp.asarray(matrix))
-    heard = np.argsort(matrix == 0, axis=1, kind="stable")[:, :degree]
-    return Sparse(jnp.asarray(heard), jnp.asarray(np.take_along_axis(matrix, heard, axis=1)))
+        return Dense(jnp.asarray(matrices))
+    heard = np.argsort(matrices == 0, axis=1, kind="stable")[:, :degree]
+    return Sparse(jnp.asarray(heard), jnp.asarray(np.take_along_axis(matrices, heard, axis=1)))
 
 
-class Fixed(eqx.Module):
-    """The same W in every round."""
+class Links(eqx.Module):
+    """Whom each agent hears from, itself apart, in slots: as many as the most that one hears."""
 
-    def bind(self, weights: Operator) -> Operator:
-        return weights
+    heard: Int[Array, "agents degree"]
+    there: Float[Array, "agents degree"]
+    """1 where the slot is taken, 0 where the agent hears from fewer"""
+
+
+def links_of(
+    matrices: Float[np.ndarray, "agents agents"] | Float[np.ndarray, "length agents agents"],
+) -> Links:
+    """The links of the weights; of a sequence, those that occur in any of its rounds."""
+    linked = matrices > 0 if matrices.ndim == 2 else (matrices > 0).any(axis=0)
+    linked = linked & ~np.eye(len(linked), dtype=bool)
+    degree = int(linked.sum(axis=1).max())
+    heard = np.argsort(~linked, axis=1, kind="stable")[:, :degree]
+    there = np.take_along_axis(linked, heard, axis=1)
+    return Links(jnp.asarray(heard), jnp.asarray(there, jnp.zeros(()).dtype))
+
+
+class Scene(Protocol):
+    """What a mixing may look at beside the weights; `engine.System` is one."""
+
+    space: Space
+    links: Links
+
+    @property
+    def everything(self) -> Batch:
+        """Every agent's own training rows."""
+        ...
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """One way of combining; `bind` gives the `mix` of a round."""
+
+    def bind(
+        self, weights: Operator, round: Round = 0, scene: Any = None
+    ) -> Callable[[Vector], Vector]:
+        """x -> the combined x of that round."""
+        ...
+
+
+class Rule(eqx.Module):
+    """What all mixings have in common; `every` is the period of their exchanges."""
+
+    affine: ClassVar[bool] = True
+    """whether what is mixed depends linearly on what is sent"""
+    view: ClassVar[str] = "outputs"
+    """what it must see of a space, as in `problems.Problem`"""
+
+    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
+        """Refuse a task, space or number of rounds that it cannot work with."""
+
+    @property
+    def every(self) -> int:
+        return 1
+
+    @property
+    def rate(self) -> float:
+        """The share gamma of the way to the average that is gone."""
+        return 1.0
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return EVERYWHERE
+
+
+class Fixed(Rule):
+    """mix(x) = x + gamma (W x - x)."""
+
+    gamma: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        check_share("averaging rate gamma", self.gamma, one=True)
+
+    @property
+    def rate(self) -> float:
+        return self.gamma
+
+    def bind(
+        self, weights: Operator, round: Round = 0, scene: Any = None
+    ) -> Callable[[Vector], Vector]:
+        del scene
+        average = weights.at(round)
+        if self.gamma == 1:
+            return average
+        return lambda x: x + self.gamma * (average(x) - x)
+
+
+class Periodic(Rule):
+    """mix(x) = that of `mixing` in rounds tau - 1, 2 tau - 1, ..., and x in all others."""
+
+    mixing: Any
+    tau: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        check_count("tau", self.tau)
+
+    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
+        self.mixing.check(method, task, space, rounds)
+
+    @property
+    def every(self) -> int:
+        return self.tau * self.mixing.every
+
+    @property
+    def rate(self) -> float:
+        return self.mixing.rate
+
+    @property
+    def affine(self) -> bool:
+        return self.mixing.affine
+
+    @property
+    def view(self) -> str:
+        return self.mixing.view
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return self.mixing.spaces
+
+    def bind(
+        self, weights: Operator, round: Round = 0, scene: Any = None
+    ) -> Callable[[Vector], Vector]:
+        mix, due = self.mixing.bind(weights, round, scene), (round + 1) % self.tau == 0
+        return lambda x: jax.lax.cond(due, lambda sent: mix(sent), lambda sent: sent, x)

@@ -3,22 +3,34 @@
 An update is `init` and `step`, both pure. It knows the iterate x only by +, -, multiples,
 `grad(x)`, the local gradients of this round, and `mix(x)`, the average over this round's graph;
 so it runs on parameters, displacements, kernel coefficients, symbols and worst-case solvers alike.
+(Two need more: push-sum divides by each agent's own mass, and an optax optimiser may look at
+single parameters.)
 
     class Mine(Memoryless):
         def step(self, state, grad, mix):
             return Iterate(mix(state.x) - self.step_size * grad(state.x))
+
+Whatever is remembered starts at zero, so that the first round needs no case of its own: a tracker
+that starts from y = 0 and a previous gradient of 0 has y = g(x) after its first step.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.vectors import Vector
+
+EVERYWHERE = frozenset({"network", "tangent", "kernel"})
+"""the spaces that whatever is linear in vectors runs in"""
 
 
 class OfLimit(eqx.Module):
@@ -32,12 +44,25 @@ class OfLimit(eqx.Module):
 
 
 StepSize = float | Float[Array, "..."] | OfLimit
+Number = float | Float[Array, ""]
 
 
 def check_step_size(step_size: Any) -> None:
     """Refuse a number that is no step size; arrays and shares of the limit pass."""
     if isinstance(step_size, (int, float)) and not 0 < step_size < math.inf:
         raise InputError(f"step size: must be positive and finite, got {step_size}")
+
+
+def check_share(name: str, value: Any, *, one: bool = False) -> None:
+    """Refuse a number outside [0, 1), or outside [0, 1] with `one`; arrays pass."""
+    if isinstance(value, (int, float)) and not (0 <= value < 1 or (one and value == 1)):
+        raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {value}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is not a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}: must be a whole number from 1 on, got {value!r}")
 
 
 @runtime_checkable
@@ -52,6 +77,8 @@ class Update(Protocol):
     """One decentralized update rule."""
 
     step_size: StepSize
+    vectors_sent: ClassVar[int]
+    """how many vectors of the size of the parameters go over a link in a round of exchange"""
 
     def init(self, x: Any) -> State:
         """The state before the first round."""
@@ -62,19 +89,34 @@ class Update(Protocol):
         ...
 
 
+class Rule(eqx.Module):
+    """What all updates have in common."""
+
+    step_size: StepSize
+    vectors_sent: ClassVar[int] = 1
+    numbers_sent: ClassVar[int] = 0
+    """how many single numbers go with them"""
+    affine: ClassVar[bool] = True
+    """whether the new state is affine in the old one wherever the gradient is"""
+    why_not: ClassVar[str] = ""
+    """why it does not run in the spaces that are left out"""
+
+    def __check_init__(self) -> None:
+        check_step_size(self.step_size)
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return EVERYWHERE
+
+
 class Iterate(NamedTuple):
     """The state of an update without memory."""
 
     x: Any
 
 
-class Memoryless(eqx.Module):
+class Memoryless(Rule):
     """An update whose whole state is the iterate."""
-
-    step_size: StepSize
-
-    def __check_init__(self) -> None:
-        check_step_size(self.step_size)
 
     def init(self, x: Any) -> Iterate:
         return Iterate(x)
@@ -100,3 +142,343 @@ class ATC(Memoryless):
 
     def step(self, state: Iterate, grad: Callable, mix: Callable) -> Iterate:
         return Iterate(mix(state.x - self.step_size * grad(state.x)))
+
+
+# --- momentum -----------------------------------------------------------------------------
+
+
+class Moving(NamedTuple):
+    """An iterate and its momentum."""
+
+    x: Any
+    momentum: Any
+
+
+class _Momentum(Rule):
+    """An update that remembers a momentum, kept by the share `beta` from round to round."""
+
+    beta: Number = 0.9
+
+    def __check_init__(self) -> None:
+        check_share("momentum beta", self.beta)
+
+    def init(self, x: Any) -> Moving:
+        return Moving(x, 0.0 * x)
+
+
+class HeavyBall(_Momentum):
+    """m <- beta m + g(x),  x <- W (x - eta m)."""
+
+    def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
+        momentum = self.beta * state.momentum + grad(state.x)
+        return Moving(mix(state.x - self.step_size * momentum), momentum)
+
+
+class Nesterov(_Momentum):
+    """m <- beta m + g(x),  x <- W (x - eta (g(x) + beta m))."""
+
+    def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
+        gradient = grad(state.x)
+        momentum = self.beta * state.momentum + gradient
+        return Moving(mix(state.x - self.step_size * (gradient + self.beta * momentum)), momentum)
+
+
+class QuasiGlobal(_Momentum):
+    """d = beta m + g(x),  x+ = W (x - eta d),  m <- (1 - mu) m + mu (x - x+) / eta.
+
+    With `nesterov`, the step is g(x) + beta d in place of d.
+    """
+
+    mu: Number = 0.1
+    nesterov: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check_share("share mu", self.mu, one=True)
+
+    def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
+        gradient = grad(state.x)
+        step = self.beta * state.momentum + gradient
+        if self.nesterov:
+            step = gradient + self.beta * step
+        moved = mix(state.x - self.step_size * step)
+        travelled = (1 / self.step_size) * (state.x - moved)
+        return Moving(moved, (1 - self.mu) * state.momentum + self.mu * travelled)
+
+
+class QuasiGlobalCTA(_Momentum):
+    """v = W x,  m <- beta (m - (v - x) / eta) + g(v),  x <- v - eta m.
+
+    With `nesterov`, the step is g(v) + beta m in place of m. Without it m is the true displacement
+    of the mixed model, (v' - v) / eta, before each new gradient.
+    """
+
+    nesterov: bool = eqx.field(static=True, default=True)
+
+    def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
+        combined = mix(state.x)
+        gradient = grad(combined)
+        corrected = state.momentum - (1 / self.step_size) * (combined - state.x)
+        momentum = self.beta * corrected + gradient
+        step = gradient + self.beta * momentum if self.nesterov else momentum
+        return Moving(combined - self.step_size * step, momentum)
+
+
+# --- tracking of the mean gradient --------------------------------------------------------
+
+
+class Tracking(NamedTuple):
+    """An iterate, what tracks the mean gradient, and the gradient it has seen last."""
+
+    x: Any
+    tracker: Any
+    gradient: Any
+
+
+class _Tracker(Rule):
+    vectors_sent: ClassVar[int] = 2
+
+    def init(self, x: Any) -> Tracking:
+        return Tracking(x, 0.0 * x, 0.0 * x)
+
+
+class DIGing(_Tracker):
+    """y <- W y + g(x) - g(x'),  x <- W x - eta y,  with x' the iterate before x."""
+
+    def step(self, state: Tracking, grad: Callable, mix: Callable) -> Tracking:
+        gradient = grad(state.x)
+        tracker = mix(state.tracker) + gradient - state.gradient
+        return Tracking(mix(state.x) - self.step_size * tracker, tracker, gradient)
+
+
+class ATCTracking(_Tracker):
+    """y <- W y + g(x) - g(x'),  x <- W (x - eta y),  with x' the iterate before x."""
+
+    def step(self, state: Tracking, grad: Callable, mix: Callable) -> Tracking:
+        gradient = grad(state.x)
+        tracker = mix(state.tracker) + gradient - state.gradient
+        return Tracking(mix(state.x - self.step_size * tracker), tracker, gradient)
+
+
+class AugDGM(_Tracker):
+    """y <- W (y + g(x) - g(x')),  x <- W (x - eta y),  with x' the iterate before x.
+
+    From no memory at all y = W g(x) in the first round, where Xu et al. start with y = g(x).
+    """
+
+    def step(self, state: Tracking, grad: Callable, mix: Callable) -> Tracking:
+        gradient = grad(state.x)
+        tracker = mix(state.tracker + gradient - state.gradient)
+        return Tracking(mix(state.x - self.step_size * tracker), tracker, gradient)
+
+
+# --- correction of the bias ---------------------------------------------------------------
+
+
+class Corrected(NamedTuple):
+    """An iterate and the sum of its corrections."""
+
+    x: Any
+    correction: Any
+
+
+class EXTRA(Rule):
+    """x+ = W x - eta g(x) + s,  s <- s + (W - I) x / 2.
+
+    The same as x+ = (I + W) x - (I + W)/2 x' - eta (g(x) - g(x')), after a first round of DGD.
+    """
+
+    def init(self, x: Any) -> Corrected:
+        return Corrected(x, 0.0 * x)
+
+    def step(self, state: Corrected, grad: Callable, mix: Callable) -> Corrected:
+        mixed = mix(state.x)
+        moved = mixed - self.step_size * grad(state.x) + state.correction
+        return Corrected(moved, state.correction + 0.5 * (mixed - state.x))
+
+
+class Adapted(NamedTuple):
+    """An iterate, and the adapted one from which it was combined."""
+
+    x: Any
+    adapted: Any
+
+
+class D2(Rule):
+    """psi+ = x - eta g(x),  x <- W (psi+ + x - psi),  with psi = x at the start.
+
+    The same as x+ = W (2 x - x' - eta (g(x) - g(x'))), after a first round of ATC.
+    """
+
+    def init(self, x: Any) -> Adapted:
+        return Adapted(x, x)
+
+    def step(self, state: Adapted, grad: Callable, mix: Callable) -> Adapted:
+        adapted = state.x - self.step_size * grad(state.x)
+        return Adapted(mix(adapted + state.x - state.adapted), adapted)
+
+
+class Following(NamedTuple):
+    """An iterate, its last displacement over -eta, what that was due to, and its momentum."""
+
+    x: Any
+    sent: Any
+    """(x' - x) / eta of the round before"""
+    local: Any
+    """delta + (b / eta) (W - I) x of the round before"""
+    momentum: Any
+
+
+class GUT(Rule):
+    """y = d + mu (W s - b G' / eta - d'),  m <- beta m + y,  x <- x - eta m.
+
+    G = (W - I) x is the gossip, d = g(x + gamma G) - G / eta, s the displacement (x' - x) / eta of
+    the round before, and b = 1 + beta. With `nesterov` the step is y + beta m in place of m, and
+    b = 1 + beta + beta^2. Primes are values of the round before, zero at first.
+    """
+
+    mu: Number = 0.9
+    beta: Number = 0.0
+    gamma: Number = 1.0
+    nesterov: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        check_share("share mu", self.mu)
+        check_share("momentum beta", self.beta)
+        check_share("averaging rate gamma", self.gamma, one=True)
+
+    def init(self, x: Any) -> Following:
+        return Following(x, 0.0 * x, 0.0 * x, 0.0 * x)
+
+    def step(self, state: Following, grad: Callable, mix: Callable) -> Following:
+        gossip = mix(state.x) - state.x
+        over_step = (1 / self.step_size) * gossip
+        delta = grad(state.x + self.gamma * gossip) - over_step
+        tracked = delta + self.mu * (mix(state.sent) - state.local)
+        momentum = self.beta * state.momentum + tracked
+        step = tracked + self.beta * momentum if self.nesterov else momentum
+        b = 1 + self.beta + (self.beta**2 if self.nesterov else 0)
+        return Following(state.x - self.step_size * step, step, delta + b * over_step, momentum)
+
+
+# --- directed graphs ----------------------------------------------------------------------
+
+
+class Massed(NamedTuple):
+    """A de-biased iterate and each agent's share of the mass."""
+
+    x: Any
+    mass: Any
+
+
+class PushSum(Rule):
+    """u = P (w x - eta g(x)),  w <- P w,  x <- u / w,  with w = 1 at the start.
+
+    P is column-stochastic: what an agent sends adds up to what it has. Numerator and mass drift
+    alike, so their ratio reaches the unweighted mean on every strongly connected graph.
+    """
+
+    numbers_sent: ClassVar[int] = 1
+    affine: ClassVar[bool] = False
+
+    def init(self, x: Vector) -> Massed:
+        leaf = jax.tree.leaves(x.tree)[0]
+        return Massed(x, Vector(jnp.ones(len(leaf), leaf.dtype)))
+
+    def step(self, state: Massed, grad: Callable, mix: Callable) -> Massed:
+        numerator = state.x * state.mass.tree - self.step_size * grad(state.x)
+        mass = mix(state.mass)
+        return Massed(mix(numerator) / mass.tree, mass)
+
+
+# --- local optimisers ---------------------------------------------------------------------
+
+
+class Optimised(NamedTuple):
+    """An iterate, what its optimiser remembers, and the rounds done."""
+
+    x: Any
+    memory: Any
+    round: Int[Array, ""]
+
+
+OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": optax.identity,
+    "momentum": lambda: optax.trace(decay=0.9),
+    "adam": optax.scale_by_adam,
+}
+"""name -> what makes a direction of a gradient; "momentum" keeps 0.9 of it, "adam" is Kingma and
+Ba's with its usual constants"""
+
+
+class LocalOptimiser(Rule):
+    """x <- W (x - eta d),  d the direction of an optimiser that restarts every `every` rounds.
+
+    Adam scales every parameter by itself, so that it means nothing in KernelSpace.
+    """
+
+    optimiser: str = eqx.field(static=True, default="adam")
+    every: int = eqx.field(static=True, default=1)
+    affine: ClassVar[bool] = False
+    why_not: ClassVar[str] = "Adam scales single parameters, and a kernel knows none"
+
+    def __check_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return EVERYWHERE - {"kernel"} if self.optimiser == "adam" else EVERYWHERE
+
+    def init(self, x: Vector) -> Optimised:
+        return Optimised(x, OPTIMISERS[self.optimiser]().init(x), jnp.array(0))
+
+    def step(self, state: Optimised, grad: Callable, mix: Callable) -> Optimised:
+        optimiser = OPTIMISERS[self.optimiser]()
+        restart = state.round % self.every == 0
+        memory = jax.tree.map(
+            lambda old, new: jnp.where(restart, new, old), state.memory, optimiser.init(state.x)
+        )
+        direction, memory = optimiser.update(grad(state.x), memory)
+        return Optimised(mix(state.x - self.step_size * direction), memory, state.round + 1)
+
+
+class Pooled(NamedTuple):
+    """An iterate, checkpoints of all agents at earlier rounds, and the rounds done."""
+
+    x: Any
+    pool: Any
+    """leaves (checkpoints, agents, ...)"""
+    round: Int[Array, ""]
+
+
+class PooledSGD(Rule):
+    """x <- x - eta g(x; pool); every `every` rounds x takes the place of the oldest checkpoint.
+
+    All `pool` checkpoints are those of the start at first. Nothing is mixed: agents meet in the
+    gradient, through what checkpoints say of public points.
+    """
+
+    pool: int = eqx.field(static=True, default=4)
+    every: int = eqx.field(static=True, default=10)
+    vectors_sent: ClassVar[int] = 0
+    affine: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        check_count("pool", self.pool)
+        check_count("pool_every", self.every)
+
+    def init(self, x: Vector) -> Pooled:
+        copies = x.map(lambda leaf: jnp.broadcast_to(leaf, (self.pool, *leaf.shape)))
+        return Pooled(x, copies, jnp.array(0))
+
+    def step(self, state: Pooled, grad: Callable, mix: Callable) -> Pooled:
+        del mix
+        moved, done = state.x - self.step_size * grad(state.x), state.round + 1
+        oldest = (done // self.every - 1) % self.pool
+
+        def refreshed(pool: Vector) -> Vector:
+            renew = lambda old, new: old.at[oldest].set(new)
+            return Vector(jax.tree.map(renew, pool.tree, moved.tree))
+
+        pool = jax.lax.cond(done % self.every == 0, refreshed, lambda pool: pool, state.pool)
+        return Pooled(moved, pool, done)

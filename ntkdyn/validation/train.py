@@ -57,8 +57,9 @@ def train(
     with precision.single():
         record = run(
             asked,
-            problem.network_space(),
-            origin=problem.start,
+            problem.network_space(method.view),
+            origin=problem.origin,
+            parameters_each=problem.parameters_each,
             kernels=_kernels(problem),
             progress=progress,
         )

@@ -1,0 +1,153 @@
+"""The training benchmark: rounds per second of all agents against a plain PyTorch loop over them.
+
+Both sides take the same rounds of ATC on a ring: the same start, the same minibatches, the same
+weights, float32, on the same cores. The other side is what one would write first: for every agent
+a forward and a backward pass by autograd and a step, then one matrix product over the agents for
+every tensor. Ours is the engine that `train` runs. Everything is warmed up before it is timed,
+sides take turns, and the best of a few turns counts. `relative_difference` is that of the
+parameters after all timed rounds of a turn, over the distance travelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkdyn import graphs, methods, networks, precision, runs
+from ntkdyn.data import Dataset, Partition
+from ntkdyn.engine import System, advance
+from ntkdyn.errors import InputError
+from ntkdyn.problems import Problem
+from ntkdyn.records import environment
+
+
+class Sizes(NamedTuple):
+    """What is measured."""
+
+    agents: int
+    inputs: int
+    widths: tuple[int, ...]
+    batch: int
+    points: int
+    rounds: int
+    turns: int
+
+
+FULL = Sizes(16, 784, (512, 512), 32, 128, 10, 3)
+SMALL = Sizes(4, 16, (8, 8), 4, 8, 5, 1)
+OUTPUTS, STEP, SEED, W_STD, B_STD = 10, 0.5, 0, 2**0.5, 0.1
+
+
+def measure(sizes: Sizes) -> dict[str, Any]:
+    """Both sides in turn, and their times per round."""
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "bench train: needs PyTorch on the other side; pip install torch==2.13.0"
+        ) from None
+    with precision.single():
+        system = _system(sizes)
+        batches = [jax.tree.map(np.asarray, system.batches.at(t)) for t in range(sizes.rounds)]
+        ours, theirs = _ours(system, sizes), _theirs(torch, system, batches)
+        turns = [(ours(), theirs()) for _ in range(sizes.turns + 1)][1:]
+    (_, one), (_, other) = turns[-1]
+    start = _flat(system.space.start().tree)
+    apart = np.linalg.norm(one - other) / np.linalg.norm(one - start)
+    mine, yours = (min(turn[side][0] for turn in turns) for side in (0, 1))
+    shape = "-".join(map(str, (sizes.inputs, *sizes.widths, OUTPUTS)))
+    return {
+        "title": "training, seconds per round of all agents",
+        "comparisons": [
+            {
+                "case": f"{sizes.agents} agents, MLP {shape}, batch {sizes.batch}",
+                "against": f"PyTorch {torch.__version__} loop, {torch.get_num_threads()} threads",
+                "ours": mine,
+                "theirs": yours,
+                "ratio": yours / mine,
+                "relative_difference": float(apart),
+            }
+        ],
+        "figures": {"rounds per second": {"ours": 1 / mine, "theirs": 1 / yours}},
+        "machine": environment()["device"],
+    }
+
+
+def _system(sizes: Sizes) -> System:
+    rng = np.random.default_rng(SEED)
+    points = sizes.agents * sizes.points
+    inputs = rng.standard_normal((points + 1, sizes.inputs)).astype(np.float32)
+    labels = rng.integers(0, OUTPUTS, points + 1)
+    data = Dataset(
+        "noise", inputs[:-1], labels[:-1], inputs[-1:], labels[-1:], OUTPUTS, "standard normal"
+    )
+    shares = Partition(data, np.arange(points) % sizes.agents, sizes.agents, "iid")
+    network = networks.mlp(sizes.widths, outputs=OUTPUTS, w_std=W_STD, b_std=B_STD)
+    problem = Problem(network, shares, loss="cross_entropy", seed=SEED)
+    plan = runs.plan(
+        problem.task, methods.atc(step_size=STEP), graphs.metropolis(graphs.ring(sizes.agents)),
+        sizes.rounds, batch_size=sizes.batch, batch_seed=SEED,
+    )  # fmt: skip
+    return runs.system_of(plan, problem.network_space())
+
+
+def _ours(system: System, sizes: Sizes) -> Callable[[], tuple[float, np.ndarray]]:
+    def turn() -> tuple[float, np.ndarray]:
+        state = jax.block_until_ready(system.init())
+        begun = time.perf_counter()
+        state = jax.block_until_ready(advance(system, state, jnp.array(0), jnp.array(sizes.rounds)))
+        return (time.perf_counter() - begun) / sizes.rounds, _flat(state.x.tree)
+
+    return turn
+
+
+def _theirs(
+    torch: Any, system: System, batches: list[Any]
+) -> Callable[[], tuple[float, np.ndarray]]:
+    """The loop: agent by agent by autograd, then a product with W for every tensor."""
+    as_tensor = lambda array: torch.from_numpy(np.array(array))
+    start = [np.asarray(leaf) for leaf in jax.tree.leaves(system.space.start().tree)]
+    inputs, targets = as_tensor(system.space.inputs), as_tensor(system.targets).float()
+    weights = as_tensor(system.weights.matrix()).float()
+    rows = [as_tensor(batch.rows).long() for batch in batches]
+
+    def outputs(layers: list[Any], points: Any) -> Any:
+        for number in range(0, len(layers), 2):
+            scale = W_STD / points.shape[1] ** 0.5
+            points = points @ layers[number] * scale + B_STD * layers[number + 1]
+            points = points if number + 2 == len(layers) else torch.relu(points)
+        return points
+
+    def turn() -> tuple[float, np.ndarray]:
+        agents = [
+            [as_tensor(leaf[i]).requires_grad_() for leaf in start] for i in range(len(weights))
+        ]
+        begun = time.perf_counter()
+        for chosen in rows:
+            for layers, own in zip(agents, chosen, strict=True):
+                logs = torch.log_softmax(outputs(layers, inputs[own]), dim=1)
+                loss = -(targets[own] * logs).sum(dim=1).mean()
+                slopes = torch.autograd.grad(loss, layers)
+                with torch.no_grad():
+                    for leaf, slope in zip(layers, slopes, strict=True):
+                        leaf -= STEP * slope
+            with torch.no_grad():
+                for tensors in zip(*agents, strict=True):
+                    sent = torch.stack(tensors)
+                    mixed = (weights @ sent.reshape(len(sent), -1)).reshape(sent.shape)
+                    for leaf, value in zip(tensors, mixed, strict=True):
+                        leaf.copy_(value)
+        elapsed = time.perf_counter() - begun
+        stacked = [torch.stack(t).detach().numpy().reshape(-1) for t in zip(*agents, strict=True)]
+        return elapsed / len(rows), np.concatenate(stacked)
+
+    return turn
+
+
+def _flat(tree: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)])

@@ -1,0 +1,164 @@
+"""A method: update x mixing x objective, its name, source, and what it asks of W."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.errors import InputError
+from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
+from ntkdyn.methods import mixing, objectives, updates
+from ntkdyn.methods.updates import OfLimit, StepSize
+
+
+class Needs(NamedTuple):
+    """What a method asks of W, in every round of a graph that changes."""
+
+    columns: bool = False
+    """columns, not rows, sum to one"""
+    doubly: bool = False
+    """rows and columns sum to one"""
+    symmetric: bool = False
+    above: float | None = None
+    """every eigenvalue of (1 - gamma) I + gamma W is larger than this"""
+    fixed: bool = False
+    """the same W in every round"""
+
+    @property
+    def words(self) -> str:
+        """For a table."""
+        parts = ["column-stochastic"] if self.columns else []
+        parts += ["doubly stochastic"] if self.doubly else []
+        parts += ["symmetric"] if self.symmetric else []
+        parts += ["fixed"] if self.fixed else []
+        parts += [f"eigenvalues > {_fraction(self.above)}"] if self.above is not None else []
+        return ", ".join(parts) or "row-stochastic"
+
+
+class Method(eqx.Module):
+    """A product of three choices, and the name it goes by."""
+
+    name: str = eqx.field(static=True)
+    update: updates.Update
+    mixing: mixing.Mixing
+    objective: objectives.Rule
+    needs: Needs = eqx.field(static=True, default=Needs())
+
+    @property
+    def step_size(self) -> StepSize:
+        return self.update.step_size
+
+    def with_step_size(self, step_size: StepSize) -> Method:
+        """The same method with another step size."""
+        return eqx.tree_at(
+            lambda method: method.update.step_size,
+            self,
+            step_size,
+            is_leaf=lambda leaf: isinstance(leaf, OfLimit),
+        )
+
+    @property
+    def heads(self) -> int:
+        """How many times the classes the network must have outputs."""
+        return self.objective.heads
+
+    @property
+    def view(self) -> str:
+        """What it must see of a space: "outputs", "features" beside them, or "layers" apart."""
+        seen = {self.mixing.view, self.objective.view} - {"outputs"}
+        return seen.pop() if seen else "outputs"
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        """Where it runs: "network", "tangent", "kernel"."""
+        return self.update.spaces & self.mixing.spaces
+
+    @property
+    def affine(self) -> bool:
+        """Whether every round is one and the same affine map, for the squared error and fixed W."""
+        parts = (self.update, self.mixing, self.objective)
+        return all(part.affine for part in parts) and self.mixing.every == 1
+
+    def floats_sent(
+        self,
+        listeners: Float[np.ndarray, " agents"],
+        parameters: int,
+        outputs: int,
+        features: int,
+    ) -> Float[np.ndarray, " agents"]:
+        """How many numbers each agent sends in a round of exchange, with so many listeners."""
+        update = self.update
+        vectors = update.vectors_sent * parameters + update.numbers_sent
+        return vectors * listeners + self.objective.floats_sent(listeners, outputs, features)
+
+    def check_space(self, space: str) -> None:
+        """Refuse a space that the method does not run in, and say which it does."""
+        if space not in self.spaces:
+            others = " or ".join(sorted(self.spaces))
+            raise InputError(
+                f"{self.name}: does not run in {space} space, because {self.update.why_not}; "
+                f"use {others} space"
+            )
+
+    def check_weights(self, weights: Mixing | MixingSequence) -> None:
+        """Refuse weights that the method is not made for."""
+        if self.needs.fixed and isinstance(weights, MixingSequence):
+            raise InputError(f"{self.name}: needs the same mixing matrix in every round")
+        for matrix in weights.rounds:
+            self._check(matrix)
+
+    def _check(self, weights: Mixing) -> None:
+        needs = self.needs
+        if needs.symmetric and not weights.symmetric:
+            i, j = weights.least_symmetric
+            raise InputError(
+                f"{self.name}: needs a symmetric mixing matrix, but entries ({i}, {j}) and "
+                f"({j}, {i}) are {weights.matrix[i, j]:.4g} and {weights.matrix[j, i]:.4g}"
+            )
+        for axis, wanted in ((1, not needs.columns), (0, needs.columns or needs.doubly)):
+            sums = weights.matrix.sum(axis=axis)
+            worst = int(abs(sums - 1).argmax())
+            if wanted and abs(sums[worst] - 1) > ROUNDING:
+                line = ("column", "row")[axis]
+                raise InputError(
+                    f"{self.name}: needs {_kind(needs)} mixing matrix, but {line} {worst} sums to "
+                    f"{sums[worst]:.4g}"
+                )
+        if needs.above is not None:
+            rate = self.mixing.rate
+            smallest = 1 - rate + rate * weights.smallest_eigenvalue
+            if smallest <= needs.above + ROUNDING:
+                raise InputError(
+                    f"{self.name}: needs eigenvalues above {_fraction(needs.above)}, but the "
+                    f"mixing matrix has {smallest:.4g}; `graphs.lazy` lifts them"
+                )
+
+
+def _kind(needs: Needs) -> str:
+    if needs.columns:
+        return "a column-stochastic"
+    return "a doubly stochastic" if needs.doubly else "a row-stochastic"
+
+
+def _fraction(value: float) -> str:
+    return {-1 / 3: "-1/3"}.get(value, f"{value:g}")
+
+
+def damped(method: Method, gamma: float) -> Method:
+    """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
+    if not isinstance(method.mixing, mixing.Fixed):
+        raise InputError(f"{method.name}: weighs its neighbours by itself; it takes no gamma")
+    rate = method.mixing.gamma * gamma
+    return _replaced(method, mixing.Fixed(rate))
+
+
+def periodic(method: Method, tau: int) -> Method:
+    """The same method, exchanging in every tau-th round only."""
+    return _replaced(method, mixing.Periodic(method.mixing, tau))
+
+
+def _replaced(method: Method, rule: Any) -> Method:
+    return Method(method.name, method.update, rule, method.objective, method.needs)

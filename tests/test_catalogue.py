@@ -1,0 +1,68 @@
+"""The catalogue, the settings of a spec, and the benchmark's command."""
+
+import inspect
+import json
+import sys
+
+import pytest
+from cases import ALL_METHODS
+from typer.testing import CliRunner
+
+from ntkdyn import cli, experiment, methods
+from ntkdyn.errors import InputError
+from ntkdyn.methods.catalogue import PAPERS, catalogue
+
+SPEC = experiment.demo()
+
+
+def test_every_method_is_listed_with_its_update_first():
+    rows = {row.name: row for row in catalogue()}
+    assert sorted(rows) == ALL_METHODS
+    for name, row in rows.items():
+        assert row.round == inspect.getdoc(methods.METHODS[name]).split("\n\n")[0].replace(
+            "\n", " "
+        )
+        assert all(row), f"{name} has an empty cell"
+        assert "<-" in row.round or "x+" in row.round
+    assert rows["extra"].needs == "symmetric, fixed, eigenvalues > -1"
+    assert rows["diging"].sends == "2 vectors" and rows["push_sum"].sends == "1 vector + 1 number"
+    assert (
+        rows["dimat"].spaces == "network tangent" and rows["dgd"].spaces == "network tangent kernel"
+    )
+
+
+def test_reconstructions_say_so():
+    for name in ("drt", "mhd"):
+        assert "reconstruction" in inspect.getdoc(methods.METHODS[name])
+
+
+def test_the_commands_list_them():
+    run = CliRunner().invoke(cli.app, ["methods"])
+    assert run.exit_code == 0 and all(name in run.stdout for name in ALL_METHODS)
+    run = CliRunner().invoke(cli.app, ["papers"])
+    assert run.exit_code == 0 and all(folder in run.stdout for folder, *_ in PAPERS)
+
+
+def test_settings_of_a_method_come_from_the_spec():
+    text = SPEC.text()
+    begin = text.index("[method]")
+    head, tail = text[:begin], text[text.index("[run]") :]
+    spec = lambda lines: experiment.parse(f"{head}[method]\n{lines}\n{tail}", "spec")
+    method = experiment.Experiment(spec('name = "local_sgd"\nstep_size = 0.1\ntau = 7')).method
+    assert method.mixing.tau == 7
+    with pytest.raises(InputError, match="no setting of method local_sgd is called 'tua'; did you"):
+        _ = experiment.Experiment(spec('name = "local_sgd"\nstep_size = 0.1\ntua = 7')).method
+
+
+def test_the_benchmark_says_what_it_misses(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run = CliRunner().invoke(cli.app, ["bench", "train", "--small"])
+    assert run.exit_code == 2 and "pip install torch" in run.output
+
+
+def test_the_benchmark_compares_equal_things():
+    pytest.importorskip("torch")
+    run = CliRunner().invoke(cli.app, ["bench", "train", "--small", "--json"])
+    (found,) = json.loads(run.stdout)["comparisons"]
+    assert found["ratio"] == found["theirs"] / found["ours"]
+    assert found["relative_difference"] < 1e-3
