@@ -429,6 +429,6 @@ def _summed_by_layer(names: list[str], products: list[Array]) -> Float[Array, "l
     return jnp.stack(
         [
             sum(product for name, product in zip(names, products, strict=True) if name == layer)
-            for layer in distinct_layers(x.tree)
+            for layer in dict.fromkeys(names)
         ]
     )

@@ -166,10 +166,10 @@ def test_bias_correction_agrees_with_itself():
     J, b = problem.jacobian[:, 0], problem.targets[:, 0]
     best = np.linalg.solve(J.T @ (share[:, None] * J), J.T @ (share * b))
     for name in ("extra", "exact_diffusion", "nids", "diging", "atc_tracking", "aug_dgm"):
-        seen = problem.run(method(name, 0.05), weights_of(name, W), 1200)
+        seen = problem.run(method(name, 0.05), weights_of(name, W), 2500)
         assert np.abs(seen[-1] - best).max() < 1e-10, name
     for name in ("dgd", "atc", "cta", "heavy_ball", "qg_dsgdm"):
-        seen = problem.run(method(name, 0.05), weights_of(name, W), 1200)
+        seen = problem.run(method(name, 0.05), weights_of(name, W), 2500)
         assert np.abs(seen[-1] - best).max() > 1e-2, name
 
 
