@@ -39,7 +39,7 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) ->
             axes["apart"], predicted, observed, "consensus_distance", "distance from the mean agent"
         )
         axes["apart"].set_ylim(0)
-        _gap(axes["gap"], comparison)
+        _gap(axes["gap"], predicted, comparison)
         _graph(axes["graph"], predicted)
         _classes(axes["classes"], predicted)
         log_scale(axes["loss"])
@@ -60,7 +60,13 @@ def _curves(axes: Axes, predicted: xr.Dataset, observed: xr.Dataset, name: str, 
     axes.set_xlabel("round")
 
 
-def _gap(axes: Axes, comparison: xr.Dataset) -> None:
+def _gap(axes: Axes, predicted: xr.Dataset, comparison: xr.Dataset) -> None:
+    """The gap of every agent; shaded, between which the prediction's own estimates lie."""
+    if "trust_gap" in predicted:
+        estimate = predicted["trust_gap"]
+        low, high = estimate.min("agent"), estimate.max("agent")
+        axes.fill_between(estimate["round"], low, high, color="#bbbbbb", lw=0, label="estimated")
+        axes.legend(loc="upper right")
     for agent, colour in enumerate(agent_colours(comparison.sizes["agent"])):
         axes.plot(comparison["round"], comparison["gap"].isel(agent=agent), color=colour)
     axes.set_title("gap, share of distance travelled")

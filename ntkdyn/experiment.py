@@ -101,6 +101,8 @@ class RunTable(_Table):
     """points per agent and round; all if left out"""
     parameter_rounds: list[int] = []
     """the rounds in which a sample of the parameters is kept"""
+    trust: bool = False
+    """estimate the prediction's error by the real network at the predicted parameters"""
 
 
 class Spec(_Table):
@@ -241,7 +243,9 @@ class Experiment:
 
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""
-        return self._run(dynamics.predict, progress, kernel=self.spec.kernel)
+        return self._run(
+            dynamics.predict, progress, kernel=self.spec.kernel, trust=self.spec.run.trust
+        )
 
     def train(self, progress: Progress | None = None) -> Record:
         """What the spec's run does show."""
@@ -275,7 +279,13 @@ class Experiment:
         case = theorems.case(self.problem, method, self.weights, kernel=kernel)
         return table.rows(case, predicted, observed)
 
-    def _run(self, run: Callable[..., Record], progress: Progress | None, **more: Any) -> Record:
+    def _run(
+        self,
+        run: Callable[..., Record],
+        progress: Progress | None,
+        trust: bool = False,
+        **more: Any,
+    ) -> Record:
         table = self.spec.run
         record = run(
             self.problem,
@@ -285,7 +295,7 @@ class Experiment:
             record_every=table.record_every,
             batch_size=table.batch_size,
             batch_seed=None if table.batch_size is None else self.spec.seed,
-            keep=Keep(parameter_rounds=table.parameter_rounds),
+            keep=Keep(parameter_rounds=table.parameter_rounds, trust=trust),
             stability=self.stability,
             progress=progress,
             **more,

@@ -71,7 +71,8 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
         there = run(via=way, stability=stability)
         assert set(there["reached_by"].values[-2:]) == {way}
         gap = apart(there, stepped)
-        assert gap.max() < 1e-9, (way, gap)
+        # 2 x - x' sums its rounding errors twice over, in stepping too
+        assert gap.max() < (1e-8 if name == "exact_diffusion" else 1e-9), (way, gap)
         assert (gap <= 10 * there["error_estimate"].values + 1e-12 * np.array(ROUNDS)).all()
         assert there["error_estimate"].max() <= 1e-9
     for way in {"chebyshev", "contour", "modes"} - set(ways):
@@ -216,8 +217,7 @@ def test_dgd_flows_never_grow_and_others_may():
     F = np.random.default_rng(0).standard_normal((3, 3)) * 10
     problem = nd.KernelProblem(F @ F.T, np.ones((3, 1)), np.arange(3))
     norms = {
-        name: dynamics.Flow(problem, method(name, 1.0), W).transition(1.0).norm()
-        for name in PLAIN
+        name: dynamics.Flow(problem, method(name, 1.0), W).transition(1.0).norm() for name in PLAIN
     }
     assert norms["dgd"] <= 1 + 1e-12
     assert norms["atc"] > 1e3 and norms["cta"] > 1e3
