@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from theory_cases import AGENTS, NAMES, drawn, method
+from theory_cases import AGENTS, drawn, method, taking_turns
 
 import ntkdyn as nd
 from ntkdyn import graphs
@@ -29,7 +29,7 @@ def sweep():
     made = []
     for seed in range(PROBLEMS):
         one = drawn(seed)
-        by = method(NAMES[seed % len(NAMES)], one.step_size)
+        by = taking_turns(seed, one.weights, one.step_size)
         case = theorems.case(one.problem, by, one.weights)
         record = predicted(one, by)
         made.append((one, by, record, theorems.bounds_of(case)))

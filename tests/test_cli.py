@@ -79,7 +79,7 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == names
     assert (out / "overlay.png").read_bytes()[:4] == b"\x89PNG"
     predicted, observed = (records.read(out / f"{n}.nc") for n in ("predicted", "observed"))
-    assert set(predicted.variables) == set(observed.variables)
+    assert set(predicted.variables) == {*observed.variables, "error_estimate", "reached_by"}
     assert predicted["round"].values.tolist() == [0, 2, 4, 6]
     gap = nd.compare(predicted, observed).attrs["largest_gap"]
     assert 0 < gap < 0.5

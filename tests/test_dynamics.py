@@ -186,6 +186,8 @@ def test_flows_follow_their_own_equation(small, name):
     stepped = map.matrix() @ z + map.drive().reshape(map.size, -1)
     assert np.abs(slope.reshape(map.size, -1) - (stepped - z) / 0.2).max() < 1e-6
     assert np.abs(flow.state(0.0)).max() == 0
+    both = flow.states(np.array([time, 0.0]))
+    assert np.abs(both - np.stack([flow.state(time), flow.state(0.0)])).max() < 1e-12
 
 
 @pytest.mark.parametrize("mixing", ["ring", "directed_exponential"])

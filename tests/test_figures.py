@@ -81,6 +81,15 @@ TABLES = {
         {"rate": (("spectral_gap", "step_size"), [[0.9, 1.2], [0.8, 1.1]])},
         {"spectral_gap": [0.2, 0.8], "step_size": [0.1, 1.0]},
     ),
+    "common_minimum": xr.Dataset(
+        {
+            "distance": (
+                ("algorithm", "run", "round"),
+                [[[1.0, 0.3], [1.0, 0.31]], [[1.0, 0.01], [1.0, 0.02]]],
+            )
+        },
+        {"algorithm": ["dgd", "extra"], "run": ["predicted", "observed"], "round": [1, 100]},
+    ),
     "bias": xr.Dataset(
         {"bias": (("method", "step_size"), [[0.01, 0.1], [1e-16, 1e-15]])},
         {"method": ["dgd", "extra"], "step_size": [0.1, 1.0]},

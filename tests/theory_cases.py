@@ -1,4 +1,4 @@
-"""Random linearized problems with known features, and the methods without bias that theorems treat.
+"""Random linearized problems with known features, and methods that take their weights.
 
 A problem is K = Phi Phi', so that every constant of a theorem can be computed again, slowly, from
 explicit Hessians in the space of the features.
@@ -6,6 +6,7 @@ explicit Hessians in the space of the features.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -14,84 +15,30 @@ import numpy as np
 
 import ntkdyn as nd
 from ntkdyn import graphs
-from ntkdyn.methods import Method, mixing, objectives, updates
+from ntkdyn.methods import Method
 
 POINTS, AGENTS = 12, 5
 COUNTS = (2, 2, 2, 2, 4)
 
 
-class Tracker(NamedTuple):
-    x: Any
-    tracker: Any
-    gradient: Any
-
-
-class DIGing(updates.Memoryless):
-    """x <- W x - eta s, s <- W s + g(x) - g(before)."""
-
-    def init(self, x):
-        return Tracker(x, 0 * x, 0 * x)
-
-    def step(self, state, grad, mix):
-        gradient = grad(state.x)
-        tracker = mix(state.tracker) + gradient - state.gradient
-        return Tracker(mix(state.x) - self.step_size * tracker, tracker, gradient)
-
-
-class Corrected(NamedTuple):
-    x: Any
-    correction: Any
-
-
-class Extra(updates.Memoryless):
-    """x <- W x - eta g(x) + c, c <- c + (W x - x)/2: EXTRA by its cumulative correction."""
-
-    def init(self, x):
-        return Corrected(x, 0 * x)
-
-    def step(self, state, grad, mix):
-        mixed = mix(state.x)
-        moved = mixed - self.step_size * grad(state.x) + state.correction
-        return Corrected(moved, state.correction + 0.5 * (mixed - state.x))
-
-
-class Psi(NamedTuple):
-    x: Any
-    psi: Any
-
-
-class D2(updates.Memoryless):
-    """psi <- x - eta g(x), x <- V (psi + x - psi_before)."""
-
-    def init(self, x):
-        return Psi(x, 1 * x)
-
-    def step(self, state, grad, mix):
-        psi = state.x - self.step_size * grad(state.x)
-        return Psi(mix(psi + state.x - state.psi), psi)
-
-
-class Half(mixing.Fixed):
-    """mix(x) = (x + W x) / 2."""
-
-    rate = 0.5
-
-    def bind(self, weights):
-        return lambda x: x + 0.5 * (weights(x) - x)
-
-
-UNBIASED = {"diging": DIGing, "extra": Extra, "exact_diffusion": D2}
-
-
 def method(name: str, step_size: Any) -> Method:
-    """The package's method of that name; the recursion above where it has none."""
-    if name in nd.methods.METHODS:
-        return nd.methods.METHODS[name](step_size=step_size)
-    rule = Half() if name == "exact_diffusion" else mixing.Fixed()
-    return Method(name, UNBIASED[name](step_size), rule, objectives.Local())
+    """The package's method of that name."""
+    return nd.methods.METHODS[name](step_size=step_size)
 
+
+UNBIASED = ("diging", "extra", "exact_diffusion")
 
 NAMES = ("dgd", "atc", "cta", *UNBIASED)
+
+
+def taking_turns(number: int, weights: graphs.Mixing, step_size: float) -> Method:
+    """The number-th of `NAMES`, going round, or the next that takes these weights."""
+    for name in (NAMES[(number + skipped) % len(NAMES)] for skipped in range(len(NAMES))):
+        with contextlib.suppress(nd.InputError):
+            made = method(name, step_size)
+            made.check_weights(weights)
+            return made
+    raise AssertionError("dgd takes all weights")
 
 
 class Drawn(NamedTuple):

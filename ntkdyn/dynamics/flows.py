@@ -76,6 +76,15 @@ class Flow:
         """c(t) from c(0) = 0."""
         return _driven(self._affine, self._modes, _rounds("time", time, self.step_size))
 
+    def states(
+        self, times: Float[np.ndarray, " times"]
+    ) -> Float[np.ndarray, "times agents coordinates sides"]:
+        """c at each of these times, in one go where the modes are known."""
+        rounds = np.array([_rounds("time", float(each), self.step_size) for each in times])
+        if self._modes:
+            return self._modes.states(lambda apart: _phi(apart[None], rounds[:, None]))
+        return np.stack([_driven(self._affine, None, float(each)) for each in rounds])
+
     def transition(self, time: float | int, since: float | int = 0.0) -> Transition:
         """Phi(time, since)."""
         return Transition(self, time, since)
@@ -217,7 +226,7 @@ def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray
     if rounds == 0:
         return np.zeros_like(map.drive())
     if modes:
-        return modes.state(lambda apart: _phi(apart, rounds))
+        return modes.states(lambda apart: _phi(apart, rounds)[None])[0]
     if map.loop.symmetrisable:
         return contours.flow_at(map, rounds, NODES)
     if map.size > DENSE_UP_TO:
@@ -232,9 +241,10 @@ def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray
     return scipy.linalg.expm(rounds * augmented)[: map.size, map.size :].reshape(drive.shape)
 
 
-def _phi(apart: np.ndarray, rounds: float | int) -> np.ndarray:
+def _phi(apart: np.ndarray, rounds: np.ndarray | float | int) -> np.ndarray:
     """(1 - exp(-apart t)) / apart."""
-    return np.where(apart > 0, -np.expm1(-apart * rounds) / np.where(apart > 0, apart, 1), rounds)
+    moving = np.where(apart > 0, apart, 1)
+    return np.where(apart > 0, -np.expm1(-apart * rounds) / moving, rounds)
 
 
 def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, int], State]:

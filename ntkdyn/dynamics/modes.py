@@ -29,7 +29,7 @@ class Features:
     """K = F F^T over the directions that K has."""
 
     def __init__(self, kernel: Float[np.ndarray, "coordinates coordinates"]) -> None:
-        values, vectors = scipy.linalg.eigh(kernel, check_finite=False)
+        values, vectors = scipy.linalg.eigh(kernel, driver="evd", check_finite=False)
         kept = values > RANK * len(values) * values[-1]
         self.values, self.vectors = values[kept], vectors[:, kept]
         self.rows = self.vectors * np.sqrt(self.values)
@@ -40,11 +40,15 @@ class Features:
 
     def read(self, kernel: Float[np.ndarray, "points coordinates"]) -> np.ndarray:
         """Features of other points, from their kernel with the training points."""
-        return kernel @ (self.vectors / np.sqrt(self.values))
+        return kernel @ self._inverse
 
     def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """c with F^T c = x."""
-        return (self.vectors / np.sqrt(self.values)) @ x
+        return np.moveaxis(np.tensordot(self._inverse, x, (1, x.ndim - 2)), 0, -2)
+
+    @functools.cached_property
+    def _inverse(self) -> Float[np.ndarray, "coordinates features"]:
+        return self.vectors / np.sqrt(self.values)
 
 
 def reduced(
@@ -89,10 +93,9 @@ class Modes:
 
     @functools.cached_property
     def _decomposed(self) -> tuple[np.ndarray, np.ndarray]:
-        matrix = self.matrix()
-        if np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0:
-            return np.diag(matrix), np.eye(len(matrix))
-        return scipy.linalg.eigh(matrix, check_finite=False)
+        if self._alone:
+            return np.diag(self.matrix()), np.eye(len(self.features.values))
+        return scipy.linalg.eigh(self.matrix(), driver="evd", check_finite=False)
 
     def matrix(self) -> Float[np.ndarray, "modes modes"]:
         """I - A in coordinates that keep lengths in parameter space."""
@@ -114,14 +117,21 @@ class Modes:
             return np.diag(step * self.features.values)
         return step * self.features.rows[own].T @ self.features.rows[own]
 
-    def state(
-        self, function: Callable[[np.ndarray], np.ndarray]
-    ) -> Float[np.ndarray, "states coordinates sides"]:
-        """function(I - A) b, as coefficients."""
+    def states(
+        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
+    ) -> Float[np.ndarray, "times states coordinates sides"]:
+        """function(I - A) b for each of its rows, as coefficients."""
         apart, vectors = self._decomposed
-        driven = vectors @ (function(np.maximum(apart, 0))[:, None] * (vectors.T @ self._drive))
-        rank = len(self.features.values)
-        return self.features.coefficients(driven.reshape(-1, rank, driven.shape[1]))
+        scaled = function(np.maximum(apart, 0))[:, :, None] * (vectors.T @ self._drive)
+        moved = scaled if self._alone else np.tensordot(scaled, vectors, (1, 1)).swapaxes(1, 2)
+        times, _, sides = moved.shape
+        by_state = moved.reshape(times, -1, len(self.features.values), sides)
+        return self.features.coefficients(by_state)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether one agent owns everything: the features are the modes."""
+        return len(self._affine.loop.P) == 1
 
     @functools.cached_property
     def _drive(self) -> Float[np.ndarray, "modes sides"]:
@@ -135,4 +145,5 @@ class Modes:
         apart, vectors = self._decomposed
         wrong = np.abs(self.matrix() @ vectors - vectors * apart).max() if round else 0.0
         reach = min(round, 1 / max(np.abs(apart).min(), 1e-300))
-        return Landing(self.state(lambda each: geometric_sum(each, round)), float(wrong * reach))
+        (state,) = self.states(lambda each: geometric_sum(each, round)[None])
+        return Landing(state, float(wrong * reach))

@@ -105,6 +105,11 @@ def assess(setting: Setting) -> Stability:
     limit = _closed_form(setting)
     if isinstance(method.step_size, OfLimit):
         limit = _limit(setting) if limit is None else limit
+        if limit == 0:
+            raise InputError(
+                f"step size: no step size of {method.name} is stable on these weights, so there "
+                f"is no share of the limit; give a number"
+            )
         method = method.with_step_size(method.step_size.share * limit)
     curvature = setting.task.loss.curvature
     if limit is not None and method.step_size <= limit:

@@ -63,7 +63,7 @@ def _weighted(row: Sequence[Any], values: Sequence[Any]) -> Any:
 
 def averaging_rate(method: Method) -> float:
     """gamma of a method that mixes by (1 - gamma) I + gamma W; one for most."""
-    if not getattr(method, "affine", True):
+    if not method.affine:
         raise InputError(
             f"theory: needs a method whose rounds are all the same linear map of its memory; "
             f"those of {method.name} are not"
