@@ -10,6 +10,7 @@ from theory_cases import AGENTS, drawn, method, taking_turns
 import ntkdyn as nd
 from ntkdyn import graphs
 from ntkdyn.dynamics import Stability
+from ntkdyn.methods.method import Needs
 from ntkdyn.theory import bounds, landscape, theorems
 
 PROBLEMS, ROUNDS = 200, 40
@@ -199,7 +200,10 @@ def test_a_wrong_method_is_found(wrong):
     scape = landscape.landscape(one.problem)
     right = method("exact_diffusion", 0.9 / scape.smoothness)
     run = {
-        "columns do not sum to one": (right, graphs.uniform(graphs.star(AGENTS))),
+        "columns do not sum to one": (
+            dataclasses.replace(right, needs=Needs()),
+            graphs.uniform(graphs.star(AGENTS)),
+        ),
         "too large a step": (method("exact_diffusion", 2.2 / scape.smoothness), W),
         "another sign": (method("dgd", 0.9 / scape.smoothness), W),
     }[wrong]
