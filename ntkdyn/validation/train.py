@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkdyn import precision
+from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress
 from ntkdyn.keeping import Keep
@@ -33,12 +34,14 @@ def train(
     keep: Keep = Keep(),
     stability: Stability | None = None,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Record:
     """theta_i(t + 1) by the method's own step on the real networks, every agent from theta_0.
 
     Arguments as for `predict`, which draws the same batches. The record says whether the run is
     stable where that is known: from `stability` (as `dynamics.assess` gives it), or because the
-    step size is `of_limit(share)`, for which the empirical kernel is computed.
+    step size is `of_limit(share)`, for which the empirical kernel is computed. `checkpoints` save
+    the run as it goes, and continue it bit for bit.
     """
     asked = plan(
         problem.task,
@@ -62,6 +65,7 @@ def train(
             parameters_each=problem.parameters_each,
             kernels=_kernels(problem),
             progress=progress,
+            checkpoints=checkpoints,
         )
     known = stability.attributes() if stability else {}
     return record.assign_attrs(space="network", kernel="none", **known)
