@@ -72,7 +72,8 @@ class Checkpoints:
             raise InputError(f"checkpoint rounds: must be at least 1, got {rounds}")
         self.folder, self._resume = Path(folder), resume
         self._seconds, self._rounds = 60 * minutes, rounds
-        self._settings = {name: str(value) for name, value in (settings or {}).items()}
+        self._settings: dict[str, str] = {}
+        self.note(settings or {})
         self._written: list[str] = []
         self._last_round, self._last_time, self._cost = 0, time.monotonic(), 0.0
         if self.unfinished:
@@ -83,9 +84,13 @@ class Checkpoints:
         """Whether there is something to continue."""
         return bool(self._rounds_saved())
 
-    def open(self, state: Any, settings: Mapping[str, str]) -> Saved | None:
+    def note(self, settings: Mapping[str, Any]) -> None:
+        """More of what was asked."""
+        self._settings |= {name: str(value) for name, value in settings.items()}
+
+    def open(self, state: Any, settings: Mapping[str, Any]) -> Saved | None:
         """What to continue, in the form of the run's first `state`; None: begin."""
-        self._settings |= settings
+        self.note(settings)
         if not self.unfinished:
             return None
         saved = self._newest_whole(state)

@@ -104,6 +104,8 @@ class RunTable(_Table):
     """the rounds in which a sample of the parameters is kept"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    """what the real networks are trained in"""
 
 
 class Spec(_Table):
@@ -258,7 +260,8 @@ class Experiment:
         self, progress: Progress | None = None, checkpoints: Checkpoints | None = None
     ) -> Record:
         """What the spec's run does show."""
-        return self._run(validation.train, progress, checkpoints=checkpoints)
+        precision = self.spec.run.precision
+        return self._run(validation.train, progress, checkpoints=checkpoints, precision=precision)
 
     def checkpoints(
         self, folder: Path, *, resume: bool, minutes: float, rounds: int | None

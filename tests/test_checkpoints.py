@@ -30,14 +30,14 @@ def problem():
     return small_problem(4, "mse").problem
 
 
-def train(problem, saving=None, step=0.15, until=None, name="atc_tracking"):
+def train(problem, saving=None, step=0.15, until=None, name="atc_tracking", precision="float32"):
     def progress(done, total):
         if until is not None and done > until:
             raise Killed
 
     return nd.train(
         problem, method(name, step), RING, range(0, 25, 2), batch_size=2, batch_seed=5, keep=KEEP,
-        progress=progress, checkpoints=saving,
+        progress=progress, checkpoints=saving, precision=precision,
     )  # fmt: skip
 
 
@@ -103,6 +103,8 @@ def test_another_run_is_refused_by_what_differs(problem, killed):
         train(problem, Checkpoints(killed, resume=True), step=0.2)
     with pytest.raises(nd.InputError, match="method was atc_tracking and is atc$"):
         train(problem, Checkpoints(killed, resume=True), name="atc")
+    with pytest.raises(nd.InputError, match="precision was float32 and is bfloat16"):
+        train(problem, Checkpoints(killed, resume=True), precision="bfloat16")
     other = small_problem(4, "cross_entropy").problem
     with pytest.raises(nd.InputError, match="loss was mse and is cross_entropy"):
         train(other, Checkpoints(killed, resume=True))
