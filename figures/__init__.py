@@ -15,6 +15,7 @@ from types import ModuleType
 import xarray as xr
 from matplotlib.figure import Figure
 from ntkdyn.figures import (
+    accounting,
     animation,
     bands,
     bias,
@@ -37,7 +38,7 @@ FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
     for module in (
         overlay, width, consensus, errors_on_graph, kernel_map, spectrum, stability_map, bias,
-        bands, bounds, tradeoff, common_minimum, animation,
+        bands, bounds, tradeoff, common_minimum, accounting, animation,
     )
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 import typer.core
@@ -40,7 +40,7 @@ class Commands(typer.core.TyperGroup):
         except InputError as error:
             _leave(2, str(error))
         except KeyboardInterrupt:
-            _leave(130, "interrupted; no unfinished file was left")
+            _leave(130, "interrupted; no unfinished file was left, and --resume goes on")
 
 
 def _leave(code: int, sentence: str) -> NoReturn:
@@ -63,7 +63,13 @@ app.add_typer(bench, name="bench")
 Spec = Annotated[Path, typer.Argument(help="A TOML spec, as `ntkdyn demo --spec` prints one.")]
 Out = Annotated[Path, typer.Option(help="The folder that results are written to.")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the spec's seed.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="The folder with datasets' files; NTKDYN_DATA if left out.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+Minutes = Annotated[float, typer.Option(help="Minutes between checkpoints.")]
+Rounds = Annotated[int | None, typer.Option(help="Rounds between them, instead.")]
 Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Show the overlay when done.")]
 
 
@@ -81,7 +87,7 @@ def demo(
     if spec:
         print(experiment.demo().text(), end="")
         return
-    _conduct(experiment.demo(), out, seed, quiet, show)
+    _conduct(experiment.Experiment(_seeded(experiment.demo(), seed)), out, quiet, show)
 
 
 @app.command()
@@ -93,36 +99,57 @@ def run(
     show: Open = False,
     predict_only: Annotated[bool, typer.Option(help="Train nothing.")] = False,
     train_only: Annotated[bool, typer.Option(help="Predict nothing.")] = False,
+    resume: Resume = False,
+    checkpoint_minutes: Minutes = 5.0,
+    checkpoint_rounds: Rounds = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Predict, train and compare what a spec describes."""
     from ntkdyn import experiment
 
     if predict_only and train_only:
         raise InputError("--predict-only and --train-only: give one of the two, or neither")
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
     if predict_only or train_only:
-        _one_side(experiment.load(spec), out, seed, quiet, "predict" if predict_only else "train")
+        side = "predict" if predict_only else "train"
+        _one_side(work, out, quiet, side, saving)
     else:
-        _conduct(experiment.load(spec), out, seed, quiet, show)
+        _conduct(work, out, quiet, show, saving)
 
 
 @app.command()
 def predict(
-    spec: Spec, out: Out = Path("ntkdyn-run"), seed: Seed = None, quiet: Quiet = False
+    spec: Spec,
+    out: Out = Path("ntkdyn-run"),
+    seed: Seed = None,
+    quiet: Quiet = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Write OUT/predicted.nc: every agent's errors as the theory has them."""
     from ntkdyn import experiment
 
-    _one_side(experiment.load(spec), out, seed, quiet, "predict")
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    _one_side(work, out, quiet, "predict")
 
 
 @app.command()
 def train(
-    spec: Spec, out: Out = Path("ntkdyn-run"), seed: Seed = None, quiet: Quiet = False
+    spec: Spec,
+    out: Out = Path("ntkdyn-run"),
+    seed: Seed = None,
+    quiet: Quiet = False,
+    resume: Resume = False,
+    checkpoint_minutes: Minutes = 5.0,
+    checkpoint_rounds: Rounds = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Write OUT/observed.nc: every agent's errors on real networks."""
     from ntkdyn import experiment
 
-    _one_side(experiment.load(spec), out, seed, quiet, "train")
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
+    _one_side(work, out, quiet, "train", saving)
 
 
 @app.command()
@@ -134,11 +161,12 @@ def kernel(
     double: Annotated[bool, typer.Option(help="In float64.")] = False,
     seed: Seed = None,
     quiet: Quiet = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Write the network's empirical kernel at its start, between all training points."""
     from ntkdyn import experiment
 
-    work = experiment.Experiment(_seeded(experiment.load(spec), seed))
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     with _watched(quiet) as bar:
         plan = work.kernel(form, memory, out, double=double, progress=bar("computing tiles"))
     if not quiet:
@@ -172,6 +200,7 @@ def bounds(
     train: Annotated[bool, typer.Option(help="Train, if no observed record is given.")] = True,
     seed: Seed = None,
     quiet: Quiet = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Print what theorems promise of a run, whether they apply, and what happened."""
     from ntkdyn import experiment, records
@@ -181,7 +210,7 @@ def bounds(
     if (spec is None) == (not demo):
         raise InputError("bounds: give a spec or --demo, one of the two")
     asked = experiment.demo() if demo else experiment.load(spec)
-    work = experiment.Experiment(_seeded(asked, seed))
+    work = experiment.Experiment(_seeded(asked, seed), data_dir)
     given = {each.attrs["space"] == "network": each for each in map(records.read, record or ())}
     with _watched(quiet) as bar:
         predicted = given.get(False) or _predicted(work, bar)
@@ -294,33 +323,55 @@ def doctor() -> None:
         sys.exit(1)
 
 
-def _conduct(spec, out: Path, seed: int | None, quiet: bool, show: bool | None) -> None:
+class _Saving(NamedTuple):
+    """What the command line says about checkpoints."""
+
+    resume: bool = False
+    minutes: float = 5.0
+    rounds: int | None = None
+
+
+def _conduct(work, out: Path, quiet: bool, show: bool | None, saving: _Saving = _Saving()) -> None:
     """Both sides of an experiment, compared."""
     from ntkdyn import experiment, records
 
     files = experiment.files(out)
-    work = experiment.Experiment(_seeded(spec, seed))
+    checkpoints = work.checkpoints(out, **saving._asdict())
     with _watched(quiet) as bar:
-        predicted = _predicted(work, bar)
-        records.write(predicted, files.predicted)
-        observed = work.train(bar("training the real networks"))
-        records.write(observed, files.observed)
+        predicted = work.finished(files.predicted) if saving.resume else None
+        if predicted is None:
+            predicted = _predicted(work, bar)
+            records.write(predicted, files.predicted)
+        observed = _trained(work, checkpoints, files.observed, saving.resume, bar)
     comparison = experiment.compare(predicted, observed, files)
     _say_gap(comparison, files, quiet, show)
 
 
-def _one_side(spec, out: Path, seed: int | None, quiet: bool, side: str) -> None:
+def _one_side(work, out: Path, quiet: bool, side: str, saving: _Saving = _Saving()) -> None:
     from ntkdyn import experiment, records
 
     files = experiment.files(out)
-    work = experiment.Experiment(_seeded(spec, seed))
+    path = files.predicted if side == "predict" else files.observed
     with _watched(quiet) as bar:
         if side == "predict":
-            path = records.write(_predicted(work, bar), files.predicted)
+            records.write(_predicted(work, bar), path)
         else:
-            path = records.write(work.train(bar("training the real networks")), files.observed)
+            checkpoints = work.checkpoints(out, **saving._asdict())
+            _trained(work, checkpoints, path, saving.resume, bar)
     if not quiet:
         print(path)
+
+
+def _trained(work, checkpoints, path: Path, resume: bool, bar: Callable):
+    """The observed record, written to `path`; one that is there already is taken on resuming."""
+    from ntkdyn import records
+
+    finished = work.finished(path) if resume else None
+    if finished is None:
+        finished = work.train(bar("training the real networks"), checkpoints)
+        records.write(finished, path)
+    checkpoints.remove()
+    return finished
 
 
 def _predicted(work, bar: Callable):

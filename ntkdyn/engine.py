@@ -30,6 +30,9 @@ Progress = Callable[[int, int], None]
 Jump = Callable[[State, int, int], State | None]
 """(state, its round, a later round) -> the state there, or None where it must be stepped to"""
 
+Save = Callable[[int, State], None]
+"""called with (rounds done, the state there) after every compiled call"""
+
 SECONDS_PER_CALL = 0.5
 """About how long one compiled call runs, so that progress moves and Ctrl-C is heard."""
 
@@ -138,9 +141,14 @@ def rollout(
     see: Callable[[int, Vector], Any],
     progress: Progress | None = None,
     jump: Jump | None = None,
+    start: tuple[int, State] | None = None,
+    save: Save | None = None,
 ) -> None:
-    """Go to each of the ascending `rounds` and call `see(round, x)` there."""
-    state, done, pace = system.init(), 0, 1
+    """Go to each of the ascending `rounds` and call `see(round, x)` there.
+
+    `start` is the round to go on from and the state there; without it, everybody is at the start.
+    """
+    (done, state), pace = start or (0, system.init()), 1
     for wanted in rounds:
         landed = jump(state, done, wanted) if jump else None
         if landed is not None:
@@ -153,6 +161,8 @@ def rollout(
             done = stop
             if progress:
                 progress(done, rounds[-1])
+            if save:
+                save(done, state)
         see(wanted, state.x)
 
 

@@ -19,6 +19,7 @@ import pydantic
 import tomli_w
 
 from ntkdyn import data, dynamics, figures, graphs, kernels, methods, networks, records, validation
+from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
@@ -103,6 +104,8 @@ class RunTable(_Table):
     """the rounds in which a sample of the parameters is kept"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    """what the real networks are trained in"""
 
 
 class Spec(_Table):
@@ -182,13 +185,19 @@ class Experiment:
     """A spec at work; what two steps share is computed once."""
 
     spec: Spec
+    data_dir: Path | None = None
+    """where the files of datasets are that do not ship with a library"""
 
     @functools.cached_property
     def problem(self) -> Problem:
         spec = self.spec
         table = spec.data
         points = data.load(
-            table.name, train=table.train, test=table.test, seed=self._seed(table.seed)
+            table.name,
+            train=table.train,
+            test=table.test,
+            seed=self._seed(table.seed),
+            data_dir=self.data_dir,
         )
         shares = spec.partition
         partition = data.partition(
@@ -247,9 +256,31 @@ class Experiment:
             dynamics.predict, progress, kernel=self.spec.kernel, trust=self.spec.run.trust
         )
 
-    def train(self, progress: Progress | None = None) -> Record:
+    def train(
+        self, progress: Progress | None = None, checkpoints: Checkpoints | None = None
+    ) -> Record:
         """What the spec's run does show."""
-        return self._run(validation.train, progress)
+        precision = self.spec.run.precision
+        return self._run(validation.train, progress, checkpoints=checkpoints, precision=precision)
+
+    def checkpoints(
+        self, folder: Path, *, resume: bool, minutes: float, rounds: int | None
+    ) -> Checkpoints:
+        """Where the training saves itself, beside the records in `folder`."""
+        return Checkpoints(
+            folder / "checkpoints",
+            resume=resume,
+            minutes=minutes,
+            rounds=rounds,
+            settings=flat(self.spec.model_dump()),
+        )
+
+    def finished(self, path: Path) -> Record | None:
+        """The record at `path`, if it is there and of this very spec."""
+        record = records.read(path) if path.is_file() else None
+        return (
+            record if record is not None and record.attrs.get("spec") == self.spec.text() else None
+        )
 
     def kernel(
         self,

@@ -63,9 +63,31 @@ class Network:
 
         return outputs_and_features
 
+    @functools.cached_property
+    def in_bfloat16(self) -> Network:
+        """The same network computed in bfloat16, with products accumulated in float32 by XLA.
+
+        Parameters and inputs are rounded where they are used; outputs and gradients are float32.
+        """
+        return replace(
+            self,
+            apply=_in_bfloat16(self.apply),
+            hidden=self.hidden and _in_bfloat16(self.hidden),
+        )
+
     def taps(self, params: Params, inputs: Float[Array, points * features]) -> Structure:
         """Activations and back-propagated signals at every layer: the Jacobian in factors."""
         return structure(self.apply, params, inputs)
+
+
+def _in_bfloat16(function: Callable[[Params, Array], Any]) -> Callable[[Params, Array], Any]:
+    cast = lambda tree, dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+    @functools.wraps(function)
+    def rounded(params: Params, inputs: Array) -> Any:
+        return cast(function(*cast((params, inputs), jnp.bfloat16)), jnp.float32)
+
+    return rounded
 
 
 ACTIVATIONS: dict[str, Callable[[], Any]] = {

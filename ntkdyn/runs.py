@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
+from ntkdyn.checkpoints import Checkpoints, Seen, identity
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence, Weights, mixing
@@ -28,6 +29,13 @@ from ntkdyn.problems import Problem, Task
 from ntkdyn.records import Record, environment
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
+
+KEPT = {
+    "distance": ("round", "agent", "other_agent"),
+    "kernel_drift": ("round", "agent"),
+    "label_alignment": ("round", "agent"),
+}
+"""what `keep` may ask of every recorded round, and its dimensions"""
 
 
 class Plan(NamedTuple):
@@ -101,14 +109,16 @@ def run(
     progress: Progress | None = None,
     jump: Callable[[System], Jump] | None = None,
     watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
     `origin` are the parameters at the common start (a bare kernel has none, nor have agents that
     start apart), `parameters_each` says how many an agent has, `lift` maps a displacement in this
     space to one of the parameters, `kernels` gives every agent's kernel (train, train) at an
-    iterate, for those who keep its drift, `jump` makes the short cuts between rounds, and
-    `watchers` are shown every recorded snapshot with its displacement.
+    iterate, for those who keep its drift, `jump` makes the short cuts between rounds,
+    `watchers` are shown every recorded snapshot with its displacement, and `checkpoints` save the
+    run and say where it goes on.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError(
@@ -117,40 +127,70 @@ def run(
     _check(plan, space)
     built = system_of(plan, space)
     kept = sample(plan.keep, origin, plan.task.agents)
-    seen, parameters, apart, kernel_measures = [], [], [], []
     watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
+    saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
+    seen: list[Seen] = list(saved.seen) if saved else []
 
     def see(round: int, x: Vector) -> None:
         snapshot = jax.tree.map(np.asarray, watch(built, x))
-        seen.append(snapshot)
+        found = snapshot._asdict()
         for each in watchers:
             each(snapshot, space.displacement(x))
         if plan.keep.distances:
-            apart.append(np.asarray(distances(built, x)))
+            found["distance"] = np.asarray(distances(built, x))
         if watched:
-            kernel_measures.append(watched(x))
+            found["kernel_drift"], found["label_alignment"] = map(np.array, watched(x))
         if round in plan.keep.parameter_rounds:
             moved = space.displacement(x)
-            parameters.append(kept.values(lift(moved) if lift else moved))
+            found["parameters"] = kept.values(lift(moved) if lift else moved)
+        seen.append(found)
 
-    rollout(built, plan.rounds, see, progress, jump and jump(built))
-    start = seen[0] if plan.rounds[0] == 0 else watch(built, space.start())
-    record = xr.Dataset(_variables(plan, space, seen), _coordinates(plan, space), _attributes(plan))
+    rollout(
+        built,
+        plan.rounds[len(seen) :],
+        see,
+        progress,
+        jump and jump(built),
+        start=saved and (saved.round, saved.state),
+        save=checkpoints and (lambda round, state: checkpoints.save(round, state, seen)),
+    )
+    snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
+    start = snapshots[0] if plan.rounds[0] == 0 else watch(built, space.start())
+    variables = _variables(plan, space, snapshots)
+    record = xr.Dataset(variables, _coordinates(plan, space), _attributes(plan))
     outputs = plan.task.targets.shape[1]
     record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0, :, :outputs]))
-    if apart:
-        record["distance"] = (("round", "agent", "other_agent"), np.stack(apart))
-    if kernel_measures:
-        drifts, alignments = np.array(kernel_measures).transpose(1, 0, 2)
-        record["kernel_drift"] = (("round", "agent"), drifts)
-        record["label_alignment"] = (("round", "agent"), alignments)
+    for name, dims in KEPT.items():
+        if name in seen[0]:
+            record[name] = (dims, np.stack([each[name] for each in seen]))
     if parameters_each is not None:
         sent = _floats_sent(plan, space, parameters_each)
         record["floats_sent"] = (("round", "agent"), sent)
-    if parameters:
+    if plan.keep.parameter_rounds:
+        parameters = [each["parameters"] for each in seen if "parameters" in each]
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     return record
+
+
+def _identity(plan: Plan, built: System) -> dict[str, str]:
+    """What a run is, by name: the same of two runs that are the same."""
+    words = {
+        "method": plan.method.name,
+        "loss": plan.task.loss.name,
+        "step_size": plan.method.step_size,
+        "recorded rounds": plan.rounds,
+        "batch_size": plan.batch_size,
+        "keep": plan.keep,
+    }
+    arrays = {
+        "settings of the method": plan.method,
+        "networks and points": built.space,
+        "mixing weights": built.weights,
+        "batches": built.batches,
+        "targets": built.targets,
+    }
+    return {name: str(value) for name, value in words.items()} | identity(arrays)
 
 
 def _kernel_watch(

@@ -1,6 +1,7 @@
 """Datasets, partitions and batches."""
 
 import gzip
+import hashlib
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from cases import small_data
 
 from ntkdyn import data
+from ntkdyn.data import datasets
 from ntkdyn.errors import InputError
 
 
@@ -148,9 +150,9 @@ def test_images_from_files(tmp_path):
     centred = flat - flat[:25].mean(axis=0)
     assert np.allclose(loaded.test_inputs, (centred / centred[:25].std())[25:], atol=1e-5)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"no labels")
-    with pytest.raises(InputError, match="train-labels-idx1-ubyte is no IDX file of 1 dimensions"):
+    with pytest.raises(InputError, match="train-labels-idx1-ubyte must begin with 0 0 8 1"):
         data.load("mnist", train=2, test=2, seed=0, data_dir=tmp_path)
-    with pytest.raises(InputError, match="must be the folder that holds mnist's files, got None"):
+    with pytest.raises(InputError, match="folder that holds mnist's files, or NTKDYN_DATA.* None"):
         data.load("mnist", train=2, test=2, seed=0)
     with pytest.raises(InputError, match="holds no binary batches of CIFAR-10"):
         data.load("cifar-10", train=2, test=2, seed=0, data_dir=tmp_path)
@@ -168,3 +170,107 @@ def test_photographs_have_their_channels_last(tmp_path):
     pixel = image[drawn, 2, 5, 7].astype(float)
     seen = loaded.train_inputs.reshape(9, 32, 32, 3)[:, 5, 7, 2]
     assert np.isclose(np.corrcoef(pixel, seen)[0, 1], 1)
+
+
+def _mnist(folder):
+    """A whole, small MNIST: its images."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 28, 28))
+    for part, rows in (("train", slice(8)), ("t10k", slice(8, None))):
+        _idx_file(folder / f"{part}-images-idx3-ubyte.gz", images[rows])
+        _idx_file(folder / f"{part}-labels-idx1-ubyte", np.arange(12)[rows] % 10)
+    return images
+
+
+def _damaged(path, change):
+    path.write_bytes(bytes(change(bytearray(path.read_bytes()))))
+
+
+def _flipped(content):
+    content[len(content) // 2] ^= 0xFF
+    return content
+
+
+LABELS, IMAGES = "train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz"
+
+BAD_IDX = {
+    "truncated": (LABELS, lambda c: c[:-3], f"{LABELS} is truncated: 16 bytes are exp.*, got 13"),
+    "header only": (LABELS, lambda c: c[:6], f"{LABELS} is truncated"),
+    "empty": (LABELS, lambda c: c[:0], f"{LABELS} must begin with 0 0 8 1"),
+    "too long": (LABELS, lambda c: c + b"\0", f"{LABELS} is too long: 16 bytes are exp.*, got 17"),
+    "wrong magic": (LABELS, lambda c: c[:3] + b"\3" + c[4:], f"{LABELS} must.*, got 0 0 8 3"),
+    "truncated gzip": (IMAGES, lambda c: c[:-20], f"{IMAGES} is damaged or unreadable"),
+    "tampered gzip": (IMAGES, _flipped, f"{IMAGES} is damaged or unreadable"),
+    "no gzip": (IMAGES, lambda c: b"hello", f"{IMAGES} is damaged or unreadable"),
+    "label": (
+        LABELS,
+        lambda c: c[:-1] + b"\x0b",
+        "mnist must have labels from 0 to 9, got 0 to 11",
+    ),
+}
+
+
+@pytest.mark.parametrize("name, change, message", BAD_IDX.values(), ids=BAD_IDX)
+def test_damaged_images_are_refused_by_name(name, change, message, tmp_path):
+    _mnist(tmp_path)
+    _damaged(tmp_path / name, change)
+    refused(message, data.load, "mnist", train=2, test=2, seed=0, data_dir=tmp_path)
+
+
+def test_images_of_the_wrong_shape_or_number_and_changed_ones_are_refused(tmp_path, monkeypatch):
+    images = _mnist(tmp_path)
+    load = lambda: data.load("mnist", train=2, test=2, seed=0, data_dir=tmp_path)
+    for wrong, said in ((images[:8, :27], "8x27x28"), (images[:7], "7x28x28")):
+        _idx_file(tmp_path / IMAGES, wrong)
+        refused(f"the train images in .* must be 8 of 28x28, .* got {said}", load)
+    _mnist(tmp_path)
+    size = len((tmp_path / LABELS).read_bytes())
+    right = hashlib.sha256((tmp_path / LABELS).read_bytes()).hexdigest()
+    monkeypatch.setitem(datasets.PUBLISHED, ("mnist", LABELS), (size, right))
+    load()
+    _damaged(tmp_path / LABELS, lambda c: c[:-1] + b"\1")
+    refused(f"{LABELS} is not mnist's: it was changed, or is of another dataset", load)
+
+
+def test_the_data_folder_is_found_in_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    _mnist(tmp_path / "mnist")
+    monkeypatch.setenv("NTKDYN_DATA", str(tmp_path))
+    assert data.load("mnist", train=7, test=5, seed=0).train_inputs.shape == (7, 784)
+    monkeypatch.setenv("NTKDYN_DATA", str(tmp_path / "none"))
+    refused("NTKDYN_DATA must name it, got .*none", data.load, "mnist", train=1, test=1, seed=0)
+
+
+def test_usps_and_its_damaged_files(tmp_path):
+    path = tmp_path / "usps.npz"
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (9, 16, 16), dtype=np.uint8), np.arange(9)
+    parts = {"x_train": images[:6], "y_train": labels[:6], "x_test": images[6:]}
+    load = lambda: data.load("usps", train=5, test=4, seed=0, data_dir=tmp_path)
+    refused("holds no usps.npz", load)
+    np.savez(path, **parts)
+    refused("must hold x_, y_train and x_, y_test; .*y_test", load)
+    np.savez(path, **parts, y_test=labels[6:])
+    drawn = np.random.default_rng(0).permutation(9)
+    assert (load().test_labels == drawn[5:]).all()
+    flat = images.reshape(9, -1)[drawn].astype(float)
+    centred = flat - flat[:5].mean(axis=0)
+    assert np.allclose(load().test_inputs, (centred / centred[:5].std())[5:], atol=1e-5)
+    whole = path.read_bytes()
+    for damage in (lambda c: c[:-40], _flipped, lambda c: b"", lambda c: b"no zip"):
+        path.write_bytes(bytes(damage(bytearray(whole))))
+        refused("usps.npz is damaged or no .npz of plain arrays", load)
+    np.savez(path, **parts, y_test=np.array([{}, 1, 2], dtype=object))
+    refused("usps.npz is damaged or no .npz of plain arrays; Object arrays", load)
+    np.savez(path, **parts, y_test=labels[5:])
+    refused(r"must hold test images .n, 16, 16. .* got \(3, 16, 16\) and \(4,\)", load)
+
+
+def test_truncated_photographs_are_refused(tmp_path):
+    path = tmp_path / "data_batch_1.bin"
+    path.write_bytes(bytes(3073 * 4 - 1))
+    load = lambda: data.load("cifar-10", train=1, test=1, seed=0, data_dir=tmp_path)
+    refused("data_batch_1.bin is truncated: 12292 bytes are expected, got 12291", load)
+    path.write_bytes(b"")
+    refused("data_batch_1.bin is truncated: 3073 bytes are expected, got 0", load)
+    path.write_bytes(bytes([17]) + bytes(3072 + 3073))
+    refused("cifar-10 must have labels from 0 to 9, got 0 to 17", load)

@@ -66,7 +66,24 @@ def sweep_of_starts(runs):
     return xr.concat([loss * factor for factor in (0.5, 1.0, 2.0)], "start")
 
 
+ROUNDS = np.arange(0, 50, 5)
+GROWING = ROUNDS[:, None] * np.array([1.0, 2.0])
+
 TABLES = {
+    "accounting": xr.Dataset(
+        {
+            name: (("round", "agent"), size * GROWING)
+            for name, size in {
+                "arithmetic": 1e-8,
+                "linearization": 1e-4,
+                "minibatch_noise": 2e-3,
+                "discretization": 1e-3,
+                "finite_width": 3e-3,
+                "gap": 5e-3,
+            }.items()
+        },
+        {"round": ROUNDS},
+    ),
     "kernel_map": xr.Dataset(
         {"kernel": (("point", "other_point"), np.diag([1.0, 2.0, 3.0, 4.0]))},
         {"owner": ("point", [1, 0, 1, 0])},
@@ -202,6 +219,17 @@ def test_bounds_are_ordered_by_how_tight_they_are():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["none", "loose", "wrong"]
     said = {text.get_text() for text in axes.texts}
     assert said == {"no finite promise", "×2", "×0.5"}
+
+
+def test_accounting_draws_the_mean_of_every_source_that_is_there():
+    accounts = TABLES["accounting"].drop_vars("minibatch_noise")
+    axes = figures.draw("accounting", [accounts]).axes[0]
+    shown = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert list(shown) == [
+        "arithmetic", "linearization", "discretization", "finite width", "whole gap"
+    ]  # fmt: skip
+    np.testing.assert_allclose(shown["finite width"], 3e-3 * GROWING[1:].mean(axis=1))
+    np.testing.assert_allclose(shown["whole gap"], 5e-3 * GROWING[1:].mean(axis=1))
 
 
 def test_spectrum_tells_inside_from_outside():

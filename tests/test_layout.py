@@ -29,9 +29,10 @@ ALLOWED = {
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
     "engine": {"data", "losses", "methods", "spaces", "vectors"},
+    "checkpoints": {"errors", "kernels", "records"},
     "runs": {
-        "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods", "problems",
-        "records", "spaces", "vectors",
+        "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods",
+        "problems", "records", "spaces", "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
@@ -39,16 +40,16 @@ ALLOWED = {
     },
     "figures": {"errors", "records"},
     "validation": {
-        "dynamics", "engine", "errors", "keeping", "kernels", "methods", "precision", "problems",
-        "records", "runs", "vectors",
+        "checkpoints", "dynamics", "engine", "errors", "keeping", "kernels", "methods",
+        "precision", "problems", "records", "runs", "vectors",
     },
     "theory": {
         "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",
         "validation", "vectors",
     },
     "experiment": {
-        "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping", "kernels",
-        "methods", "networks", "problems", "records", "theory", "validation",
+        "checkpoints", "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping",
+        "kernels", "methods", "networks", "problems", "records", "theory", "validation",
     },
     "bench": {
         "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels", "methods",

@@ -2,12 +2,21 @@
 
 digits    1,797 8x8 images of handwritten digits that ship inside scikit-learn (Alpaydin and
           Kaynak 1998, UCI), 10 classes
-mnist     28x28 images of handwritten digits (LeCun et al. 1998), from IDX files in `data_dir`
+mnist     28x28 images of handwritten digits (LeCun et al. 1998), from IDX files
 fashion-mnist   the same of clothes (Xiao et al. 2017)
-cifar-10  32x32x3 photographs (Krizhevsky 2009), from the binary batches in `data_dir`
+cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version
+usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
+
+All but the first are read from files in `data_dir`, or else in the folder that the environment
+variable NTKDYN_DATA names, or in what of it is called as the dataset is. Nothing is downloaded.
 """
 
+import functools
 import gzip
+import hashlib
+import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +49,6 @@ def load(
     name: str, *, train: int, test: int, seed: int, data_dir: str | Path | None = None
 ) -> Dataset:
     """`train` and `test` different points of the named dataset, drawn at random with `seed`.
-
-    Those that do not ship with a library are read from files in `data_dir`, gzipped or not.
 
     Each feature is centred at its mean over the drawn training points; all are divided by the
     one standard deviation of the centred training inputs. Test points use the same numbers.
@@ -80,46 +87,125 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 def _read(name: str, data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     if name in SHIPPED:
         return SHIPPED[name]()
-    if data_dir is None or not Path(data_dir).is_dir():
-        raise InputError(f"data_dir: must be the folder that holds {name}'s files, got {data_dir}")
-    return FILES[name](Path(data_dir))
+    inputs, labels = FILES[name](name, _folder(name, data_dir))
+    if labels.max(initial=0) > 9 or labels.min(initial=0) < 0:
+        raise InputError(
+            f"data_dir: {name} must have labels from 0 to 9, got {labels.min()} to {labels.max()}"
+        )
+    return inputs, labels
 
 
-def _idx_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _folder(name: str, data_dir: str | Path | None) -> Path:
+    """The folder with the dataset's files: the one given, or one inside that is called so."""
+    given = os.environ.get("NTKDYN_DATA") if data_dir is None else data_dir
+    if given is None or not Path(given).is_dir():
+        raise InputError(
+            f"data_dir: must be the folder that holds {name}'s files, or NTKDYN_DATA must name it, "
+            f"got {given}"
+        )
+    inside = [Path(given) / each for each in (name, *INSIDE.get(name, ()))]
+    return next((folder for folder in inside if folder.is_dir()), Path(given))
+
+
+def _idx_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Training images, then test images, from the four files of the MNIST family."""
-    images = [_idx(folder, f"{part}-images-idx3-ubyte", 3) for part in ("train", "t10k")]
-    labels = [_idx(folder, f"{part}-labels-idx1-ubyte", 1) for part in ("train", "t10k")]
+    read = functools.partial(_idx, dataset, folder)
+    images = [read(f"{part}-images-idx3-ubyte", 3) for part in ("train", "t10k")]
+    labels = [read(f"{part}-labels-idx1-ubyte", 1) for part in ("train", "t10k")]
+    for part, each, numbered in zip(("train", "t10k"), images, labels, strict=True):
+        if each.shape != (len(numbered), 28, 28):
+            raise InputError(
+                f"data_dir: the {part} images in {folder} must be {len(numbered)} of 28x28, one "
+                f"per label, got {'x'.join(map(str, each.shape))}"
+            )
     flat = np.concatenate(images)
     return flat.reshape(len(flat), -1), np.concatenate(labels).astype(int)
 
 
-def _idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
+def _idx(dataset: str, folder: Path, name: str, dimensions: int) -> np.ndarray:
     """An IDX file of bytes: 0 0 8 d, then d sizes of four bytes each, then the numbers."""
-    content = _content(folder, name)
-    sizes = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int)
-    body = content[4 + 4 * dimensions :]
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(body) != sizes.prod():
-        raise InputError(f"data_dir: {folder / name} is no IDX file of {dimensions} dimensions")
-    return np.frombuffer(body, np.uint8).reshape(sizes)
+    path, content = _content(folder, name)
+    start = 4 + 4 * dimensions
+    if content[:4] != bytes([0, 0, 8, dimensions]):
+        raise InputError(
+            f"data_dir: {path} must begin with 0 0 8 {dimensions}, as an IDX file of bytes in "
+            f"{dimensions} dimensions does, got {' '.join(map(str, content[:4]))}"
+        )
+    sizes = np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
+    _check_size(path, len(content), start + int(sizes.prod()))
+    _check_published(dataset, path, name, content)
+    return np.frombuffer(content[start:], np.uint8).reshape(sizes)
 
 
-def _cifar_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """All batches that are there; rows are a label, then 3 x 32 x 32 bytes."""
+    del dataset
     names = sorted({path.name.removesuffix(".gz") for path in folder.glob("*_batch*.bin*")})
-    rows = [np.frombuffer(_content(folder, name), np.uint8) for name in names]
-    if not rows or any(each.size % 3073 for each in rows):
+    if not names:
         raise InputError(f"data_dir: {folder} holds no binary batches of CIFAR-10")
-    table = np.concatenate(rows).reshape(-1, 3073)
+    tables = []
+    for name in names:
+        path, content = _content(folder, name)
+        row = 1 + 3 * 32 * 32
+        _check_size(path, len(content), max(1, round(len(content) / row)) * row)
+        tables.append(np.frombuffer(content, np.uint8).reshape(-1, row))
+    table = np.concatenate(tables)
     images = table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images.reshape(len(images), -1), table[:, 0].astype(int)
 
 
-def _content(folder: Path, name: str) -> bytes:
+def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """x_train, y_train, x_test, y_test from an .npz without pickled objects."""
+    path = folder / f"{dataset}.npz"
+    if not path.is_file():
+        raise InputError(f"data_dir: {folder} holds no {path.name}")
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            held = {part: (file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")}
+    except KeyError as error:
+        raise InputError(
+            f"data_dir: {path} must hold x_, y_train and x_, y_test; {error}"
+        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"data_dir: {path} is damaged or no .npz of plain arrays; {error}"
+        ) from None
+    for part, (images, labels) in held.items():
+        if images.shape != (len(images), 16, 16) or labels.shape != (len(images),):
+            raise InputError(
+                f"data_dir: {path} must hold {part} images (n, 16, 16) and labels (n,), got "
+                f"{images.shape} and {labels.shape}"
+            )
+    images, labels = (np.concatenate(each) for each in zip(*held.values(), strict=True))
+    return images.reshape(len(images), -1), labels.astype(int)
+
+
+def _content(folder: Path, name: str) -> tuple[Path, bytes]:
+    """The file of that name, gzipped or not, and what is in it."""
     for path, opened in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
         if path.is_file():
-            with opened(path, "rb") as file:
-                return file.read()
+            try:
+                with opened(path, "rb") as file:
+                    return path, file.read()
+            except (OSError, EOFError, zlib.error) as error:
+                raise InputError(f"data_dir: {path} is damaged or unreadable; {error}") from None
     raise InputError(f"data_dir: {folder} holds no {name}, gzipped or not")
+
+
+def _check_published(dataset: str, path: Path, name: str, content: bytes) -> None:
+    """Refuse a file as long as the published one that is not the published one."""
+    size, digest = PUBLISHED.get((dataset, name), (None, None))
+    if len(content) == size and hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(
+            f"data_dir: {path} is not {dataset}'s: it was changed, or is of another dataset; the "
+            f"SHA-256 of what is in it must be {digest}"
+        )
+
+
+def _check_size(path: Path, size: int, wanted: int) -> None:
+    if size != wanted:
+        what = "truncated" if size < wanted else "too long"
+        raise InputError(f"data_dir: {path} is {what}: {wanted} bytes are expected, got {size}")
 
 
 Source = tuple[np.ndarray, np.ndarray]
@@ -127,12 +213,36 @@ Source = tuple[np.ndarray, np.ndarray]
 SHIPPED: dict[str, Callable[[], Source]] = {"digits": _digits}
 """name -> all inputs (points, *features) and their labels (points,)"""
 
-FILES: dict[str, Callable[[Path], Source]] = {
+FILES: dict[str, Callable[[str, Path], Source]] = {
     "mnist": _idx_images,
     "fashion-mnist": _idx_images,
     "cifar-10": _cifar_images,
+    "usps": _npz_images,
 }
 """name -> the same, from a folder; the images are flattened"""
+
+INSIDE = {"cifar-10": ("cifar-10-batches-bin",)}
+"""name -> what its archive unpacks to"""
+
+PUBLISHED = {
+    ("mnist", "train-images-idx3-ubyte"): (
+        47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    ("mnist", "train-labels-idx1-ubyte"): (
+        60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    ("mnist", "t10k-images-idx3-ubyte"): (
+        7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    ("mnist", "t10k-labels-idx1-ubyte"): (
+        10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    ("fashion-mnist", "train-images-idx3-ubyte"): (
+        47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    ("fashion-mnist", "train-labels-idx1-ubyte"): (
+        60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    ("fashion-mnist", "t10k-images-idx3-ubyte"): (
+        7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    ("fashion-mnist", "t10k-labels-idx1-ubyte"): (
+        10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+}  # fmt: skip
+"""(dataset, unpacked file) -> its size in bytes and its SHA-256"""
 
 SOURCES = (*SHIPPED, *FILES)
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from ntkdyn.errors import InputError
 from ntkdyn.records import Record
+from ntkdyn.validation import convergence
 
 SAME = ("method", "step_size", "loss", "weights", "batch_size")
 """what two runs must share to be compared"""
@@ -36,13 +37,20 @@ def compare(predicted: Record, observed: Record) -> Record:
         variables[f"{name}_difference"] = predicted[name] - observed[name]
     if "parameters" in predicted and "parameters" in observed:
         variables["parameter_gap"] = _parameter_gap(predicted, observed)
+    if np.isfinite(predicted["train_loss"]).all():
+        variables |= convergence.rates(predicted, observed)
     comparison = xr.Dataset(variables)
     return comparison.assign_attrs(_summary(comparison, predicted, observed))
 
 
 def _gap(predicted: Record, observed: Record, points) -> xr.DataArray:
+    return distance(predicted, observed, observed, points)
+
+
+def distance(one: Record, other: Record, observed: Record, points=slice(None)) -> xr.DataArray:
+    """|f_i_one - f_i_other| / |f_i_observed - f(theta_0)| (round, agent), over those points."""
     before, seen = observed["initial_outputs"][points], observed["outputs"][:, :, points]
-    apart = predicted["outputs"][:, :, points] - seen
+    apart = one["outputs"][:, :, points] - other["outputs"][:, :, points]
     return _ratio(_norm(apart, "point", "output"), _norm(seen - before, "point", "output"))
 
 

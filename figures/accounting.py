@@ -1,0 +1,32 @@
+"""Error accounting: what each source costs, round by round, beside the whole gap."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.figure import Figure
+from ntkdyn.figures.style import COLUMN, OKABE_ITO, log_scale, styled
+
+NEEDS = (("linearization", "gap", "round", "agent"),)
+
+SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "finite_width")
+
+
+def draw(accounts: xr.Dataset) -> Figure:
+    """Per source the mean over agents, with the least and the most of them as a band."""
+    with styled():
+        figure = Figure(figsize=(COLUMN, 3.0))
+        axes = figure.subplots()
+        named = [name for name in SOURCES if name in accounts]
+        for name, colour in [*zip(named, OKABE_ITO, strict=False), ("gap", OKABE_ITO[7])]:
+            share = accounts[name].where(lambda value: value > 0).isel(round=slice(1, None))
+            rounds = share["round"]
+            least, most = share.min("agent"), share.max("agent")
+            axes.fill_between(rounds, least, most, color=colour, alpha=0.15, lw=0)
+            width = 1.8 if name == "gap" else 1.0
+            label = "whole gap" if name == "gap" else name.replace("_", " ")
+            axes.plot(rounds, share.mean("agent"), color=colour, lw=width, label=label)
+        log_scale(axes)
+        axes.set_xlabel("round")
+        axes.set_title("share of the distance travelled")
+        figure.legend(loc="outside lower center", ncols=3)
+        return figure

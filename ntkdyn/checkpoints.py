@@ -1,0 +1,264 @@
+"""Checkpoints: a run that was killed goes on where it was last saved, bit for bit.
+
+    seen/NUMBER.npz      what was measured in a recorded round, written once
+    states/ROUND/        the state of the method after that round, by orbax; the last two are kept
+    states/ROUND.json    written last: the settings of the run, and the SHA-256 of the state's
+                         files and of all that was seen before it
+
+So an unfinished or damaged checkpoint is known before it is read, and the one before is taken;
+and another run than the one that was saved is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ntkdyn.errors import InputError
+from ntkdyn.kernels.store import fingerprint
+from ntkdyn.records import whole_file
+
+KEPT = 2
+"""How many states are kept: the last, and the one to fall back to."""
+
+SHARE = 0.05
+"""The most of the time that saving takes: the longer it takes, the less often it happens."""
+
+Seen = Mapping[str, np.ndarray]
+"""What was measured in one recorded round, by name."""
+
+
+class Saved(NamedTuple):
+    """Where a run goes on."""
+
+    round: int
+    """rounds done"""
+    state: Any
+    seen: list[Seen]
+    """of the recorded rounds up to then"""
+
+
+class Checkpoints:
+    """A folder that a run saves itself in: every `minutes`, or every `rounds` if they are given.
+
+    Rounds are counted between compiled calls, which last about half a second, so that a
+    checkpoint may come a call late. `settings` name what was asked; with `resume`, a run in the
+    folder is continued if it was asked the same, and without, an unfinished one is refused.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        resume: bool = False,
+        minutes: float | int = 5.0,
+        rounds: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not minutes > 0:
+            raise InputError(f"checkpoint minutes: must be positive, got {minutes}")
+        if rounds is not None and rounds < 1:
+            raise InputError(f"checkpoint rounds: must be at least 1, got {rounds}")
+        self.folder, self._resume = Path(folder), resume
+        self._seconds, self._rounds = 60 * minutes, rounds
+        self._settings: dict[str, str] = {}
+        self.note(settings or {})
+        self._written: list[str] = []
+        self._last_round, self._last_time, self._cost = 0, time.monotonic(), 0.0
+        if self.unfinished:
+            self._check_may_resume()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something to continue."""
+        return bool(self._rounds_saved())
+
+    def note(self, settings: Mapping[str, Any]) -> None:
+        """More of what was asked."""
+        self._settings |= {name: str(value) for name, value in settings.items()}
+
+    def open(self, state: Any, settings: Mapping[str, Any]) -> Saved | None:
+        """What to continue, in the form of the run's first `state`; None: begin."""
+        self.note(settings)
+        if not self.unfinished:
+            return None
+        saved = self._newest_whole(state)
+        self._last_round, self._last_time = saved.round, time.monotonic()
+        return saved
+
+    def save(self, round: int, state: Any, seen: Sequence[Seen]) -> None:
+        """Save, if it is time to."""
+        if not self._due(round):
+            return
+        begun = time.monotonic()
+        with self._writing():
+            for number in range(len(self._written), len(seen)):
+                self._written.append(self._write_seen(number, seen[number]))
+            self._write_state(round, jax.tree.leaves(state))
+        self._last_round, self._last_time = round, time.monotonic()
+        self._cost = self._last_time - begun
+
+    def remove(self) -> None:
+        """Forget the run, whose record is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _states(self) -> Path:
+        return self.folder / "states"
+
+    def _due(self, round: int) -> bool:
+        if self._rounds is not None:
+            return round - self._last_round >= self._rounds
+        return time.monotonic() - self._last_time >= max(self._seconds, self._cost / SHARE)
+
+    def _seen_file(self, number: int) -> Path:
+        return self.folder / "seen" / f"{number:06d}.npz"
+
+    def _write_seen(self, number: int, seen: Seen) -> str:
+        path = self._seen_file(number)
+        with whole_file(path) as unfinished:
+            np.savez(unfinished, **seen)
+        return _digest(path)
+
+    def _write_state(self, round: int, leaves: list[Array]) -> None:
+        folder = self._states / str(round)
+        with _orbax() as orbax:
+            orbax.save(folder.absolute(), leaves, force=True)
+        about = {"settings": self._settings, "seen": self._written, "files": _digests(folder)}
+        with whole_file(self._about_file(round)) as unfinished:
+            unfinished.write_text(json.dumps(about), encoding="utf-8")
+        for old in self._rounds_saved()[:-KEPT]:
+            self._forget(old)
+
+    def _about_file(self, round: int) -> Path:
+        return self._states / f"{round}.json"
+
+    def _rounds_saved(self) -> list[int]:
+        return sorted(int(path.stem) for path in self._states.glob("[0-9]*.json"))
+
+    def _forget(self, round: int) -> None:
+        self._about_file(round).unlink()
+        shutil.rmtree(self._states / str(round), ignore_errors=True)
+
+    def _newest_whole(self, state: Any) -> Saved:
+        """The last state that is undamaged, after whatever is newer was removed."""
+        for round in reversed(self._rounds_saved()):
+            about = self._about(round)
+            if about is not None and self._undamaged(round, about):
+                self._written = about["seen"]
+                self._check_settings(about["settings"])
+                seen = [_arrays(self._seen_file(number)) for number in range(len(self._written))]
+                return Saved(round, self._read_state(round, state), seen)
+            self._forget(round)
+        raise InputError(
+            f"checkpoints: {self.folder} holds no undamaged checkpoint; remove it to begin again"
+        )
+
+    def _about(self, round: int) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._about_file(round).read_text("utf-8"))
+        except ValueError:
+            return None
+
+    def _undamaged(self, round: int, about: dict[str, Any]) -> bool:
+        files = [self._seen_file(number) for number in range(len(about["seen"]))]
+        digests = [_digest(path) if path.is_file() else None for path in files]
+        return digests == about["seen"] and _digests(self._states / str(round)) == about["files"]
+
+    def _read_state(self, round: int, state: Any) -> Any:
+        leaves, tree = jax.tree.flatten(state)
+        with _orbax() as orbax:
+            leaves = orbax.restore((self._states / str(round)).absolute(), leaves)
+        return jax.tree.unflatten(tree, leaves)
+
+    def _check_may_resume(self) -> None:
+        """Refuse early what is not to be continued, before hours are spent on a prediction."""
+        if not self._resume:
+            raise InputError(
+                f"checkpoints: {self.folder} holds an unfinished run; resume it, or remove the "
+                f"folder to begin again"
+            )
+        for about in filter(None, map(self._about, self._rounds_saved())):
+            self._check_settings(about["settings"])
+
+    def _check_settings(self, saved: Mapping[str, str]) -> None:
+        changed = [
+            f"{name} was {_short(saved.get(name))} and is {_short(value)}"
+            for name, value in self._settings.items()
+            if saved.get(name) != value
+        ]
+        if changed:
+            raise InputError(
+                f"checkpoints: {self.folder} is of another run: {', '.join(changed[:3])}"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(f"checkpoints: cannot write {self.folder}; {reason}") from None
+
+
+def identity(named: Mapping[str, PyTree]) -> dict[str, str]:
+    """Per name, a fingerprint of its arrays, so that a change is named."""
+    return {name: fingerprint(_plain(tree), {}) for name, tree in named.items()}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their full names: {"run.rounds": 10}."""
+    parts = (
+        flat(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else {f"{prefix}{name}": value}
+        for name, value in settings.items()
+    )
+    return dict(itertools.chain.from_iterable(part.items() for part in parts))
+
+
+def _plain(tree: PyTree) -> list[Any]:
+    """The leaves that hold numbers, random keys as their bits."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not callable(leaf)]
+    is_key = lambda leaf: jax.dtypes.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
+    return [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in leaves]
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[Any]:
+    """What writes and reads arrays; all is on disk when the block ends."""
+    from orbax.checkpoint import StandardCheckpointer  # a second of import time, needed only here
+
+    with StandardCheckpointer() as checkpointer:
+        yield checkpointer
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as held:
+        return dict(held)
+
+
+def _short(value: str | None) -> str:
+    return "not there" if value is None else value if len(value) <= 40 else f"{value[:12]}..."

@@ -1,0 +1,100 @@
+"""Error accounting: where prediction and reality part, source by source.
+
+The observed run and the simplest prediction of it are the ends of a chain; each link gives up one
+thing more, and the difference of its two ends is what that thing costs:
+
+    arithmetic       float32 (or what was asked) -> float64 training
+    linearization    the network -> its tangent at the start
+    minibatch_noise  the batches that were drawn -> all points in every round
+    discretization   rounds -> the gradient flow
+    finite_width     the network's own kernel -> the kernel of infinite width
+
+As signed differences of outputs they add up to the whole gap; as norms over points and outputs, in
+shares of the distance travelled, their sum is at least the gap. Each depends on its place in
+the chain, since the sources interact. A link that the run lacks (no batches, a method without a
+flow, a network without an infinite-width kernel) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ntkdyn.dynamics import assess, flow, predict, setting
+from ntkdyn.engine import Progress
+from ntkdyn.keeping import Keep
+from ntkdyn.methods import Method
+from ntkdyn.methods.updates import Memoryless
+from ntkdyn.problems import Problem
+from ntkdyn.records import Record
+from ntkdyn.validation.compare import distance
+from ntkdyn.validation.train import train
+
+SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "finite_width")
+
+
+def account(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    *,
+    record_every: int | None = None,
+    batch_size: int | None = None,
+    batch_seed: int | None = None,
+    precision: str = "float32",
+    progress: Progress | None = None,
+) -> Record:
+    """One variable (round, agent) per source, and `gap`, that of the whole chain.
+
+    Arguments as for `train`. Both trainings are run here, as are all predictions, so that the
+    step size, the batches and the start are the same throughout.
+    """
+    known = assess(setting(problem, "empirical", method, weights))
+    common = (problem, known.method, weights, rounds)
+    recorded = {"record_every": record_every, "keep": Keep()}
+    drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
+    steps = lambda **more: predict(*common, **recorded, **more)
+    flows = isinstance(known.method.update, Memoryless)
+    last = (lambda **more: flow(*common, **recorded, **more)) if flows else steps
+    links: dict[str, Callable[[], Record]] = {
+        "observed": lambda: train(*common, **recorded, **drawn, precision=precision),
+        "arithmetic": lambda: train(*common, **recorded, **drawn, precision="float64"),
+        "linearization": lambda: steps(**drawn),
+        "minibatch_noise": steps,
+        "discretization": last,
+        "finite_width": lambda: last(kernel="infinite"),
+    }
+    absent = {
+        "arithmetic": precision == "float64",
+        "minibatch_noise": batch_size is None,
+        "discretization": not flows,
+        "finite_width": problem.networks[0].kernel is None,
+    }
+    taken = [name for name in links if not absent.get(name)]
+    chain = {}
+    for done, name in enumerate(taken, start=1):
+        chain[name] = links[name]()
+        if progress:
+            progress(done, len(taken))
+    return _shares(chain).assign_attrs(
+        method=known.method.name,
+        step_size=float(known.method.step_size),
+        precision=precision,
+        batch_size=-1 if batch_size is None else batch_size,
+        **known.attributes(),
+    )
+
+
+def _shares(chain: dict[str, Record]) -> Record:
+    """The cost of every link, and of all together."""
+    names, observed = list(chain), chain["observed"]
+    costs = {
+        after: distance(chain[before], chain[after], observed)
+        for before, after in zip(names, names[1:], strict=False)
+    }
+    costs["gap"] = distance(chain[names[-1]], observed, observed)
+    return xr.Dataset(costs).astype(np.float64)
