@@ -64,6 +64,8 @@ class PartitionTable(_Table):
     agents: int
     by: str = "iid"
     alpha: float | None = None
+    primary_labels: int | None = None
+    skew: float | None = None
     min_points: int = 1
     seed: int | None = None
 
@@ -196,6 +198,8 @@ class Experiment:
             agents=shares.agents,
             by=shares.by,
             alpha=shares.alpha,
+            primary_labels=shares.primary_labels,
+            skew=shares.skew,
             min_points=shares.min_points,
             seed=self._seed(shares.seed),
         )
