@@ -167,7 +167,8 @@ def test_refusals(digits):
     refused("to 10, the classes, got 11", deal, digits, **primary, primary_labels=11, skew=1.0)
     refused("skew must be a number from 0", deal, digits, **primary, primary_labels=2, skew=-1.0)
     refused("skew must be left out", deal, digits, agents=4, by="iid", skew=1.0, seed=0)
-    refused("an agent gets", deal, digits, **primary, primary_labels=1, skew=1e9, min_points=60)
+    primary |= {"agents": 40, "primary_labels": 1, "min_points": 10}
+    refused("min_points is 10, an agent gets", deal, digits, **primary, skew=1e9)
     refused("need as many", deal, digits, agents=7, by="iid", min_points=58, seed=0)
     small = small_data()
     owner = np.zeros(14, dtype=int)
