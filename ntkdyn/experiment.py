@@ -65,6 +65,8 @@ class PartitionTable(_Table):
     agents: int
     by: str = "iid"
     alpha: float | None = None
+    primary_labels: int | None = None
+    skew: float | None = None
     min_points: int = 1
     seed: int | None = None
 
@@ -205,6 +207,8 @@ class Experiment:
             agents=shares.agents,
             by=shares.by,
             alpha=shares.alpha,
+            primary_labels=shares.primary_labels,
+            skew=shares.skew,
             min_points=shares.min_points,
             seed=self._seed(shares.seed),
         )

@@ -11,11 +11,12 @@ w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +45,8 @@ class Network:
     description: dict[str, Any] = field(default_factory=dict)
     """the arguments it was made from, for the record"""
     hidden: Callable[[Params, Array], dict[str, Array]] | None = None
-    """(params, inputs) -> activations (points, ..., channels) by name of the hidden layer, the last
-    one last; None where they are not known"""
+    """(params, inputs) -> activations (points, ..., channels) by name of the hidden layer, and last
+    the features (points, features) that the readout reads; None where they are not known"""
     permutable: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """per name of `hidden`, what its channels are numbered along: pairs of a parameter tensor (its
     place among the leaves of the parameters) and an axis of it; an axis longer than the channels
@@ -126,17 +127,10 @@ def mlp(
     description = _described("mlp", widths, outputs, activation, scales)
     network = _network(stax.serial(*parts, dense[-1]), names, (1,), description)
 
-    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
-        activations, seen = inputs, {}
-        for number, name in enumerate(names[:-1]):
-            (_, affine, _), (_, phi, _) = parts[2 * number : 2 * number + 2]
-            activations = seen[name] = phi((), affine(params[name], activations))
-        return seen
-
     return replace(
         network,
-        hidden=hidden if widths else None,
-        permutable=_neurons(names, [2 if b else 1 for b in scales[1]]),
+        hidden=partial(_chained, names[:-1], parts) if widths else None,
+        permutable=_places(_leaves(names, scales[1], "dense"), _chain(names)),
     )
 
 
@@ -161,19 +155,30 @@ def cnn(
     """
     scales = _checked("cnn", widths, outputs, activation, w_std, b_std, len(widths) + 1)
     *convolutions, readout = zip([*widths, outputs], *scales, strict=True)
-    hidden = [
+    parts = [
         part
         for size, w, b in convolutions
         for part in (_convolution(size, filter, strides, w, b), ACTIVATIONS[activation]())
     ]
-    layers = stax.serial(*hidden, _pool("cnn", pool), stax.Dense(*readout[:2], readout[2] or None))
+    pooling = _pool("cnn", pool)
+    layers = stax.serial(*parts, pooling, stax.Dense(*readout[:2], readout[2] or None))
     names = [*_numbered("conv", len(widths)), "readout"]
     description = _described("cnn", widths, outputs, activation, scales) | {
         "filter": filter,
         "strides": strides,
         "pool": pool,
     }
-    return _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+    network = _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+
+    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
+        seen = _chained(names[:-1], parts, params, _read(inputs, image))
+        return seen | {"features": pooling[1]((), seen[names[-2]])}
+
+    return replace(
+        network,
+        hidden=hidden if widths else None,
+        permutable=_places(_leaves(names, scales[1], "conv"), _chain(names)),
+    )
 
 
 def resnet(
@@ -200,26 +205,53 @@ def resnet(
     phi = ACTIVATIONS[activation]
     if not blocks:
         raise InputError("resnet: widths must name at least one block, got none")
-    hidden = [_convolution(blocks[0][0], filter, 1, *blocks[0][1:])]
-    for size, w, b in blocks:
-        shortcut = _convolution(size, 1, strides, w, 0.0)
-        first = _convolution(size, filter, strides, w, b)
-        branch = stax.serial(phi(), first, phi(), _convolution(size, filter, 1, w, b))
-        hidden += [stax.FanOut(2), stax.parallel(shortcut, branch), stax.FanInSum()]
-    layers = stax.serial(
-        *hidden, phi(), _pool("resnet", pool), stax.Dense(*readout[:2], readout[2] or None)
-    )
-    parts = ("shortcut", "conv_1", "conv_2")
-    blocks_named = _numbered("block", len(widths))
-    named = (f"{block}_{part}" for block in blocks_named for part in parts)
-    names = ["stem", *named, "readout"]
+    stem = _convolution(blocks[0][0], filter, 1, *blocks[0][1:])
+    triples = [
+        (
+            _convolution(size, 1, strides, w, 0.0),
+            _convolution(size, filter, strides, w, b),
+            _convolution(size, filter, 1, w, b),
+        )
+        for size, w, b in blocks
+    ]
+    sums = [
+        part
+        for shortcut, first, second in triples
+        for part in (
+            stax.FanOut(2),
+            stax.parallel(shortcut, stax.serial(phi(), first, phi(), second)),
+            stax.FanInSum(),
+        )
+    ]
+    pooling = _pool("resnet", pool)
+    layers = stax.serial(stem, *sums, phi(), pooling, stax.Dense(*readout[:2], readout[2] or None))
+    named = _blocks(len(widths))
+    names = ["stem", *(name for block in named for name in block), "readout"]
     description = _described("resnet", widths, outputs, activation, scales) | {
         "filter": filter,
         "strides": strides,
         "pool": pool,
     }
-    return _network(
+    network = _network(
         _reading(_independent(layers), image), names, tuple(image or (1, 1, 1)), description
+    )
+
+    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
+        act = partial(phi()[1], ())
+        stream = stem[1](params["stem"], _read(inputs, image))
+        seen = {"stem": act(stream)}
+        for (shortcut, first, second), block in zip(triples, named, strict=True):
+            beside, inner, outer = (params[name] for name in block)
+            seen[block[1]] = act(first[1](inner, act(stream)))
+            stream = shortcut[1](beside, stream) + second[1](outer, seen[block[1]])
+            seen[block[2]] = act(stream)
+        return seen | {"features": pooling[1]((), act(stream))}
+
+    biases = [scales[1][0], *(each for b in scales[1][:-1] for each in (0.0, b, b)), scales[1][-1]]
+    return replace(
+        network,
+        hidden=hidden,
+        permutable=_places(_leaves(names, biases, "conv"), _streams(named)),
     )
 
 
@@ -287,14 +319,17 @@ def _reading(layers: tuple[Any, Any, Any], image: Sequence[int] | None) -> tuple
     """The layers, with flat inputs read as images of that shape."""
     if image is None:
         return layers
-    shape = tuple(image)
     initialise, evaluate, kernel = layers
-    read = lambda x: None if x is None else x.reshape(len(x), *shape)
+    read = lambda x: None if x is None else _read(x, image)
     return (
-        lambda key, _: initialise(key, (-1, *shape)),
+        lambda key, _: initialise(key, (-1, *image)),
         lambda params, inputs: evaluate(params, read(inputs)),
         lambda x1, x2, get: kernel(read(x1), read(x2), get),
     )
+
+
+def _read(inputs: Array, image: Sequence[int] | None) -> Array:
+    return inputs if image is None else inputs.reshape(len(inputs), *image)
 
 
 def _independent(layers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -370,15 +405,75 @@ def _described(
     }
 
 
-def _neurons(names: list[str], tensors: list[int]) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Hidden layer -> its columns of W, its bias, and the next layer's rows of W."""
-    firsts = [sum(tensors[:layer]) for layer in range(len(names))]
+def _chained(
+    names: Sequence[str], parts: Sequence[Any], params: Params, inputs: Array
+) -> dict[str, Array]:
+    """Activations after each of the named layers; `parts` are layers and activations in turn."""
+    activations, seen = inputs, {}
+    for name, (_, layer, _), (_, phi, _) in zip(names, parts[::2], parts[1::2], strict=True):
+        activations = seen[name] = phi((), layer(params[name], activations))
+    return seen
+
+
+class _Leaves(NamedTuple):
+    """Where a layer's weight and bias are among the leaves, and along which axes it reads."""
+
+    weight: int
+    bias: int | None
+    axis: int
+    """of the channels that it reads; those that it makes are numbered by the next axis"""
+
+
+def _leaves(names: Sequence[str], b_std: Sequence[float], kind: str) -> dict[str, _Leaves]:
+    """The leaves of all layers of that kind ("dense" or "conv") and of the readout."""
+    biased, found, number = dict(zip(names, b_std, strict=True)), {}, 0
+    for name in sorted(names):
+        axis = 2 if kind == "conv" and name != "readout" else 0
+        found[name] = _Leaves(number, number + 1 if biased[name] else None, axis)
+        number += 2 if biased[name] else 1
+    return found
+
+
+Wiring = dict[str, tuple[Sequence[str], Sequence[str]]]
+"""hidden layer -> the layers that make its channels, and those that read them"""
+
+
+def _places(leaves: dict[str, _Leaves], wiring: Wiring) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Hidden layer -> the leaves and axes along which its channels are numbered."""
+
+    def made(layer: _Leaves) -> list[tuple[int, int]]:
+        tensors = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        return [(tensor, layer.axis + 1) for tensor in tensors]
+
     return {
-        name: ((first, 1), *([(first + 1, 1)] if count == 2 else []), (following, 0))
-        for name, first, count, following in zip(
-            names[:-1], firsts, tensors, firsts[1:], strict=False
+        name: (
+            *(place for maker in makers for place in made(leaves[maker])),
+            *((leaves[reader].weight, leaves[reader].axis) for reader in readers),
         )
+        for name, (makers, readers) in wiring.items()
     }
+
+
+def _chain(names: Sequence[str]) -> Wiring:
+    return {name: ([name], [following]) for name, following in itertools.pairwise(names)}
+
+
+def _blocks(count: int) -> list[tuple[str, str, str]]:
+    """The names of a residual block's layers: shortcut, first and second convolution."""
+    return [
+        (f"{block}_shortcut", f"{block}_conv_1", f"{block}_conv_2")
+        for block in _numbered("block", count)
+    ]
+
+
+def _streams(blocks: Sequence[tuple[str, str, str]]) -> Wiring:
+    """The shortcut and the second convolution of a block add up: they share one numbering."""
+    wiring, makers, stream = {}, ["stem"], "stem"
+    for shortcut, first, second in blocks:
+        wiring[stream] = (makers, [shortcut, first])
+        wiring[first] = ([first], [second])
+        makers, stream = [shortcut, second], second
+    return wiring | {stream: (makers, ["readout"])}
 
 
 def _per_layer(kind: str, name: str, value: float | Sequence[float], layers: int) -> list[float]:

@@ -66,6 +66,54 @@ def test_dirichlet_leaves_everybody_enough(digits):
     assert (again.owner == dealt.owner).all()
 
 
+def test_groups_are_drawn_apart_and_cut_equally():
+    """Each ten have half of every class, however unequal they are among themselves."""
+    many = data.load("digits", train=1205, test=1, seed=0)
+    apart = {}
+    for by in ("dirichlet", "dirichlet_groups"):
+        counts = data.partition(many, agents=20, by=by, alpha=0.1, seed=2).counts
+        apart[by] = np.abs(counts[:10].sum(axis=0) / counts.sum(axis=0) - 0.5).max()
+        assert (counts > 12).sum(axis=1).mean() < 3.5
+    assert np.ptp(counts.sum(axis=1)) == 1 and counts.sum() == 1205
+    assert apart["dirichlet_groups"] < 0.2 < 0.35 < apart["dirichlet"]
+
+
+def test_the_last_group_gets_the_remainder(digits):
+    dealt = data.partition(digits, agents=12, by="dirichlet_groups", alpha=1.0, seed=0)
+    assert np.ptp(dealt.counts.sum(axis=1)) <= 1
+    assert len(np.unique(dealt.owner)) == 12
+
+
+@pytest.mark.parametrize("agents", [4, 10, 20])
+def test_classes_go_round_the_agents(digits, agents):
+    dealt = data.partition(digits, agents=agents, by="classes", seed=0)
+    smallest = np.bincount(digits.train_labels).min()
+    counts = dealt.counts
+    assert (counts.sum(axis=0) == smallest).all()
+    for agent, label in np.ndindex(agents, 10):
+        belongs = label % agents == agent if agents <= 10 else agent % 10 == label
+        assert (counts[agent, label] > 0) == belongs
+    assert np.ptp(counts[counts > 0]) <= 1
+    known = {row.tobytes() for row in digits.train_inputs}
+    assert all(row.tobytes() in known for row in dealt.data.train_inputs)
+    assert len(dealt.data.train_labels) == len(dealt.owner) == 10 * smallest
+
+
+def test_primary_labels_draw_more_points():
+    labels = np.arange(60_000) % 6
+    points = np.zeros((len(labels), 1), np.float32)
+    many = data.Dataset("many", points, labels, points[:1], labels[:1], 6, "none")
+    deal = lambda skew: (
+        data.partition(many, agents=5, by="primary", primary_labels=2, skew=skew, seed=0).counts
+    )
+    assert np.abs(deal(0.0) - 2000).max() < 5 * np.sqrt(2000), "no skew is iid"
+    counts = deal(3.0)
+    primary = counts > np.sqrt(counts.max(axis=0) * counts.min(axis=0))
+    wanted = np.where(primary, 4, 1) / np.where(primary, 4, 1).sum(axis=0)
+    assert (primary.sum(axis=1) == 2).all() and np.abs(counts / 10_000 - wanted).max() < 0.02
+    assert ((deal(1e12) > 0) == primary).all(), "all skew: nobody has what is primary elsewhere"
+
+
 def test_full_batches_hold_every_point_once():
     owner = np.array([2, 0, 1, 0, 2, 2])
     rows, weights = data.full(owner, 3).at(5)
@@ -111,6 +159,18 @@ def test_refusals(digits):
         "lower min_points, raise alpha",
         deal, digits, agents=8, by="dirichlet", alpha=0.01, min_points=49, seed=0,
     )  # fmt: skip
+    refused("alpha must be left out", deal, digits, agents=4, by="classes", alpha=1.0, seed=0)
+    refused("groups: alpha must be", deal, digits, agents=4, by="dirichlet_groups", seed=0)
+    refused("draws left", deal, small_data(), agents=14, by="dirichlet_groups", alpha=0.01, seed=0)
+    refused("multiple of them, got 12", deal, digits, agents=12, by="classes", seed=0)
+    refused("needs 39 training points", deal, digits, agents=390, by="classes", seed=0)
+    primary = {"agents": 4, "by": "primary", "seed": 0}
+    refused("primary_labels must be a whole", deal, digits, **primary, skew=1.0)
+    refused("to 10, the classes, got 11", deal, digits, **primary, primary_labels=11, skew=1.0)
+    refused("skew must be a number from 0", deal, digits, **primary, primary_labels=2, skew=-1.0)
+    refused("skew must be left out", deal, digits, agents=4, by="iid", skew=1.0, seed=0)
+    primary |= {"agents": 40, "primary_labels": 1, "min_points": 10}
+    refused("min_points is 10, an agent gets", deal, digits, **primary, skew=1e9)
     refused("need as many", deal, digits, agents=7, by="iid", min_points=58, seed=0)
     small = small_data()
     owner = np.zeros(14, dtype=int)

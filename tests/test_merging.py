@@ -1,5 +1,7 @@
 """DIMAT: permutations are found, change no output, and are the identity where nobody has moved."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from cases import small_data
 
 import ntkdyn as nd
-from ntkdyn import graphs, methods
+from ntkdyn import experiment, graphs, methods
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.methods import merging
 from ntkdyn.vectors import Vector
@@ -67,7 +69,21 @@ def residual_problem(seed=0):
     return nd.Problem(residual_network(), Partition(data, np.arange(30) % 2, 2, "given"), seed=seed)
 
 
-PROBLEMS = {"mlp": mlp_problem, "residual": residual_problem}
+def image_problem(make, seed=0, **settings):
+    """Flat inputs, read as images; biases of every size, and none."""
+    network = make(outputs=3, image=(4, 4, 1), **settings)
+    return nd.Problem(network, residual_problem().partition, seed=seed)
+
+
+IMAGES = {
+    "cnn": partial(nd.networks.cnn, (6, 5), b_std=[0.3, 0.0, 0.1]),
+    "cnn flattened": partial(nd.networks.cnn, (6, 5), pool="flatten", strides=2),
+    "resnet": partial(nd.networks.resnet, (4, 6), b_std=[0.2, 0.0, 0.1], strides=2),
+}
+
+PROBLEMS = {"mlp": mlp_problem, "residual": residual_problem} | {
+    kind: partial(image_problem, make) for kind, make in IMAGES.items()
+}
 
 
 def system_of(problem, method):
@@ -98,10 +114,44 @@ def test_a_new_order_of_channels_changes_no_output(kind):
     assert max(moved) > 0.1
 
 
+@pytest.mark.parametrize("kind", IMAGES)
+def test_hidden_layers_lead_to_the_outputs(kind):
+    """The last of them are the features; every layer but the readout's bias numbers channels."""
+    problem = PROBLEMS[kind]()
+    network, inputs = problem.network, jnp.asarray(problem.inputs)
+    hidden = network.hidden(problem.start, inputs)
+    *_, features = hidden.values()
+    weight, bias = problem.start["readout"]
+    wanted = 2**0.5 / np.sqrt(len(weight)) * features @ weight
+    wanted += network.description["b_std"][-1] * bias
+    assert np.allclose(network.apply(problem.start, inputs), wanted, atol=1e-5)
+    assert network.with_features(problem.start, inputs).shape == (40, 3 + len(weight))
+    assert list(hidden) == [*network.permutable, "features"]
+
+
+@pytest.mark.parametrize("name, kind", [("dimat", "resnet"), ("ccl", "cnn"), ("dimat", "cnn")])
+def test_convolutional_networks_of_a_spec_run_with_what_looks_inside(name, kind):
+    spec = experiment.parse(
+        f"""
+        network = {{ kind = "{kind}", widths = [4], image = [8, 8, 1], strides = 4 }}
+        data = {{ name = "digits", train = 12, test = 4 }}
+        partition = {{ agents = 2 }}
+        graph = {{ topology = "complete" }}
+        method = {{ name = "{name}", step_size = 0.01 }}
+        run = {{ rounds = 3, batch_size = 4 }}
+        """,
+        "spec",
+    )
+    record = experiment.Experiment(spec).train()
+    moved = record["displacement"].isel(round=-1).values
+    assert np.isfinite(record["outputs"]).all() and (moved > 0).all()
+
+
 @pytest.mark.parametrize(
-    "by, data", [("activations", d) for d in merging.DATA] + [("weights", "own")]
+    "kind, by, data",
+    [(kind, by, "own") for kind in PROBLEMS for by in merging.BY]
+    + [(kind, "activations", d) for kind in ("mlp", "residual") for d in ("neighbours", "all")],
 )
-@pytest.mark.parametrize("kind", PROBLEMS)
 def test_a_known_permutation_is_recovered_exactly(kind, by, data):
     problem = PROBLEMS[kind]()
     pair, order = disguised(problem)

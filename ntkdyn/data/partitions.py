@@ -6,9 +6,23 @@ dirichlet    each class split by shares drawn from Dirichlet(alpha, ..., alpha):
              very unequal, alpha = 100 nearly iid (Hsu, Qi, Brown 2019); an agent that already
              holds its even share gets no more of the later classes, and the draw is repeated
              until everybody has `min_points` (Lin et al. 2021)
+dirichlet_groups    agents in groups of ten, each group with its own slice of the shuffled points,
+             dealt as by dirichlet until everybody in it has half an even share; then all are laid
+             end to end and cut anew into equal runs (Lin et al. 2021; Aketi, Roy 2024, as their
+             code has it)
+classes      class c to agent c mod agents, all classes trimmed to the smallest; with more agents
+             than classes each class is cut into equal slices (Saadati et al. 2024, as their code
+             has it)
+primary      every agent has `primary_labels` labels of its own, drawn at random, and a point with
+             label y goes to agent i with probability proportional to 1 + skew [y is primary at i]
+             (Zhmoginov et al. 2023; a reconstruction)
 """
 
+import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +32,12 @@ from ntkdyn.errors import InputError, unknown
 
 DRAWS = 10_000
 """How often a Dirichlet partition is drawn anew before `min_points` is called too many."""
+
+GROUP = 10
+"""How many agents share a draw of dirichlet_groups."""
+
+LEFT_OUT = -1
+"""the owner of a point that a rule trims away"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +66,16 @@ def partition(
     agents: int,
     by: str = "iid",
     alpha: float | None = None,
+    primary_labels: int | None = None,
+    skew: float | None = None,
     min_points: int = 1,
     seed: int,
 ) -> Partition:
-    """Deal the training points to `agents` by the named rule; `alpha` is dirichlet's."""
+    """Deal the training points to `agents` by the named rule.
+
+    `alpha` is that of dirichlet and dirichlet_groups, `primary_labels` and `skew` are primary's.
+    What a rule trims away is not in the partition's data.
+    """
     if by not in RULES:
         raise unknown("partition", by, RULES)
     if not 1 <= agents * max(min_points, 1) <= len(data.train_labels):
@@ -57,17 +83,18 @@ def partition(
             f"partition: {agents} agents with at least {max(min_points, 1)} points each need "
             f"as many training points, got {len(data.train_labels)}"
         )
-    if (alpha is not None) != (by == "dirichlet") or (alpha is not None and not alpha > 0):
-        raise InputError(f"partition {by}: alpha must be {_alpha_rule(by)}, got {alpha}")
-    rng = np.random.default_rng(seed)
-    if by == "dirichlet":
-        owner = _dirichlet(data.train_labels, agents, alpha, min_points, rng)
-        return Partition(data, owner, agents, f"dirichlet({alpha:g})")
-    owner = RULES[by](data.train_labels, agents, rng)
-    short = np.bincount(owner, minlength=agents).min()
+    given = {"alpha": alpha, "primary_labels": primary_labels, "skew": skew}
+    for name, value in given.items():
+        _check_setting(by, name, value, data.classes)
+    settings = {name: given[name] for name in RULES[by].settings}
+    scene = Scene(data.train_labels, data.classes, agents, min_points, np.random.default_rng(seed))
+    owner = RULES[by].deal(scene, **settings)
+    kept = owner != LEFT_OUT
+    short = np.bincount(owner[kept], minlength=agents).min()
     if short < min_points:
         raise InputError(f"partition {by}: min_points is {min_points}, an agent gets {short}")
-    return Partition(data, owner, agents, by)
+    named = ", ".join(f"{value:g}" for value in settings.values())
+    return Partition(_only(data, kept), owner[kept], agents, f"{by}({named})" if named else by)
 
 
 def check_owner(owner: Int[np.ndarray, " train"], agents: int, points: int) -> None:
@@ -85,34 +112,120 @@ def check_owner(owner: Int[np.ndarray, " train"], agents: int, points: int) -> N
         raise InputError(f"owner: agent {empty[0]} owns no point; every agent needs at least one")
 
 
-def _alpha_rule(by: str) -> str:
-    return "a positive number" if by == "dirichlet" else "left out (it is dirichlet's)"
+def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
+    """Refuse a setting that the rule does not have, lacks, or cannot use."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf
+    good, wanted = {
+        "alpha": (number and value > 0, "a positive number"),
+        "skew": (number and value >= 0, "a number from 0 on"),
+        "primary_labels": (
+            number and isinstance(value, int) and 1 <= value <= classes,
+            f"a whole number from 1 to {classes}, the classes",
+        ),
+    }[name]
+    if name not in RULES[by].settings:
+        owners = " and ".join(rule for rule in RULES if name in RULES[rule].settings)
+        good, wanted = value is None, f"left out (it belongs to {owners})"
+    if not good:
+        raise InputError(f"partition {by}: {name} must be {wanted}, got {value}")
 
 
-def _iid(labels: np.ndarray, agents: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(np.arange(len(labels)) % agents)
-
-
-def _label(labels: np.ndarray, agents: int, rng: np.random.Generator) -> np.ndarray:
-    shuffled = rng.permutation(len(labels))
-    owner = np.empty(len(labels), dtype=int)
-    owner[shuffled[np.argsort(labels[shuffled], kind="stable")]] = (
-        np.arange(len(labels)) * agents // len(labels)
+def _only(data: Dataset, kept: np.ndarray) -> Dataset:
+    """The dataset with these training points."""
+    if kept.all():
+        return data
+    return dataclasses.replace(
+        data, train_inputs=data.train_inputs[kept], train_labels=data.train_labels[kept]
     )
+
+
+class Scene(NamedTuple):
+    """What a rule deals, and to whom."""
+
+    labels: Int[np.ndarray, " train"]
+    classes: int
+    agents: int
+    min_points: int
+    rng: np.random.Generator
+
+
+def _runs(points: int, agents: int) -> np.ndarray:
+    """Owners of points laid end to end and cut into equal runs."""
+    return np.arange(points) * agents // points
+
+
+def _iid(scene: Scene) -> np.ndarray:
+    return scene.rng.permutation(np.arange(len(scene.labels)) % scene.agents)
+
+
+def _label(scene: Scene) -> np.ndarray:
+    shuffled = scene.rng.permutation(len(scene.labels))
+    owner = np.empty(len(shuffled), dtype=int)
+    in_order = shuffled[np.argsort(scene.labels[shuffled], kind="stable")]
+    owner[in_order] = _runs(len(shuffled), scene.agents)
     return owner
 
 
-def _dirichlet(
-    labels: np.ndarray, agents: int, alpha: float, min_points: int, rng: np.random.Generator
-) -> np.ndarray:
+def _classes(scene: Scene) -> np.ndarray:
+    labels, classes, agents, _, rng = scene
+    if agents > classes and agents % classes:
+        raise InputError(
+            f"partition classes: more agents than classes must be a multiple of them, got "
+            f"{agents} agents and {classes} classes"
+        )
+    smallest = int(np.bincount(labels, minlength=classes).min())
+    if smallest < max(1, agents // classes):
+        raise InputError(
+            f"partition classes: every class needs {max(1, agents // classes)} training points, "
+            f"and the smallest has {smallest}"
+        )
+    owner = np.full(len(labels), LEFT_OUT)
+    for label in range(classes):
+        rows = rng.permutation(np.flatnonzero(labels == label))[:smallest]
+        sharing = np.arange(label % agents, agents, classes)
+        owner[rows] = sharing[_runs(smallest, len(sharing))]
+    return owner
+
+
+def _primary(scene: Scene, primary_labels: int, skew: float) -> np.ndarray:
+    labels, classes, agents, _, rng = scene
+    drawn = [rng.choice(classes, primary_labels, replace=False) for _ in range(agents)]
+    liking = np.ones((classes, agents))
+    for agent, primary in enumerate(drawn):
+        liking[primary, agent] += skew
+    reached = np.cumsum(liking / liking.sum(axis=1, keepdims=True), axis=1)
+    above = rng.random(len(labels))[:, None] >= reached[labels, :-1]
+    return above.sum(axis=1)
+
+
+def _dirichlet(scene: Scene, alpha: float) -> np.ndarray:
+    return _drawn("dirichlet", scene, alpha, "lower min_points, raise alpha")
+
+
+def _dirichlet_groups(scene: Scene, alpha: float) -> np.ndarray:
+    labels, classes, agents, _, rng = scene
+    sizes = [min(GROUP, agents - first) for first in range(0, agents, GROUP)]
+    ends = np.cumsum(sizes) * len(labels) // agents
+    laid = []
+    for rows, size in zip(np.split(rng.permutation(len(labels)), ends[:-1]), sizes, strict=True):
+        group = Scene(labels[rows], classes, size, math.ceil(len(rows) / size / 2), rng)
+        dealt = _drawn("dirichlet_groups", group, alpha, "raise alpha")
+        laid.append(rows[np.argsort(dealt, kind="stable")])
+    owner = np.empty(len(labels), dtype=int)
+    owner[np.concatenate(laid)] = _runs(len(labels), agents)
+    return owner
+
+
+def _drawn(by: str, scene: Scene, alpha: float, advice: str) -> np.ndarray:
+    """The first draw that leaves everybody enough."""
     for _ in range(DRAWS):
-        owner = _dirichlet_draw(labels, agents, alpha, rng)
-        if np.bincount(owner, minlength=agents).min() >= min_points:
+        owner = _dirichlet_draw(scene.labels, scene.agents, alpha, scene.rng)
+        if np.bincount(owner, minlength=scene.agents).min() >= scene.min_points:
             return owner
     raise InputError(
-        f"partition dirichlet: {DRAWS} draws left an agent with fewer than {min_points} points; "
-        f"lower min_points, raise alpha ({alpha:g}), or use more points ({len(labels)}) or "
-        f"fewer agents ({agents})"
+        f"partition {by}: {DRAWS} draws left an agent with fewer than {scene.min_points} points; "
+        f"{advice} ({alpha:g}), or use more points ({len(scene.labels)}) or fewer agents "
+        f"({scene.agents})"
     )
 
 
@@ -131,4 +244,18 @@ def _dirichlet_draw(
     return owner
 
 
-RULES = {"iid": _iid, "label": _label, "dirichlet": _dirichlet}
+class Rule(NamedTuple):
+    """How points are dealt, and by which settings."""
+
+    deal: Callable[..., np.ndarray]
+    settings: tuple[str, ...] = ()
+
+
+RULES = {
+    "iid": Rule(_iid),
+    "label": Rule(_label),
+    "classes": Rule(_classes),
+    "primary": Rule(_primary, ("primary_labels", "skew")),
+    "dirichlet": Rule(_dirichlet, ("alpha",)),
+    "dirichlet_groups": Rule(_dirichlet_groups, ("alpha",)),
+}
