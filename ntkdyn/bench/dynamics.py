@@ -136,7 +136,7 @@ def _sparse(sizes: Sizes) -> dict[str, dict[str, Any]]:
     for agents, degree in sizes.sparse:
         problem = _bare(agents, agents, 1)
         W = graphs.metropolis(graphs.random_regular(agents, degree, seed=0))
-        known = assess(setting(problem, "", methods.dgd(step_size=0.5), W))
+        known = assess(setting(problem, "", methods.dgd(step_size=methods.of_limit(0.5)), W))
         with precision.double():
             system = system_of(
                 plan(problem.task, known.method, W, sizes.sparse_rounds), problem.kernel_space()

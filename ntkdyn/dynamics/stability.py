@@ -40,6 +40,10 @@ MARGIN = 1e-9
 """Spectral radii up to 1 + MARGIN count as stable: modes outside the kernel's range stay put."""
 
 
+FOLLOWED = 10**6
+"""The largest state of which the growth is worked out where the limit is known without."""
+
+
 class Setting(NamedTuple):
     """A method on a graph, learning a task with a kernel."""
 
@@ -114,6 +118,8 @@ def assess(setting: Setting) -> Stability:
     curvature = setting.task.loss.curvature
     if limit is not None and method.step_size <= limit:
         return Stability(method, True, limit)
+    if limit is not None and setting.kernel.training.shape[0] * setting.task.agents > FOLLOWED:
+        return Stability(method, False, limit)
     radius = _radius(setting, method.step_size * curvature)
     if limit is None and radius <= 1 + MARGIN:
         return Stability(method, True, None)
