@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import MIXINGS, PLAIN, method
+from cases import AFFINE, MIXINGS, PLAIN, method, suits
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
@@ -25,6 +25,20 @@ def test_the_radius_passes_one_at_the_limit(small, name, mixing):
     assert limit > 0
     assert stability._radius(at, limit * (1 - 1e-4)) <= 1 + 1e-9
     assert stability._radius(at, limit * (1 + 1e-4)) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in AFFINE if name not in PLAIN])
+@in_double
+def test_the_radius_passes_one_at_the_limit_found_by_bisection(name):
+    features = np.random.default_rng(0).standard_normal((6, 7))
+    problem = nd.KernelProblem(features @ features.T, np.ones((6, 1)), [0, 0, 1, 2, 2, 3])
+    W = graphs.lazy(graphs.metropolis(graphs.ring(4)))
+    assert suits(name, W)
+    limit = nd.step_size_limit(problem, method(name, 1.0), W)
+    at = dynamics.setting(problem, "given", method(name, 1.0), W)
+    assert limit > 0
+    assert stability._radius(at, limit) <= 1 + 1e-9
+    assert stability._radius(at, limit * (1 + 1e-4)) > 1 + 1e-9
 
 
 @pytest.mark.parametrize("name", PLAIN)
