@@ -61,11 +61,12 @@ NOTHING = Keep(outputs=False)
 
 def measure(sizes: Sizes) -> dict[str, Any]:
     """Everything, as one JSON object."""
+    single, sparse = _single_agent(sizes), _sparse(sizes)
     long, growth = _long_horizons(sizes)
     return {
         "title": "linearized dynamics",
-        "comparisons": [*long, _single_agent(sizes), *_against_training(sizes)],
-        "figures": {"growth of cost with rounds": growth, **_sparse(sizes)},
+        "comparisons": [*long, single, *_against_training(sizes)],
+        "figures": {"growth of cost with rounds": growth, **sparse},
         "machine": machine(),
     }
 
@@ -153,9 +154,15 @@ def _sparse(sizes: Sizes) -> dict[str, dict[str, Any]]:
             "picoseconds per round, link and point": (
                 alone / sizes.sparse_rounds / (links * agents) * 1e12
             ),
-            "peak GiB of the process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "peak GiB of the process so far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / 2**20,
         }
     return figures
+
+
+def _peak() -> float:
+    """GiB resident at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _single_agent(sizes: Sizes) -> dict[str, Any]:

@@ -77,6 +77,18 @@ class Loop(NamedTuple):
 @precision.in_double
 def open_loop(system: System) -> Loop:
     """The method's step as a linear function of its state and of the gradients it is given."""
+    name = system.method.name
+    *matrices, direct, apart = map(np.asarray, _open(system))
+    if apart > LINEAR:
+        raise InputError(f"{name}: has no closed form, its step is not linear")
+    if np.abs(direct).max() > 0:
+        raise InputError(f"{name}: has no closed form, its gradients feed back within a round")
+    return Loop(*matrices)
+
+
+@eqx.filter_jit
+def _open(system: System) -> tuple[Array, ...]:
+    """P, Q, R and X, what u does to v directly, and how far from linear the step is."""
     name, update = system.method.name, system.method.update
     mix, agents = system.mix(0), system.space.agents
     start = update.init(Vector(jnp.zeros((agents, 1))))
@@ -96,23 +108,24 @@ def open_loop(system: System) -> Loop:
             raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
         return ravel_pytree(after)[0], seen[0], unravel(z).x.tree[:, 0]
 
-    silent = jnp.zeros(agents)
-    _, linear = jax.linearize(loop, flat, silent)
-    _check_linear(name, loop, linear, flat.size, agents)
+    _, linear = jax.linearize(loop, flat, jnp.zeros(agents))
     columns = jax.vmap(linear, in_axes=1, out_axes=1)
     P, R, X = columns(jnp.eye(flat.size), jnp.zeros((agents, flat.size)))
     Q, direct, _ = columns(jnp.zeros((flat.size, agents)), jnp.eye(agents))
-    if np.abs(direct).max() > 0:
-        raise InputError(f"{name}: has no closed form, its gradients feed back within a round")
-    return Loop(*map(np.asarray, (P, Q, R, X)))
+    return P, Q, R, X, direct, _unlike(loop, linear, flat.size, agents)
 
 
-def _check_linear(name: str, loop: Callable, linear: Callable, states: int, agents: int) -> None:
+def _unlike(loop: Callable, linear: Callable, states: int, agents: int) -> Float[Array, ""]:
+    """The largest difference between the two at a random point, relative to their values."""
     rng = np.random.default_rng(0)
     at = jnp.asarray(rng.standard_normal(states)), jnp.asarray(rng.standard_normal(agents))
-    for one, other in zip(loop(*at), linear(*at), strict=True):
-        if np.abs(one - other).max() > LINEAR * np.abs(one).max():
-            raise InputError(f"{name}: has no closed form, its step is not linear")
+    pairs = zip(loop(*at), linear(*at), strict=True)
+    return jnp.stack(
+        [
+            jnp.abs(one - other).max() / jnp.maximum(jnp.abs(one).max(), 1e-300)
+            for one, other in pairs
+        ]
+    ).max()
 
 
 Solver = Callable[[np.ndarray | None], np.ndarray]
