@@ -71,7 +71,9 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def _compared(case: str, against: str, ours: float, theirs: float, apart: float) -> dict[str, Any]:
+def _compared(
+    case: str, against: str, ours: float, theirs: float, apart: float | None
+) -> dict[str, Any]:
     return {
         "case": case,
         "against": against,
@@ -205,7 +207,7 @@ def _against_training(sizes: Sizes) -> list[dict[str, Any]]:
                 f"training, {sizes.trained} rounds timed",
                 ours,
                 whole,
-                math.nan,
+                None,
             )
         )
     return rows
