@@ -19,7 +19,7 @@ def kernels(devices):
     compute = nd.kernels.compute
     with_devices = dict(devices=devices)
     return [
-        compute(net.apply, params, x, form="trace", memory="11 MB", **with_devices).values,
+        compute(net.apply, params, x, form="trace", memory="25 MB", **with_devices).values,
         compute(net.apply, params, x, z, form="full", by_layer=True, **with_devices).values,
         compute(net.apply, params, x, form="diagonal", **with_devices).values,
         nd.kernels.infinite.compute(net.kernel, x, devices=devices).values,

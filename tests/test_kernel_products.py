@@ -196,7 +196,7 @@ def test_infinite_kernels_in_files_and_budgets(tmp_path):
     x = np.random.default_rng(0).standard_normal((300, 3))
     path = tmp_path / "k.h5"
     whole = infinite.compute(kernel, x).values
-    assert np.array_equal(infinite.compute(kernel, x, file=path, memory="11 MB").values, whole)
+    assert np.array_equal(infinite.compute(kernel, x, file=path, memory="25 MB").values, whole)
     assert np.array_equal(infinite.compute(kernel, x, file=path).values, whole)
     with pytest.raises(InputError, match="holds another kernel"):
         infinite.compute(other, x, file=path)

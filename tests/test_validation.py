@@ -23,7 +23,7 @@ def test_the_gap_falls_like_a_root_of_the_width():
     """With the kernel of infinite width the slope is -1/2; with one's own kernel it is steeper."""
     W = nd.graphs.metropolis(nd.graphs.ring(4))
     sweep = width_sweep(
-        problem_of, method("dgd", nd.of_limit(0.5)), W, 60, widths=(64, 256, 1024), seeds=range(4)
+        problem_of, method("dgd", nd.of_limit(0.5)), W, 60, widths=(64, 256, 1024), seeds=range(6)
     )
     infinite, empirical = slope(sweep, "infinite"), slope(sweep, "empirical")
     assert -0.65 < infinite.value < -0.35 and infinite.low < -0.5 < infinite.high

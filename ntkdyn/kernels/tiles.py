@@ -29,7 +29,7 @@ BLOCK = 256
 SMALLEST = 8
 """Points per block below which a budget is refused."""
 
-SLACK = 10_000_000
+SLACK = 24_000_000
 """Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers."""
 
 
