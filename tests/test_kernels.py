@@ -11,7 +11,7 @@ import pytest
 from ntkdyn import networks, precision
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.compat import neural_tangents, stax
-from ntkdyn.kernels.structure import layer_names, unstructured_layers
+from ntkdyn.kernels.structure import layer_names, structure, unstructured_layers
 
 QUIET = pytest.mark.filterwarnings("ignore:size requires ndarray:DeprecationWarning")
 """for neural-tangents' own empirical kernels"""
@@ -274,3 +274,47 @@ def test_fifty_times_faster_than_neural_tangents():
     seen = np.asarray(empirical.ntk(net.apply, params, x))
     assert np.abs(seen - wanted).max() < 1e-5 * np.abs(wanted).max()
     assert slow / fast > 50, f"{slow:.3f} s and {fast:.4f} s"
+
+
+# --- outputs summed before an affine readout ----------------------------------------------------
+
+
+def readouts():
+    """Name -> a network of p["a"], p["b"], p["c"], and whether a and b meet one output there."""
+    hidden = lambda p, x: nn.gelu(x @ p["a"])
+    scaled = lambda p, x: hidden(p, x) @ p["b"] / 3 + 0.1 * p["c"]
+    twice = lambda p, h: h @ p["b"] + (h**2) @ p["d"]
+    return {
+        "affine": (scaled, True),
+        "rearranged": (lambda p, x: (hidden(p, x)[:, None].reshape(-1, 7) @ p["b"])[:, ::1], True),
+        "gain": (lambda p, x: (hidden(p, x) * p["g"]) @ p["b"], False),
+        "bent": (lambda p, x: jnp.sin(scaled(p, x)), False),
+        "normalised": (
+            lambda p, x: nn.standardize(hidden(p, x), axis=-1) @ p["b"],
+            False,
+        ),
+        "read twice": (lambda p, x: twice(p, hidden(p, x)), False),
+        "skipped": (lambda p, x: scaled(p, x) + x[:, :3], False),
+        "mixed": (lambda p, x: (hidden(p, x) * x.sum(1, keepdims=True)) @ p["b"], False),
+    }
+
+
+@pytest.mark.parametrize("name", readouts())
+def test_outputs_are_summed_early_only_where_they_may(name):
+    apply, early = readouts()[name]
+    with precision.double():
+        rng = np.random.default_rng(3)
+        shapes = {"a": (5, 7), "b": (7, 3), "c": (1, 3), "d": (7, 3), "g": (1, 7)}
+        params = {key: jnp.asarray(rng.standard_normal(size)) for key, size in shapes.items()}
+        x, z = (jnp.asarray(rng.standard_normal((n, 5))) for n in (4, 6))
+        rows = lambda leaf: np.asarray(leaf).reshape(*leaf.shape[:2], -1)
+        jacobian = lambda points: map(rows, jax.tree.leaves(jax.jacrev(apply)(params, points)))
+        expected = sum(
+            np.einsum("nkp,mkp->nm", one, other)
+            for one, other in zip(jacobian(x), jacobian(z), strict=True)
+        )
+        seen = np.asarray(empirical.trace(apply, params, x, z))
+        taps = structure(apply, params, x, summed=True).taps
+        at_a = [tap for tap in taps for factor in tap.factors if factor.layer == "a"]
+    assert np.abs(seen - expected).max() < 1e-12 * np.abs(expected).max()
+    assert [tap.signals.shape[1] for tap in at_a] == [1 if early else 3]

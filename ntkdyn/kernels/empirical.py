@@ -45,8 +45,8 @@ def trace(apply: Apply, params: PyTree, x1: Left, x2: Right | None = None) -> Fl
 
 @partial(jax.jit, static_argnums=0)
 def _trace(apply: Apply, params: PyTree, x1: Array, x2: Array | None) -> Array:
-    left = structure(apply, params, x1)
-    right = left if x2 is None else structure(apply, params, x2)
+    left = structure(apply, params, x1, summed=True)
+    right = left if x2 is None else structure(apply, params, x2, summed=True)
     return contract(left, right, "trace")["all"]
 
 

@@ -19,7 +19,7 @@ from ntkdyn.kernels import tiles
 from ntkdyn.kernels.programs import Cost, Program, size_of
 from ntkdyn.kernels.sharded import on_host, sharded
 from ntkdyn.kernels.store import Store, block_of, fingerprint
-from ntkdyn.kernels.tiles import Footprint, Memory, Progress, Tiling
+from ntkdyn.kernels.tiles import Footprint, Load, Memory, Progress, Tiling
 
 Only = tuple[int, ...] | None
 """the numbers of the parts that pass; None: all"""
@@ -62,11 +62,24 @@ class Job(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The tiling, the passes, and their peak in bytes where there is a budget."""
+    """The passes, their peak in bytes where there is a budget, and when the kernel is formed."""
 
-    tiling: Tiling
     passes: list[Pass]
-    peak: int | None
+    peak: int | None = None
+    late: bool = False
+    """whether the kernel is put together from its tiles at the end"""
+
+    @property
+    def tiling(self) -> Tiling:
+        """That of the first pass; the others' differ in their panels only."""
+        return self.passes[0].tiling
+
+
+class Pass(NamedTuple):
+    """A program, and how the points are cut for it."""
+
+    program: Program
+    tiling: Tiling
 
 
 def count(points: PyTree) -> int:
@@ -97,28 +110,19 @@ class _Compiled:
             return on_host(self._program.meet(self._params, left, right))
 
 
-class Pass(NamedTuple):
-    """A program, and what it takes of memory by block size."""
-
-    program: Program
-    footprint: Callable[[int], Footprint]
-
-
 def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangement]:
     """Fill a kernel over pairs of points; its parts by name."""
     if file is not None and jax.process_count() > 1:
         raise InputError("file: several processes cannot write one file; leave it out")
     arranged = _arranged(job, file)
-    work = [_Compiled(job, each.program) for each in arranged.passes]
-    fill = functools.partial(
-        tiles.fill, work, job.left, job.right, arranged.tiling, progress=job.progress
-    )
+    work = [(_Compiled(job, program), tiling) for program, tiling in arranged.passes]
+    fill = functools.partial(tiles.fill, work, job.left, job.right, progress=job.progress)
     if job.budget is not None:
         _return_freed_memory()
     if file is None:
-        values = {name: np.empty(job.shape, job.dtype) for name in job.names}
-        fill(Memory(arranged.tiling, values))
-        return values, arranged
+        held = Memory(arranged.tiling, job.shape, job.dtype, job.names, late=arranged.late)
+        fill(held)
+        return held.values(), arranged
     mark = fingerprint((job.params, job.left, job.right), job.settings)
     with Store(file, arranged.tiling, job.shape, job.dtype, job.names, mark) as store:
         fill(store)
@@ -128,12 +132,11 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
 def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
     """Fill what belongs to points by themselves, (points, outputs): blocks, and no pairs."""
     result = len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
-    arranged = Arrangement(job.tiling(tiles.BLOCK)._replace(held=1), [_pass(job)], None)
+    tiling, peak = job.tiling(tiles.BLOCK)._replace(held=1), None
     if job.budget is not None:
-        footprint = arranged.passes[0].footprint
-        tiling, peak = tiles.fit_blocks(job.budget, result, arranged.tiling, footprint)
-        arranged = arranged._replace(tiling=tiling, peak=peak)
-    work, tiling = _Compiled(job, job.shared()), arranged.tiling
+        tiling, peak = tiles.fit_blocks(job.budget, result, tiling, _load(job).footprint)
+    arranged = Arrangement([Pass(job.shared(), tiling)], peak)
+    work = _Compiled(job, job.shared())
     values = {name: np.empty(job.shape, job.dtype) for name in job.names}
     for number, rows in enumerate(tiling.row_blocks(), 1):
         held = work.prepare(tiles.block(job.left, rows, tiling.prepared(tiling.rows)))
@@ -153,35 +156,35 @@ def _return_freed_memory() -> None:
 def _arranged(job: Job, file: Path | None) -> Arrangement:
     """The fastest that the budget allows."""
     begun = block_of(file) if file else None
-    tiling, alone = job.tiling(begun or tiles.BLOCK), [_pass(job)]
+    tiling = job.tiling(begun or tiles.BLOCK)
     if job.budget is None:
-        return Arrangement(tiling, alone, None)
+        return Arrangement([Pass(job.shared(), tiling)], late=tiling.symmetric)
     result = 0 if file else len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
-    fit = functools.partial(tiles.fit, job.budget, result, tiling)
-    best = fit(_largest(alone), job.cost, block=begun)
+    fit = functools.partial(tiles.fit, job.budget, result, tiling, pair=job.cost.pair)
+    best, parts = fit([_load(job)], block=begun), [None]
+    again = best.tilings[0].preparations > len(best.tilings[0].row_blocks())
     halves = _halves(job.parts)
-    again = best.tiling.preparations > len(best.tiling.row_blocks())
     if again and len(halves) == 2 and file is None:
-        split = [_pass(job, only) for only in halves]
-        point = sum(_point_cost(job, only) for only in halves)
-        fitted = fit(_largest(split), job.cost._replace(point=point))
-        if fitted.cost < best.cost:
-            return Arrangement(fitted.tiling, split, fitted.peak)
-    return Arrangement(best.tiling, alone, best.peak)
+        split = fit([_load(job, only) for only in halves])
+        if split.cost < best.cost:
+            best, parts = split, halves
+    passes = [Pass(job.shared(only), each) for only, each in zip(parts, best.tilings, strict=True)]
+    return Arrangement(passes, best.peak, best.late)
 
 
-def _point_cost(job: Job, only: Only) -> float:
-    few = tiles.block(job.left, slice(0, count(job.left)), 2)
-    return job.program(only).prepare.lower(job.params, few).cost_analysis()["flops"] / 2
-
-
-def _pass(job: Job, only: Only = None) -> Pass:
+def _load(job: Job, only: Only = None) -> Load:
     forms = lambda tree: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
     program = job.shared(only)
     arrays, tree = jax.tree.flatten((forms(job.params), forms(job.left)))
     devices = len(job.devices) if job.devices else 1
     settings = program, tuple(arrays), tree, job.accumulate, devices
-    return Pass(program, functools.partial(_footprint, *settings))
+    footprint = functools.partial(_footprint, *settings)
+    return Load(footprint, job.cost.point if only is None else _point_cost(job, only))
+
+
+def _point_cost(job: Job, only: Only) -> float:
+    few = tiles.block(job.left, slice(0, count(job.left)), 2)
+    return job.program(only).prepare.lower(job.params, few).cost_analysis()["flops"] / 2
 
 
 @functools.lru_cache(maxsize=256)
@@ -202,13 +205,6 @@ def _footprint(
         size_of(held),
         devices * prepare.temp_size_in_bytes + size_of(some),
         devices * (meet.temp_size_in_bytes + 2 * meet.output_size_in_bytes),
-    )
-
-
-def _largest(passes: list[Pass]) -> Callable[[int], Footprint]:
-    """The footprint that suffices for every pass."""
-    return lambda block: Footprint(
-        *(max(sizes) for sizes in zip(*(each.footprint(block) for each in passes), strict=True))
     )
 
 

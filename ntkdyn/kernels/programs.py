@@ -66,6 +66,14 @@ def program(method: str, apply: Apply, shape: Shape) -> Program:
 
 def cost(method: str, apply: Apply, shape: Shape, params: PyTree, points: PyTree) -> Cost:
     """What the method takes, from the programs as they would be compiled for a few points."""
+    form = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    leaves, tree = jax.tree.flatten(jax.tree.map(form, (params, points)))
+    return _cost(method, apply, shape, tuple(leaves), tree)
+
+
+@functools.lru_cache(maxsize=256)
+def _cost(method: str, apply: Apply, shape: Shape, leaves: tuple, tree: Any) -> Cost:
+    params, points = jax.tree.unflatten(tree, leaves)
     count = jax.tree.leaves(points)[0].shape[0]
     chosen = program(method, apply, shape)
     held = jax.eval_shape(chosen.prepare, params, points)
@@ -101,7 +109,7 @@ def _one_output(apply: Apply, output: int, params: PyTree, inputs: Array) -> Arr
 
 
 def _structure(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Structure:
-    whole = structure(apply, params, points)
+    whole = structure(apply, params, points, summed=shape.form == "trace")
     return whole if shape.only is None else whole.select(shape.only)
 
 

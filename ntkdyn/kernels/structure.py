@@ -17,6 +17,8 @@ With the signals s[k, t, g, o] = d f_k / d z[t, g, o], back-propagated to the ta
     d f_k / d W[g, c, o] = sum_t a[t, g, c] s[k, t, g, o]
 
 so two small arrays, activations a and signals s, stand for a Jacobian that is never formed.
+Where the readout is an affine map of h = phi(z), entry by entry, s[k] = phi'(z) r[k] with rows r
+that all points share; sums over outputs see only phi'(z) |r[.]|, the signals of a single output.
 The places are found by walking through the jaxpr of `apply` for a single point: a parameter that
 is only scaled, transposed, reshaped or broadcast on its way to the data keeps its structure. A
 parameter used twice, or in a way not listed here, is *unstructured*: its Jacobian is formed.
@@ -57,7 +59,7 @@ class Tap(eqx.Module):
 
     factors: list[Factor]
     signals: Float[Array, "points outputs places channels"]
-    """channels out, those of a group together"""
+    """channels out, those of a group together; one output may stand for the sum over all"""
 
 
 class Jacobian(eqx.Module):
@@ -93,11 +95,21 @@ def distinct_layers(params: PyTree) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer_names(params)))
 
 
-def structure(apply: Apply, params: PyTree, inputs: Float[Array, points * features]) -> Structure:
-    """Activations and signals at every tap of `apply(params, inputs)`, point by point."""
+def structure(
+    apply: Apply,
+    params: PyTree,
+    inputs: Float[Array, points * features],
+    *,
+    summed: bool = False,
+) -> Structure:
+    """Activations and signals at every tap of `apply(params, inputs)`, point by point.
+
+    With `summed`, they serve sums over outputs only, and the outputs of the tap before an affine
+    readout are summed already.
+    """
     leaves = jax.tree.leaves(params)
     program = _Program(apply, params, inputs[0])
-    activations, signals, rows = jax.vmap(partial(program.factors, leaves))(inputs)
+    activations, signals, rows = jax.vmap(partial(program.factors, leaves, summed))(inputs)
     names = layer_names(params)
     taps = [
         Tap(
@@ -155,6 +167,8 @@ class _Pending(NamedTuple):
     sources: tuple[_Source, ...]
     roles: tuple[str, ...]
     """per axis: "t0", "t1", ... for places, "o0", ... for channels out, "" for axes of size 1"""
+    read: int | None = None
+    """the number of the reading that a dense layer met here"""
 
 
 class _Value(NamedTuple):
@@ -162,6 +176,8 @@ class _Value(NamedTuple):
     view: _View | None = None
     pending: _Pending | None = None
     constant: bool = False
+    of: int | None = None
+    """the tap that this is a function of entry by entry, whatever its shape"""
 
 
 class _Place(NamedTuple):
@@ -171,6 +187,14 @@ class _Place(NamedTuple):
     dtype: Any
     roles: tuple[str, ...]
     sources: tuple[_Source, ...]
+
+
+class _Reading(NamedTuple):
+    """What a dense layer reads, where that is a function of a tap entry by entry."""
+
+    number: int
+    of: int
+    array: Array
 
 
 class _Program:
@@ -188,10 +212,16 @@ class _Program:
         entries = Counter(source.leaf for place in found.places for source in place.sources)
         shared = {leaf for leaf, count in entries.items() if count > 1}
         self.unstructured = sorted(found.unstructured | shared)
-        self.places = self._discover(leaves, point).places if self.unstructured else found.places
+        final = self._discover(leaves, point) if self.unstructured else found
+        self.places = final.places
+        self.last = None
+        if final.last and _single(self.places[final.last.of]):
+            array = final.last.array
+            form = jax.ShapeDtypeStruct(array.shape, array.dtype)
+            self.last = final.last._replace(array=form)
 
     def _discover(self, leaves: list[Array], point: Array) -> _Walk:
-        walk = _Walk(None)
+        walk = _Walk()
         jax.eval_shape(partial(self._run, walk), leaves, point)
         return walk
 
@@ -203,35 +233,59 @@ class _Program:
             for number, leaf in enumerate(leaves)
         ]
         (output,) = walk.run(self._jaxpr, [*parameters, _Value(point)])
+        if output.pending and output.pending.read is not None:
+            walk.last = walk.readings[output.pending.read]
         return walk.data(output)
 
     def factors(
-        self, leaves: list[Array], point: Array
+        self, leaves: list[Array], summed: bool, point: Array
     ) -> tuple[list[list[Array]], list[Array], list[Array]]:
         """For one point: the activations of each tap's sources, its signals, free Jacobians."""
 
-        def outputs(taps: list[Array], free: list[Array]) -> tuple[Array, list[list[Array]]]:
+        def outputs(
+            taps: list[Array], free: list[Array], moved: Array
+        ) -> tuple[tuple[Array, Array], list[list[Array]]]:
             merged = list(leaves)
             for leaf, value in zip(self.unstructured, free, strict=True):
                 merged[leaf] = value
-            walk = _Walk(taps)
+            walk = _Walk(taps, (self.last.number, moved) if self.last else None)
             output = self._run(walk, merged, point)
-            return output, [[source.operand for source in p.sources] for p in walk.places]
+            operands = [[source.operand for source in p.sources] for p in walk.places]
+            return (output, walk.last.array if self.last else moved), operands
 
         taps = [jnp.zeros(place.shape, place.dtype) for place in self.places]
         free = [leaves[leaf] for leaf in self.unstructured]
-        output, pull, activations = jax.vjp(outputs, taps, free, has_aux=True)
-        signals, rows = jax.vmap(pull)(jnp.eye(output.size, dtype=output.dtype))
+        still = jnp.zeros_like(self.last.array) if self.last else jnp.zeros(())
+        (output, _), pull, activations = jax.vjp(outputs, taps, free, still, has_aux=True)
+        each = jnp.eye(output.size, dtype=output.dtype)
+        signals, rows, readout = jax.vmap(lambda one: pull((one, still)))(each)
+        if summed and self.last:
+            norms = jnp.sqrt(jnp.sum(readout**2, axis=0))
+            signals[self.last.of] = pull((jnp.zeros_like(output), norms))[0][self.last.of][None]
         signals = [_by_role(s, p.roles) for s, p in zip(signals, self.places, strict=True)]
         return activations, signals, [row.reshape(output.size, -1) for row in rows]
 
 
-class _Walk:
-    """One evaluation of the program, which places the taps, or adds given values at them."""
+def _single(place: _Place) -> bool:
+    """Whether weights are not shared over places there."""
+    sizes = zip(place.shape, place.roles, strict=True)
+    return all(size == 1 for size, role in sizes if role[:1] == "t")
 
-    def __init__(self, taps: list[Array] | None):
-        self._taps = taps
+
+class _Walk:
+    """One evaluation of the program, which places the taps, or adds given values at them.
+
+    `moved` is (the number of a reading, what is added to it).
+    """
+
+    def __init__(
+        self, taps: list[Array] | None = None, moved: tuple[int, Array] | None = None
+    ) -> None:
+        self._taps, self._moved = taps, moved
         self.places: list[_Place] = []
+        self.readings: list[_Reading] = []
+        self.last: _Reading | None = None
+        """what the network's affine readout reads, if it has one"""
         self.unstructured: set[int] = set()
 
     def run(self, program: ClosedJaxpr, inputs: list[_Value]) -> list[_Value]:
@@ -262,18 +316,32 @@ class _Walk:
 
     def data(self, value: _Value) -> ArrayLike:
         """The value as plain data; a parameter that ends here is unstructured."""
+        return self.plain(value).array
+
+    def plain(self, value: _Value) -> _Value:
         if value.view is not None:
             self.unstructured.add(value.view.leaf)
-        return self.placed(value).array
+        return self.placed(value)
+
+    def read(self, value: _Value) -> tuple[ArrayLike, int | None]:
+        """What a dense layer reads, and the number of that reading if it is of one tap."""
+        if value.of is None:
+            return value.array, None
+        number = len(self.readings)
+        self.readings.append(_Reading(number, value.of, value.array))
+        if self._moved is None or self._moved[0] != number:
+            return value.array, number
+        return value.array + self._moved[1], number
 
     def placed(self, value: _Value) -> _Value:
         """The value with its tap, if one is pending, put in place."""
         if value.pending is None:
             return value
-        sources, roles = value.pending
+        sources, roles, _ = value.pending
         number = len(self.places)
         self.places.append(_Place(value.array.shape, value.array.dtype, roles, sources))
-        return _Value(value.array if self._taps is None else value.array + self._taps[number])
+        array = value.array if self._taps is None else value.array + self._taps[number]
+        return _Value(array, of=number)
 
     def _evaluate(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
         tracked = any(value.view or value.pending for value in values)
@@ -287,14 +355,33 @@ class _Walk:
         ruled = rule(self, eqn, values) if rule else None
         if ruled is not None:
             return [ruled]
+        values = [self.plain(value) for value in values]
         constant = all(value.constant for value in values)
-        outputs = _bind(eqn, [self.data(value) for value in values])
-        return [_Value(output, constant=constant) for output in outputs]
+        of = _of_one_tap(eqn, values)
+        outputs = _bind(eqn, [value.array for value in values])
+        return [_Value(output, constant=constant, of=of) for output in outputs]
 
 
 def _bind(eqn: JaxprEqn, arrays: list) -> list:
     outputs = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
     return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+def _of_one_tap(eqn: JaxprEqn, values: list[_Value]) -> int | None:
+    """The tap that the result is a function of entry by entry, if there is one."""
+    taps = {value.of for value in values if not value.constant}
+    return taps.pop() if len(taps) == 1 and _entrywise(eqn) else None
+
+
+def _entrywise(eqn: JaxprEqn) -> bool:
+    """Whether each entry of the result depends on one entry of each argument."""
+    name = eqn.primitive.name
+    if name == "broadcast_in_dim":
+        return eqn.invars[0].aval.size == eqn.outvars[0].aval.size
+    inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if name in _CALLS and inner is not None:
+        return all(map(_entrywise, getattr(inner, "jaxpr", inner).eqns))
+    return name in _ENTRYWISE
 
 
 def _by_role(signals: Array, roles: tuple[str, ...]) -> Array:
@@ -463,18 +550,19 @@ def _dense(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
     contracted, batched = eqn.params["dimension_numbers"]
     if lone is None or any(batched) or values[lone].view is None:
         return None
-    weight, data = values[lone], values[1 - lone].array
+    weight = values[lone]
     if not all(weight.view.varies):
         return None
+    data, number = walk.read(values[1 - lone])
     over = contracted[1 - lone]
     places = [axis for axis in range(data.ndim) if axis not in over]
     count = prod(data.shape[axis] for axis in places)
     operand = data.transpose(*places, *over).reshape(count, 1, -1) * weight.view.scale
-    (array,) = _bind(eqn, [value.array for value in values])
+    (array,) = _bind(eqn, [weight.array, data] if lone == 0 else [data, weight.array])
     t = tuple(f"t{axis:02d}" for axis in range(len(places)))
     o = tuple(f"o{axis:02d}" for axis in range(weight.array.ndim - len(over)))
     source = _Source(weight.view.leaf, operand)
-    return _Value(array, pending=_Pending((source,), o + t if lone == 0 else t + o))
+    return _Value(array, pending=_Pending((source,), o + t if lone == 0 else t + o, number))
 
 
 def _convolution(walk: _Walk, eqn: JaxprEqn, values: list[_Value]) -> _Value | None:
@@ -551,3 +639,14 @@ _INLINED = {
     "remat": "jaxpr",
 }
 """calls that are walked through, and where they keep their program"""
+
+_CALLS = {*_INLINED, "custom_jvp_call", "custom_vjp_call"}
+
+_ENTRYWISE = {
+    *("add", "sub", "mul", "div", "neg", "abs", "sign", "max", "min", "clamp", "select_n"),
+    *("exp", "exp2", "expm1", "log", "log1p", "logistic", "pow", "integer_pow", "square", "sqrt"),
+    *("rsqrt", "cbrt", "tanh", "sin", "cos", "tan", "sinh", "cosh", "asinh", "atan", "erf", "erfc"),
+    *("erf_inv", "eq", "ne", "gt", "ge", "lt", "le", "and", "or", "not", "convert_element_type"),
+    *("copy", "stop_gradient", "reshape", "squeeze", "transpose"),
+}
+"""operations that treat entries one by one, or only arrange them"""

@@ -4,7 +4,8 @@ Points are cut into blocks. A panel of as many blocks of rows as fit is prepared
 blocks of columns stream by; for equal point sets only the tiles on and above the diagonal are
 computed, and mirrored. A block of columns is prepared anew for every panel, which costs time, so
 the panel should be large: one way is to let only some of the layers pass at a time and to add up,
-where that saves more than the forward passes it repeats.
+where that saves more than the forward passes it repeats. And a symmetric kernel is kept as the
+tiles that were computed, about half of it, until nothing else is held; then it is mirrored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.programs import Cost
 
 Progress = Callable[[int, int], None]
 """called with (tiles done, tiles in all)"""
@@ -28,6 +28,9 @@ BLOCK = 256
 
 SMALLEST = 8
 """Points per block below which a budget is refused."""
+
+SLOW = 90
+"""Points per block at which products take twice the time of large ones, as measured."""
 
 SLACK = 24_000_000
 """Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers."""
@@ -74,11 +77,14 @@ class Tiling(NamedTuple):
 
     @property
     def preparations(self) -> int:
-        """How many blocks are prepared in all, those of columns again and again."""
+        """How many blocks are prepared in all, those of columns again and again.
+
+        Of a symmetric kernel, the last one of a panel is at hand for the next.
+        """
         n, m = len(self.row_blocks()), len(self.column_blocks())
         if not self.symmetric:
             return n + m * math.ceil(n / self.held)
-        return sum(n - first for first in range(0, n, self.held))
+        return sum(n - first - (first > 0) for first in range(0, n, self.held))
 
 
 @runtime_checkable
@@ -96,16 +102,18 @@ def spans(points: int, block: int) -> list[slice]:
 
 
 def fill(
-    passes: Sequence[Tile],
+    passes: Sequence[tuple[Tile, Tiling]],
     left: PyTree,
     right: PyTree | None,
-    tiling: Tiling,
     sink: Sink,
     progress: Progress | None = None,
 ) -> None:
-    """Compute every tile that `sink` does not have; `right` None: symmetric."""
-    done, total = 0, tiling.tiles * len(passes)
-    for number, tile in enumerate(passes):
+    """Compute every tile that `sink` does not have; `right` None: symmetric.
+
+    The passes have the same blocks, and each its own panel.
+    """
+    done, total = 0, sum(tiling.tiles for _, tiling in passes)
+    for number, (tile, tiling) in enumerate(passes):
         for row, column, values in _tiles(tile, left, right, tiling, sink):
             if values is not None:
                 sink.put(row, column, _trimmed(values, tiling, row, column), add=number > 0)
@@ -120,9 +128,10 @@ def _tiles(
     """(row, column, tile or None if it is there already), panel by panel."""
     rows, columns = tiling.row_blocks(), tiling.column_blocks()
     others = left if right is None else right
+    at_hand: dict[int, PyTree] = {}
     for first in range(0, len(rows), tiling.held):
         panel = range(first, min(first + tiling.held, len(rows)))
-        held: dict[int, PyTree] = {}
+        held, at_hand = at_hand, {}
 
         def prepared(row: int, held: dict[int, PyTree] = held) -> PyTree:
             if row not in held:
@@ -140,6 +149,8 @@ def _tiles(
                 )
             for row in meeting:
                 yield row, column, tile.meet(prepared(row), other) if row in missing else None
+            if missing and tiling.symmetric and column == len(columns) - 1:
+                at_hand = {column: other}
             other = None
 
 
@@ -160,17 +171,46 @@ def _trimmed(
 
 
 class Memory:
-    """A sink in memory."""
+    """A sink in memory; `late`: tiles are kept as they come, and put together by `values`."""
 
-    def __init__(self, tiling: Tiling, values: dict[str, np.ndarray]) -> None:
-        self.tiling, self.values = tiling, values
+    def __init__(
+        self,
+        tiling: Tiling,
+        shape: tuple[int, ...],
+        dtype: Any,
+        names: Sequence[str],
+        *,
+        late: bool,
+    ) -> None:
+        self._tiling, self._late = tiling, late
+        self._new = lambda: {name: np.empty(shape, dtype) for name in names}
+        self._whole = {} if late else self._new()
+        self._tiles: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def has(self, row: int, column: int) -> bool:
         return False
 
     def put(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
+        if not self._late:
+            self._place(row, column, tile, add=add)
+        elif add:
+            kept = self._tiles[row, column]
+            self._tiles[row, column] = {name: kept[name] + part for name, part in tile.items()}
+        else:
+            self._tiles[row, column] = tile
+
+    def values(self) -> dict[str, np.ndarray]:
+        """The whole kernel's parts by name."""
+        if self._late and not self._whole:
+            self._whole = self._new()
+            while self._tiles:
+                (row, column), tile = self._tiles.popitem()
+                self._place(row, column, tile, add=False)
+        return self._whole
+
+    def _place(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
         for name, values in tile.items():
-            place(self.values[name], values, self.tiling, row, column, add=add)
+            place(self._whole[name], values, self._tiling, row, column, add=add)
 
 
 def place(
@@ -226,52 +266,86 @@ class Footprint(NamedTuple):
         return max(int((free - self.peak(0)) // max(self.prepared, 1)), 0)
 
 
-class Fit(NamedTuple):
-    """A tiling within a budget."""
+class Load(NamedTuple):
+    """What one pass takes."""
 
-    tiling: Tiling
+    footprint: Callable[[int], Footprint]
+    """compiles for a block size and reads off the bytes"""
+    point: float
+    """operations to prepare a point"""
+
+
+class Fit(NamedTuple):
+    """A tiling of every pass, within a budget."""
+
+    tilings: list[Tiling]
     peak: int
     """bytes, the result included"""
     cost: float
     """operations"""
+    late: bool
+    """whether the kernel is put together from its tiles at the end"""
 
 
 def fit(
     budget: float,
     result: int,
     tiling: Tiling,
-    footprint: Callable[[int], Footprint],
-    cost: Cost,
+    loads: Sequence[Load],
+    pair: float,
     *,
     block: int | None = None,
 ) -> Fit:
     """The blocks and panels within `budget` bytes that should be fastest.
 
-    `tiling` has the points; `footprint` compiles for a block size and reads off what it takes.
-    `block` leaves the panel alone to choose, as where a file was begun with that size.
+    `tiling` has the points, `pair` is how many operations it takes two of them to meet. `block`
+    leaves the panels alone to choose, as where a file was begun with that size.
     """
-    free = budget - result - SLACK
     points = max(tiling.rows, tiling.columns)
+    late = tiling.symmetric and result + _tiles_of(result, tiling) + SLACK <= budget
 
-    def rated(size: int, held: int) -> tuple[float, Tiling]:
-        cut = tiling._replace(block=size, held=held)
-        cut = cut._replace(held=min(held, len(cut.row_blocks())))
-        pairs = cut.tiles * size**2 * cost.pair * (1 + 16 / size)
-        return cut.preparations * size * cost.point + pairs, cut
+    def kept(size: int) -> int:
+        return _tiles_of(result, tiling._replace(block=size)) if late else result
+
+    def cut(footprints: list[Footprint]) -> list[Tiling]:
+        """The tilings with the largest panels; none if not even one block fits."""
+        size = footprints[0].block
+        free = budget - kept(size) - SLACK
+        sized = tiling._replace(block=size)
+        blocks = len(sized.row_blocks())
+        held = [min(each.most_held(free), blocks) for each in footprints]
+        return [sized._replace(held=many) for many in held] if all(held) else []
+
+    def operations(tilings: list[Tiling]) -> float:
+        size, tiles = tilings[0].block, tilings[0].tiles
+        prepared = sum(
+            each.preparations * load.point for each, load in zip(tilings, loads, strict=True)
+        )
+        return size * prepared + tiles * size**2 * pair * (1 + (SLOW / size) ** 2)
 
     if block is not None:
         sizes = [block]
     else:
-        reference = footprint(min(BLOCK, points)).scaled
+        references = [load.footprint(min(BLOCK, points)) for load in loads]
         sizes = {min(points, 512), *(size for size in (256, 128, 64, 32, 16, 8) if size < points)}
-        held = {size: reference(size).most_held(free) for size in sizes}
-        likely = sorted((size for size in sizes if held[size]), key=lambda s: rated(s, held[s])[0])
-        sizes = [*likely, min(SMALLEST, points)]
+        likely = {size: cut([each.scaled(size) for each in references]) for size in sizes}
+        sizes = sorted(filter(likely.get, sizes), key=lambda size: operations(likely[size]))
+        sizes = [*sizes, min(SMALLEST, points)]
     for size in sizes:
-        if held_there := footprint(size).most_held(free):
-            operations, cut = rated(size, held_there)
-            return Fit(cut, result + SLACK + footprint(size).peak(cut.held), operations)
-    raise too_small(budget, result, footprint(sizes[-1]).peak(1))
+        footprints = [load.footprint(size) for load in loads]
+        if tilings := cut(footprints):
+            panels = zip(tilings, footprints, strict=True)
+            peak = kept(size) + max(footprint.peak(each.held) for each, footprint in panels)
+            peak = SLACK + max(peak, result + late * kept(size))
+            return Fit(tilings, peak, operations(tilings), late)
+    least = max(footprint.peak(1) for footprint in footprints)
+    raise too_small(budget, kept(sizes[-1]), least)
+
+
+def _tiles_of(result: int, tiling: Tiling) -> int:
+    """Bytes of the tiles that are computed, of a kernel that takes `result`."""
+    whole = tiling.rows * tiling.columns
+    return math.ceil(result * min(tiling.tiles * tiling.block**2, whole) / whole)
 
 
 def fit_blocks(
