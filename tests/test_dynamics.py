@@ -191,6 +191,19 @@ def test_flows_follow_their_own_equation(small, name):
 
 
 @pytest.mark.parametrize("mixing", ["ring", "directed_exponential"])
+def test_errors_of_flows_start_at_the_error_and_move_with_the_kernel(small, mixing):
+    problem, times = bare(), np.array([0.0, 1.3, 40.0])
+    K = problem.kernel().training
+    flow = dynamics.Flow(problem, method("dgd", 0.2), MIXINGS[mixing])
+    errors, states = flow.errors(times), flow.states(times)
+    record = nd.predict(problem, method("dgd", 0.2), MIXINGS[mixing], [0])
+    start = record["initial_outputs"].values[: len(K)] - problem.task.targets
+    assert np.abs(errors[0] - start).max() < 1e-12
+    assert np.abs(errors - start - np.einsum("nm,tamk->tank", K, states)).max() < 1e-10
+    assert np.abs(errors[2]).max() < 0.5 * np.abs(start).max()
+
+
+@pytest.mark.parametrize("mixing", ["ring", "directed_exponential"])
 @pytest.mark.parametrize("name", PLAIN)
 def test_transitions_compose_invert_and_apply(small, name, mixing):
     flow = dynamics.Flow(bare(), method(name, 0.2), MIXINGS[mixing])

@@ -80,10 +80,23 @@ class Flow:
         self, times: Float[np.ndarray, " times"]
     ) -> Float[np.ndarray, "times agents coordinates sides"]:
         """c at each of these times, in one go where the modes are known."""
-        rounds = np.array([_rounds("time", float(each), self.step_size) for each in times])
+        rounds = self._each_in_rounds(times)
         if self._modes:
             return self._modes.states(lambda apart: _phi(apart[None], rounds[:, None]))
         return np.stack([_driven(self._affine, None, float(each)) for each in rounds])
+
+    def errors(
+        self, times: Float[np.ndarray, " times"]
+    ) -> Float[np.ndarray, "times agents coordinates sides"]:
+        """f_i(t) - y = f_0 - y + K c_i(t) at the training points, at each of these times."""
+        start = self._affine.residual
+        if self._modes:
+            rounds = self._each_in_rounds(times)
+            return start + self._modes.outputs(lambda apart: _phi(apart[None], rounds[:, None]))
+        return start + self._affine.kernel @ self.states(times)
+
+    def _each_in_rounds(self, times: Float[np.ndarray, " times"]) -> np.ndarray:
+        return np.array([_rounds("time", float(each), self.step_size) for each in times])
 
     def transition(self, time: float | int, since: float | int = 0.0) -> Transition:
         """Phi(time, since)."""

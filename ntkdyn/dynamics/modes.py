@@ -44,11 +44,20 @@ class Features:
 
     def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """c with F^T c = x."""
-        return np.moveaxis(np.tensordot(self._inverse, x, (1, x.ndim - 2)), 0, -2)
+        return _applied(self._inverse, x)
+
+    def outputs(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
+        """K c with F^T c = x."""
+        return _applied(self.rows, x)
 
     @functools.cached_property
     def _inverse(self) -> Float[np.ndarray, "coordinates features"]:
         return self.vectors / np.sqrt(self.values)
+
+
+def _applied(matrix: np.ndarray, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
+    """One product for all states and sides."""
+    return np.moveaxis(np.tensordot(matrix, x, (1, x.ndim - 2)), 0, -2)
 
 
 def reduced(
@@ -121,12 +130,22 @@ class Modes:
         self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
     ) -> Float[np.ndarray, "times states coordinates sides"]:
         """function(I - A) b for each of its rows, as coefficients."""
+        return self.features.coefficients(self._displacements(function))
+
+    def outputs(
+        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
+    ) -> Float[np.ndarray, "times states coordinates sides"]:
+        """The same as what it adds to the outputs at the training points, K c."""
+        return self.features.outputs(self._displacements(function))
+
+    def _displacements(
+        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
+    ) -> Float[np.ndarray, "times states features sides"]:
         apart, vectors = self._decomposed
         scaled = function(np.maximum(apart, 0))[:, :, None] * (vectors.T @ self._drive)
         moved = scaled if self._alone else np.tensordot(scaled, vectors, (1, 1)).swapaxes(1, 2)
         times, _, sides = moved.shape
-        by_state = moved.reshape(times, -1, len(self.features.values), sides)
-        return self.features.coefficients(by_state)
+        return moved.reshape(times, -1, len(self.features.values), sides)
 
     @property
     def _alone(self) -> bool:
