@@ -76,6 +76,17 @@ class Network:
             hidden=self.hidden and _in_bfloat16(self.hidden),
         )
 
+    def at_most(self, points: int) -> Network:
+        """The same network, at so many points at a time, whose activations are not remembered.
+
+        A gradient repeats their forward pass (`jax.checkpoint`) and adds up over these microbatches.
+        """
+        return replace(
+            self,
+            apply=_at_most(points, self.apply),
+            hidden=self.hidden and _at_most(points, self.hidden),
+        )
+
     def taps(self, params: Params, inputs: Float[Array, points * features]) -> Structure:
         """Activations and back-propagated signals at every layer: the Jacobian in factors."""
         return structure(self.apply, params, inputs)
@@ -89,6 +100,20 @@ def _in_bfloat16(function: Callable[[Params, Array], Any]) -> Callable[[Params, 
         return cast(function(*cast((params, inputs), jnp.bfloat16)), jnp.float32)
 
     return rounded
+
+
+def _at_most(points: int, function: Callable[[Params, Array], Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def in_parts(params: Params, inputs: Array) -> Any:
+        if len(inputs) <= points:
+            return function(params, inputs)
+
+        def at_one(point: Array) -> Any:
+            return jax.tree.map(lambda seen: seen[0], function(params, point[None]))
+
+        return jax.lax.map(jax.checkpoint(at_one), inputs, batch_size=points)
+
+    return in_parts
 
 
 ACTIVATIONS: dict[str, Callable[[], Any]] = {
