@@ -106,7 +106,7 @@ class RunTable(_Table):
     """the rounds in which a sample of the parameters is kept"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     """what the real networks are trained in"""
 
 
@@ -261,11 +261,16 @@ class Experiment:
         )
 
     def train(
-        self, progress: Progress | None = None, checkpoints: Checkpoints | None = None
+        self,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        **machine: Any,
     ) -> Record:
-        """What the spec's run does show."""
+        """What the spec's run does show; `machine` are the devices and memory for `train`."""
         precision = self.spec.run.precision
-        return self._run(validation.train, progress, checkpoints=checkpoints, precision=precision)
+        return self._run(
+            validation.train, progress, checkpoints=checkpoints, precision=precision, **machine
+        )
 
     def checkpoints(
         self, folder: Path, *, resume: bool, minutes: float, rounds: int | None

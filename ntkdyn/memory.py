@@ -58,7 +58,8 @@ def need(system: System) -> Need:
     """What the two programs of a run take, compiled from shapes: no state is made."""
     state, number = _shapes(system), jnp.array(0)
     round = _peak(advance.lower(system, state, number, number))
-    return Need(round, _peak(watching(system, state.x)) + _held(state) - _held(state.x))
+    beside = _held(state) - _held(state.x) + _packed(system, state.x)
+    return Need(round, _peak(watching(system, state.x)) + beside)
 
 
 def fit(build: Callable[[int | None], System], budget: float) -> Sized:
@@ -85,15 +86,16 @@ def fit(build: Callable[[int | None], System], budget: float) -> Sized:
 
 def available(layout: Layout | None) -> float:
     """Bytes that a device has: as it says itself, or a share of the machine's."""
-    device = layout.devices[0] if layout else jax.devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if limit:
-        return float(limit)
-    sharing = [each.process_index for each in (layout.devices if layout else [device])]
-    return _of_machine() / sharing.count(device.process_index)
+    ours = [
+        device
+        for device in (layout.devices if layout else jax.devices())
+        if device.process_index == jax.process_index()
+    ]
+    limit = (ours[0].memory_stats() or {}).get("bytes_limit")
+    return float(limit) if limit else _of_machine() / (len(ours) if layout else 1)
 
 
-def in_words(size: float) -> str:
+def in_words(size: float | int) -> str:
     """Bytes as people say them."""
     power = min(4, max(0, int(math.log10(max(size, 1)) // 3)))
     return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
@@ -119,6 +121,12 @@ def _held(tree: Any) -> int:
     """Bytes of the arrays on one device."""
     share = lambda leaf: leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
     return sum(math.prod(share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _packed(system: System, x: Any) -> int:
+    """Where all agents see the same points, a CPU's matrix products copy a layer's weights."""
+    device = system.layout.devices[0] if system.layout else jax.devices()[0]
+    return max(map(_held, jax.tree.leaves(x))) if device.platform == "cpu" else 0
 
 
 def _peak(lowered: jax.stages.Lowered) -> int:

@@ -76,16 +76,22 @@ class Network:
             hidden=self.hidden and _in_bfloat16(self.hidden),
         )
 
-    def at_most(self, points: int) -> Network:
-        """The same network, at so many points at a time, whose activations are not remembered.
+    @functools.cached_property
+    def at_most(self) -> Callable[[int], Network]:
+        """points -> the same network, at so many at a time, without remembering activations.
 
-        A gradient repeats their forward pass (`jax.checkpoint`) and adds up over these microbatches.
+        A gradient repeats their forward pass (`jax.checkpoint`) and adds up these microbatches.
         """
-        return replace(
-            self,
-            apply=_at_most(points, self.apply),
-            hidden=self.hidden and _at_most(points, self.hidden),
-        )
+
+        @functools.cache
+        def limited(points: int) -> Network:
+            return replace(
+                self,
+                apply=_at_most(points, self.apply),
+                hidden=self.hidden and _at_most(points, self.hidden),
+            )
+
+        return limited
 
     def taps(self, params: Params, inputs: Float[Array, points * features]) -> Structure:
         """Activations and back-propagated signals at every layer: the Jacobian in factors."""

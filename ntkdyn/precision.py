@@ -27,6 +27,13 @@ def single():
 
 
 @contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """As `single()`, also in products, which JAX rounds to TF32 on GPUs unless it is told."""
+    with single(), jax.default_matmul_precision("float32"):
+        yield
+
+
+@contextlib.contextmanager
 def tensorfloat32() -> Iterator[None]:
     """A context in which float32 products round their factors to 10 bits where the device can.
 

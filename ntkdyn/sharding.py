@@ -55,7 +55,7 @@ class Layout:
 
     def place(self, tree: PyTree) -> PyTree:
         """The arrays, on their devices."""
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, self.sharding(leaf.shape)), tree)
+        return jax.tree.map(lambda leaf: _put(leaf, self.sharding(leaf.shape)), tree)
 
     def keep(self, tree: PyTree) -> PyTree:
         """Inside a compiled program: the arrays, each part on its own device."""
@@ -82,6 +82,15 @@ class Layout:
         parts = math.prod(self.mesh.shape[name] for name in np.atleast_1d(axes))
         fits = [place for place, size in enumerate(shape[1:]) if size % parts == 0 and size]
         return [axes if [place] == fits[:1] else None for place in range(len(shape) - 1)]
+
+
+def _put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """The array on devices of which each process feeds its own; a random key by its bits."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        bits = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
+    held = np.asarray(leaf)
+    return jax.make_array_from_callback(held.shape, sharding, held.__getitem__)
 
 
 def layout(devices: Sequence[jax.Device] | None, space: Space) -> Layout | None:

@@ -21,7 +21,7 @@ from ntkdyn.kernels.sharded import on_host
 from ntkdyn.memory import available, fit
 from ntkdyn.methods import Method, OfLimit
 from ntkdyn.networks import Network
-from ntkdyn.precision import double, single, tensorfloat32
+from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import check, plan, run, system_of
@@ -29,7 +29,7 @@ from ntkdyn.sharding import layout
 from ntkdyn.vectors import Vector
 
 PRECISIONS = {
-    "float32": single,
+    "float32": float32,
     "float64": double,
     "tf32": tensorfloat32,
     "bfloat16": single,
