@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import pydantic
 import tomli_w
 
@@ -264,12 +265,17 @@ class Experiment:
         self,
         progress: Progress | None = None,
         checkpoints: Checkpoints | None = None,
-        **machine: Any,
+        devices: int | None = None,
+        memory: str | None = None,
     ) -> Record:
-        """What the spec's run does show; `machine` are the devices and memory for `train`."""
-        precision = self.spec.run.precision
+        """What the spec's run does show, on the first `devices`, in so much `memory` of each."""
         return self._run(
-            validation.train, progress, checkpoints=checkpoints, precision=precision, **machine
+            validation.train,
+            progress,
+            checkpoints=checkpoints,
+            precision=self.spec.run.precision,
+            devices=None if devices is None else _first(devices),
+            memory=memory,
         )
 
     def checkpoints(
@@ -352,6 +358,13 @@ class Experiment:
 
     def _seed(self, own: int | None) -> int:
         return self.spec.seed if own is None else own
+
+
+def _first(devices: int) -> list[jax.Device]:
+    there = jax.devices()
+    if not 1 <= devices <= len(there):
+        raise InputError(f"devices: must be from 1 to the {len(there)} there are, got {devices}")
+    return there[:devices]
 
 
 class Files(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import unknown
+from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
@@ -93,13 +93,16 @@ def train(
         stability = assess(setting(problem, "empirical", method, asked.weights))
     if stability:
         asked = asked._replace(method=stability.method)
-    if checkpoints:
-        checkpoints.note({"precision": precision})
     real = _with(problem, lambda each: each.in_bfloat16) if precision == "bfloat16" else problem
     with PRECISIONS[precision]():
         space = real.network_space(method.view)
         check(asked, space)
         shared = layout(devices, space)
+        if checkpoints and shared and shared.spans_processes:
+            raise InputError(
+                "checkpoints: a run over several processes is not saved; leave them out, or train "
+                "on the devices of one process"
+            )
         budget = available(shared) if memory is None else in_bytes(memory)
         spaces = {None: space}
 
@@ -110,6 +113,14 @@ def train(
             return system_of(asked, spaces[points], shared)
 
         sized = fit(build, budget)
+        if checkpoints:
+            checkpoints.note(
+                {
+                    "precision": precision,
+                    "devices": len(shared.devices) if shared else 1,
+                    "points at once": sized.points_at_once or "all",
+                }
+            )
         record = run(
             asked,
             spaces[sized.points_at_once],
