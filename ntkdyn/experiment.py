@@ -269,12 +269,13 @@ class Experiment:
         memory: str | None = None,
     ) -> Record:
         """What the spec's run does show, on the first `devices`, in so much `memory` of each."""
+        chosen = None if devices is None else _first(devices)
         return self._run(
             validation.train,
             progress,
             checkpoints=checkpoints,
             precision=self.spec.run.precision,
-            devices=None if devices is None else _first(devices),
+            devices=chosen,
             memory=memory,
         )
 

@@ -45,11 +45,11 @@ class Sized(NamedTuple):
     need: Need
     budget: float
 
-    def attributes(self) -> dict[str, int]:
+    def attributes(self) -> dict[str, int | float]:
         """For the record: bytes per device, and the points at a time, -1 for all."""
         return {
             "memory_estimate": self.need.peak,
-            "memory_budget": int(self.budget),
+            "memory_budget": float(self.budget),
             "points_at_once": self.points_at_once or -1,
         }
 

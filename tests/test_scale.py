@@ -15,7 +15,7 @@ import pytest
 from cases import method
 
 import ntkdyn as nd
-from ntkdyn import memory, precision, records, runs
+from ntkdyn import experiment, memory, precision, records, runs
 from ntkdyn.data import Dataset, Partition
 
 ROOT = Path(__file__).parent.parent
@@ -200,6 +200,12 @@ def test_a_budget_that_cannot_be_met_is_refused(many_points):
         nd.train(many_points, method("atc_tracking", 0.1), RING, [0, 10], memory="10 kB")
     with pytest.raises(nd.InputError, match='memory: must be a number of bytes, or text like "200'):
         nd.train(many_points, method("dgd", 0.1), RING, 2, memory="much")
+
+
+def test_devices_that_are_not_there_are_refused():
+    there = len(jax.devices())
+    with pytest.raises(nd.InputError, match=f"from 1 to the {there} there are, got {there + 1}"):
+        experiment.Experiment(experiment.demo()).train(devices=there + 1)
 
 
 def test_tf32_is_float32_on_a_cpu(many_points, unplanned):
