@@ -32,6 +32,9 @@ from ntkdyn.records import whole_file
 KEPT = 2
 """How many states are kept: the last, and the one to fall back to."""
 
+MINUTES = 5.0
+"""Between checkpoints, unless something else is asked for."""
+
 SHARE = 0.05
 """The most of the time that saving takes: the longer it takes, the less often it happens."""
 
@@ -62,7 +65,7 @@ class Checkpoints:
         folder: str | Path,
         *,
         resume: bool = False,
-        minutes: float | int = 5.0,
+        minutes: float | int = MINUTES,
         rounds: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -252,7 +255,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -70,6 +70,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 Minutes = Annotated[float, typer.Option(help="Minutes between checkpoints.")]
 Rounds = Annotated[int | None, typer.Option(help="Rounds between them, instead.")]
+Devices = Annotated[int | None, typer.Option(help="Share the agents among so many devices.")]
+Memory = Annotated[
+    str | None, typer.Option(help='What training may take of each device, like "4 GB".')
+]
 Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Show the overlay when done.")]
 
 
@@ -102,6 +106,8 @@ def run(
     resume: Resume = False,
     checkpoint_minutes: Minutes = 5.0,
     checkpoint_rounds: Rounds = None,
+    devices: Devices = None,
+    memory: Memory = None,
     data_dir: DataDir = None,
 ) -> None:
     """Predict, train and compare what a spec describes."""
@@ -111,11 +117,12 @@ def run(
         raise InputError("--predict-only and --train-only: give one of the two, or neither")
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
+    machine = _Machine(devices, memory)
     if predict_only or train_only:
         side = "predict" if predict_only else "train"
-        _one_side(work, out, quiet, side, saving)
+        _one_side(work, out, quiet, side, saving, machine)
     else:
-        _conduct(work, out, quiet, show, saving)
+        _conduct(work, out, quiet, show, saving, machine)
 
 
 @app.command()
@@ -142,6 +149,8 @@ def train(
     resume: Resume = False,
     checkpoint_minutes: Minutes = 5.0,
     checkpoint_rounds: Rounds = None,
+    devices: Devices = None,
+    memory: Memory = None,
     data_dir: DataDir = None,
 ) -> None:
     """Write OUT/observed.nc: every agent's errors on real networks."""
@@ -149,7 +158,8 @@ def train(
 
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
-    _one_side(work, out, quiet, "train", saving)
+    machine = _Machine(devices, memory)
+    _one_side(work, out, quiet, "train", saving, machine)
 
 
 @app.command()
@@ -331,7 +341,21 @@ class _Saving(NamedTuple):
     rounds: int | None = None
 
 
-def _conduct(work, out: Path, quiet: bool, show: bool | None, saving: _Saving = _Saving()) -> None:
+class _Machine(NamedTuple):
+    """What the command line says about devices."""
+
+    devices: int | None = None
+    memory: str | None = None
+
+
+def _conduct(
+    work,
+    out: Path,
+    quiet: bool,
+    show: bool | None,
+    saving: _Saving = _Saving(),
+    machine: _Machine = _Machine(),
+) -> None:
     """Both sides of an experiment, compared."""
     from ntkdyn import experiment, records
 
@@ -342,12 +366,19 @@ def _conduct(work, out: Path, quiet: bool, show: bool | None, saving: _Saving = 
         if predicted is None:
             predicted = _predicted(work, bar)
             records.write(predicted, files.predicted)
-        observed = _trained(work, checkpoints, files.observed, saving.resume, bar)
+        observed = _trained(work, checkpoints, files.observed, saving.resume, machine, bar)
     comparison = experiment.compare(predicted, observed, files)
     _say_gap(comparison, files, quiet, show)
 
 
-def _one_side(work, out: Path, quiet: bool, side: str, saving: _Saving = _Saving()) -> None:
+def _one_side(
+    work,
+    out: Path,
+    quiet: bool,
+    side: str,
+    saving: _Saving = _Saving(),
+    machine: _Machine = _Machine(),
+) -> None:
     from ntkdyn import experiment, records
 
     files = experiment.files(out)
@@ -357,18 +388,19 @@ def _one_side(work, out: Path, quiet: bool, side: str, saving: _Saving = _Saving
             records.write(_predicted(work, bar), path)
         else:
             checkpoints = work.checkpoints(out, **saving._asdict())
-            _trained(work, checkpoints, path, saving.resume, bar)
+            _trained(work, checkpoints, path, saving.resume, machine, bar)
     if not quiet:
         print(path)
 
 
-def _trained(work, checkpoints, path: Path, resume: bool, bar: Callable):
+def _trained(work, checkpoints, path: Path, resume: bool, machine: _Machine, bar: Callable):
     """The observed record, written to `path`; one that is there already is taken on resuming."""
     from ntkdyn import records
 
     finished = work.finished(path) if resume else None
     if finished is None:
-        finished = work.train(bar("training the real networks"), checkpoints)
+        training = bar("training the real networks")
+        finished = work.train(training, checkpoints, **machine._asdict())
         records.write(finished, path)
     checkpoints.remove()
     return finished

@@ -6,6 +6,7 @@ A `System` is everything a round needs, as one pytree; `advance` takes a compile
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Links, Operator
 from ntkdyn.methods.objectives import Setting
 from ntkdyn.methods.updates import State
+from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -53,6 +55,8 @@ class System(eqx.Module):
     """for methods whose agents look at one another's data or parameters"""
     public: tuple[int, int] = eqx.field(static=True, default=(0, 0))
     """the first row of the public points, and the row after their last"""
+    layout: Layout | None = eqx.field(static=True, default=None)
+    """which device holds what; None: one device"""
 
     @property
     def everything(self) -> Batch:
@@ -61,7 +65,7 @@ class System(eqx.Module):
 
     def init(self) -> State:
         """Everybody at the start; fresh arrays, which `advance` may overwrite."""
-        return jax.tree.map(jnp.array, self.method.update.init(self.space.start()))
+        return _begin(self) if self.layout else _fresh(self)
 
     def gradient(self, round: Int[Array, ""] | int) -> Callable[..., Vector]:
         """The local gradients of that round: grad(x), or grad(x, state, round) by some methods."""
@@ -70,10 +74,22 @@ class System(eqx.Module):
 
     def mix(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
         """The combination of that round."""
-        return self.method.mixing.bind(self.weights, round, self)
+        mix = self.method.mixing.bind(self.weights, round, self)
+        return self.layout.combining(mix) if self.layout else mix
+
+    def kept(self, state: State) -> State:
+        """The state, inside a compiled program, where the layout wants it."""
+        return self.layout.keep(state) if self.layout else state
 
 
-@eqx.filter_jit(donate="all-except-first")
+def _fresh(system: System) -> State:
+    return system.kept(jax.tree.map(jnp.array, system.method.update.init(system.space.start())))
+
+
+_begin = jax.jit(_fresh)
+
+
+@functools.partial(jax.jit, donate_argnums=1)
 def advance(system: System, state: State, start: Int[Array, ""], stop: Int[Array, ""]) -> State:
     """The state after rounds start, ..., stop - 1."""
     always = system.gradient(0) if system.batches.fixed else None
@@ -81,7 +97,7 @@ def advance(system: System, state: State, start: Int[Array, ""], stop: Int[Array
     def one_round(round: Int[Array, ""], state: State) -> State:
         at_round = always or system.gradient(round)
         grad = lambda x: at_round(x, state, round)
-        return system.method.update.step(state, grad, system.mix(round))
+        return system.kept(system.method.update.step(state, grad, system.mix(round)))
 
     return jax.lax.fori_loop(start, stop, one_round, state)
 
@@ -100,11 +116,20 @@ class Snapshot(NamedTuple):
 
 def watch(system: System, x: Vector) -> Snapshot:
     """Outputs (all heads) at all points and distances in parameter space."""
+    return _watch(system.space, x, *_seen(system))
+
+
+def watching(system: System, x: Vector) -> jax.stages.Lowered:
+    """The program of `watch`, for an x that may be shapes alone."""
+    return _watch.lower(system.space, x, *_seen(system))
+
+
+def _seen(system: System) -> tuple[int, int]:
     points, outputs = system.targets.shape
-    return _watch(system.space, x, points, outputs * system.method.heads)
+    return points, outputs * system.method.heads
 
 
-@eqx.filter_jit
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _watch(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
     mean = lambda leaf: jnp.mean(leaf, axis=0, keepdims=True)
@@ -116,7 +141,7 @@ def _watch(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
     )
 
 
-@eqx.filter_jit
+@jax.jit
 def distances(system: System, x: Vector) -> Float[Array, "agents agents"]:
     """|theta_i - theta_j|, one rotation of the agents at a time."""
     agents = system.space.agents
@@ -158,6 +183,7 @@ def rollout(
             begun = time.perf_counter()
             state = jax.block_until_ready(advance(system, state, jnp.array(done), jnp.array(stop)))
             pace = _next_pace(stop - done, time.perf_counter() - begun)
+            pace = system.layout.agreed(pace) if system.layout else pace
             done = stop
             if progress:
                 progress(done, rounds[-1])

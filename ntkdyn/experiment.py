@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import pydantic
 import tomli_w
 
@@ -106,7 +107,7 @@ class RunTable(_Table):
     """the rounds in which a sample of the parameters is kept"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     """what the real networks are trained in"""
 
 
@@ -261,11 +262,22 @@ class Experiment:
         )
 
     def train(
-        self, progress: Progress | None = None, checkpoints: Checkpoints | None = None
+        self,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        devices: int | None = None,
+        memory: str | None = None,
     ) -> Record:
-        """What the spec's run does show."""
-        precision = self.spec.run.precision
-        return self._run(validation.train, progress, checkpoints=checkpoints, precision=precision)
+        """What the spec's run does show, on the first `devices`, in so much `memory` of each."""
+        chosen = None if devices is None else _first(devices)
+        return self._run(
+            validation.train,
+            progress,
+            checkpoints=checkpoints,
+            precision=self.spec.run.precision,
+            devices=chosen,
+            memory=memory,
+        )
 
     def checkpoints(
         self, folder: Path, *, resume: bool, minutes: float, rounds: int | None
@@ -347,6 +359,13 @@ class Experiment:
 
     def _seed(self, own: int | None) -> int:
         return self.spec.seed if own is None else own
+
+
+def _first(devices: int) -> list[jax.Device]:
+    there = jax.devices()
+    if not 1 <= devices <= len(there):
+        raise InputError(f"devices: must be from 1 to the {len(there)} there are, got {devices}")
+    return there[:devices]
 
 
 class Files(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn.errors import InputError
+from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.vectors import Vector
 
@@ -50,7 +51,7 @@ class Sample(NamedTuple):
     def values(self, displacement: Vector) -> Float[np.ndarray, "agents parameters"]:
         """theta_0 + displacement at the kept entries of the kept agents."""
         moved = [
-            np.asarray(leaf.reshape(leaf.shape[0], -1)[np.ix_(self.agents, entries)])
+            on_host(leaf.reshape(leaf.shape[0], -1)[np.ix_(self.agents, entries)])
             for leaf, entries in zip(jax.tree.leaves(displacement), self.entries, strict=True)
         ]
         return self.start() + np.concatenate(moved, axis=1)

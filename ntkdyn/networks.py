@@ -76,6 +76,23 @@ class Network:
             hidden=self.hidden and _in_bfloat16(self.hidden),
         )
 
+    @functools.cached_property
+    def at_most(self) -> Callable[[int], Network]:
+        """points -> the same network, at so many at a time, without remembering activations.
+
+        A gradient repeats their forward pass (`jax.checkpoint`) and adds up these microbatches.
+        """
+
+        @functools.cache
+        def limited(points: int) -> Network:
+            return replace(
+                self,
+                apply=_at_most(points, self.apply),
+                hidden=self.hidden and _at_most(points, self.hidden),
+            )
+
+        return limited
+
     def taps(self, params: Params, inputs: Float[Array, points * features]) -> Structure:
         """Activations and back-propagated signals at every layer: the Jacobian in factors."""
         return structure(self.apply, params, inputs)
@@ -89,6 +106,20 @@ def _in_bfloat16(function: Callable[[Params, Array], Any]) -> Callable[[Params, 
         return cast(function(*cast((params, inputs), jnp.bfloat16)), jnp.float32)
 
     return rounded
+
+
+def _at_most(points: int, function: Callable[[Params, Array], Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def in_parts(params: Params, inputs: Array) -> Any:
+        if len(inputs) <= points:
+            return function(params, inputs)
+
+        def at_one(point: Array) -> Any:
+            return jax.tree.map(lambda seen: seen[0], function(params, point[None]))
+
+        return jax.lax.map(jax.checkpoint(at_one), inputs, batch_size=points)
+
+    return in_parts
 
 
 ACTIVATIONS: dict[str, Callable[[], Any]] = {

@@ -2,11 +2,12 @@
 
 Predictions, kernels and stability limits are computed in float64 inside `double()`; the
 networks that are trained are float32 unless the spec says otherwise, inside `single()`.
-These two contexts are the only places where ntkdyn sets JAX's precision.
+These contexts are the only places where ntkdyn sets JAX's precision.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 import jax
@@ -23,6 +24,23 @@ def double():
 def single():
     """A context in which JAX computes in float32, and draws the float32 random numbers."""
     return jax.enable_x64(False)
+
+
+@contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """As `single()`, also in products, which JAX rounds to TF32 on GPUs unless it is told."""
+    with single(), jax.default_matmul_precision("float32"):
+        yield
+
+
+@contextlib.contextmanager
+def tensorfloat32() -> Iterator[None]:
+    """A context in which float32 products round their factors to 10 bits where the device can.
+
+    NVIDIA's tensor cores do; their sums stay float32. Elsewhere it equals `single()`.
+    """
+    with single(), jax.default_matmul_precision("tensorfloat32"):
+        yield
 
 
 def in_double(function: Callable[P, R]) -> Callable[P, R]:

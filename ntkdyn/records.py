@@ -28,8 +28,15 @@ VERSIONS_OF = ("ntkdyn", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "
 
 
 def write(record: Record, path: str | Path) -> Path:
-    """Write the record to `path`: first beside it, then, complete, in its place."""
+    """Write the record to `path`: first beside it, then, complete, in its place.
+
+    Of several processes that made it together, only the first writes.
+    """
+    import jax
+
     path = Path(path)
+    if jax.process_index():
+        return path
     with whole_file(path) as unfinished:
         record.assign_attrs(_as_text(record.attrs)).to_netcdf(
             unfinished, engine="h5netcdf", encoding=_compressed(record)

@@ -21,12 +21,14 @@ from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
+from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.problems import Problem, Task
 from ntkdyn.records import Record, environment
+from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -110,6 +112,7 @@ def run(
     jump: Callable[[System], Jump] | None = None,
     watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
     checkpoints: Checkpoints | None = None,
+    layout: Layout | None = None,
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
@@ -117,27 +120,28 @@ def run(
     start apart), `parameters_each` says how many an agent has, `lift` maps a displacement in this
     space to one of the parameters, `kernels` gives every agent's kernel (train, train) at an
     iterate, for those who keep its drift, `jump` makes the short cuts between rounds,
-    `watchers` are shown every recorded snapshot with its displacement, and `checkpoints` save the
-    run and say where it goes on.
+    `watchers` are shown every recorded snapshot with its displacement, `checkpoints` save the run
+    and say where it goes on, and `layout` shares it out among devices.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError(
             "keep: parameters need networks with a common start; a bare kernel has no parameters"
         )
-    _check(plan, space)
-    built = system_of(plan, space)
+    check(plan, space)
+    built = system_of(plan, space, layout)
+    space = built.space
     kept = sample(plan.keep, origin, plan.task.agents)
     watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
 
     def see(round: int, x: Vector) -> None:
-        snapshot = jax.tree.map(np.asarray, watch(built, x))
+        snapshot = on_host(watch(built, x))
         found = snapshot._asdict()
         for each in watchers:
             each(snapshot, space.displacement(x))
         if plan.keep.distances:
-            found["distance"] = np.asarray(distances(built, x))
+            found["distance"] = on_host(distances(built, x))
         if watched:
             found["kernel_drift"], found["label_alignment"] = map(np.array, watched(x))
         if round in plan.keep.parameter_rounds:
@@ -155,11 +159,11 @@ def run(
         save=checkpoints and (lambda round, state: checkpoints.save(round, state, seen)),
     )
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
-    start = snapshots[0] if plan.rounds[0] == 0 else watch(built, space.start())
+    start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
     variables = _variables(plan, space, snapshots)
-    record = xr.Dataset(variables, _coordinates(plan, space), _attributes(plan))
+    record = xr.Dataset(variables, _coordinates(plan, space), _attributes(plan, layout))
     outputs = plan.task.targets.shape[1]
-    record["initial_outputs"] = (("point", "output"), np.asarray(start.outputs[0, :, :outputs]))
+    record["initial_outputs"] = (("point", "output"), start.outputs[0, :, :outputs])
     for name, dims in KEPT.items():
         if name in seen[0]:
             record[name] = (dims, np.stack([each[name] for each in seen]))
@@ -233,7 +237,7 @@ def lift(problem: Problem, view: str = "outputs") -> Callable[[Vector], Vector]:
     return lifted
 
 
-def _check(plan: Plan, space: Space) -> None:
+def check(plan: Plan, space: Space) -> None:
     """Refuse a method that this space, these weights or so few rounds are not enough for."""
     plan.method.check_space(space.kind)
     if plan.method.heads != plan.task.heads:
@@ -251,7 +255,7 @@ def _check(plan: Plan, space: Space) -> None:
         )
 
 
-def system_of(plan: Plan, space: Space) -> System:
+def system_of(plan: Plan, space: Space, layout: Layout | None = None) -> System:
     """The plan at work in a space, in JAX's current precision."""
     task, matrices = plan.task, _matrices(plan.weights)
     built = System(
@@ -263,8 +267,10 @@ def system_of(plan: Plan, space: Space) -> System:
         loss=task.loss,
         links=links_of(matrices),
         public=(task.train, task.basis),
+        layout=layout,
     )
-    return jax.tree.map(jnp.asarray, built)
+    built = jax.tree.map(jnp.asarray, built)
+    return layout.place(built) if layout else built
 
 
 def _matrices(weights: Weights) -> np.ndarray:
@@ -339,7 +345,7 @@ def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
     }
 
 
-def _attributes(plan: Plan) -> dict[str, Any]:
+def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
     """What was run, for whoever finds the file."""
     return {
         "method": plan.method.name,
@@ -348,5 +354,6 @@ def _attributes(plan: Plan) -> dict[str, Any]:
         "spectral_gap": plan.weights.spectral_gap,
         "loss": plan.task.loss.name,
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,
+        "devices": len(layout.devices) if layout else 1,
         **environment(),
     }

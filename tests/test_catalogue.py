@@ -63,6 +63,9 @@ def test_the_benchmark_says_what_it_misses(monkeypatch):
 def test_the_benchmark_compares_equal_things():
     pytest.importorskip("torch")
     run = CliRunner().invoke(cli.app, ["bench", "train", "--small", "--json"])
-    (found,) = json.loads(run.stdout)["comparisons"]
+    results = json.loads(run.stdout)
+    found, bare = results["comparisons"]
     assert found["ratio"] == found["theirs"] / found["ours"]
     assert found["relative_difference"] < 1e-3
+    assert bare["ratio"] == bare["theirs"] / bare["ours"] and bare["ours"] == found["ours"]
+    assert results["figures"]["checkpoints"]["share of the time"] < 0.05

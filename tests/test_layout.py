@@ -28,11 +28,13 @@ ALLOWED = {
     "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
-    "engine": {"data", "losses", "methods", "spaces", "vectors"},
+    "sharding": {"errors", "spaces", "vectors"},
+    "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
+    "memory": {"engine", "errors", "sharding"},
     "checkpoints": {"errors", "kernels", "records"},
     "runs": {
         "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods",
-        "problems", "records", "spaces", "vectors",
+        "problems", "records", "sharding", "spaces", "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
@@ -40,8 +42,8 @@ ALLOWED = {
     },
     "figures": {"errors", "records"},
     "validation": {
-        "checkpoints", "dynamics", "engine", "errors", "keeping", "kernels", "methods",
-        "precision", "problems", "records", "runs", "vectors",
+        "checkpoints", "dynamics", "engine", "errors", "keeping", "kernels", "memory", "methods",
+        "networks", "precision", "problems", "records", "runs", "sharding", "vectors",
     },
     "theory": {
         "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",
@@ -52,8 +54,8 @@ ALLOWED = {
         "kernels", "methods", "networks", "problems", "records", "theory", "validation",
     },
     "bench": {
-        "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels", "methods",
-        "networks", "precision", "problems", "records", "runs",
+        "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
+        "methods", "networks", "precision", "problems", "records", "runs",
     },
     "health": {"kernels"},
     "cli": {"bench", "errors", "experiment", "figures", "health", "methods", "records", "theory"},

@@ -42,14 +42,15 @@ def sharded(program: Program, devices: tuple[jax.Device, ...]) -> Program:
     )
 
 
-def on_host(parts: Parts) -> dict[str, np.ndarray]:
-    """The whole tile on the host, gathered from other processes if there are any."""
-    if jax.process_count() == 1:
-        return {name: np.asarray(part) for name, part in parts.items()}
-    return {
-        name: np.asarray(multihost_utils.process_allgather(part, tiled=True))
-        for name, part in parts.items()
-    }
+def on_host(tree: PyTree) -> PyTree:
+    """The whole arrays on the host, gathered from other processes if there are any."""
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(leaf: Array) -> np.ndarray:
+    if getattr(leaf, "is_fully_addressable", True):
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
 
 def _own_share(points: Array) -> Array:

@@ -12,18 +12,28 @@ import numpy as np
 
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
-from ntkdyn.engine import Progress
-from ntkdyn.errors import unknown
+from ntkdyn.engine import Progress, System
+from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
+from ntkdyn.kernels.computing import in_bytes
+from ntkdyn.kernels.sharded import on_host
+from ntkdyn.memory import available, fit
 from ntkdyn.methods import Method, OfLimit
-from ntkdyn.precision import double, single
+from ntkdyn.networks import Network
+from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import plan, run
+from ntkdyn.runs import check, plan, run, system_of
+from ntkdyn.sharding import layout
 from ntkdyn.vectors import Vector
 
-PRECISIONS = {"float32": single, "float64": double, "bfloat16": single}
+PRECISIONS = {
+    "float32": float32,
+    "float64": double,
+    "tf32": tensorfloat32,
+    "bfloat16": single,
+}
 """name -> the context that networks are trained in"""
 
 
@@ -41,6 +51,8 @@ def train(
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     precision: str = "float32",
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | float | str | None = None,
 ) -> Record:
     """theta_i(t + 1) by the method's own step on the real networks, every agent from theta_0.
 
@@ -51,8 +63,19 @@ def train(
 
         "float32"     of everything
         "float64"     the same
+        "tf32"        of everything; products round their factors to 10 bits on NVIDIA's tensor
+                      cores, and are float32 on any other device, a CPU for one
         "bfloat16"    of the networks' products and activations; parameters, outputs and whatever
                       the method does with them stay float32
+
+    `devices` share the agents, and the parameters of each where they are more (`sharding`); those
+    of other processes too, if each makes the same call. `memory` is what each device may use, in
+    bytes or like "4 GB"; all that it has if left out. Where a round would take more, fewer points
+    pass the networks at a time, and a gradient repeats their forward pass; the record says how many
+    (`points_at_once`), and what was estimated (`memory_estimate`).
+
+    Refuses (`InputError`) a budget too small for one point at a time, and devices that cannot share
+    the work evenly.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
@@ -70,29 +93,56 @@ def train(
         stability = assess(setting(problem, "empirical", method, asked.weights))
     if stability:
         asked = asked._replace(method=stability.method)
-    if checkpoints:
-        checkpoints.note({"precision": precision})
-    real = _rounded(problem) if precision == "bfloat16" else problem
+    real = _with(problem, lambda each: each.in_bfloat16) if precision == "bfloat16" else problem
     with PRECISIONS[precision]():
+        space = real.network_space(method.view)
+        check(asked, space)
+        shared = layout(devices, space)
+        if checkpoints and shared and shared.spans_processes:
+            raise InputError(
+                "checkpoints: a run over several processes is not saved; leave them out, or train "
+                "on the devices of one process"
+            )
+        budget = available(shared) if memory is None else in_bytes(memory)
+        spaces = {None: space}
+
+        def build(points: int | None) -> System:
+            if points not in spaces:
+                less = _with(real, lambda each: each.at_most(points))
+                spaces[points] = less.network_space(method.view)
+            return system_of(asked, spaces[points], shared)
+
+        sized = fit(build, budget)
+        if checkpoints:
+            checkpoints.note(
+                {
+                    "precision": precision,
+                    "devices": len(shared.devices) if shared else 1,
+                    "points at once": sized.points_at_once or "all",
+                }
+            )
         record = run(
             asked,
-            real.network_space(method.view),
+            spaces[sized.points_at_once],
             origin=problem.origin,
             parameters_each=problem.parameters_each,
             kernels=_kernels(problem),
             progress=progress,
             checkpoints=checkpoints,
+            layout=shared,
         )
     known = stability.attributes() if stability else {}
+    known |= sized.attributes()
     return record.assign_attrs(space="network", kernel="none", precision=precision, **known)
 
 
-def _rounded(problem: Problem) -> Problem:
-    """The problem with its networks computed in bfloat16."""
-    given = problem.network
+def _with(problem: Problem, change: Callable[[Network], Network]) -> Problem:
+    """The problem with each of its networks changed, once where agents share one."""
+    given, changed = problem.network, {each: change(each) for each in problem.networks}
     several = isinstance(given, Sequence)
-    rounded = [each.in_bfloat16 for each in given] if several else given.in_bfloat16
-    return dataclasses.replace(problem, network=rounded)
+    return dataclasses.replace(
+        problem, network=[changed[each] for each in given] if several else changed[given]
+    )
 
 
 def _kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
@@ -101,7 +151,8 @@ def _kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
     agents = range(problem.task.agents)
 
     def kernels(x: Vector) -> list[np.ndarray]:
-        networks = (jax.tree.map(lambda leaf, i=i: leaf[i], x.tree) for i in agents)
+        tree = on_host(x.tree)
+        networks = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in agents)
         apply = problem.network.apply
         return [np.asarray(empirical.trace(apply, params, points)) for params in networks]
 

@@ -1,0 +1,135 @@
+"""Memory: what a run takes of every device, known before its first step, and how to take less.
+
+The peak is that of the compiled round and of the compiled measurement, as XLA counts them:
+arguments (data, W, common start, the state of all agents) and whatever is alive inside. Nothing is
+compiled twice: the run calls the same programs. Beside it there are XLA's own code and buffers, the
+arrays that the problem holds on the host, and what `Keep` asks for.
+
+Where the peak exceeds the budget, fewer points pass the network at a time (`Network.at_most`).
+What belongs to the parameters stays: the state, the gradient, what is combined, of all agents.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ntkdyn.engine import POINTS_AT_ONCE, System, advance, watching
+from ntkdyn.errors import InputError
+from ntkdyn.sharding import Layout
+
+
+class Need(NamedTuple):
+    """Bytes that a run takes of each device, at its peak."""
+
+    round: int
+    watch: int
+    """while an iterate is measured, all that the method remembers held beside it"""
+
+    @property
+    def peak(self) -> int:
+        return max(self)
+
+
+class Sized(NamedTuple):
+    """How many points pass the network at a time, and what that takes."""
+
+    points_at_once: int | None
+    """of each agent; None: all of a batch, and `engine.POINTS_AT_ONCE` that are measured"""
+    need: Need
+    budget: float
+
+    def attributes(self) -> dict[str, int | float]:
+        """For the record: bytes per device, and the points at a time, -1 for all."""
+        return {
+            "memory_estimate": self.need.peak,
+            "memory_budget": float(self.budget),
+            "points_at_once": self.points_at_once or -1,
+        }
+
+
+def need(system: System) -> Need:
+    """What the two programs of a run take, compiled from shapes: no state is made."""
+    state, number = _shapes(system), jnp.array(0)
+    round = _peak(advance.lower(system, state, number, number))
+    beside = _held(state) - _held(state.x) + _packed(system, state.x)
+    return Need(round, _peak(watching(system, state.x)) + beside)
+
+
+def fit(build: Callable[[int | None], System], budget: float) -> Sized:
+    """The most points at a time for which `build(points)`, a system, keeps to the budget.
+
+    Between all points and one the peak is nearly a straight line; its crossing is tried first.
+    """
+    at = functools.cache(lambda points: need(build(points)))
+    if at(None).peak <= budget:
+        return Sized(None, at(None), budget)
+    if at(1).peak > budget:
+        least = min(at(None), at(1), key=lambda each: each.peak)
+        raise InputError(
+            f"memory: every device needs {in_words(least.peak)} even with one point at a time, "
+            f"for the parameters of its agents and their gradients, got {in_words(budget)}"
+        )
+    most = max(build(None).everything.rows.shape[1], POINTS_AT_ONCE)
+    share = (budget - at(1).peak) / (at(None).peak - at(1).peak)
+    points = max(1, int(share * most))
+    while at(points).peak > budget:
+        points //= 2
+    return Sized(points, at(points), budget)
+
+
+def available(layout: Layout | None) -> float:
+    """Bytes that a device has: as it says itself, or a share of the machine's."""
+    ours = [
+        device
+        for device in (layout.devices if layout else jax.devices())
+        if device.process_index == jax.process_index()
+    ]
+    limit = (ours[0].memory_stats() or {}).get("bytes_limit")
+    return float(limit) if limit else _of_machine() / (len(ours) if layout else 1)
+
+
+def in_words(size: float | int) -> str:
+    """Bytes as people say them."""
+    power = min(4, max(0, int(math.log10(max(size, 1)) // 3)))
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def _of_machine() -> float:
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError):
+        return math.inf
+
+
+def _shapes(system: System) -> Any:
+    """The state as shapes, each with its sharding."""
+    at = system.layout.sharding if system.layout else lambda shape: None
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at(leaf.shape)),
+        jax.eval_shape(system.init),
+    )
+
+
+def _held(tree: Any) -> int:
+    """Bytes of the arrays on one device."""
+    share = lambda leaf: leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+    return sum(math.prod(share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _packed(system: System, x: Any) -> int:
+    """Where all agents see the same points, a CPU's matrix products copy a layer's weights."""
+    device = system.layout.devices[0] if system.layout else jax.devices()[0]
+    return max(map(_held, jax.tree.leaves(x))) if device.platform == "cpu" else 0
+
+
+def _peak(lowered: jax.stages.Lowered) -> int:
+    counted = lowered.compile().memory_analysis()
+    fresh = counted.output_size_in_bytes - counted.alias_size_in_bytes
+    return counted.argument_size_in_bytes + counted.temp_size_in_bytes + fresh
