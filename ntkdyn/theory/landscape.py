@@ -85,13 +85,17 @@ class Landscape:
         return self.loss.curvature * float(max(spectrum[0] for spectrum in self._local_spectra))
 
     @functools.cached_property
-    def convexity(self) -> float:
-        """mu = min_i of the smallest eigenvalue of H_i on what training can reach."""
+    def local_convexities(self) -> Float[np.ndarray, " agents"]:
+        """mu_i: the smallest eigenvalue of H_i on what training can reach."""
         rank = len(self.reach.values)
-        if not self.quadratic or any(len(spectrum) < rank for spectrum in self._local_spectra):
-            return 0.0
-        least = float(min(spectrum[rank - 1] for spectrum in self._local_spectra))
-        return least if least > NEGLIGIBLE * self.smoothness else 0.0
+        least = [s[rank - 1] if len(s) >= rank else 0.0 for s in self._local_spectra]
+        known = np.array(least) * self.quadratic
+        return np.where(known > NEGLIGIBLE * self.smoothness, known, 0.0)
+
+    @property
+    def convexity(self) -> float:
+        """mu = min_i mu_i."""
+        return float(self.local_convexities.min())
 
     @functools.cached_property
     def mean_smoothness(self) -> float:

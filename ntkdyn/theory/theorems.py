@@ -9,6 +9,7 @@ docstring with explicit constants, and these, not the paper's, are what is check
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -494,15 +495,61 @@ def extra_rate(case: Case) -> Bound:
     )
 
 
-EXTRA = "Shi, Ling, Wu, Yin 2015, in form"
+@about("extra")
+def extra_linear(case: Case) -> Bound:
+    """|x(t) - x*|^2_V + |q(t) - q*|^2 <= (1 + delta)^-t E(0), for eta <= (1 + lambda_min) / (2 L).
 
-
-def _extra(case: Case) -> tuple[Assumption, ...]:
-    least = case.weights.smallest_eigenvalue
-    step = bounds.step_up_to(
-        case, (1 + least) / case.landscape.smoothness, "(1 + lambda_min(W)) / L"
+    1/delta = 1/nu + (1 + eta L)/kappa, kappa = (1 - lambda_2(W)) / 2, nu > 0 of `restricted`: F
+    alone need be strongly convex. For quadratics the energy of `extra_energy` loses
+    |d|^2_(V - eta H) + |e|^2_(I - V + eta H) or more, d = x+ - x and e = x+ - x*. Of what is left,
+    |e|^2_V <= |e|^2_(I - V + eta H) / nu, and from U (q+ - q*) = -(V - eta H) d - eta H e, in the
+    range of U, kappa |q+ - q*|^2 <= (1 + eta L)(|d|^2_(V - eta H) + |e|^2_(eta H)).
+    Seen as in `extra_energy`.
+    """
+    start, least = _energy(case, _lazy(case)), (1 + case.weights.smallest_eigenvalue) / 2
+    q = _extra_contraction(case)
+    return Bound(
+        "EXTRA, linear",
+        "lambda_min(V) |Delta|^2 + 2m (F(mean x) - F*) / L_F",
+        EXTRA_LINEAR,
+        _extra(case, share=0.5),
+        lambda t: q**t * start,
+        lambda record: _distance(case, record, least),
+        case,
     )
+
+
+EXTRA = "as in Shi, Ling, Wu, Yin 2015 (convex case); constants ours"
+
+EXTRA_LINEAR = "as in Shi, Ling, Wu, Yin 2015, Theorem 3.7; constants ours"
+
+
+def _extra(case: Case, share: float = 1.0) -> tuple[Assumption, ...]:
+    limit = share * (1 + case.weights.smallest_eigenvalue) / case.landscape.smoothness
+    formula = "(1 + lambda_min(W)) / L" if share == 1 else "(1 + lambda_min(W)) / (2 L)"
+    step = bounds.step_up_to(case, limit, formula)
     return bounds.squared_error(case), bounds.symmetric(case), bounds.contracting(case), step
+
+
+def _extra_contraction(case: Case) -> float:
+    """1 / (1 + delta) of `extra_linear`."""
+    kappa = (1 - _second(case.weights.matrix)) / 2
+    nu, steep = restricted(case, kappa), case.step_size * case.landscape.smoothness
+    if min(nu, kappa) <= 0:
+        return 1.0
+    return 1 / (1 + 1 / (1 / nu + (1 + steep) / kappa))
+
+
+def restricted(case: Case, kappa: float) -> float:
+    """nu > 0 with |x|^2_G + eta |x|^2_H >= nu |x|^2 for G >= kappa on what is off the mean.
+
+    Strong convexity where no agent has it, from |x|_H >= sqrt(mu_F) |mean part| - sqrt(L) |rest|
+    (the mean part counts m times): the smallest eigenvalue of the form in these two lengths.
+    """
+    scape, eta = case.landscape, case.step_size
+    slow, cross = eta * scape.mean_convexity, -eta * np.sqrt(scape.mean_convexity * scape.smoothness)
+    form = [[slow, cross], [cross, kappa + eta * scape.smoothness]]
+    return max(float(np.linalg.eigvalsh(form)[0]), 0.0)
 
 
 @about("exact_diffusion", "nids", "d2")
@@ -584,18 +631,28 @@ def centralized(case: Case) -> Bound:
 
 @about("dgd", "cta", "atc")
 def diffusion_rate(case: Case) -> Bound:
-    """The exact rate is at most max(1 - eta mu, eta L - lambda_min(W)) for DGD, with symmetric W.
+    """The exact rate is at most max(1 - nu, eta L - lambda_min(W)) for DGD, with symmetric W.
 
+    nu is the larger of eta mu and that of `restricted` with G = I - W, which needs mu_F > 0 only.
     For ATC and CTA with doubly stochastic W, |W (I - eta H)| <= max(|1 - eta mu|, |1 - eta L|).
     """
     scape, eta = case.landscape, case.step_size
     if case.method.name == "dgd":
         fastest = eta * scape.smoothness - case.weights.smallest_eigenvalue
-        promised, graph = max(1 - eta * scape.convexity, fastest), bounds.symmetric(case)
+        nu = max(eta * scape.convexity, restricted(case, 1 - _second(case.weights.matrix)))
+        promised, graph = max(1 - nu, fastest), bounds.symmetric(case)
     else:
         promised = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
         graph = bounds.doubly_stochastic(case)
     return _rate(case, promised, "elementary", (graph,))
+
+
+@about("extra")
+def extra_rate_in_the_end(case: Case) -> Bound:
+    """The exact rate is at most (1 + delta)^(-1/2) of `extra_linear`."""
+    promised = extra_linear(case)
+    factor = float(np.sqrt(_extra_contraction(case)))
+    return _rate(case, factor, promised.source, promised.assumptions)
 
 
 @about("exact_diffusion", "nids", "d2")
@@ -610,6 +667,34 @@ def tracking_rate(case: Case) -> Bound:
     """The exact rate is at most rho(G) of `tracking_disagreement`."""
     promised = float(np.abs(np.linalg.eigvals(gains(case, case.step_size))).max())
     return _rate(case, promised, TRACKING, _tracked(case))
+
+
+@about("diging")
+def diging_rate(case: Case) -> Bound:
+    """The exact rate is at most lambda, with delta = beta, J = 3 kappa (1 + 4 sqrt(m kappa)):
+
+        lambda^2 = 1 - eta mubar / 1.5                    for eta <= eta_1
+        lambda = sqrt(eta mubar J / 1.5) + delta          for eta_1 <= eta <= eta_2
+
+    mubar = 1/m sum_i mu_i, kappa = L / mubar, eta_2 = 1.5 (1 - delta)^2 / (mubar J), and eta_1, where
+    the two meet, 1.5 (sqrt(J^2 + (1 - delta^2) J) - delta J)^2 / (mubar J (J + 1)^2): DIGing's own
+    range and rate, for a graph that is connected in every round. Given from memory of the paper.
+    """
+    scape, eta, delta = case.landscape, case.step_size, case.weights.contraction
+    mean_mu = float(np.mean(scape.local_convexities))
+    limit, promised = 0.0, np.nan
+    if mean_mu > 0:
+        kappa = scape.smoothness / mean_mu
+        J = 3 * kappa * (1 + 4 * np.sqrt(scape.agents * kappa))
+        slow, fast = 1 - eta * mean_mu / 1.5, np.sqrt(eta * mean_mu * J / 1.5) + delta
+        limit = 1.5 * (1 - delta) ** 2 / (mean_mu * J)
+        promised = max(np.sqrt(max(slow, 0)), fast)
+    some = Assumption("mean of mu_i > 0", mean_mu > 0, f"mean of mu_i = {mean_mu:.3g}")
+    step = bounds.step_up_to(case, limit, "1.5 (1 - beta)^2 / (mubar J)")
+    needs = bounds.squared_error(case), bounds.doubly_stochastic(case), bounds.contracting(case)
+    source = "Nedic, Olshevsky, Shi 2017, explicit rate, one round of connectivity; reconstruction"
+    own = _rate(case, promised, source, (*needs, some, step))
+    return dataclasses.replace(own, name="DIGing's own rate")
 
 
 def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumption, ...]) -> Bound:
