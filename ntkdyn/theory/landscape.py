@@ -69,10 +69,11 @@ class Landscape:
     def _local_spectra(self) -> list[Float[np.ndarray, " rows_i"]]:
         """Eigenvalues of K_ii / n_i, descending."""
         return [
-            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self._rows()
+            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self.rows()
         ]
 
-    def _rows(self) -> list[Int[np.ndarray, " rows_i"]]:
+    def rows(self) -> list[Int[np.ndarray, " rows_i"]]:
+        """The rows that each agent owns."""
         return [np.flatnonzero(self.owner == agent) for agent in range(self.agents)]
 
     def _weighted(self, rows: np.ndarray) -> Float[np.ndarray, "rows_i rows_i"]:
@@ -147,7 +148,7 @@ class Landscape:
         """min f_i; zero, the least there can be, with the cross-entropy."""
         if not self.quadratic:
             return np.zeros(self.agents)
-        return np.array([self._local_minimum(rows) for rows in self._rows()])
+        return np.array([self._local_minimum(rows) for rows in self.rows()])
 
     def _local_minimum(self, rows: np.ndarray) -> float:
         values, vectors = np.linalg.eigh(self._weighted(rows))
@@ -186,8 +187,8 @@ class Landscape:
         The largest eigenvalue of s^(-1/2) U^T C U s^(-1/2), C the blocks K_ii / n_i.
         """
         values, vectors = self.reach
-        blocks = [self.agents * self._weighted(rows) for rows in self._rows()]
-        rows = self._rows()
+        blocks = [self.agents * self._weighted(rows) for rows in self.rows()]
+        rows = self.rows()
 
         def apply(v: np.ndarray) -> np.ndarray:
             at = vectors @ (v.reshape(-1) / np.sqrt(values))
@@ -229,14 +230,14 @@ class Landscape:
     def hessians(self) -> Float[np.ndarray, "agents rank rank"]:
         """H_i in an orthonormal basis of what training can reach; for small problems."""
         features = self.reach.vectors * np.sqrt(self.reach.values)
-        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self._rows()])
+        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self.rows()])
 
     @functools.cached_property
     def start_gradients(self) -> Float[np.ndarray, "agents rank columns"]:
         """grad f_i(0) in the same basis."""
         features = self.reach.vectors * np.sqrt(self.reach.values)
         return np.stack(
-            [self.agents * features[rows].T @ self._scaled[rows] for rows in self._rows()]
+            [self.agents * features[rows].T @ self._scaled[rows] for rows in self.rows()]
         )
 
 
