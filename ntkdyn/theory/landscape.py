@@ -24,6 +24,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
 from ntkdyn import precision
+from ntkdyn.dynamics.noise import batch_covariance
 from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
 
@@ -47,6 +48,7 @@ class Landscape:
     residual: Float[np.ndarray, "rows columns"]
     """f(theta_0) - y; one column per output where the kernel is the same for all"""
     owner: Int[np.ndarray, " rows"]
+    point: Int[np.ndarray, " rows"]
     share: Float[np.ndarray, " rows"]
     """D: the weight of each row in F"""
     agents: int
@@ -207,6 +209,23 @@ class Landscape:
         )
         return float(found[0])
 
+    # --- minibatches --------------------------------------------------------------------------
+
+    @functools.cached_property
+    def point_smoothness(self) -> float:
+        """ell: the largest smoothness of the loss of a single point."""
+        size = int(np.sum(self.point == self.point[0]))
+        blocks = self.kernel.reshape(-1, size, len(self.kernel) // size, size)
+        alone = np.einsum("abac->abc", blocks)
+        return self.loss.curvature * float(np.linalg.eigvalsh(alone).max())
+
+    def batch_variance(self, size: int) -> float:
+        """sigma^2 = 1/m sum_i E |grad f_i(x*; batch) - grad f_i(x*)|^2, without replacement."""
+        counts = np.rint(1 / (self.agents * self.share)).astype(int)
+        together = batch_covariance(self.owner, counts, self.point, size) * self.kernel
+        felt = self.agents * np.sqrt(self.share)[:, None] * self._left
+        return max(float(np.sum(felt * (together @ felt))), 0.0) / self.agents
+
     # --- what a record shows ------------------------------------------------------------------
 
     def remaining(
@@ -254,6 +273,7 @@ def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> La
         kernel=matrix,
         residual=(initial - targets).reshape(len(matrix), -1),
         owner=owner,
+        point=np.repeat(np.arange(task.train), per_point),
         share=1 / (task.agents * task.counts[owner]),
         agents=task.agents,
         loss=task.loss,

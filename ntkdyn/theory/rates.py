@@ -139,23 +139,24 @@ def _extreme(case: Case, loop: Loop, act: Callable, which: str) -> Float[np.ndar
         (size, size), matvec=lambda x: act(x.reshape(shape)).reshape(-1), dtype=float
     )
     start = np.random.default_rng(0).standard_normal(size)
-    found = scipy.sparse.linalg.eigs(operator, 1, which=which, v0=start, return_eigenvectors=False)
-    return found.real
+    return scipy.sparse.linalg.eigs(
+        operator, 1, which=which, v0=start, tol=1e-12, return_eigenvectors=False
+    ).real
 
 
 def _through(case: Case) -> tuple[Callable, Callable]:
-    """u -> (sum_a F_a u_a per agent) with weights 1/n, and x -> F_a x_o(a): together x -> H x."""
+    """u -> sum of F_a u_a per agent, and x -> F_a x_o(a), with F / sqrt(n): together x -> H x."""
     scape = case.landscape
     features = scape.reach.vectors * np.sqrt(scape.reach.values * scape.agents)
-    owned = scape.rows()
+    owned = [(own, features[own]) for own in scape.rows()]
 
     def spread(x: np.ndarray) -> np.ndarray:
         felt = np.empty(len(features))
-        for own, one in zip(owned, x, strict=True):
-            felt[own] = features[own] @ one
+        for (own, rows), one in zip(owned, x, strict=True):
+            felt[own] = rows @ one
         return felt
 
-    return lambda u: np.stack([features[own].T @ u[own] for own in owned]), spread
+    return lambda u: np.stack([u[own] @ rows for own, rows in owned]), spread
 
 
 def _resolvent(case: Case, loop: Loop, beyond: float) -> Callable:
@@ -219,6 +220,22 @@ def rate_map(case: Case, step_sizes: Sequence[float], gaps: Sequence[float]) -> 
         {"spectral_gap": list(gaps), "step_size": list(step_sizes)},
         {"method": case.method.name, "weights": case.weights.name, "agents": case.weights.agents},
     )
+
+
+MAP_ROWS_UP_TO = 1000
+"""Rows of the kernel up to which a whole map of rates is made."""
+
+
+def whole_map(case: Case) -> Record:
+    """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
+    rows = len(case.landscape.kernel)
+    if rows > MAP_ROWS_UP_TO:
+        raise InputError(
+            f"rate map: takes 240 exact rates, and this kernel has {rows} rows; at most "
+            f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
+        )
+    steps = np.geomspace(0.02, 2.5, 24) / case.landscape.smoothness
+    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 10)))
 
 
 def with_gap(weights: Mixing, gap: float) -> Mixing:

@@ -161,13 +161,13 @@ def neighbourhood(case: Case) -> Bound:
         "F(mean x) - min F",
         "Yuan, Ling, Yin 2016, linear convergence, in form",
         (bounds.squared_error(case), *_descends(case), bounds.contracting(case)),
-        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * _geometric(rho, t)) ** 2,
+        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * geometric(rho, t)) ** 2,
         bounds.excess(case),
         case,
     )
 
 
-def _geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+def geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
     """1 + rho + ... + rho^(t-1)."""
     return t if rho == 1 else (1 - rho**t) / (1 - rho)
 
@@ -228,7 +228,7 @@ def nonexpansion(case: Case) -> Bound:
 # --- decentralized SGD, without noise ---------------------------------------------------------
 
 
-class _Gossip:
+class Gossip:
     """p = 1 - beta^2; order = beta^2 where gradients are mixed (ATC, and CTA at W x), one for DGD.
 
     For both orders, with grads at points of disagreement Xi = |Delta|^2 / m,
@@ -257,7 +257,7 @@ def sgd_convex(case: Case) -> Bound:
     coupling is at most half where eta <= p / (12 sqrt(order) L). A record that skips rounds shows
     a part of the sum.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     distance = scape.distance if scape.quadratic else np.nan
     floor = 72 * gossip.order * gossip.eta**2 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
@@ -281,7 +281,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
     of eta (F - F*) >= eta mu_F / 4 |mean x - x*|^2 being kept for it, where
     eta <= p / (17 sqrt(order) L). Seen as 2 (F - F*) / L_F, which is no larger.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     distance = scape.distance if scape.quadratic else np.nan
     q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
@@ -292,7 +292,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
         "F(mean x) - min F",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: scape.mean_smoothness / 2 * (q**t * distance**2 + push * _geometric(q, t)),
+        lambda t: scape.mean_smoothness / 2 * (q**t * distance**2 + push * geometric(q, t)),
         bounds.excess(case),
         case,
     )
@@ -306,7 +306,7 @@ def sgd_nonconvex(case: Case) -> Bound:
     1/m sum |grad f_i(x)|^2 <= 2 zeta^2 + 2 P |grad F(x)|^2, P the least that holds on the problem,
     and Xi+ <= (1 - p/4) Xi + (4 order eta^2 / p)(2 zeta^2 + 2 P |grad F|^2), summed.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     growth = scape.growth if scape.quadratic else np.nan
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     times = max(4.0, 8 * np.sqrt(growth)) if scape.quadratic else 4.0
