@@ -25,7 +25,7 @@ from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.theory import noisy, table, theorems
+from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 
 
@@ -390,5 +390,7 @@ def compare(predicted: Record, observed: Record, to: Files) -> Record:
     records.write(comparison, to.comparison)
     figure = figures.overlay.draw(predicted, observed, comparison)
     figures.style.save(figure, to.overlay)
-    validation.write_report(predicted, observed, comparison, to.overlay, to.report)
+    validation.write_report(
+        predicted, observed, comparison, to.overlay, to.report, formulas=formulas.section(predicted)
+    )
     return comparison
