@@ -1,4 +1,4 @@
-"""Formulas of a run for its report: how a mode changes per round, in MathML with its LaTeX beside it.
+"""Formulas of a run for its report: how a mode changes per round, as MathML and LaTeX.
 
 Browsers typeset MathML without a network; the LaTeX is its annotation and can be copied.
 """
@@ -28,8 +28,8 @@ def section(record: Record) -> str:
         return ""
     lines = "\n".join(f"<dt>{says}</dt><dd>{formula}</dd>" for says, formula in _lines(record))
     return (
-        f"<h2>In closed form</h2>\n<p>Linearized {html.escape(name)} along an eigenvector of W with "
-        f"eigenvalue w and a direction of curvature &lambda; that all agents share, with "
+        f"<h2>In closed form</h2>\n<p>Linearized {html.escape(name)}, "
+        f"along an eigenvector of W with eigenvalue w and a direction of curvature &lambda; that all agents share, with "
         f"s = &eta;&lambda;:</p>\n<dl>{lines}</dl>"
     )
 

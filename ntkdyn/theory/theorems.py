@@ -179,7 +179,6 @@ def flow_contraction(case: Case) -> Bound:
     A + A' = -((2I - W - W') / eta + 2 H) <= 0, because (W + W')/2 is doubly stochastic with W. The
     largest growth of |x| per round is exp(eta omega), omega = lambda_max((A + A') / 2), exactly.
     """
-
     return Bound(
         "flow",
         "growth of the flow per round",
@@ -540,7 +539,10 @@ def restricted(case: Case, kappa: float) -> float:
     (the mean part counts m times): the smallest eigenvalue of the form in these two lengths.
     """
     scape, eta = case.landscape, case.step_size
-    slow, cross = eta * scape.mean_convexity, -eta * np.sqrt(scape.mean_convexity * scape.smoothness)
+    slow, cross = (
+        eta * scape.mean_convexity,
+        -eta * np.sqrt(scape.mean_convexity * scape.smoothness),
+    )
     form = [[slow, cross], [cross, kappa + eta * scape.smoothness]]
     return max(float(np.linalg.eigvalsh(form)[0]), 0.0)
 
@@ -664,14 +666,14 @@ def tracking_rate(case: Case) -> Bound:
 
 @about("diging")
 def diging_rate(case: Case) -> Bound:
-    """The exact rate is at most lambda, with delta = beta, J = 3 kappa (1 + 4 sqrt(m kappa)):
+    """DIGing's own range and rate: the exact rate is at most lambda.
 
         lambda^2 = 1 - eta mubar / 1.5                    for eta <= eta_1
         lambda = sqrt(eta mubar J / 1.5) + delta          for eta_1 <= eta <= eta_2
 
-    mubar = 1/m sum_i mu_i, kappa = L / mubar, eta_2 = 1.5 (1 - delta)^2 / (mubar J), and eta_1, where
-    the two meet, 1.5 (sqrt(J^2 + (1 - delta^2) J) - delta J)^2 / (mubar J (J + 1)^2): DIGing's own
-    range and rate, for a graph that is connected in every round. Given from memory of the paper.
+    delta = beta, mubar = 1/m sum_i mu_i, kappa = L / mubar, J = 3 kappa (1 + 4 sqrt(m kappa)),
+    eta_2 = 1.5 (1 - delta)^2 / (mubar J). The two meet in eta_1: of both the larger holds. For a
+    graph that is connected in every round; the paper's constants as we know them.
     """
     scape, eta, delta = case.landscape, case.step_size, case.weights.contraction
     mean_mu = float(np.mean(scape.local_convexities))
