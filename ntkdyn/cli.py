@@ -231,14 +231,12 @@ def bounds(
         waiting(1, 1)
         if out is not None:
             records.write(table.record(work.case, found), out)
-        if rate_map is not None:
-            mapping = bar("computing the rate map")
-            records.write(rates.whole_map(work.case), rate_map)
-            mapping(1, 1)
     shown = Table(*table.COLUMNS, show_lines=True)
     for row in found:
         shown.add_row(*table.cells(row))
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(shown)
+    if rate_map is not None:
+        records.write(rates.whole_map(work.case), rate_map)
     try:
         demand(row.predicted for row in found)
     except BoundViolated as error:

@@ -29,8 +29,8 @@ def section(record: Record) -> str:
     lines = "\n".join(f"<dt>{says}</dt><dd>{formula}</dd>" for says, formula in _lines(record))
     return (
         f"<h2>In closed form</h2>\n<p>Linearized {html.escape(name)}, "
-        f"along an eigenvector of W with eigenvalue w and a direction of curvature &lambda; that all agents share, with "
-        f"s = &eta;&lambda;:</p>\n<dl>{lines}</dl>"
+        f"along an eigenvector of W with eigenvalue w and a direction of curvature &lambda; that "
+        f"all agents share, with s = &eta;&lambda;:</p>\n<dl>{lines}</dl>"
     )
 
 

@@ -242,11 +242,11 @@ def whole_map(case: Case) -> Record:
     rows = len(case.landscape.kernel)
     if rows > MAP_ROWS_UP_TO:
         raise InputError(
-            f"rate map: takes 240 exact rates, and this kernel has {rows} rows; at most "
+            f"rate map: takes 128 exact rates, and this kernel has {rows} rows; at most "
             f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
         )
-    steps = np.geomspace(0.02, 2.5, 24) / case.landscape.smoothness
-    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 10)))
+    steps = np.geomspace(0.02, 2.5, 16) / case.landscape.smoothness
+    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)))
 
 
 def with_gap(weights: Mixing, gap: float) -> Mixing:
