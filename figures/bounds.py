@@ -37,8 +37,10 @@ def draw(table: xr.Dataset) -> Figure:
         for row, (ratio, state) in enumerate(zip(ratios[order], states, strict=True)):
             colour, marker = STATES[state]
             if not np.isfinite(ratio):
-                axes.annotate("no finite promise", (0.01, row), ("axes fraction", "data"),
-                              va="center", fontsize=6.5, color="#777777")  # fmt: skip
+                said = state if state == "not computed" else "no finite promise"
+                axes.text(0.01, row, said, transform=axes.get_yaxis_transform(),
+                          va="center", fontsize=6.5, color="#777777",
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
                 continue
             axes.plot([1, ratio], [row, row], color=colour, lw=1.2, alpha=0.5)
             axes.plot(ratio, row, marker, color=colour, ms=5)

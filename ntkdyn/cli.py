@@ -208,13 +208,22 @@ def bounds(
         list[Path] | None, typer.Option(help="A record to hold against them; may be repeated.")
     ] = None,
     train: Annotated[bool, typer.Option(help="Train, if no observed record is given.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table too, for `ntkdyn figure bounds`.")
+    ] = None,
+    rate_map: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the exact rate by step size and gap, for `ntkdyn figure stability_map`."
+        ),
+    ] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     data_dir: DataDir = None,
 ) -> None:
     """Print what theorems promise of a run, whether they apply, and what happened."""
     from ntkdyn import experiment, records
-    from ntkdyn.theory import table
+    from ntkdyn.theory import rates, table
     from ntkdyn.theory.bounds import BoundViolated, demand
 
     if (spec is None) == (not demo):
@@ -230,10 +239,14 @@ def bounds(
         waiting = bar("evaluating the assumptions")
         found = work.bounds(predicted, observed)
         waiting(1, 1)
+        if out is not None:
+            records.write(table.record(work.case, found), out)
     shown = Table(*table.COLUMNS, show_lines=True)
     for row in found:
         shown.add_row(*table.cells(row))
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(shown)
+    if rate_map is not None:
+        records.write(rates.whole_map(work.case), rate_map)
     try:
         demand(row.predicted for row in found)
     except BoundViolated as error:

@@ -26,7 +26,8 @@ from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.theory import table, theorems
+from ntkdyn.theory import formulas, noisy, table, theorems
+from ntkdyn.theory.bounds import Case
 
 
 class _Table(pydantic.BaseModel):
@@ -320,11 +321,26 @@ class Experiment:
             progress=progress,
         ).plan
 
-    def bounds(self, predicted: Record, observed: Record | None = None) -> list[table.Row]:
-        """Every bound about the method, held against both sides of the run."""
+    @functools.cached_property
+    def case(self) -> Case:
+        """The linearized problem, the method and the graph, for theorems."""
         method, kernel = self.stability.method, self.spec.kernel
-        case = theorems.case(self.problem, method, self.weights, kernel=kernel)
-        return table.rows(case, predicted, observed)
+        return theorems.case(self.problem, method, self.weights, kernel=kernel)
+
+    def bounds(self, predicted: Record, observed: Record | None = None) -> list[table.Row]:
+        """Every bound about the method, held against both sides of the run.
+
+        With minibatches also those on expectations, where these can be followed exactly.
+        """
+        found = table.rows(self.case, predicted, observed)
+        batch = self.spec.run.batch_size
+        if batch is None or self.case.landscape.size > dynamics.noise.STATE_UP_TO:
+            return found
+        promised = noisy.bounds_of(self.case, batch)
+        rounds = [int(each) for each in predicted["round"].values]
+        kernel = self.spec.kernel
+        known = noisy.expected(self.problem, self.case, rounds, batch_size=batch, kernel=kernel)
+        return found + [table.Row(bound.check(known), None) for bound in promised]
 
     def _run(
         self,
@@ -393,5 +409,7 @@ def compare(predicted: Record, observed: Record, to: Files) -> Record:
     records.write(comparison, to.comparison)
     figure = figures.overlay.draw(predicted, observed, comparison)
     figures.style.save(figure, to.overlay)
-    validation.write_report(predicted, observed, comparison, to.overlay, to.report)
+    validation.write_report(
+        predicted, observed, comparison, to.overlay, to.report, formulas=formulas.section(predicted)
+    )
     return comparison

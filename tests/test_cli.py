@@ -326,7 +326,8 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, 
     broken["train_loss"] = broken["train_loss"] * 100
     records.write(broken, given[0])
     capsys.readouterr()
-    assert call("bounds", spec, *reused, "--quiet") == 1
+    table = tmp_path / "bounds.nc"
+    assert call("bounds", spec, *reused, "--quiet", "--out", table) == 1
     said, err = capsys.readouterr()
     for name in ("averaging", "descent", "disagreement", "neighbourhood", "flow", "D-SGD, convex"):
         assert f"│ {name}" in said
@@ -334,5 +335,13 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, 
         assert words in said
     assert said.count("VIOLATED") == 1 and "VIOLATED at round 0" in said
     assert "descent: sum of own losses exceeds its bound in round 0" in err
+    written = records.read(table)
+    assert written["state"].sel(bound="descent") == "violated"
+    assert written["observed_state"].sel(bound="descent") == "holds"
+    assert (written["seen"].sel(bound="descent") > written["promised"].sel(bound="descent")).all()
+    assert "+ symmetric W" in written["assumptions"].sel(bound="descent").item()
+    picture = tmp_path / "bounds.png"
+    assert call("figure", "bounds", "--record", table, "--out", picture, "--quiet") == 0
+    assert picture.stat().st_size > 1000
     assert call("bounds", "--quiet") == 2
     assert "give a spec or --demo, one of the two" in capsys.readouterr().err

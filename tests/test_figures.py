@@ -218,7 +218,7 @@ def test_bounds_are_ordered_by_how_tight_they_are():
     axes = figures.draw("bounds", [TABLES["bounds"]]).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["none", "loose", "wrong"]
     said = {text.get_text() for text in axes.texts}
-    assert said == {"no finite promise", "×2", "×0.5"}
+    assert said == {"not computed", "×2", "×0.5"}
 
 
 def test_accounting_draws_the_mean_of_every_source_that_is_there():

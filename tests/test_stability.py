@@ -41,6 +41,24 @@ def test_the_radius_passes_one_at_the_limit_found_by_bisection(name):
     assert stability._radius(at, limit * (1 + 1e-4)) > 1 + 1e-9
 
 
+@pytest.mark.parametrize("name, expected", [("extra", 1.0), ("exact_diffusion", 2.0)])
+def test_sums_that_methods_keep_are_no_growth(name, expected):
+    """A kernel with directions of no curvature: the double eigenvalue one must not count.
+
+    On a ring of four (w from -1/3 to 1), all points the same, EXTRA is stable up to
+    (5 + 3 w) / (4 lambda) and exact diffusion up to 2 / lambda.
+    """
+    features = np.array([[1.0, 0.5]] * 4 + [[0.0, 0.0]] * 4)
+    problem = nd.KernelProblem(features @ features.T, np.ones((8, 1)), [0, 1, 2, 3] * 2)
+    W = graphs.metropolis(graphs.ring(4))
+    curvature = 1.25 / 2
+    limit = nd.step_size_limit(problem, method(name, 1.0), W) * curvature
+    assert abs(limit - expected) < 1e-4
+    predicted = nd.predict(problem, method(name, 0.9 * limit / curvature), W, [0, 300])
+    assert predicted.attrs["stable"] is True
+    assert np.abs(predicted["outputs"].values[-1, :, :4] - 1).max() < 1e-6
+
+
 @pytest.mark.parametrize("name", PLAIN)
 @in_double
 def test_closed_form_equals_bisection(small, name):

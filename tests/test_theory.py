@@ -1,16 +1,18 @@
 """Worst cases meet, symbols equal numbers, exact rates bound nothing but themselves."""
 
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import sympy
+import xarray as xr
 from theory_cases import AGENTS, NAMES, drawn, method
 
 import ntkdyn as nd
 from ntkdyn import graphs
 from ntkdyn.dynamics import Stability
-from ntkdyn.theory import alignment, rates, slopes, symbolic, theorems, worst_case
+from ntkdyn.theory import alignment, formulas, rates, slopes, symbolic, theorems, worst_case
 from ntkdyn.theory.stack import Stack, applied, mixer
 
 PAIR = [[0.25, 0.75], [0.75, 0.25]]
@@ -349,3 +351,60 @@ def test_real_training_starts_to_diverge_at_the_symbolic_limit():
     assert below < -0.005 and above > 0.005
     crossing = 0.98 + 0.04 * -below / (above - below)
     assert abs(crossing - 1) < 0.005
+
+
+# --- formulas in reports ----------------------------------------------------------------------
+
+
+def of_run(name, weights, loss="mse"):
+    return xr.Dataset(
+        {"mixing": (("agent", "neighbour"), weights.matrix)}, attrs={"method": name, "loss": loss}
+    )
+
+
+def test_reports_say_factors_and_limit_in_closed_form():
+    said = formulas.section(of_run("dgd", graphs.metropolis(graphs.ring(4))))
+    page = ElementTree.fromstring(f"<div>{said.replace('&', '&amp;')}</div>")
+    latex = [note.text for note in page.iter("annotation")]
+    assert latex[1:] == ["- s + w", "1", r"\frac{1}{3}", r"- \frac{1}{3}", r"s \leq \frac{2}{3}"]
+    assert said.count("<math>") == len(latex) == 6 and "0.666667" in said
+    other = formulas.section(of_run("extra", graphs.lazy(graphs.metropolis(graphs.ring(4)))))
+    assert other.count("<math>") == 3 and "no mode grows" not in other
+    for nothing in (
+        of_run("dgd", graphs.metropolis(graphs.ring(4)), "cross_entropy"),
+        of_run("heavy_ball", graphs.metropolis(graphs.ring(4))),
+    ):
+        assert formulas.section(nothing) == ""
+
+
+# --- large problems ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by, seed", [("dgd", 2), ("dgd", 5), ("atc", 2), ("cta", 5)])
+def test_the_ends_of_a_large_spectrum_are_those_of_the_dense_one(by, seed, monkeypatch):
+    """Slow end and fast end: one of the two step sizes is too large for DGD."""
+    one = drawn(seed)
+    W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
+    case = theorems.case(one.problem, method(by, one.step_size), W)
+    dense, flow = rates.rate(case), rates.flow_exponent(case)
+    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    assert rates.computable(case)
+    assert abs(rates.rate(case) - dense) < 1e-9
+    assert abs(rates.flow_exponent(case) - flow) < 1e-9
+    unreal = case._replace(weights=graphs.uniform(graphs.directed_ring(AGENTS)))
+    assert not rates.computable(unreal)
+    with pytest.raises(nd.InputError, match="exact spectra are computed up to 1"):
+        rates.rate(unreal)
+
+
+@pytest.mark.parametrize("by", NAMES)
+def test_the_kept_sums_of_a_method_are_no_modes(by):
+    """The moving loop has its whole spectrum inside the disc once all agents feel a curvature."""
+    W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
+    one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
+    slow = theorems.landscape(one.problem).smoothness
+    case = theorems.case(one.problem, method(by, 0.05 / slow), W)
+    whole, moving = rates.open_loop(case), rates.open_loop(case).moving
+    kept = len(whole.P) - len(moving.P)
+    assert kept == {"extra": 1, "exact_diffusion": 1, "diging": 1}.get(by, 0)
+    assert rates.rate(case) < 1

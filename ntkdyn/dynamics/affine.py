@@ -38,6 +38,9 @@ from ntkdyn.vectors import Vector
 DENSE_UP_TO = 600
 """Up to this size of the state A is formed and all its eigenvalues are computed."""
 
+KEPT = 1e-10
+"""Sums that a round changes by no more than this share are kept."""
+
 KRYLOV = 150
 """The dimension of the Krylov space in which the outermost eigenvalues of a larger A are sought."""
 
@@ -66,6 +69,20 @@ class Loop(NamedTuple):
         apart = max(np.abs(felt - felt.T).max(), np.abs(felt @ self.P - self.P @ felt).max())
         scale = np.abs(felt).max()
         return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
+
+    @property
+    def moving(self) -> Loop:
+        """The same loop on the states that a start from zero can reach by any gradients.
+
+        Methods with memory keep sums (1'q of corrections, 1'(y - g') of trackers): l'P = l' and
+        l'Q = 0, so l'z = 0 for good. With them goes a double eigenvalue one, which is no growth.
+        """
+        changes = np.concatenate([self.P - np.eye(len(self.P)), self.Q / np.abs(self.Q).max()], 1)
+        basis, sizes, _ = np.linalg.svd(changes, full_matrices=False)
+        free = basis[:, sizes > KEPT * sizes[0]]
+        if free.shape[1] == len(self.P):
+            return self
+        return Loop(free.T @ self.P @ free, free.T @ self.Q, self.R @ free, self.X @ free)
 
     def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:
         """(lambda - P)^-1 and G(lambda) for lambda = 1 + beyond."""
@@ -248,13 +265,15 @@ def unflattened(like: State, z: np.ndarray) -> State:
 def outer_eigenvalues(system: System) -> Complex[np.ndarray, " found"]:
     """All eigenvalues of A where it is small, otherwise those on the rim of its spectrum.
 
-    The rim is found by Arnoldi iteration. A Ritz value counts only if its residual is below a
-    tenth of its distance from the unit circle: what crowds inside the disc never converges and
-    need not, while what has left it stands apart.
+    Both on the states that a start from zero can reach; see `Loop.moving`. The rim is found by
+    Arnoldi iteration. A Ritz value counts only if its residual is below a tenth of its distance
+    from the unit circle: what crowds inside the disc never converges and need not, while what has
+    left it stands apart.
     """
     size = jax.eval_shape(lambda s: ravel_pytree(s.init())[0], system).size
     if size <= DENSE_UP_TO:
-        return np.linalg.eigvals(np.asarray(_dense(system))).astype(complex)
+        whole = affine(system)
+        return np.linalg.eigvals(whole._replace(loop=whole.loop.moving).matrix()).astype(complex)
     start = np.random.default_rng(0).standard_normal(size)
     hessenberg, residual = map(np.asarray, _arnoldi(system, jnp.asarray(start)))
     values, vectors = np.linalg.eig(hessenberg)
@@ -268,14 +287,8 @@ def spectral_radius(system: System) -> float:
 
 
 @eqx.filter_jit
-def _dense(system: System) -> Float[Array, "state state"]:
-    action, size = linear_part(system)
-    return jax.vmap(action, in_axes=1, out_axes=1)(jnp.eye(size))
-
-
-@eqx.filter_jit
 def _arnoldi(system: System, start: Float[Array, " state"]) -> tuple[Array, Array]:
     action, _ = linear_part(system)
     decompose = matfree.decomp.hessenberg(KRYLOV, reortho="full", custom_vjp=False)
-    found = decompose(action, start)
+    found = decompose(action, action(start) - start)
     return found.J_small, found.residual

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ntkdyn import precision
 from ntkdyn.dynamics.affine import Affine, affine
@@ -113,7 +113,8 @@ class Moments:
         self.features = Features(self.map.kernel)
         self._matrix, self._drive = reduced(self.map, self.features)
         self._felt, self._kick = _noise_ports(self.map, self.features)
-        self._spread = _batch_covariance(self.map, batch_size)
+        whole = self.map
+        self._spread = batch_covariance(whole.owner, whole.counts, whole.point, batch_size)
         sides, size = self.map.residual.shape[1], len(self._matrix)
         self.mean = np.zeros((sides, size))
         self.covariance = np.zeros((sides, size, size))
@@ -168,12 +169,16 @@ def _noise_ports(map: Affine, features: Features) -> tuple[np.ndarray, np.ndarra
     return felt, kick.reshape(-1, len(owner))
 
 
-def _batch_covariance(map: Affine, size: int) -> Float[np.ndarray, "coordinates coordinates"]:
-    """cov(xi); the coordinates of one point share its xi."""
-    counts = map.counts
+def batch_covariance(
+    owner: Int[np.ndarray, " coordinates"],
+    counts: Int[np.ndarray, " coordinates"],
+    point: Int[np.ndarray, " coordinates"],
+    size: int,
+) -> Float[np.ndarray, "coordinates coordinates"]:
+    """cov(xi) of batches of `size`; the coordinates of one point share its xi."""
     excess = np.maximum(counts / np.minimum(size, counts) - 1, 0)
-    same_point = map.point[:, None] == map.point
-    same_agent = map.owner[:, None] == map.owner
+    same_point = point[:, None] == point
+    same_agent = owner[:, None] == owner
     others = -excess / np.maximum(counts - 1, 1)
     return np.where(same_point, excess, np.where(same_agent, others, 0.0))
 

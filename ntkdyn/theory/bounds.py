@@ -79,6 +79,8 @@ class Bound:
     case: Case
     of_run: bool = True
     """False: the quantity is exact for graph and kernel, and no run is needed to know it"""
+    batch_size: int = -1
+    """of the runs that it is about; -1 is all points"""
 
     @property
     def missing(self) -> tuple[Assumption, ...]:
@@ -94,7 +96,7 @@ class Bound:
             seen, resolution = self.observe(record)
         if np.isinf(resolution):
             state = "not computed"
-        elif self.missing or (self.of_run and record.attrs["batch_size"] != -1):
+        elif self.missing or (self.of_run and record.attrs["batch_size"] != self.batch_size):
             state = "assumption not met"
         elif _broken(promised, seen, resolution).any():
             state = "violated"
@@ -140,7 +142,7 @@ class Verdict(NamedTuple):
         told = (self.seen > self.resolution) & ((self.rounds > 0) | (len(self.rounds) == 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(told, self.promised / np.where(told, self.seen, 1), np.inf)
-        return int(np.where(np.isnan(ratio), np.inf, ratio).argmin())
+        return int(np.where(np.isnan(ratio), np.inf, np.round(ratio, 9)).argmin())
 
     @property
     def tightness(self) -> float:

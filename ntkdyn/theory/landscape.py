@@ -24,6 +24,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
 from ntkdyn import precision
+from ntkdyn.dynamics.noise import batch_covariance
 from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
 
@@ -47,6 +48,7 @@ class Landscape:
     residual: Float[np.ndarray, "rows columns"]
     """f(theta_0) - y; one column per output where the kernel is the same for all"""
     owner: Int[np.ndarray, " rows"]
+    point: Int[np.ndarray, " rows"]
     share: Float[np.ndarray, " rows"]
     """D: the weight of each row in F"""
     agents: int
@@ -69,10 +71,11 @@ class Landscape:
     def _local_spectra(self) -> list[Float[np.ndarray, " rows_i"]]:
         """Eigenvalues of K_ii / n_i, descending."""
         return [
-            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self._rows()
+            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self.rows()
         ]
 
-    def _rows(self) -> list[Int[np.ndarray, " rows_i"]]:
+    def rows(self) -> list[Int[np.ndarray, " rows_i"]]:
+        """The rows that each agent owns."""
         return [np.flatnonzero(self.owner == agent) for agent in range(self.agents)]
 
     def _weighted(self, rows: np.ndarray) -> Float[np.ndarray, "rows_i rows_i"]:
@@ -85,13 +88,17 @@ class Landscape:
         return self.loss.curvature * float(max(spectrum[0] for spectrum in self._local_spectra))
 
     @functools.cached_property
-    def convexity(self) -> float:
-        """mu = min_i of the smallest eigenvalue of H_i on what training can reach."""
+    def local_convexities(self) -> Float[np.ndarray, " agents"]:
+        """mu_i: the smallest eigenvalue of H_i on what training can reach."""
         rank = len(self.reach.values)
-        if not self.quadratic or any(len(spectrum) < rank for spectrum in self._local_spectra):
-            return 0.0
-        least = float(min(spectrum[rank - 1] for spectrum in self._local_spectra))
-        return least if least > NEGLIGIBLE * self.smoothness else 0.0
+        least = [s[rank - 1] if len(s) >= rank else 0.0 for s in self._local_spectra]
+        known = np.array(least) * self.quadratic
+        return np.where(known > NEGLIGIBLE * self.smoothness, known, 0.0)
+
+    @property
+    def convexity(self) -> float:
+        """mu = min_i mu_i."""
+        return float(self.local_convexities.min())
 
     @functools.cached_property
     def mean_smoothness(self) -> float:
@@ -143,7 +150,7 @@ class Landscape:
         """min f_i; zero, the least there can be, with the cross-entropy."""
         if not self.quadratic:
             return np.zeros(self.agents)
-        return np.array([self._local_minimum(rows) for rows in self._rows()])
+        return np.array([self._local_minimum(rows) for rows in self.rows()])
 
     def _local_minimum(self, rows: np.ndarray) -> float:
         values, vectors = np.linalg.eigh(self._weighted(rows))
@@ -182,8 +189,8 @@ class Landscape:
         The largest eigenvalue of s^(-1/2) U^T C U s^(-1/2), C the blocks K_ii / n_i.
         """
         values, vectors = self.reach
-        blocks = [self.agents * self._weighted(rows) for rows in self._rows()]
-        rows = self._rows()
+        blocks = [self.agents * self._weighted(rows) for rows in self.rows()]
+        rows = self.rows()
 
         def apply(v: np.ndarray) -> np.ndarray:
             at = vectors @ (v.reshape(-1) / np.sqrt(values))
@@ -201,6 +208,23 @@ class Landscape:
             acting, 1, which="LA", v0=start, return_eigenvectors=False
         )
         return float(found[0])
+
+    # --- minibatches --------------------------------------------------------------------------
+
+    @functools.cached_property
+    def point_smoothness(self) -> float:
+        """ell: the largest smoothness of the loss of a single point."""
+        size = int(np.sum(self.point == self.point[0]))
+        blocks = self.kernel.reshape(-1, size, len(self.kernel) // size, size)
+        alone = np.einsum("abac->abc", blocks)
+        return self.loss.curvature * float(np.linalg.eigvalsh(alone).max())
+
+    def batch_variance(self, size: int) -> float:
+        """sigma^2 = 1/m sum_i E |grad f_i(x*; batch) - grad f_i(x*)|^2, without replacement."""
+        counts = np.rint(1 / (self.agents * self.share)).astype(int)
+        together = batch_covariance(self.owner, counts, self.point, size) * self.kernel
+        felt = self.agents * np.sqrt(self.share)[:, None] * self._left
+        return max(float(np.sum(felt * (together @ felt))), 0.0) / self.agents
 
     # --- what a record shows ------------------------------------------------------------------
 
@@ -225,14 +249,14 @@ class Landscape:
     def hessians(self) -> Float[np.ndarray, "agents rank rank"]:
         """H_i in an orthonormal basis of what training can reach; for small problems."""
         features = self.reach.vectors * np.sqrt(self.reach.values)
-        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self._rows()])
+        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self.rows()])
 
     @functools.cached_property
     def start_gradients(self) -> Float[np.ndarray, "agents rank columns"]:
         """grad f_i(0) in the same basis."""
         features = self.reach.vectors * np.sqrt(self.reach.values)
         return np.stack(
-            [self.agents * features[rows].T @ self._scaled[rows] for rows in self._rows()]
+            [self.agents * features[rows].T @ self._scaled[rows] for rows in self.rows()]
         )
 
 
@@ -249,6 +273,7 @@ def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> La
         kernel=matrix,
         residual=(initial - targets).reshape(len(matrix), -1),
         owner=owner,
+        point=np.repeat(np.arange(task.train), per_point),
         share=1 / (task.agents * task.counts[owner]),
         agents=task.agents,
         loss=task.loss,

@@ -1,56 +1,82 @@
 """Exact rates: the spectrum of a linearized method, as a function of step size and spectral gap.
 
 With the squared error and fixed W a method is an affine map z -> A z + b of its state, taken here
-from its own step, in an orthonormal basis of what training can reach. Its rate is the largest
-modulus of an eigenvalue of A other than one: methods with memory keep a sum (of trackers, of
-corrections) that their start sets right and no round changes.
+from its own step, in an orthonormal basis of what training can reach and on the states that a start
+from zero can have (`dynamics.affine.Loop.moving`). Its rate is the spectral radius of A:
+
+    A = P (x) I + sum_i Q_i R_i (x) H_i
+
+Small maps are decomposed whole. Of larger ones the two ends of the spectrum are found where it is
+real (DGD with symmetric W; ATC and CTA with W >= 0): the slow end by inverse iteration with one
+linear system of the size of the kernel, the other by Arnoldi iteration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
+import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
+from ntkdyn.dynamics.affine import Loop
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
-from ntkdyn.methods.updates import State
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case
 
 DENSE_UP_TO = 800
-"""Up to this many numbers in the stacked iterate exact spectra are computed."""
+"""Up to this many numbers in the state all eigenvalues are computed."""
 
-UNIT = 1e-7
-"""Eigenvalues this close to one are kept sums; a double one splits by the root of rounding."""
+KERNEL_UP_TO = 6000
+"""Up to this many rows of the kernel the ends of a real spectrum are."""
+
+ROUGHLY, EXACTLY = 1e-4, 1e-9
+"""Relative errors of iterated eigenvalues: to see which end decides, and to tell it"""
+
+
+def open_loop(case: Case) -> Loop:
+    """The method's step as z+ = P z + Q u, its gradients u from outside."""
+    update, agents = case.method.update, case.landscape.agents
+    start = update.init(np.zeros((agents, 1)))
+    states = len(start) * agents
+    mix = lambda x: case.weights.matrix @ x
+    seen: list[np.ndarray] = []
+
+    def grad(x: np.ndarray) -> np.ndarray:
+        seen.append(x)
+        return np.concatenate([np.zeros((agents, states)), np.eye(agents)], axis=1)
+
+    columns = np.concatenate([np.eye(states), np.zeros((states, agents))], axis=1)
+    state = type(start)(*np.split(columns, len(start)))
+    moved = np.concatenate(update.step(state, grad, mix))
+    if len(seen) != 1:
+        raise InputError(f"rates: {case.method.name} takes {len(seen)} gradients a round, not one")
+    return Loop(moved[:, :states], moved[:, states:], seen[0][:, :states], state.x[:, :states])
 
 
 def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
-    """A: what one round of the method makes of its state, column by column."""
-    scape = case.landscape
-    if not scape.quadratic:
-        raise InputError("rates: need the squared error; with another loss no round is linear")
-    if scape.size > DENSE_UP_TO:
+    """A, dense."""
+    loop = _loop(case)
+    hessians = case.landscape.hessians
+    size, rank = len(loop.P), hessians.shape[1]
+    if size * rank > DENSE_UP_TO:
         raise InputError(
-            f"rates: the stacked iterate has {scape.size} numbers and exact spectra are computed "
+            f"rates: the state has {size * rank} numbers and exact spectra are computed "
             f"up to {DENSE_UP_TO}; take fewer agents or points"
         )
-    update, weights, rank = case.method.update, case.weights.matrix, len(scape.reach.values)
-    mix = lambda x: np.tensordot(weights, x, 1)
-    grad = lambda x: scape.hessians @ x
-    moved = update.step(_basis(update.init(np.zeros((scape.agents, rank, 1)))), grad, mix)
-    return np.concatenate([leaf.reshape(scape.size, -1) for leaf in moved])
+    pulled = np.einsum("si,it,irq->srtq", loop.Q, loop.R, hessians, optimize=True)
+    return np.kron(loop.P, np.eye(rank)) + pulled.reshape(size * rank, -1)
 
 
-def _basis(state: State) -> State:
-    """Every unit vector of the state, side by side along the last axis."""
-    blocks = np.split(np.eye(sum(leaf.size for leaf in state)), len(state))
-    parts = zip(blocks, state, strict=True)
-    return type(state)(*(block.reshape(*leaf.shape[:2], -1) for block, leaf in parts))
+def _loop(case: Case) -> Loop:
+    if not case.landscape.quadratic:
+        raise InputError("rates: need the squared error; with another loss no round is linear")
+    return open_loop(case).moving
 
 
 def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
@@ -61,11 +87,106 @@ def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
     return values[np.argsort(-np.abs(values), kind="stable")]
 
 
+def computable(case: Case) -> bool:
+    """Whether `rate` can be told: for a small state, or a real spectrum and not too many rows."""
+    scape = case.landscape
+    if not scape.quadratic:
+        return False
+    loop = _loop(case)
+    small = len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO
+    return small or (loop.symmetrisable and len(scape.kernel) <= KERNEL_UP_TO)
+
+
 def rate(case: Case) -> float:
     """The factor by which errors shrink per round in the end; above one they grow."""
-    values = eigenvalues(case)
-    moving = values[np.abs(values - 1) > UNIT]
-    return float(np.abs(moving).max(initial=0))
+    loop, scape = _loop(case), case.landscape
+    if len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO or not loop.symmetrisable:
+        return float(np.abs(eigenvalues(case)[0]))
+    slow, fast = _slow_end(case, loop), -_fast_end(case, loop, ROUGHLY)
+    if fast < slow - 10 * ROUGHLY:
+        return slow
+    return max(slow, -_fast_end(case, loop, EXACTLY))
+
+
+def flow_exponent(case: Case) -> float:
+    """lambda_max of the symmetric part of DGD's flow, -(I - (W + W')/2) - eta H, per round."""
+    loop, rank = _flow(case), len(case.landscape.reach.values)
+    if len(loop.P) * rank > DENSE_UP_TO:
+        return _slow_end(case, loop) - 1
+    pulled = scipy.linalg.block_diag(*case.landscape.hessians) * case.step_size
+    return float(np.linalg.eigvalsh(np.kron(loop.P, np.eye(rank)) - pulled)[-1]) - 1
+
+
+def _flow(case: Case) -> Loop:
+    matrix, identity = case.weights.matrix, np.eye(case.weights.agents)
+    return Loop((matrix + matrix.T) / 2, -case.step_size * identity, identity, identity)
+
+
+def _slow_end(case: Case, loop: Loop) -> float:
+    """The largest of real eigenvalues, at most one: the nearest to a point just above one.
+
+    It is at least 1 - eta mu_F, the quotient of agents that agree; a tenth of that is just above.
+    """
+    beside = max(0.1 * case.step_size * case.landscape.mean_convexity, 1e-12)
+    (found,) = _extreme(case, loop, _resolvent(case, loop, beside), "LM", EXACTLY)
+    return 1 + beside - 1 / found
+
+
+def _fast_end(case: Case, loop: Loop, tolerance: float) -> float:
+    """The smallest of real eigenvalues."""
+    gather, spread = _through(case)
+    act = lambda x: loop.P @ x + loop.Q @ gather(spread(loop.R @ x))
+    (found,) = _extreme(case, loop, act, "SR", tolerance)
+    return float(found)
+
+
+def _extreme(
+    case: Case, loop: Loop, act: Callable, which: str, tolerance: float
+) -> Float[np.ndarray, " one"]:
+    shape = len(loop.P), len(case.landscape.reach.values)
+    size = shape[0] * shape[1]
+    operator = scipy.sparse.linalg.LinearOperator(
+        (size, size), matvec=lambda x: act(x.reshape(shape)).reshape(-1), dtype=float
+    )
+    start = np.random.default_rng(0).standard_normal(size)
+    symmetric = np.abs(loop.Q + case.step_size * loop.R.T).max() <= 1e-12 * case.step_size
+    which = {"SR": "SA"}.get(which, which) if symmetric else which
+    find = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+    return find(operator, 1, which=which, v0=start, tol=tolerance, return_eigenvectors=False).real
+
+
+def _through(case: Case) -> tuple[Callable, Callable]:
+    """u -> sum of F_a u_a per agent, and x -> F_a x_o(a), with F / sqrt(n): together x -> H x."""
+    scape = case.landscape
+    features = scape.reach.vectors * np.sqrt(scape.reach.values * scape.agents)
+    owned = [(own, features[own]) for own in scape.rows()]
+
+    def spread(x: np.ndarray) -> np.ndarray:
+        felt = np.empty(len(features))
+        for (own, rows), one in zip(owned, x, strict=True):
+            felt[own] = rows @ one
+        return felt
+
+    return lambda u: np.stack([u[own] @ rows for own, rows in owned]), spread
+
+
+def _resolvent(case: Case, loop: Loop, beyond: float) -> Callable:
+    """(lambda - A)^-1 at lambda = 1 + beyond, by one factorization of the size of the kernel."""
+    scape = case.landscape
+    inverse, transfer = loop.at(beyond)
+    gather, spread = _through(case)
+    root = np.sqrt(scape.agents * scape.share)
+    coupled = np.eye(len(root)) - (
+        root[:, None] * scape.kernel * root * transfer[np.ix_(scape.owner, scape.owner)]
+    )
+    factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
+    into = inverse @ loop.Q
+
+    def solve(x: np.ndarray) -> np.ndarray:
+        free = inverse @ x
+        return free + into @ gather(scipy.linalg.lu_solve(factors, spread(loop.R @ free)))
+
+    return solve
 
 
 class Optimum(NamedTuple):
@@ -110,6 +231,22 @@ def rate_map(case: Case, step_sizes: Sequence[float], gaps: Sequence[float]) -> 
         {"spectral_gap": list(gaps), "step_size": list(step_sizes)},
         {"method": case.method.name, "weights": case.weights.name, "agents": case.weights.agents},
     )
+
+
+MAP_ROWS_UP_TO = 1000
+"""Rows of the kernel up to which a whole map of rates is made."""
+
+
+def whole_map(case: Case) -> Record:
+    """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
+    rows = len(case.landscape.kernel)
+    if rows > MAP_ROWS_UP_TO:
+        raise InputError(
+            f"rate map: takes 128 exact rates, and this kernel has {rows} rows; at most "
+            f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
+        )
+    steps = np.geomspace(0.02, 2.5, 16) / case.landscape.smoothness
+    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)))
 
 
 def with_gap(weights: Mixing, gap: float) -> Mixing:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 
-from ntkdyn.records import Record
+from ntkdyn.records import Record, environment
 from ntkdyn.theory.bounds import Case, Verdict
 from ntkdyn.theory.theorems import bounds_of
 
@@ -30,7 +31,8 @@ def rows(case: Case, predicted: Record, observed: Record | None = None) -> list[
     ]
 
 
-COLUMNS = ("bound", "of", "assumptions", "round", "bound there", "predicted", "observed", "verdict")
+COLUMNS = ("bound", "of", "assumptions", "round", "bound there", "exact", "observed", "verdict")
+"""exact: of the linearized problem, by its prediction or its spectrum"""
 
 
 def cells(row: Row) -> Sequence[str]:
@@ -41,14 +43,60 @@ def cells(row: Row) -> Sequence[str]:
     return (
         f"{bound.name}\n{bound.source}",
         bound.quantity,
-        "\n".join(f"{'+' if a.holds else '-'} {a.name} ({a.found})" for a in bound.assumptions),
-        str(verdict.rounds[at]) if bound.of_run else "all",
+        _assumed(verdict),
+        "all" if not bound.of_run and np.ptp(verdict.promised) == 0 else str(verdict.rounds[at]),
         _number(verdict.promised[at]),
         _number(verdict.seen[at]),
         seen,
         "\n".join(
             _said(*each) for each in (("", verdict), ("observed: ", row.observed)) if each[1]
         ),
+    )
+
+
+def record(case: Case, found: Sequence[Row]) -> Record:
+    """The table as a record, which `ntkdyn figure bounds` draws.
+
+    Variables over `bound` and `round`: `promised`; `seen` of the linearized problem and `observed`
+    of real networks, NaN where not known or lost in rounding. Over `bound`: `state`,
+    `observed_state`, `quantity`, `source` and `assumptions`, in words.
+    """
+    exact = [row.predicted for row in found]
+    unseen = np.full(len(exact[0].rounds), np.nan)
+    over = {
+        "promised": [verdict.promised for verdict in exact],
+        "seen": [_told(verdict) for verdict in exact],
+        "observed": [_told(row.observed) if row.observed else unseen for row in found],
+    }
+    words = {
+        "state": [verdict.state for verdict in exact],
+        "observed_state": [row.observed.state if row.observed else "" for row in found],
+        "quantity": [verdict.bound.quantity for verdict in exact],
+        "source": [verdict.bound.source for verdict in exact],
+        "assumptions": [_assumed(verdict) for verdict in exact],
+    }
+    return xr.Dataset(
+        {name: (("bound", "round"), np.stack(values)) for name, values in over.items()}
+        | {name: ("bound", values) for name, values in words.items()},
+        {"bound": [verdict.bound.name for verdict in exact], "round": exact[0].rounds},
+        {
+            "method": case.method.name,
+            "step_size": case.step_size,
+            "weights": case.given.name,
+            "agents": case.given.agents,
+            **environment(),
+        },
+    )
+
+
+def _told(verdict: Verdict) -> np.ndarray:
+    return np.where(verdict.seen > verdict.resolution, verdict.seen, np.nan)
+
+
+def _assumed(verdict: Verdict) -> str:
+    return "\n".join(
+        f"{'+' if each.holds else '-'} {each.name} ({each.found})"
+        for each in verdict.bound.assumptions
     )
 
 

@@ -9,11 +9,11 @@ docstring with explicit constants, and these, not the paper's, are what is check
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float
 
@@ -161,13 +161,13 @@ def neighbourhood(case: Case) -> Bound:
         "F(mean x) - min F",
         "Yuan, Ling, Yin 2016, linear convergence, in form",
         (bounds.squared_error(case), *_descends(case), bounds.contracting(case)),
-        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * _geometric(rho, t)) ** 2,
+        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * geometric(rho, t)) ** 2,
         bounds.excess(case),
         case,
     )
 
 
-def _geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+def geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
     """1 + rho + ... + rho^(t-1)."""
     return t if rho == 1 else (1 - rho**t) / (1 - rho)
 
@@ -179,20 +179,13 @@ def flow_contraction(case: Case) -> Bound:
     A + A' = -((2I - W - W') / eta + 2 H) <= 0, because (W + W')/2 is doubly stochastic with W. The
     largest growth of |x| per round is exp(eta omega), omega = lambda_max((A + A') / 2), exactly.
     """
-
-    def growth() -> float:
-        middle = (case.weights.matrix + case.weights.matrix.T) / 2
-        rate = np.kron(np.eye(len(middle)) - middle, np.eye(len(case.landscape.reach.values)))
-        rate += case.step_size * scipy.linalg.block_diag(*case.landscape.hessians)
-        return float(np.exp(-np.linalg.eigvalsh(rate)[0]))
-
     return Bound(
         "flow",
         "growth of the flow per round",
         "Chaudhari et al. 2025 (type of statement); proof ours",
         (bounds.doubly_stochastic(case),),
         np.ones_like,
-        _exactly(case, growth),
+        _exactly(case, lambda: float(np.exp(rates.flow_exponent(case)))),
         case,
         of_run=False,
     )
@@ -202,9 +195,9 @@ def _exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Obser
     """A number that the case alone has, where rounds are linear and iterates not too large."""
 
     def observe(record: Record) -> Observation:
-        small = case.landscape.quadratic and case.landscape.size <= rates.DENSE_UP_TO
-        seen = value() if small else np.nan
-        return Observation(np.full(record.sizes["round"], seen), 1e-9 if small else np.inf)
+        told = rates.computable(case)
+        seen = value() if told else np.nan
+        return Observation(np.full(record.sizes["round"], seen), 1e-9 if told else np.inf)
 
     return observe
 
@@ -234,7 +227,7 @@ def nonexpansion(case: Case) -> Bound:
 # --- decentralized SGD, without noise ---------------------------------------------------------
 
 
-class _Gossip:
+class Gossip:
     """p = 1 - beta^2; order = beta^2 where gradients are mixed (ATC, and CTA at W x), one for DGD.
 
     For both orders, with grads at points of disagreement Xi = |Delta|^2 / m,
@@ -263,7 +256,7 @@ def sgd_convex(case: Case) -> Bound:
     coupling is at most half where eta <= p / (12 sqrt(order) L). A record that skips rounds shows
     a part of the sum.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     distance = scape.distance if scape.quadratic else np.nan
     floor = 72 * gossip.order * gossip.eta**2 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
@@ -287,7 +280,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
     of eta (F - F*) >= eta mu_F / 4 |mean x - x*|^2 being kept for it, where
     eta <= p / (17 sqrt(order) L). Seen as 2 (F - F*) / L_F, which is no larger.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     distance = scape.distance if scape.quadratic else np.nan
     q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
@@ -298,7 +291,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
         "F(mean x) - min F",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: scape.mean_smoothness / 2 * (q**t * distance**2 + push * _geometric(q, t)),
+        lambda t: scape.mean_smoothness / 2 * (q**t * distance**2 + push * geometric(q, t)),
         bounds.excess(case),
         case,
     )
@@ -312,7 +305,7 @@ def sgd_nonconvex(case: Case) -> Bound:
     1/m sum |grad f_i(x)|^2 <= 2 zeta^2 + 2 P |grad F(x)|^2, P the least that holds on the problem,
     and Xi+ <= (1 - p/4) Xi + (4 order eta^2 / p)(2 zeta^2 + 2 P |grad F|^2), summed.
     """
-    scape, gossip = case.landscape, _Gossip(case)
+    scape, gossip = case.landscape, Gossip(case)
     growth = scape.growth if scape.quadratic else np.nan
     zeta = scape.heterogeneity if scape.quadratic else np.nan
     times = max(4.0, 8 * np.sqrt(growth)) if scape.quadratic else 4.0
@@ -494,15 +487,64 @@ def extra_rate(case: Case) -> Bound:
     )
 
 
-EXTRA = "Shi, Ling, Wu, Yin 2015, in form"
+@about("extra")
+def extra_linear(case: Case) -> Bound:
+    """|x(t) - x*|^2_V + |q(t) - q*|^2 <= (1 + delta)^-t E(0), for eta <= (1 + lambda_min) / (2 L).
 
-
-def _extra(case: Case) -> tuple[Assumption, ...]:
-    least = case.weights.smallest_eigenvalue
-    step = bounds.step_up_to(
-        case, (1 + least) / case.landscape.smoothness, "(1 + lambda_min(W)) / L"
+    1/delta = 1/nu + (1 + eta L)/kappa, kappa = (1 - lambda_2(W)) / 2, nu > 0 of `restricted`: F
+    alone need be strongly convex. For quadratics the energy of `extra_energy` loses
+    |d|^2_(V - eta H) + |e|^2_(I - V + eta H) or more, d = x+ - x and e = x+ - x*. Of what is left,
+    |e|^2_V <= |e|^2_(I - V + eta H) / nu, and from U (q+ - q*) = -(V - eta H) d - eta H e, in the
+    range of U, kappa |q+ - q*|^2 <= (1 + eta L)(|d|^2_(V - eta H) + |e|^2_(eta H)).
+    Seen as in `extra_energy`.
+    """
+    start, least = _energy(case, _lazy(case)), (1 + case.weights.smallest_eigenvalue) / 2
+    q = _extra_contraction(case)
+    return Bound(
+        "EXTRA, linear",
+        "lambda_min(V) |Delta|^2 + 2m (F(mean x) - F*) / L_F",
+        EXTRA_LINEAR,
+        _extra(case, share=0.5),
+        lambda t: q**t * start,
+        lambda record: _distance(case, record, least),
+        case,
     )
+
+
+EXTRA = "as in Shi, Ling, Wu, Yin 2015 (convex case); constants ours"
+
+EXTRA_LINEAR = "as in Shi, Ling, Wu, Yin 2015, Theorem 3.7; constants ours"
+
+
+def _extra(case: Case, share: float = 1.0) -> tuple[Assumption, ...]:
+    limit = share * (1 + case.weights.smallest_eigenvalue) / case.landscape.smoothness
+    formula = "(1 + lambda_min(W)) / L" if share == 1 else "(1 + lambda_min(W)) / (2 L)"
+    step = bounds.step_up_to(case, limit, formula)
     return bounds.squared_error(case), bounds.symmetric(case), bounds.contracting(case), step
+
+
+def _extra_contraction(case: Case) -> float:
+    """1 / (1 + delta) of `extra_linear`."""
+    kappa = (1 - _second(case.weights.matrix)) / 2
+    nu, steep = restricted(case, kappa), case.step_size * case.landscape.smoothness
+    if min(nu, kappa) <= 0:
+        return 1.0
+    return 1 / (1 + 1 / (1 / nu + (1 + steep) / kappa))
+
+
+def restricted(case: Case, kappa: float) -> float:
+    """nu > 0 with |x|^2_G + eta |x|^2_H >= nu |x|^2 for G >= kappa on what is off the mean.
+
+    Strong convexity where no agent has it, from |x|_H >= sqrt(mu_F) |mean part| - sqrt(L) |rest|
+    (the mean part counts m times): the smallest eigenvalue of the form in these two lengths.
+    """
+    scape, eta = case.landscape, case.step_size
+    slow, cross = (
+        eta * scape.mean_convexity,
+        -eta * np.sqrt(scape.mean_convexity * scape.smoothness),
+    )
+    form = [[slow, cross], [cross, kappa + eta * scape.smoothness]]
+    return max(float(np.linalg.eigvalsh(form)[0]), 0.0)
 
 
 @about("exact_diffusion", "nids", "d2")
@@ -584,18 +626,28 @@ def centralized(case: Case) -> Bound:
 
 @about("dgd", "cta", "atc")
 def diffusion_rate(case: Case) -> Bound:
-    """The exact rate is at most max(1 - eta mu, eta L - lambda_min(W)) for DGD, with symmetric W.
+    """The exact rate is at most max(1 - nu, eta L - lambda_min(W)) for DGD, with symmetric W.
 
+    nu is the larger of eta mu and that of `restricted` with G = I - W, which needs mu_F > 0 only.
     For ATC and CTA with doubly stochastic W, |W (I - eta H)| <= max(|1 - eta mu|, |1 - eta L|).
     """
     scape, eta = case.landscape, case.step_size
     if case.method.name == "dgd":
         fastest = eta * scape.smoothness - case.weights.smallest_eigenvalue
-        promised, graph = max(1 - eta * scape.convexity, fastest), bounds.symmetric(case)
+        nu = max(eta * scape.convexity, restricted(case, 1 - _second(case.weights.matrix)))
+        promised, graph = max(1 - nu, fastest), bounds.symmetric(case)
     else:
         promised = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
         graph = bounds.doubly_stochastic(case)
     return _rate(case, promised, "elementary", (graph,))
+
+
+@about("extra")
+def extra_rate_in_the_end(case: Case) -> Bound:
+    """The exact rate is at most (1 + delta)^(-1/2) of `extra_linear`."""
+    promised = extra_linear(case)
+    factor = float(np.sqrt(_extra_contraction(case)))
+    return _rate(case, factor, promised.source, promised.assumptions)
 
 
 @about("exact_diffusion", "nids", "d2")
@@ -610,6 +662,34 @@ def tracking_rate(case: Case) -> Bound:
     """The exact rate is at most rho(G) of `tracking_disagreement`."""
     promised = float(np.abs(np.linalg.eigvals(gains(case, case.step_size))).max())
     return _rate(case, promised, TRACKING, _tracked(case))
+
+
+@about("diging")
+def diging_rate(case: Case) -> Bound:
+    """DIGing's own range and rate: the exact rate is at most lambda.
+
+        lambda^2 = 1 - eta mubar / 1.5                    for eta <= eta_1
+        lambda = sqrt(eta mubar J / 1.5) + delta          for eta_1 <= eta <= eta_2
+
+    delta = beta, mubar = 1/m sum_i mu_i, kappa = L / mubar, J = 3 kappa (1 + 4 sqrt(m kappa)),
+    eta_2 = 1.5 (1 - delta)^2 / (mubar J). The two meet in eta_1: of both the larger holds. For a
+    graph that is connected in every round; the paper's constants as we know them.
+    """
+    scape, eta, delta = case.landscape, case.step_size, case.weights.contraction
+    mean_mu = float(np.mean(scape.local_convexities))
+    limit, promised = 0.0, np.nan
+    if mean_mu > 0:
+        kappa = scape.smoothness / mean_mu
+        J = 3 * kappa * (1 + 4 * np.sqrt(scape.agents * kappa))
+        slow, fast = 1 - eta * mean_mu / 1.5, np.sqrt(eta * mean_mu * J / 1.5) + delta
+        limit = 1.5 * (1 - delta) ** 2 / (mean_mu * J)
+        promised = max(np.sqrt(max(slow, 0)), fast)
+    some = Assumption("mean of mu_i > 0", mean_mu > 0, f"mean of mu_i = {mean_mu:.3g}")
+    step = bounds.step_up_to(case, limit, "1.5 (1 - beta)^2 / (mubar J)")
+    needs = bounds.squared_error(case), bounds.doubly_stochastic(case), bounds.contracting(case)
+    source = "Nedic, Olshevsky, Shi 2017, explicit rate, one round of connectivity; reconstruction"
+    own = _rate(case, promised, source, (*needs, some, step))
+    return dataclasses.replace(own, name="DIGing's own rate")
 
 
 def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumption, ...]) -> Bound:

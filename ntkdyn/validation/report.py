@@ -24,9 +24,15 @@ MEASURES = {
 
 
 def write_report(
-    predicted: Record, observed: Record, comparison: Record, picture: Path, path: Path
+    predicted: Record,
+    observed: Record,
+    comparison: Record,
+    picture: Path,
+    path: Path,
+    *,
+    formulas: str = "",
 ) -> Path:
-    """Write the report to `path`, with `picture` inside it."""
+    """Write the report to `path`, with `picture` and a section of `formulas` (HTML) inside it."""
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources.files("ntkdyn.validation").joinpath("report.html").read_text("utf-8")
     )
@@ -44,6 +50,7 @@ def write_report(
         versions=json.loads(observed.attrs["versions"]),
         device=observed.attrs["device"],
         spec=predicted.attrs.get("spec"),
+        formulas=formulas,
     )
     with whole_file(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

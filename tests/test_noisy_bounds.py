@@ -1,0 +1,97 @@
+"""Bounds on expectations under minibatch noise, held against exact expectations."""
+
+import numpy as np
+import pytest
+from theory_cases import AGENTS, drawn, method
+
+from ntkdyn import graphs
+from ntkdyn.theory import bounds, noisy, theorems
+
+ROUNDS = list(range(61))
+
+
+def case_of(seed, name, share):
+    """A random problem with a step of `share` / L on lazy weights, batches of one point."""
+    one = drawn(seed)
+    W = graphs.lazy(graphs.metropolis((graphs.ring, graphs.complete, graphs.path)[seed % 3](5)))
+    made = theorems.case(one.problem, method(name, 1.0), W)
+    return one, made._replace(method=method(name, share / made.landscape.smoothness))
+
+
+@pytest.mark.parametrize("name", ["dgd", "atc", "cta"])
+def test_expectations_are_those_of_many_runs(name):
+    """Four thousand runs side by side, by the update as it is written in papers."""
+    one, case = case_of(2, name, 0.2)
+    record = noisy.expected(one.problem, case, [0, 12], batch_size=1)
+    W, eta, reps = case.given.matrix, case.step_size, 4000
+    rng = np.random.default_rng(0)
+    owned = [np.flatnonzero(one.owner == i) for i in range(AGENTS)]
+    x = np.zeros((reps, AGENTS, one.features.shape[1]))
+
+    def gradient(x):
+        drawn = np.stack([rng.choice(own, reps) for own in owned], axis=1)
+        off = np.einsum("raf,raf->ra", one.features[drawn], x) - one.targets[drawn, 0]
+        return off[..., None] * one.features[drawn]
+
+    for _ in range(12):
+        if name == "atc":
+            x = W @ (x - eta * gradient(x))
+        else:
+            mixed = W @ x
+            x = mixed - eta * gradient(mixed if name == "cta" else x)
+    mean = x.mean(axis=1)
+    weights = np.array([1 / (AGENTS * len(owned[i])) for i in one.owner])
+    root = np.sqrt(weights)
+    at = lambda x: 0.5 * np.sum((root * (x @ one.features.T - one.targets[:, 0])) ** 2, axis=-1)
+    best = np.linalg.lstsq(root[:, None] * one.features, root * one.targets[:, 0], rcond=None)[0]
+    samples = {
+        "excess": at(mean) - at(best),
+        "disagreement": np.sum((x - mean[:, None]) ** 2, axis=(1, 2)),
+    }
+    for measured, seen in samples.items():
+        before, known = record[measured].values
+        error = seen.std() / np.sqrt(reps)
+        assert abs(seen.mean() - known) < 4 * error < 0.2 * abs(known - before), measured
+
+
+def test_no_bound_on_expectations_is_violated():
+    """Thirty problems, steps inside and outside the ranges, batches of one and two points."""
+    tally = {}
+    for seed in range(30):
+        name = ("dgd", "atc", "cta")[seed % 3]
+        one, case = case_of(seed, name, (0.2, 0.03, 0.004, 0.0008)[seed % 4])
+        batch = 1 + seed % 2
+        record = noisy.expected(one.problem, case, ROUNDS, batch_size=batch)
+        verdicts = [bound.check(record) for bound in noisy.bounds_of(case, batch)]
+        bounds.demand(verdicts)
+        for verdict in verdicts:
+            key = verdict.bound.name, verdict.state
+            tally[key] = min(tally.get(key, np.inf), verdict.tightness)
+    states = {"holds", "assumption not met"}
+    assert {state for _, state in tally} == states and len(tally) == 4, tally
+    assert all(1 <= each < 40 for (_, state), each in tally.items() if state == "holds"), tally
+
+
+def test_noise_at_the_minimiser_is_that_of_every_single_batch():
+    """sigma^2 over all pairs of an agent's points, from explicit gradients."""
+    one, case = case_of(8, "dgd", 0.1)
+    scape = case.landscape
+    root = np.sqrt(scape.share)
+    best = np.linalg.lstsq(root[:, None] * one.features, root * one.targets[:, 0], rcond=None)[0]
+    gradients = (one.features @ best - one.targets[:, 0])[:, None] * one.features
+    total = 0.0
+    for agent in range(AGENTS):
+        own = gradients[one.owner == agent]
+        pairs = [(own[a] + own[b]) / 2 for a in range(len(own)) for b in range(a)]
+        total += np.mean(np.sum((np.array(pairs) - own.mean(axis=0)) ** 2, axis=1)) / AGENTS
+    assert np.isclose(scape.batch_variance(2), total, rtol=1e-9) and total > 1e-3
+    assert np.isclose(scape.point_smoothness, np.sum(one.features**2, axis=1).max())
+    assert scape.batch_variance(4) < 1e-12
+
+
+def test_methods_without_such_a_bound_and_other_batches():
+    one, case = case_of(0, "extra", 0.1)
+    assert noisy.bounds_of(case, 1) == []
+    one, case = case_of(0, "dgd", 0.0008)
+    record = noisy.expected(one.problem, case, [0, 5], batch_size=2)
+    assert {b.check(record).state for b in noisy.bounds_of(case, 1)} == {"assumption not met"}
