@@ -10,7 +10,7 @@ from reference import message_passing, outputs
 
 import ntkdyn as nd
 from ntkdyn import graphs, methods, precision
-from ntkdyn.data import Partition
+from ntkdyn.data import Dataset, Partition
 from ntkdyn.methods import trust
 
 ROUNDS = 50
@@ -155,6 +155,25 @@ def test_ccl_in_all_spaces_is_what_agents_do_with_messages(featured):
     )  # fmt: skip
     method = methods.ccl(step_size=0.02, lambda_m=0.3, lambda_d=0.7)
     check_spaces(problem, method, RING, truth, jacobian, initial)
+
+
+def test_ccl_of_a_convolutional_network_is_what_agents_do_with_messages():
+    """Its features are what is pooled, not the last layer's channels at every place."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.standard_normal((16, 16)).astype(np.float32), rng.integers(0, 2, 16)
+    data = Dataset("noise", inputs[:14], labels[:14], inputs[14:], labels[14:], 2, "none")
+    network = nd.networks.cnn((3,), outputs=2, activation="erf", image=(4, 4, 1), strides=2)
+    problem = nd.Problem(network, Partition(data, OWNER, 4, "given"), seed=3)
+    jacobian = dense_jacobian(problem, network.with_features)
+    truth = message_passing(
+        "ccl", jacobian, seen_by(problem), problem.task.targets, OWNER, RING.matrix, "mse", 0.02,
+        20, rows_of(problem), classes=2, lambda_m=0.3, lambda_d=0.7,
+    )  # fmt: skip
+    method = methods.ccl(step_size=0.02, lambda_m=0.3, lambda_d=0.7)
+    record = nd.predict(problem, method, RING, [20], kernel="implicit", **BATCH)
+    seen = outputs(jacobian, seen_by(problem), truth[[0, 20]])[..., :2]
+    assert np.abs(seen[1] - seen[0]).max() > 0.1
+    assert np.abs(record["outputs"].values[0] - seen[1]).max() < 1e-10
 
 
 def test_ccl_without_attraction_is_its_base(featured):

@@ -129,7 +129,7 @@ def test_hidden_layers_lead_to_the_outputs(kind):
     assert list(hidden) == [*network.permutable, "features"]
 
 
-@pytest.mark.parametrize("name, kind", [("dimat", "resnet"), ("ccl", "cnn"), ("dimat", "cnn")])
+@pytest.mark.parametrize("name, kind", [("dimat", "resnet"), ("ccl", "resnet"), ("dimat", "cnn")])
 def test_convolutional_networks_of_a_spec_run_with_what_looks_inside(name, kind):
     spec = experiment.parse(
         f"""

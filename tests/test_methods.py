@@ -4,6 +4,7 @@ Because an update knows vectors only by their operations, most of this runs on N
 (agents, parameters): no compilation, so every method meets every graph.
 """
 
+import jax
 import networkx as nx
 import numpy as np
 import pytest
@@ -328,6 +329,38 @@ def test_averaging_rate_and_period(small):
     rare = run(nd.methods.periodic(method("atc", 0.15), 3), W)
     assert np.abs(rare - run(nd.methods.local_sgd(step_size=0.15, tau=3), W)).max() < 1e-12
     assert np.abs(rare - often).max() > 1e-3
+
+
+@pytest.mark.parametrize("mu", [0.9, 0.3])
+@pytest.mark.parametrize("mixing", ["directed_ring", "ring"])
+def test_gossip_of_global_update_tracking_grows_as_its_modes_say(mixing, mu):
+    """With no gradient at all: on a directed ring mu = 0.9 diverges."""
+    W = graphs.uniform(TOPOLOGIES[mixing]).matrix
+    modes = [v for v in np.linalg.eigvals(W) if abs(v - 1) > 1e-9]
+    growth = max(abs(np.roots([1, -(1 + mu) * v, mu * v])).max() for v in modes)
+    rule = nd.methods.gut(step_size=0.1, mu=mu)
+    state, apart = rule.update.init(np.random.default_rng(0).standard_normal((8, 3))), []
+    for _ in range(70):
+        state = rule.update.step(state, lambda x: 0 * x, lambda x: W @ x)
+        apart.append(np.linalg.norm(state.x - state.x.mean(axis=0)))
+    assert abs((apart[69] / apart[19]) ** (1 / 50) - growth) < 0.02
+    assert (growth > 1.2) == (mixing == "directed_ring" and mu == 0.9)
+
+
+def test_operators_are_products_with_the_weights():
+    """Dense, by neighbour lists and by rounds; directed, so that W differs from its transpose."""
+    few = graphs.uniform(graphs.directed_ring(5)).matrix
+    many = graphs.uniform(graphs.directed_ring(nd.methods.mixing.SPARSE_FROM)).matrix
+    turns = np.stack([few, few @ few])
+    cases = [(few, "Dense", [few]), (many, "Sparse", [many]), (turns, "Cycle", [*turns])]
+    for weights, kind, rounds in cases:
+        operator = nd.methods.mixing.operator_of(weights)
+        assert type(operator).__name__ == kind
+        for t, W in enumerate([*rounds, rounds[0]]):
+            x = np.random.default_rng(t).standard_normal((len(W), 2, 3)).astype(np.float32)
+            mixed = operator.at(t)(nd.vectors.Vector(jax.numpy.asarray(x))).tree
+            assert np.abs(mixed - np.tensordot(W, x, 1)).max() < 1e-5
+            assert np.abs(operator.at(t).matrix() - W).max() < 1e-6
 
 
 def test_push_sum_corrects_what_a_directed_graph_biases():

@@ -145,6 +145,11 @@ def gut(*, step_size: StepSize, mu: float = 0.9, gamma: float = 1.0) -> Method:
 
     Global update tracking (Aketi, Hashemi, Roy 2023), as its authors' code has it: the gradient is
     taken at the gossiped point, the step from the one before gossip.
+
+    Gossip alone must be stable, whatever eta: where g = 0, an eigenvalue lambda of W goes as
+    z^2 - (1 + mu) lambda z + mu lambda = 0 (derived here), so that real lambda must be above
+    -1/(1 + 2 mu). At mu = 0.9 the complex ones of a directed ring with uniform weights give
+    |z| > 1 from four agents on; at mu = 0.3 they do not.
     """
     return _local(updates.GUT(step_size, mu, 0.0, gamma), "gut")
 
