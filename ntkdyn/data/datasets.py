@@ -8,8 +8,8 @@ cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary 
 usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
 
 All but the first are read from files in `data_dir`, or else in the folder that the environment
-variable NTKDYN_DATA names, or in what of it is called as the dataset is. Where neither is given, the
-published files are downloaded once (`published`); usps, which has none in this format, is not.
+variable NTKDYN_DATA names, or in what of it is called as the dataset is. Where neither is given,
+the published files are downloaded once (`published`); not so usps, which has none in this format.
 """
 
 import functools
