@@ -12,9 +12,9 @@ from ntkdyn.figures.style import DOUBLE, KERNELS, SPACES, styled
 NEEDS = (("gap", "kernel", "movement", "seed", "agent"),)
 
 TITLES = {
-    "gap": "gap, share of the distance travelled",
-    "kernel_drift": "drift of the kernel, share of its norm",
-    "movement": "movement of the parameters, share of their norm",
+    "gap": "gap, share of the\ndistance travelled",
+    "kernel_drift": "kernel drift,\nshare of its norm",
+    "movement": "movement of the parameters,\nshare of their norm",
 }
 
 
@@ -22,7 +22,7 @@ def draw(record: xr.Dataset) -> Figure:
     """Every run as a mark, and where slopes are known, their lines, on log-log axes."""
     with styled():
         shown = [name for name in TITLES if name in record]
-        figure = Figure(figsize=(DOUBLE, 2.7))
+        figure = Figure(figsize=(DOUBLE, 3.1))
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for axes, name in zip(panels, shown, strict=True):
             for kernel, colour in _lines(record, name).items():
@@ -83,7 +83,7 @@ def _scales(axes: Axes, record: xr.Dataset, title: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.margins(y=0.25)
+    axes.margins(y=0.1)
     axes.set_xlabel(along.replace("_", " "))
     axes.set_title(title)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
