@@ -86,4 +86,5 @@ def _scales(axes: Axes, record: xr.Dataset, title: str) -> None:
     axes.margins(y=0.1)
     axes.set_xlabel(along.replace("_", " "))
     axes.set_title(title)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
