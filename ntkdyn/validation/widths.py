@@ -110,14 +110,23 @@ def width_sweep(
 
 
 def slope(record: Record, kernel: str | None = None, variable: str = "gap") -> Slope:
-    """The slope of log(variable, mean over agents) against the logarithm of what was swept."""
+    """The slope of log(variable, mean over agents) against the logarithm of what was swept.
+
+    Runs in which it is zero or infinite (a linear model, a step that diverges) are left out; NaN
+    where fewer than two values of what was swept remain.
+    """
     along = record.attrs["along"]
     if record.sizes[along] < 2:
         raise InputError(f"slope: needs at least two values of {along}")
     values = record[variable] if kernel is None else record[variable].sel(kernel=kernel)
     means = values.mean("agent").transpose(along, "seed")
     x = np.log(np.repeat(record[along].values, record.sizes["seed"]).astype(float))
-    fit = scipy.stats.linregress(x, np.log(means.values.reshape(-1)))
+    y = means.values.reshape(-1)
+    told = np.isfinite(y) & (y > 0)
+    x, y = x[told], y[told]
+    if len(set(x)) < 2:
+        return Slope(np.nan, np.nan, np.nan, np.nan)
+    fit = scipy.stats.linregress(x, np.log(y))
     half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(x) - 2)) if len(x) > 2 else np.inf
     middle = float(fit.slope)
     return Slope(middle, middle - half, middle + half, float(fit.intercept))
