@@ -351,7 +351,7 @@ class Experiment:
     def sweep(
         self,
         along: str,
-        values: Sequence[float],
+        values: Sequence[float | int],
         seeds: Sequence[int],
         *,
         kernels: Sequence[str] = sweeps.KERNELS,

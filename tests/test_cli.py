@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 import pytest
 from ntkdyn.figures import interactive
@@ -134,8 +135,8 @@ def test_specs_ship_with_the_package(capsys, tmp_path, monkeypatch):
     assert experiment.load("mnist").title == "small", "a file of that name comes first"
 
 
-def test_the_shipped_specs_run_on_images_of_their_kind(tmp_path, monkeypatch):
-    """With random images in the files and all sizes small, the path of every spec is taken."""
+def test_the_shipped_specs_fit_images_of_their_kind(tmp_path):
+    """With random images in the files and all sizes small, every spec's parts fit together."""
     rng = np.random.default_rng(0)
     header = lambda array: bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     for name, rows in (("train", 100), ("t10k", 20)):
@@ -156,7 +157,9 @@ def test_the_shipped_specs_run_on_images_of_their_kind(tmp_path, monkeypatch):
         work = experiment.Experiment(experiment.Spec.model_validate(spec), tmp_path)
         problem = work.problem
         assert problem.inputs.shape[1] == (3072 if name == "cifar-10" else 784)
-        assert work.stability.stable and work.weights.agents == spec["partition"]["agents"]
+        outputs = jax.eval_shape(problem.network.apply, problem.start, problem.inputs[:2])
+        assert outputs.shape == (2, 10) and work.method.name == spec["method"]["name"]
+        assert work.weights.agents == spec["partition"]["agents"] == problem.task.agents
 
 
 def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):

@@ -51,7 +51,7 @@ def sweep(
     rounds: int,
     *,
     along: str,
-    values: Sequence[float],
+    values: Sequence[float | int],
     seeds: Sequence[int],
     kernels: Sequence[str] = KERNELS,
     drift: bool = True,
@@ -137,7 +137,7 @@ def _dimensions(drift: bool) -> dict[str, tuple[str, ...]]:
     return {"gap": ("kernel", "agent"), "movement": ("agent",), "step_size_taken": ()} | drifted
 
 
-def _grid(found: list[Any], values: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
+def _grid(found: list[Any], values: Sequence[float | int], seeds: Sequence[int]) -> np.ndarray:
     table = np.array(found, dtype=np.float64)
     return table.reshape(len(values), len(seeds), *table.shape[1:])
 
