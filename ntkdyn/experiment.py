@@ -368,7 +368,7 @@ class Experiment:
         }
         spec = self.spec
 
-        def case(value: float, seed: int) -> tuple[Problem, methods.Method]:
+        def case(value: float | int, seed: int) -> tuple[Problem, methods.Method]:
             other = varied[value]
             network = self.network if other.spec.network == spec.network else other.network
             problem = Problem(network, self.partition, loss=spec.loss, seed=seed)
