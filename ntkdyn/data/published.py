@@ -77,7 +77,8 @@ def download(dataset: str) -> Path:
     if dataset in ARCHIVES:
         archive, _, digest = ARCHIVES[dataset]
         files, settings = {archive: digest}, {"processor": _unpacked}
-    store = pooch.create(folder, address, registry=files, retry_if_failed=RETRIES)
+    store = pooch.create(folder, address, retry_if_failed=RETRIES)
+    store.registry.update(files)
     try:
         for name in files:
             store.fetch(name, **settings)
