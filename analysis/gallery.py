@@ -5,14 +5,19 @@
 It writes analysis/out/gallery/: the records, each figure as .pdf and .png, and index.html, which
 shows them with the command that draws each; with --thumbnails also figures/gallery/, the small
 pictures that the README shows. Eight agents learn digits, with networks small enough to train
-while one waits.
+while one waits. Names of figures after it draw these alone.
+
+    .venv/bin/python analysis/gallery.py --images        (about 10 minutes more)
+
+runs the shipped specs instead, on MNIST, Fashion-MNIST and CIFAR-10, which are downloaded unless
+NTKDYN_DATA holds them, and draws an overlay of each. Runs in analysis/out/NAME already are taken.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -21,7 +26,7 @@ import xarray as xr
 from PIL import Image
 
 import ntkdyn as nd
-from ntkdyn import dynamics, figures, records
+from ntkdyn import dynamics, experiment, figures, records
 from ntkdyn.validation.widths import width_sweep
 
 HERE = Path(__file__).parent
@@ -161,6 +166,7 @@ def _block_diagonal(blocks: np.ndarray) -> np.ndarray:
     return whole.reshape(count * size, count * size)
 
 
+@functools.cache
 def widths(W: nd.graphs.Mixing) -> xr.Dataset:
     """Gaps at three widths, two starts each."""
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
@@ -179,28 +185,57 @@ def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
     return found
 
 
-def pictures() -> Iterator[tuple[str, list[xr.Dataset]]]:
-    """Every figure's name with its records."""
+def images() -> None:
+    """The overlay of every shipped spec, and its small picture."""
+    for name in experiment.shipped():
+        work = experiment.Experiment(experiment.load(name))
+        files = experiment.files(HERE / "out" / name)
+        pair = []
+        for path, run in ((files.predicted, work.predict), (files.observed, work.train)):
+            record = work.finished(path)
+            if record is None:
+                record = run()
+                records.write(record, path)
+            pair.append(record)
+        gap = experiment.compare(*pair, files).attrs["largest_gap"]
+        thumbnail(files.overlay, THUMBNAILS / f"overlay-{name}.png")
+        print(f"{name}: largest gap {100 * gap:.2f} %", flush=True)
+
+
+def pictures(wanted: Sequence[str]) -> Iterator[tuple[str, list[xr.Dataset]]]:
+    """The wanted figures' names, each with its records."""
+    for name, make in recipes().items():
+        if not wanted or name in wanted:
+            yield name, make()
+
+
+def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
+    """Figure -> what makes its records."""
     W = nd.graphs.metropolis(nd.graphs.ring(8))
     star = nd.graphs.metropolis(nd.graphs.star(8))
     problem = digits()
-    predicted, observed, comparison = runs(problem, W)
-    on_star = nd.predict(problem, nd.methods.dgd(step_size=nd.of_limit(0.5)), star, 40)
-    yield "overlay", [predicted, observed, comparison]
-    yield "consensus", [predicted, observed]
-    yield "errors_on_graph", [on_star]
-    yield "kernel_map", [dynamics.kernel_table(problem)]
+    three = functools.cache(lambda: runs(problem, W))
+    half = nd.methods.dgd(step_size=nd.of_limit(0.5))
+    on_star = functools.cache(lambda: nd.predict(problem, half, star, 40))
     _, small = circle()
     unstable = nd.methods.dgd(step_size=nd.of_limit(1.1))
-    yield "spectrum", [dynamics.spectrum(small, unstable, nd.graphs.uniform(
-        nd.graphs.directed_exponential(8)))]  # fmt: skip
-    yield "stability_map", [rates(W)]
-    yield "bias", [bias_table(W)]
-    yield "bounds", [bound_table(W)]
-    yield "tradeoff", tradeoff_runs(problem)
-    yield "bands", list(starts(W))
-    yield "width", [widths(W)]
-    yield "animation", [on_star]
+    directed = nd.graphs.uniform(nd.graphs.directed_exponential(8))
+    return {
+        "overlay": lambda: list(three()),
+        "consensus": lambda: list(three()[:2]),
+        "errors_on_graph": lambda: [on_star()],
+        "kernel_map": lambda: [dynamics.kernel_table(problem)],
+        "spectrum": lambda: [dynamics.spectrum(small, unstable, directed)],
+        "stability_map": lambda: [rates(W)],
+        "bias": lambda: [bias_table(W)],
+        "bounds": lambda: [bound_table(W)],
+        "tradeoff": lambda: tradeoff_runs(problem),
+        "bands": lambda: list(starts(W)),
+        "width": lambda: [widths(W)],
+        "sweep": lambda: [widths(W)],
+        "accounting": lambda: [nd.validation.account(problem, half, W, ROUNDS)],
+        "animation": lambda: [on_star()],
+    }
 
 
 def thumbnail(picture: Path, path: Path) -> None:
@@ -250,9 +285,14 @@ def main() -> None:
     """Draw everything and write the page."""
     parser = argparse.ArgumentParser(description="Draw every figure.")
     parser.add_argument("--thumbnails", action="store_true", help="renew figures/gallery/ too")
+    parser.add_argument("--images", action="store_true", help="the shipped specs instead")
+    parser.add_argument("figures", nargs="*", help="these alone")
     wanted = parser.parse_args()
+    if wanted.images:
+        images()
+        return
     shown = []
-    for name, given in pictures():
+    for name, given in pictures(wanted.figures):
         shown.append(show(name, given, wanted.thumbnails))
         print(shown[-1]["command"], flush=True)
     with records.whole_file(OUT / "index.html") as unfinished:

@@ -28,6 +28,7 @@ from ntkdyn.figures import (
     spectrum,
     stability_map,
     style,
+    sweep,
     tradeoff,
     width,
 )
@@ -37,12 +38,23 @@ from ntkdyn.errors import InputError, unknown
 FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
     for module in (
-        overlay, width, consensus, errors_on_graph, kernel_map, spectrum, stability_map, bias,
-        bands, bounds, tradeoff, common_minimum, accounting, animation,
+        overlay, width, sweep, consensus, errors_on_graph, kernel_map, spectrum, stability_map,
+        bias, bands, bounds, tradeoff, common_minimum, accounting, animation,
     )
 }  # fmt: skip
 
-__all__ = ["FIGURES", "draw", "ending", "overlay", "style", "summary", "width", "write"]
+__all__ = [
+    "FIGURES",
+    "accounting",
+    "draw",
+    "ending",
+    "overlay",
+    "style",
+    "summary",
+    "sweep",
+    "width",
+    "write",
+]
 
 
 def summary(name: str) -> str:

@@ -95,7 +95,7 @@ def agent_colours(agents: int) -> list[str]:
     """One colour per agent, the same in every panel and figure."""
     if agents <= len(OKABE_ITO):
         return list(OKABE_ITO[:agents])
-    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, agents))
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, agents))
     return [matplotlib.colors.to_hex(shade) for shade in shades]
 
 

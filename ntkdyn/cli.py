@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ntkdyn.bench.app import app as bench
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, unknown
 
 
 class Commands(typer.core.TyperGroup):
@@ -58,15 +58,30 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 
-app.add_typer(bench, name="bench")
 
-Spec = Annotated[Path, typer.Argument(help="A TOML spec, as `ntkdyn demo --spec` prints one.")]
+def _hush(quiet: bool) -> bool:
+    """Downloads say nothing either."""
+    if quiet:
+        import pooch
+
+        pooch.get_logger().setLevel("ERROR")
+    return quiet
+
+
+Spec = Annotated[
+    Path, typer.Argument(help="A TOML spec, or the name of one that `ntkdyn specs` lists.")
+]
 Out = Annotated[Path, typer.Option(help="The folder that results are written to.")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the spec's seed.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="The folder with datasets' files; NTKDYN_DATA if left out.")
+    Path | None,
+    typer.Option(
+        help="The folder with datasets' files; else NTKDYN_DATA; else they are downloaded."
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", callback=_hush)
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 Minutes = Annotated[float, typer.Option(help="Minutes between checkpoints.")]
 Rounds = Annotated[int | None, typer.Option(help="Rounds between them, instead.")]
@@ -103,6 +118,9 @@ def run(
     show: Open = False,
     predict_only: Annotated[bool, typer.Option(help="Train nothing.")] = False,
     train_only: Annotated[bool, typer.Option(help="Predict nothing.")] = False,
+    account: Annotated[
+        bool, typer.Option("--account", help="Split the gap by source; trains once more.")
+    ] = False,
     resume: Resume = False,
     checkpoint_minutes: Minutes = 5.0,
     checkpoint_rounds: Rounds = None,
@@ -115,6 +133,8 @@ def run(
 
     if predict_only and train_only:
         raise InputError("--predict-only and --train-only: give one of the two, or neither")
+    if account and (predict_only or train_only):
+        raise InputError("--account: needs both sides, so neither --predict-only nor --train-only")
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
     machine = _Machine(devices, memory)
@@ -122,7 +142,7 @@ def run(
         side = "predict" if predict_only else "train"
         _one_side(work, out, quiet, side, saving, machine)
     else:
-        _conduct(work, out, quiet, show, saving, machine)
+        _conduct(work, out, quiet, show, saving, machine, account)
 
 
 @app.command()
@@ -160,6 +180,63 @@ def train(
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
     machine = _Machine(devices, memory)
     _one_side(work, out, quiet, "train", saving, machine)
+
+
+@app.command()
+def sweep(
+    spec: Spec,
+    values: Annotated[str, typer.Option(help="What it takes, as in 256,1024,4096.")],
+    along: Annotated[str, typer.Option(help="width, depth or step_size.")] = "width",
+    starts: Annotated[int, typer.Option(help="How many starts of the networks.")] = 4,
+    kernel: Annotated[
+        list[str] | None, typer.Option(help="empirical or infinite; both if left out.")
+    ] = None,
+    out: Out = Path("ntkdyn-run"),
+    seed: Seed = None,
+    quiet: Quiet = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write OUT/sweep.nc and .pdf: gap, kernel drift and movement along widths, depths or steps."""
+    from ntkdyn import experiment, figures, records
+
+    read = float if along == "step_size" else int
+    try:
+        taken = [read(value) for value in values.split(",")]
+    except ValueError:
+        raise InputError(f"values: must be numbers with commas between, got {values!r}") from None
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    path = experiment.files(out).observed.with_name("sweep.nc")
+    first = work.spec.seed
+    with _watched(quiet) as bar:
+        found = work.sweep(
+            along,
+            taken,
+            range(first, first + starts),
+            progress=bar("training and predicting"),
+            **({"kernels": kernel} if kernel else {}),
+        )
+    records.write(found, path)
+    drawn = figures.write(figures.draw("sweep", [found]), path.with_suffix(".pdf"))
+    if not quiet:
+        for line in figures.sweep.slopes(found).values():
+            print(line)
+        print(f"  {path}\n  {drawn}")
+
+
+@app.command()
+def specs(
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+) -> None:
+    """List the specs that ship with ntkdyn; `ntkdyn run NAME` runs one."""
+    from ntkdyn import experiment
+
+    if name is not None and name not in experiment.shipped():
+        raise unknown("spec", name, experiment.shipped())
+    for known, text in experiment.shipped().items():
+        if name is None:
+            print(f"{known:<14} {text.splitlines()[0].removeprefix('# ')}")
+        elif name == known:
+            print(text, end="")
 
 
 @app.command()
@@ -368,6 +445,7 @@ def _conduct(
     show: bool | None,
     saving: _Saving = _Saving(),
     machine: _Machine = _Machine(),
+    account: bool = False,
 ) -> None:
     """Both sides of an experiment, compared."""
     from ntkdyn import experiment, records
@@ -380,7 +458,9 @@ def _conduct(
             predicted = _predicted(work, bar)
             records.write(predicted, files.predicted)
         observed = _trained(work, checkpoints, files.observed, saving.resume, machine, bar)
-    comparison = experiment.compare(predicted, observed, files)
+        asked = account and bar("splitting the gap by source")
+        accounts = work.account(predicted, observed, asked) if account else None
+    comparison = experiment.compare(predicted, observed, files, accounts)
     _say_gap(comparison, files, quiet, show)
 
 
@@ -469,7 +549,7 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
             f"predicted and observed outputs differ by at most {100 * attrs['largest_gap']:.2f} % "
             f"of the distance travelled"
         )
-        for path in files:
+        for path in filter(Path.exists, files):
             print(f"  {path}")
     if show or (show is None and _has_screen()):
         typer.launch(str(files.overlay))

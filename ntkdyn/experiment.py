@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,6 +28,7 @@ from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
+from ntkdyn.validation import widths as sweeps
 
 
 class _Table(pydantic.BaseModel):
@@ -133,8 +134,10 @@ class Spec(_Table):
 
 
 def load(path: str | Path) -> Spec:
-    """The spec in a TOML file."""
+    """The spec in a TOML file, or the one of that name that ships with the package."""
     path = Path(path)
+    if str(path) in shipped() and not path.is_file():
+        return parse(shipped()[str(path)], str(path))
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -147,6 +150,14 @@ def load(path: str | Path) -> Spec:
 def demo() -> Spec:
     """The spec of `ntkdyn demo`."""
     return parse(resources.files("ntkdyn").joinpath("demo.toml").read_text("utf-8"), "demo.toml")
+
+
+@functools.cache
+def shipped() -> dict[str, str]:
+    """Name -> text of the specs that ship with the package, on real images."""
+    folder = resources.files("ntkdyn").joinpath("specs")
+    found = {each.name.removesuffix(".toml"): each.read_text("utf-8") for each in folder.iterdir()}
+    return dict(sorted(found.items()))
 
 
 def parse(text: str, name: str) -> Spec:
@@ -193,9 +204,8 @@ class Experiment:
     """where the files of datasets are that do not ship with a library"""
 
     @functools.cached_property
-    def problem(self) -> Problem:
-        spec = self.spec
-        table = spec.data
+    def partition(self) -> data.Partition:
+        table, shares = self.spec.data, self.spec.partition
         points = data.load(
             table.name,
             train=table.train,
@@ -203,8 +213,7 @@ class Experiment:
             seed=self._seed(table.seed),
             data_dir=self.data_dir,
         )
-        shares = spec.partition
-        partition = data.partition(
+        return data.partition(
             points,
             agents=shares.agents,
             by=shares.by,
@@ -214,7 +223,11 @@ class Experiment:
             min_points=shares.min_points,
             seed=self._seed(shares.seed),
         )
-        return Problem(self._network(points.classes), partition, loss=spec.loss, seed=spec.seed)
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        spec = self.spec
+        return Problem(self.network, self.partition, loss=spec.loss, seed=spec.seed)
 
     @functools.cached_property
     def weights(self) -> graphs.Mixing:
@@ -247,14 +260,15 @@ class Experiment:
             dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
         )
 
-    def _network(self, outputs: int) -> networks.Network:
+    @functools.cached_property
+    def network(self) -> networks.Network:
         table = self.spec.network
         settings = table.model_dump(exclude={"kind"}, exclude_none=True)
         make = networks.KINDS[table.kind]
         odd = sorted(set(settings) - set(inspect.signature(make).parameters))
         if odd:
             raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
-        return make(outputs=outputs, **settings)
+        return make(outputs=self.partition.data.classes, **settings)
 
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""
@@ -321,6 +335,26 @@ class Experiment:
             progress=progress,
         ).plan
 
+    def account(
+        self, predicted: Record, observed: Record, progress: Progress | None = None
+    ) -> Record:
+        """The gap between the two sides of the spec's run, by source."""
+        table, runs = self.spec.run, {"observed": observed}
+        if self.spec.kernel == "empirical":
+            runs["linearization"] = predicted
+        return validation.account(
+            self.problem,
+            self.stability.method,
+            self.weights,
+            table.rounds,
+            record_every=table.record_every,
+            batch_size=table.batch_size,
+            batch_seed=None if table.batch_size is None else self.spec.seed,
+            precision=table.precision,
+            runs=runs,
+            progress=progress,
+        )
+
     @functools.cached_property
     def case(self) -> Case:
         """The linearized problem, the method and the graph, for theorems."""
@@ -341,6 +375,47 @@ class Experiment:
         kernel = self.spec.kernel
         known = noisy.expected(self.problem, self.case, rounds, batch_size=batch, kernel=kernel)
         return found + [table.Row(bound.check(known), None) for bound in promised]
+
+    def sweep(
+        self,
+        along: str,
+        values: Sequence[float | int],
+        seeds: Sequence[int],
+        *,
+        kernels: Sequence[str] = sweeps.KERNELS,
+        progress: Progress | None = None,
+    ) -> Record:
+        """The spec's run with another width, depth or step size, from several starts.
+
+        Points and their owners stay; a step size is a share of the limit if the spec's is.
+        """
+        if along not in VARIED:
+            raise unknown("sweep", along, VARIED)
+        varied = {
+            value: Experiment(VARIED[along](self.spec, value), self.data_dir) for value in values
+        }
+        spec = self.spec
+
+        def case(value: float | int, seed: int) -> tuple[Problem, methods.Method]:
+            other = varied[value]
+            network = self.network if other.spec.network == spec.network else other.network
+            problem = Problem(network, self.partition, loss=spec.loss, seed=seed)
+            return problem, other.method
+
+        record = sweeps.sweep(
+            case,
+            self.weights,
+            spec.run.rounds,
+            along=along,
+            values=values,
+            seeds=seeds,
+            kernels=kernels,
+            batch_size=spec.run.batch_size,
+            batch_seed=None if spec.run.batch_size is None else spec.seed,
+            precision=spec.run.precision,
+            progress=progress,
+        )
+        return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
 
     def _run(
         self,
@@ -384,6 +459,33 @@ def _first(devices: int) -> list[jax.Device]:
     return there[:devices]
 
 
+def _with_widths(spec: Spec, widths: list[int]) -> Spec:
+    """The spec with those hidden layers; scales per layer keep the readout's for the readout."""
+    table, layers = spec.network, len(spec.network.widths)
+    scales = {name: getattr(table, name) for name in ("w_std", "b_std")}
+    if len(widths) != layers:
+        scales = {
+            name: [*[scale[0]] * len(widths), scale[-1]] if isinstance(scale, list) else scale
+            for name, scale in scales.items()
+        }
+    changed = {"widths": widths, **scales}
+    return spec.model_copy(update={"network": table.model_copy(update=changed)})
+
+
+def _with_step_size(spec: Spec, value: float) -> Spec:
+    share = isinstance(spec.method.step_size, ShareOfLimit)
+    changed = {"step_size": ShareOfLimit(of_limit=value) if share else value}
+    return spec.model_copy(update={"method": spec.method.model_copy(update=changed)})
+
+
+VARIED: dict[str, Callable[[Spec, Any], Spec]] = {
+    "width": lambda spec, width: _with_widths(spec, [width] * len(spec.network.widths)),
+    "depth": lambda spec, depth: _with_widths(spec, [spec.network.widths[0]] * depth),
+    "step_size": _with_step_size,
+}
+"""what a sweep may go along -> the spec at one value of it"""
+
+
 class Files(NamedTuple):
     """Where the results of an experiment are written."""
 
@@ -392,6 +494,7 @@ class Files(NamedTuple):
     comparison: Path = Path("comparison.nc")
     overlay: Path = Path("overlay.png")
     report: Path = Path("report.html")
+    accounts: Path = Path("accounts.nc")
 
 
 def files(folder: str | Path) -> Files:
@@ -403,13 +506,25 @@ def files(folder: str | Path) -> Files:
     return Files(*(folder / name for name in Files()))
 
 
-def compare(predicted: Record, observed: Record, to: Files) -> Record:
-    """Compare two records and write the comparison, the overlay and the report."""
+def compare(
+    predicted: Record, observed: Record, to: Files, accounts: Record | None = None
+) -> Record:
+    """Compare two records; write the comparison, the gap by source, the overlay and the report."""
     comparison = validation.compare(predicted, observed)
     records.write(comparison, to.comparison)
-    figure = figures.overlay.draw(predicted, observed, comparison)
-    figures.style.save(figure, to.overlay)
+    pictures = {"overlay": to.overlay}
+    figures.style.save(figures.overlay.draw(predicted, observed, comparison), to.overlay)
+    if accounts is not None:
+        records.write(accounts, to.accounts)
+        pictures["accounts"] = to.accounts.with_suffix(".png")
+        figures.style.save(figures.accounting.draw(accounts), pictures["accounts"])
     validation.write_report(
-        predicted, observed, comparison, to.overlay, to.report, formulas=formulas.section(predicted)
+        predicted,
+        observed,
+        comparison,
+        accounts,
+        pictures,
+        to.report,
+        formulas=formulas.section(predicted),
     )
     return comparison

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 import pytest
 from ntkdyn.figures import interactive
@@ -89,6 +90,110 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     assert "http" not in page.split("<body>")[1].replace("http-equiv", "")
     again = tomllib.loads(predicted.attrs["spec"])
     assert again["seed"] == 3 and again["run"]["rounds"] == 6
+
+
+def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys):
+    path, out = tmp_path / "spec.toml", tmp_path / "out"
+    longer = SPEC.replace("rounds = 6", "rounds = 30").replace("[6]", "[30]")
+    path.write_text(longer + "batch_size = 4\n")
+    assert call("run", path, "--out", out, "--account", "--quiet") == 0
+    comparison, accounts = (records.read(out / f"{n}.nc") for n in ("comparison", "accounts"))
+    page = (out / "report.html").read_text()
+    for agent in range(4):
+        row = [f"{comparison['gap'][-1, agent]:.2%}".replace("%", "&nbsp;%")]
+        row += [f"{100 * accounts[n][-1, agent]:.2g}&nbsp;%" for n in accounts.data_vars]
+        for side in ("predicted", "observed"):
+            value, low, high = (
+                comparison[f"{side}_{n}"][agent] for n in ("rate", "rate_low", "rate_high")
+            )
+            row.append(f"{value:.5f} <small>[{low:.5f}, {high:.5f}]</small>")
+        assert all(each in page for each in row), row
+    assert "above all <strong>linearization</strong>" in page
+    assert page.count("data:image/png;base64,") == 2 and "ntkdyn run spec.toml --account" in page
+    versions = json.loads(records.read(out / "observed.nc").attrs["versions"])
+    assert all(version in page for version in versions.values())
+    apart = abs(accounts["linearization"] - comparison["gap"])
+    assert (apart <= accounts["arithmetic"] + 1e-12).all(), "of the very same runs"
+    assert (accounts["linearization"][-1] > 0.01).all()
+    assert call("run", path, "--account", "--predict-only") == 2
+    assert "--account: needs both sides" in capsys.readouterr().err
+
+
+def test_specs_ship_with_the_package(capsys, tmp_path, monkeypatch):
+    names = ["cifar-10", "fashion-mnist", "mnist"]
+    assert call("specs") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
+    for name in names:
+        assert call("specs", name) == 0
+        printed = capsys.readouterr().out
+        spec = experiment.parse(printed, "printed")
+        assert experiment.load(name) == spec and spec.data.name == name
+    assert call("specs", "mnits") == 2
+    assert "did you mean 'mnist'" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").write_text(SPEC)
+    assert experiment.load("mnist").title == "small", "a file of that name comes first"
+
+
+def test_the_shipped_specs_fit_images_of_their_kind(tmp_path):
+    """With random images in the files and all sizes small, every spec's parts fit together."""
+    rng = np.random.default_rng(0)
+    header = lambda array: bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    for name, rows in (("train", 100), ("t10k", 20)):
+        images = rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = (np.arange(rows) % 10).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            content = header(array) + array.tobytes()
+            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(content)
+    batch = rng.integers(0, 256, (100, 3073), dtype=np.uint8)
+    batch[:, 0] = np.arange(100) % 10
+    (tmp_path / "data_batch_1.bin").write_bytes(batch.tobytes())
+    for name in experiment.shipped():
+        spec = experiment.load(name).model_dump()
+        spec["network"]["widths"] = [8, 8]
+        spec["data"] |= {"train": 60, "test": 10}
+        spec["partition"]["min_points"] = 1
+        spec["run"] |= {"rounds": 2, "record_every": 1}
+        work = experiment.Experiment(experiment.Spec.model_validate(spec), tmp_path)
+        problem = work.problem
+        assert problem.inputs.shape[1] == (3072 if name == "cifar-10" else 784)
+        outputs = jax.eval_shape(problem.network.apply, problem.start, problem.inputs[:2])
+        assert outputs.shape == (2, 10) and work.method.name == spec["method"]["name"]
+        assert work.weights.agents == spec["partition"]["agents"] == problem.task.agents
+
+
+def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
+    given = ("--starts", 2, "--kernel", "empirical", "--out", tmp_path)
+    assert call("sweep", spec, "--values", "16,64", *given) == 0
+    said = capsys.readouterr().out
+    found = records.read(tmp_path / "sweep.nc")
+    assert dict(found.sizes) == {"kernel": 1, "width": 2, "seed": 2, "agent": 4, "estimate": 3}
+    assert found["seed"].values.tolist() == [3, 4] and (tmp_path / "sweep.pdf").is_file()
+    value, low, high = found["movement_slope"].values
+    assert f"movement: slope {value:.2f} [{low:.2f}, {high:.2f}]" in said
+    assert low < value < high < 0
+    for values, message in (
+        ("16,x", "must be numbers with commas between, got '16,x'"),
+        ("16,16", "every width must be positive and given once"),
+        ("0,16", "every width must be positive"),
+    ):
+        assert call("sweep", spec, "--values", values, *given) == 2
+        assert message in capsys.readouterr().err
+    assert call("sweep", spec, "--values", "1", "--along", "widht", *given) == 2
+    assert "did you mean 'width'" in capsys.readouterr().err
+
+
+def test_sweeps_change_the_spec_in_one_place():
+    spec = experiment.demo()
+    wide, deep, slow = (
+        experiment.VARIED[along](spec, value)
+        for along, value in (("width", 64), ("depth", 4), ("step_size", 0.25))
+    )
+    assert wide.network.widths == [64, 64] and wide.network.w_std == spec.network.w_std
+    assert deep.network.widths == [1024] * 4
+    assert deep.network.w_std == [2**0.5] * 4 + [1.0] and deep.network.b_std == 0.1
+    assert slow.method.step_size.of_limit == 0.25 and slow.network == spec.network
+    assert all(each.data == spec.data and each.graph == spec.graph for each in (wide, deep, slow))
 
 
 def test_each_side_alone_equals_both_together(spec, tmp_path):

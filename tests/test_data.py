@@ -1,15 +1,24 @@
 """Datasets, partitions and batches."""
 
+import functools
 import gzip
 import hashlib
+import http.server
+import io
+import os
+import re
+import shutil
+import tarfile
+import threading
 
 import jax
 import numpy as np
+import pooch
 import pytest
 from cases import small_data
 
 from ntkdyn import data
-from ntkdyn.data import datasets
+from ntkdyn.data import datasets, published
 from ntkdyn.errors import InputError
 
 
@@ -212,8 +221,6 @@ def test_images_from_files(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"no labels")
     with pytest.raises(InputError, match="train-labels-idx1-ubyte must begin with 0 0 8 1"):
         data.load("mnist", train=2, test=2, seed=0, data_dir=tmp_path)
-    with pytest.raises(InputError, match="folder that holds mnist's files, or NTKDYN_DATA.* None"):
-        data.load("mnist", train=2, test=2, seed=0)
     with pytest.raises(InputError, match="holds no binary batches of CIFAR-10"):
         data.load("cifar-10", train=2, test=2, seed=0, data_dir=tmp_path)
 
@@ -248,6 +255,10 @@ def _damaged(path, change):
 def _flipped(content):
     content[len(content) // 2] ^= 0xFF
     return content
+
+
+def _flipped_bytes(content):
+    return bytes(_flipped(bytearray(content)))
 
 
 LABELS, IMAGES = "train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz"
@@ -285,7 +296,7 @@ def test_images_of_the_wrong_shape_or_number_and_changed_ones_are_refused(tmp_pa
     _mnist(tmp_path)
     size = len((tmp_path / LABELS).read_bytes())
     right = hashlib.sha256((tmp_path / LABELS).read_bytes()).hexdigest()
-    monkeypatch.setitem(datasets.PUBLISHED, ("mnist", LABELS), (size, right))
+    monkeypatch.setitem(published.IDX, ("mnist", LABELS), (size, right))
     load()
     _damaged(tmp_path / LABELS, lambda c: c[:-1] + b"\1")
     refused(f"{LABELS} is not mnist's: it was changed, or is of another dataset", load)
@@ -298,6 +309,154 @@ def test_the_data_folder_is_found_in_the_environment(tmp_path, monkeypatch):
     assert data.load("mnist", train=7, test=5, seed=0).train_inputs.shape == (7, 784)
     monkeypatch.setenv("NTKDYN_DATA", str(tmp_path / "none"))
     refused("NTKDYN_DATA must name it, got .*none", data.load, "mnist", train=1, test=1, seed=0)
+
+
+class Published:
+    """A server of published files on this machine, and the cache they are downloaded to."""
+
+    def __init__(self, cache):
+        self.files, self.asked, self.cache = {}, [], cache
+        self.answers = []
+        """(status, change of the content) of the next answers; afterwards 200 and unchanged"""
+
+    def handler(self):
+        published = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                name = self.path.rsplit("/")[-1]
+                published.asked.append(name)
+                status, change = published.answers.pop(0) if published.answers else (200, bytes)
+                content = published.files[name]
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(change(content))
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.delenv("NTKDYN_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+    pooch.get_logger().setLevel("WARNING")
+    made = Published(tmp_path / "cache")
+    monkeypatch.setattr(published, "cache", lambda: made.cache)
+    with http.server.HTTPServer(("127.0.0.1", 0), made.handler()) as listening:
+        address = f"http://127.0.0.1:{listening.server_address[1]}/"
+        for name in published.ADDRESSES:
+            monkeypatch.setitem(published.ADDRESSES, name, address)
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def images(server, tmp_path, monkeypatch):
+    """A small MNIST on the server, under its own SHA-256."""
+    folder = tmp_path / "original"
+    folder.mkdir()
+    _mnist(folder)
+    for dataset, name in published.IDX:
+        _, content = datasets._content(folder, name)
+        digest = hashlib.sha256(content).hexdigest()
+        monkeypatch.setitem(published.IDX, (dataset, name), (len(content), digest))
+        server.files[f"{name}.gz"] = gzip.compress(content, mtime=1)
+    wanted = data.load("mnist", train=8, test=4, seed=0, data_dir=folder)
+    return server, wanted.train_inputs
+
+
+mnist = functools.partial(data.load, "mnist", train=8, test=4, seed=0)
+
+
+@pytest.mark.parametrize("named", [None, ""], ids=["unset", "empty"])
+def test_published_files_are_downloaded_once(images, named, monkeypatch):
+    server, wanted = images
+    if named is not None:
+        monkeypatch.setenv("NTKDYN_DATA", named)
+    assert (mnist().train_inputs == wanted).all() and sorted(server.asked) == sorted(server.files)
+    assert (mnist().train_inputs == wanted).all() and len(server.asked) == 4, "cached"
+    (server.cache / "mnist" / LABELS).write_bytes(b"damaged in the cache")
+    assert (mnist().train_inputs == wanted).all() and server.asked[4:] == [f"{LABELS}.gz"]
+
+
+FAILURES = {
+    "404": ((404, bytes), "the server answered 404 Not Found"),
+    "truncated": ((200, lambda c: c[: len(c) // 2]), "there is no connection, or it broke off"),
+    "tampered": ((200, _flipped_bytes), "what came is not the published file, by its SHA-256"),
+    "another file": (
+        (200, lambda c: gzip.compress(bytes(50)).ljust(len(c), b"\0")[: len(c)]),
+        "what came is not the published file, by its SHA-256",
+    ),
+}
+
+
+@pytest.mark.parametrize("answer, reason", FAILURES.values(), ids=FAILURES)
+def test_failed_downloads_are_tried_again_and_then_refused(answer, reason, images):
+    server, wanted = images
+    server.answers = [answer] * 3
+    with pytest.raises(InputError) as refusal:
+        mnist()
+    assert len(server.asked) == 3 and reason in str(refusal.value)
+    assert re.match(r"data: mnist cannot be downloaded from http.*NTKDYN_DATA$", str(refusal.value))
+    assert not list((server.cache / "mnist").iterdir()), "nothing half-written stays"
+    server.answers = [answer] * 2
+    assert (mnist().train_inputs == wanted).all(), "the third attempt succeeds"
+
+
+def test_without_a_network_or_a_cache_the_refusal_is_one_sentence(images, monkeypatch, tmp_path):
+    server, wanted = images
+    mnist()
+    monkeypatch.setitem(published.ADDRESSES, "mnist", "http://127.0.0.1:1/")
+    assert (mnist().train_inputs == wanted).all(), "what is in the cache needs no network"
+    server.cache = tmp_path / "empty"
+    refused(r"from http://127.0.0.1:1/ \(there is no connection, .*name their folder by", mnist)
+    (tmp_path / "file").touch()
+    server.cache = tmp_path / "file"
+    refused(r"cannot be downloaded from .*Not a directory", mnist)
+    refused("usps is not downloaded", data.load, "usps", train=1, test=1, seed=0)
+
+
+def test_an_archive_is_downloaded_and_unpacked_whole(server, monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 256, (12, 3073)).astype(np.uint8)
+    rows[:, 0] %= 10
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, part in (("data_batch_1.bin", rows[:8]), ("test_batch.bin", rows[8:])):
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry.size = part.nbytes
+            archive.addfile(entry, io.BytesIO(part.tobytes()))
+    name, inside, _ = published.ARCHIVES["cifar-10"]
+    server.files[name] = packed.getvalue()
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    monkeypatch.setitem(published.ARCHIVES, "cifar-10", (name, inside, digest))
+    load = lambda: data.load("cifar-10", train=8, test=4, seed=0).train_labels
+    wanted = rows[np.random.default_rng(0).permutation(12)[:8], 0]
+    assert (load() == wanted).all()
+    shutil.rmtree(server.cache / "cifar-10" / inside)
+    assert (load() == wanted).all() and len(server.asked) == 1, "unpacked again, not downloaded"
+    assert {path.name for path in (server.cache / "cifar-10").iterdir()} == {name, inside}
+    (server.cache / "cifar-10" / name).write_bytes(b"damaged")
+    server.answers = [(200, _flipped_bytes)] * 3
+    refused("cifar-10 cannot be downloaded .*SHA-256", load)
+
+
+@pytest.mark.skipif(not os.environ.get("NTKDYN_DATA"), reason="NTKDYN_DATA names no real data")
+def test_the_real_files_have_the_published_digests():
+    for dataset in ("mnist", "fashion-mnist"):
+        folder = datasets._folder(dataset, None)
+        for owner, name in published.IDX:
+            if owner == dataset:
+                _, content = datasets._content(folder, name)
+                size, digest = published.IDX[owner, name]
+                assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
 
 
 def test_usps_and_its_damaged_files(tmp_path):

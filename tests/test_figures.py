@@ -1,5 +1,8 @@
 """Figures are drawn from records, and show what the records hold."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -69,7 +72,27 @@ def sweep_of_starts(runs):
 ROUNDS = np.arange(0, 50, 5)
 GROWING = ROUNDS[:, None] * np.array([1.0, 2.0])
 
+WIDTHS = np.array([64, 256, 1024])
+FALLING = WIDTHS[:, None, None] ** -0.5 * np.array([[0.9, 1.0], [1.0, 1.1]])
+
 TABLES = {
+    "sweep": xr.Dataset(
+        {
+            "gap": (("kernel", "width", "seed", "agent"), np.stack([FALLING, 2 * FALLING])),
+            "kernel_drift": (("width", "seed", "agent"), FALLING),
+            "movement": (("width", "seed", "agent"), FALLING**2),
+            "gap_slope": (("kernel", "estimate"), [[-0.5, -0.6, -0.4]] * 2),
+            "kernel_drift_slope": ("estimate", [-0.5, -0.6, -0.4]),
+            "movement_slope": ("estimate", [-1.0, -1.1, -0.9]),
+        },
+        {
+            "kernel": ["empirical", "infinite"],
+            "width": WIDTHS,
+            "seed": [0, 1],
+            "estimate": ["value", "low", "high"],
+        },
+        {"along": "width"},
+    ),
     "accounting": xr.Dataset(
         {
             name: (("round", "agent"), size * GROWING)
@@ -261,6 +284,38 @@ def test_animation_is_a_gif_of_many_rounds(runs, tmp_path):
         assert image.n_frames == 4
     with pytest.raises(nd.InputError, match="must end in .gif or .mp4"):
         figures.write(figures.draw("animation", [short]), tmp_path / "a.png")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_animation_is_an_mp4_of_as_many_frames(runs, tmp_path):
+    short = runs[0].isel(round=slice(0, 4))
+    path = figures.write(figures.draw("animation", [short]), tmp_path / "a.mp4")
+    count = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v:0"]
+    shown = ["-show_entries", "stream=codec_name,nb_read_frames", "-of", "csv=p=0", path]
+    said = subprocess.run([*count, *shown], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "h264,4"
+
+
+def test_without_ffmpeg_an_mp4_is_refused_and_a_gif_is_not(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("ntkdyn.figures.style.FFMpegWriter.isAvailable", lambda: False)
+    with pytest.raises(nd.InputError, match=".mp4 needs ffmpeg, which is not installed; .gif does"):
+        figures.write(figures.draw("animation", [runs[0]]), tmp_path / "a.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweep_draws_every_run_and_says_the_slopes():
+    found = TABLES["sweep"]
+    axes = figures.draw("sweep", [found]).axes
+    assert [len(panel.lines) for panel in axes] == [4, 2, 2]
+    marked = axes[0].lines[0]
+    np.testing.assert_allclose(marked.get_ydata(), found["gap"][0].mean("agent").values.reshape(-1))
+    line = axes[2].lines[1]
+    np.testing.assert_allclose(np.diff(np.log(line.get_ydata())) / np.log(4), -1.0)
+    said = figures.sweep.slopes(found)
+    assert "gap with the infinite kernel: slope -0.50 [-0.60, -0.40]" in said.values()
+    assert len(said) == 4
+    bare = found.drop_vars([name for name in found if name.endswith("_slope")])
+    assert figures.sweep.slopes(bare) == {} and figures.draw("sweep", [bare])
 
 
 def test_methods_keep_their_colour():

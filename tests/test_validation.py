@@ -1,7 +1,9 @@
 """Reality: real networks approach the prediction as they widen, and comparisons say how near."""
 
+import jax
 import numpy as np
 import pytest
+import xarray as xr
 from cases import MIXINGS, method, small_data
 
 import ntkdyn as nd
@@ -25,10 +27,32 @@ def test_the_gap_falls_like_a_root_of_the_width():
     sweep = width_sweep(
         problem_of, method("dgd", nd.of_limit(0.5)), W, 60, widths=(64, 256, 1024), seeds=range(6)
     )
+    assert (sweep["gap_slope"].sel(kernel="infinite") == slope(sweep, "infinite")[:3]).all()
+    for name, least in (("kernel_drift", -0.5), ("movement", -1.0)):
+        middle, low, high = sweep[f"{name}_slope"].values
+        assert low < middle < high < least + 0.25, name
+    moved = problem_of(64, 0)
+    seen = nd.train(moved, method("dgd", float(sweep["step_size_taken"][0, 0])), W, [60])
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(moved.start)))
+    np.testing.assert_allclose(sweep["movement"][0, 0], seen["displacement"][-1] / norm, rtol=1e-5)
     infinite, empirical = slope(sweep, "infinite"), slope(sweep, "empirical")
     assert -0.65 < infinite.value < -0.35 and infinite.low < -0.5 < infinite.high
     assert empirical.high < -0.5
     assert 0 < sweep["gap"].sel(kernel="empirical", width=1024).max() < 0.05
+
+
+def test_slopes_leave_out_what_has_no_logarithm():
+    steps = np.array([0.1, 0.2, 0.4, 0.8])
+    gap = (3 * steps**1.5)[:, None, None] * np.ones((4, 2, 3))
+    gap[3, 1], gap[0, 0] = np.inf, 0
+    dims = ("step_size", "seed", "agent")
+    record = xr.Dataset({"gap": (dims, gap)}, {"step_size": steps}, {"along": "step_size"})
+    value, low, high, intercept = slope(record)
+    assert np.allclose([value, low, high], 1.5) and np.isclose(intercept, np.log(3))
+    gap[1:] = np.inf
+    assert np.isnan(slope(record.assign(gap=(dims, gap)))).all()
+    with pytest.raises(nd.InputError, match="slope: needs at least two values of step_size"):
+        slope(record.isel(step_size=[0]))
 
 
 PREDICTED = [(name, "mse") for name in ("dgd", "cta", "atc_tracking")]

@@ -8,7 +8,8 @@ cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary 
 usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
 
 All but the first are read from files in `data_dir`, or else in the folder that the environment
-variable NTKDYN_DATA names, or in what of it is called as the dataset is. Nothing is downloaded.
+variable NTKDYN_DATA names, or in what of it is called as the dataset is. Where neither is given,
+the published files are downloaded once (`published`); not so usps, which has none in this format.
 """
 
 import functools
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from ntkdyn.data.published import ARCHIVES, IDX, download
 from ntkdyn.errors import InputError, unknown
 
 
@@ -96,15 +98,19 @@ def _read(name: str, data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarra
 
 
 def _folder(name: str, data_dir: str | Path | None) -> Path:
-    """The folder with the dataset's files: the one given, or one inside that is called so."""
-    given = os.environ.get("NTKDYN_DATA") if data_dir is None else data_dir
-    if given is None or not Path(given).is_dir():
+    """The folder with the dataset's files: the one named, or one inside that is called so."""
+    given = (os.environ.get("NTKDYN_DATA") or None) if data_dir is None else data_dir
+    if given is None:
+        folder = download(name)
+    elif Path(given).is_dir():
+        folder = Path(given)
+    else:
         raise InputError(
             f"data_dir: must be the folder that holds {name}'s files, or NTKDYN_DATA must name it, "
             f"got {given}"
         )
-    inside = [Path(given) / each for each in (name, *INSIDE.get(name, ()))]
-    return next((folder for folder in inside if folder.is_dir()), Path(given))
+    inside = [folder / each for each in (name, *ARCHIVES.get(name, ())[1:2])]
+    return next((each for each in inside if each.is_dir()), folder)
 
 
 def _idx_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +200,7 @@ def _content(folder: Path, name: str) -> tuple[Path, bytes]:
 
 def _check_published(dataset: str, path: Path, name: str, content: bytes) -> None:
     """Refuse a file as long as the published one that is not the published one."""
-    size, digest = PUBLISHED.get((dataset, name), (None, None))
+    size, digest = IDX.get((dataset, name), (None, None))
     if len(content) == size and hashlib.sha256(content).hexdigest() != digest:
         raise InputError(
             f"data_dir: {path} is not {dataset}'s: it was changed, or is of another dataset; the "
@@ -220,29 +226,6 @@ FILES: dict[str, Callable[[str, Path], Source]] = {
     "usps": _npz_images,
 }
 """name -> the same, from a folder; the images are flattened"""
-
-INSIDE = {"cifar-10": ("cifar-10-batches-bin",)}
-"""name -> what its archive unpacks to"""
-
-PUBLISHED = {
-    ("mnist", "train-images-idx3-ubyte"): (
-        47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-    ("mnist", "train-labels-idx1-ubyte"): (
-        60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    ("mnist", "t10k-images-idx3-ubyte"): (
-        7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    ("mnist", "t10k-labels-idx1-ubyte"): (
-        10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
-    ("fashion-mnist", "train-images-idx3-ubyte"): (
-        47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
-    ("fashion-mnist", "train-labels-idx1-ubyte"): (
-        60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-    ("fashion-mnist", "t10k-images-idx3-ubyte"): (
-        7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-    ("fashion-mnist", "t10k-labels-idx1-ubyte"): (
-        10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
-}  # fmt: skip
-"""(dataset, unpacked file) -> its size in bytes and its SHA-256"""
 
 SOURCES = (*SHIPPED, *FILES)
 

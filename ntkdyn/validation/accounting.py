@@ -17,7 +17,8 @@ flow, a network without an infinite-width kernel) is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import xarray as xr
 
 from ntkdyn.dynamics import assess, flow, predict, setting
 from ntkdyn.engine import Progress
+from ntkdyn.errors import unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless
@@ -46,12 +48,14 @@ def account(
     batch_size: int | None = None,
     batch_seed: int | None = None,
     precision: str = "float32",
+    runs: Mapping[str, Record] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> Record:
     """One variable (round, agent) per source, and `gap`, that of the whole chain.
 
-    Arguments as for `train`. Both trainings are run here, as are all predictions, so that the
-    step size, the batches and the start are the same throughout.
+    Arguments as for `train`. Trainings and predictions are run here, so that step size, batches and
+    start are the same throughout. Those at hand already, of the same arguments and with outputs,
+    may be given as `runs`: "observed", and under a source the run that gives it up.
     """
     known = assess(setting(problem, "empirical", method, weights))
     common = (problem, known.method, weights, rounds)
@@ -74,10 +78,12 @@ def account(
         "discretization": not flows,
         "finite_width": problem.networks[0].kernel is None,
     }
+    if odd := set(runs) - set(links):
+        raise unknown("run of the chain", min(odd), links)
     taken = [name for name in links if not absent.get(name)]
     chain = {}
     for done, name in enumerate(taken, start=1):
-        chain[name] = links[name]()
+        chain[name] = runs[name] if name in runs else links[name]()
         if progress:
             progress(done, len(taken))
     return _shares(chain).assign_attrs(

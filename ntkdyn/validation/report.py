@@ -1,9 +1,10 @@
-"""The report of a run, one HTML file: what was asked, predicted, observed; where they part."""
+"""The report of a run, one HTML file: asked, predicted, observed; where and why they part."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jinja2
 import numpy as np
 
 from ntkdyn.records import Record, whole_file
+from ntkdyn.validation.accounting import SOURCES
 
 MEASURES = {
     "train_loss": "loss on own points",
@@ -22,20 +24,34 @@ MEASURES = {
     "consensus_distance": "distance from the mean",
 }
 
+MEANING = {
+    "arithmetic": "float32, or what was asked for, in place of float64",
+    "linearization": "the network in place of its tangent at the start",
+    "minibatch_noise": "the batches that were drawn in place of all points",
+    "discretization": "rounds in place of the gradient flow",
+    "finite_width": "the network's own kernel in place of that of infinite width",
+}
+"""source of the gap -> what it is the cost of"""
+
 
 def write_report(
     predicted: Record,
     observed: Record,
     comparison: Record,
-    picture: Path,
+    accounts: Record | None,
+    pictures: Mapping[str, Path],
     path: Path,
     *,
     formulas: str = "",
 ) -> Path:
-    """Write the report to `path`, with `picture` and a section of `formulas` (HTML) inside it."""
+    """Write the report to `path`.
+
+    `pictures` are "overlay" and, of `accounts`, "accounts"; `formulas` is a section in HTML.
+    """
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources.files("ntkdyn.validation").joinpath("report.html").read_text("utf-8")
     )
+    own_kernel = predicted.attrs["kernel"] == "empirical"
     page = template.render(
         title=predicted.attrs.get("title") or "Predicted and observed",
         asked=_asked(predicted),
@@ -43,12 +59,18 @@ def write_report(
         predicted=predicted.attrs,
         comparison=comparison.attrs,
         final_round=int(predicted["round"][-1]),
-        measures=_final_values(predicted, observed),
+        agents=_agents(predicted, observed, comparison),
+        measures=[label for name, label in MEASURES.items() if name in predicted],
+        rates=_rates(comparison),
         gaps=_gaps(comparison),
         parameter_gaps=_parameter_gaps(comparison),
-        picture=base64.b64encode(picture.read_bytes()).decode(),
-        versions=json.loads(observed.attrs["versions"]),
-        device=observed.attrs["device"],
+        sources=None if accounts is None else _sources(accounts),
+        largest=None if accounts is None else _largest(accounts, own_kernel),
+        own_kernel=own_kernel,
+        pictures={
+            name: base64.b64encode(at.read_bytes()).decode() for name, at in pictures.items()
+        },
+        environment=_environment(observed),
         spec=predicted.attrs.get("spec"),
         formulas=formulas,
     )
@@ -82,18 +104,50 @@ def _asked(record: Record) -> dict[str, Any]:
     return {name: value for name, value in rows.items() if value is not None}
 
 
-def _final_values(predicted: Record, observed: Record) -> list[dict[str, Any]]:
-    """Per measure, every agent's last value, predicted and observed."""
+def _agents(predicted: Record, observed: Record, comparison: Record) -> list[dict[str, Any]]:
+    """Per agent its points, its last gap, and per measure the last value on both sides."""
+    last = {
+        name: [side[name].isel(round=-1).values for side in (predicted, observed)]
+        for name in MEASURES
+        if name in predicted
+    }
+    gap, owned = comparison["gap"].isel(round=-1).values, predicted["points_owned"].values
+    written = lambda name, value: (
+        f"{100 * value:.1f} %" if name.endswith("accuracy") else f"{value:.4g}"
+    )
     return [
         {
-            "label": label,
-            "percent": name.endswith("accuracy"),
-            "predicted": predicted[name].isel(round=-1).values.tolist(),
-            "observed": observed[name].isel(round=-1).values.tolist(),
+            "number": agent,
+            "points": int(owned[agent]),
+            "gap": float(gap[agent]),
+            "pairs": [
+                [written(name, side[agent]) for side in sides] for name, sides in last.items()
+            ],
         }
-        for name, label in MEASURES.items()
-        if name in predicted and name in observed
+        for agent in range(len(gap))
     ]
+
+
+def _rates(comparison: Record) -> list[dict[str, Any]]:
+    """Per agent the factor per round on both sides, and whether their intervals meet."""
+    if "observed_rate" not in comparison:
+        return []
+    names = ("rate", "rate_low", "rate_high")
+    sides = ("predicted", "observed")
+    table = np.stack([[comparison[f"{side}_{name}"].values for name in names] for side in sides])
+    return [
+        {
+            "sides": each.tolist(),
+            "halving": [_halving(value) for value in each[:, 0]],
+            "meet": bool(each[0, 1] <= each[1, 2] and each[1, 1] <= each[0, 2]),
+        }
+        for each in np.moveaxis(table, -1, 0)
+    ]
+
+
+def _halving(rate: float) -> str:
+    """In how many rounds the loss halves at that rate, in words."""
+    return f"{np.log(0.5) / np.log(rate):,.0f}" if rate < 1 else "never"
 
 
 def _gaps(comparison: Record) -> list[dict[str, Any]]:
@@ -112,3 +166,28 @@ def _parameter_gaps(comparison: Record) -> list[dict[str, Any]]:
         {"round": int(r), "most": float(v)}
         for r, v in zip(gap["parameter_round"].values, gap.values, strict=True)
     ]
+
+
+def _sources(accounts: Record) -> list[dict[str, Any]]:
+    """Per source, the largest first, what it costs every agent in the last round."""
+    last = accounts.isel(round=-1)
+    held = sorted(
+        (name for name in SOURCES if name in accounts), key=lambda name: -float(last[name].mean())
+    )
+    rows = [(name.replace("_", " "), MEANING[name], last[name].values) for name in held]
+    rows.append(("whole gap", "all of these together, to the last link", last["gap"].values))
+    return [{"name": n, "meaning": m, "shares": shares.tolist()} for n, m, shares in rows]
+
+
+def _largest(accounts: Record, own_kernel: bool) -> str:
+    """The source that costs most in the last round, of those that the prediction gives up."""
+    given_up = SOURCES[:2] if own_kernel else SOURCES
+    held = [name for name in given_up if name in accounts]
+    means = [float(accounts[name].isel(round=-1).mean()) for name in held]
+    return held[int(np.argmax(means))].replace("_", " ")
+
+
+def _environment(observed: Record) -> dict[str, str]:
+    attrs = observed.attrs
+    more = {"device": attrs["device"], "trained in": attrs.get("precision")}
+    return json.loads(attrs["versions"]) | {k: v for k, v in more.items() if v is not None}

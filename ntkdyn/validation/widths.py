@@ -1,14 +1,23 @@
-"""Width sweeps: how the gap between prediction and reality closes as networks widen.
+"""Sweeps: how prediction and reality meet as networks widen or deepen, or as steps shrink.
 
-Theory has the gap fall like width^(-1/2) (Lee et al. 2019); the slope is measured by a straight
-line through log gap over log width, one point per width and seed.
+Per value of what is swept and per start, one real training, predicted with each kernel:
+
+    gap           as `compare` defines it, in the last round
+    kernel_drift  |K_T - K_0| / |K_0| of every agent's own kernel between the training points
+    movement      |theta_T - theta_0| / |theta_0|, of every agent's parameters
+
+Theory has gap and drift fall at least like width^(-1/2) (Lee et al. 2019), and the movement like
+width^(-1) where hidden layers meet, since |theta_0| grows like the width while the distance
+travelled stays. Slopes are those of straight lines through log-log points, one per value and seed.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import scipy.stats
 import xarray as xr
@@ -16,11 +25,14 @@ import xarray as xr
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
+from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record, environment
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
+
+KERNELS = ("empirical", "infinite")
 
 
 class Slope(NamedTuple):
@@ -33,6 +45,54 @@ class Slope(NamedTuple):
     intercept: float
 
 
+def sweep(
+    case: Callable[[Any, int], tuple[Problem, Method]],
+    weights: Any,
+    rounds: int,
+    *,
+    along: str,
+    values: Sequence[float | int],
+    seeds: Sequence[int],
+    kernels: Sequence[str] = KERNELS,
+    drift: bool = True,
+    batch_size: int | None = None,
+    batch_seed: int | None = None,
+    precision: str = "float32",
+    progress: Progress | None = None,
+) -> Record:
+    """`case(value, seed)`, a problem and a method, trained, and predicted with each kernel.
+
+    The result has the dimension `along` with its `values`, and holds `gap` (kernel, along, seed,
+    agent), `kernel_drift` if `drift` is asked for and `movement` (along, seed, agent), the
+    `step_size_taken` (along, seed), and of each of the three its slope with the 95 % interval,
+    where there are values enough: `gap_slope` (kernel, estimate) and so on. A step size given as a
+    share of the limit is taken with the first kernel. Batches and precision as for `train`.
+    """
+    if not len(values) or not len(seeds):
+        raise InputError(f"sweep: needs at least one {along} and one seed")
+    if len(set(values)) < len(values) or min(values) <= 0:
+        raise InputError(f"sweep: every {along} must be positive and given once, got {values}")
+    drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
+    measure = functools.partial(
+        _measured, weights, rounds, kernels, Keep(kernel=drift), drawn, precision
+    )
+    pairs = [(value, seed) for value in values for seed in seeds]
+    found = []
+    for done, (value, seed) in enumerate(pairs, start=1):
+        found.append(measure(*case(value, seed)))
+        if progress:
+            progress(done, len(pairs))
+    record = xr.Dataset(
+        {
+            name: ((along, "seed", *dims), _grid([each[name] for each in found], values, seeds))
+            for name, dims in _dimensions(drift).items()
+        },
+        {along: list(values), "seed": list(seeds), "kernel": list(kernels)},
+        {"along": along, "rounds": rounds, "method": case(*pairs[0])[1].name, **environment()},
+    ).transpose("kernel", along, "seed", "agent")
+    return record.assign(_slopes(record) if len(values) > 1 else {})
+
+
 def width_sweep(
     problem: Callable[[int, int], Problem],
     method: Method,
@@ -41,45 +101,78 @@ def width_sweep(
     *,
     widths: Sequence[int],
     seeds: Sequence[int],
-    kernels: Sequence[str] = ("empirical", "infinite"),
-    progress: Progress | None = None,
+    **more: Any,
 ) -> Record:
-    """`problem(width, seed)` trained, and predicted with each kernel: the gaps at round `rounds`.
+    """The sweep of `problem(width, seed)` along the width, under one method."""
+    case = lambda width, seed: (problem(width, seed), method)
+    found = sweep(case, weights, rounds, along="width", values=widths, seeds=seeds, **more)
+    return found.assign_attrs(weights=weights.name)
 
-    The result holds `gap` (kernel, width, seed, agent) as `compare` defines it. A step size given
-    as a share of the limit is taken with the first kernel.
+
+def slope(record: Record, kernel: str | None = None, variable: str = "gap") -> Slope:
+    """The slope of log(variable, mean over agents) against the logarithm of what was swept.
+
+    Runs in which it is zero or infinite (a linear model, a step that diverges) are left out; NaN
+    where fewer than two values of what was swept remain.
     """
-    runs = [(width, seed) for width in widths for seed in seeds]
-    gaps = []
-    for done, (width, seed) in enumerate(runs, start=1):
-        gaps.append(_gaps(problem(width, seed), method, weights, rounds, kernels))
-        if progress:
-            progress(done, len(runs))
-    table = np.reshape(gaps, (len(widths), len(seeds), len(kernels), -1)).transpose(2, 0, 1, 3)
-    return xr.Dataset(
-        {"gap": (("kernel", "width", "seed", "agent"), table)},
-        {"kernel": list(kernels), "width": list(widths), "seed": list(seeds)},
-        {"rounds": rounds, "method": method.name, "weights": weights.name, **environment()},
-    )
-
-
-def slope(sweep: Record, kernel: str) -> Slope:
-    """The slope of log(gap, mean over agents) against log(width), with its 95 % interval."""
-    if sweep.sizes["width"] < 2:
-        raise InputError("slope: needs at least two widths")
-    means = sweep["gap"].sel(kernel=kernel).mean("agent").transpose("width", "seed")
-    x = np.log(np.repeat(sweep["width"].values, sweep.sizes["seed"]))
-    fit = scipy.stats.linregress(x, np.log(means.values.reshape(-1)))
-    half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(x) - 2))
+    along = record.attrs["along"]
+    if record.sizes[along] < 2:
+        raise InputError(f"slope: needs at least two values of {along}")
+    values = record[variable] if kernel is None else record[variable].sel(kernel=kernel)
+    means = values.mean("agent").transpose(along, "seed")
+    x = np.log(np.repeat(record[along].values, record.sizes["seed"]).astype(float))
+    y = means.values.reshape(-1)
+    told = np.isfinite(y) & (y > 0)
+    x, y = x[told], y[told]
+    if len(set(x)) < 2:
+        return Slope(np.nan, np.nan, np.nan, np.nan)
+    fit = scipy.stats.linregress(x, np.log(y))
+    half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(x) - 2)) if len(x) > 2 else np.inf
     middle = float(fit.slope)
     return Slope(middle, middle - half, middle + half, float(fit.intercept))
 
 
-def _gaps(
-    problem: Problem, method: Method, weights: Any, rounds: int, kernels: Sequence[str]
-) -> list[np.ndarray]:
-    stability = assess(setting(problem, kernels[0], method, weights))
-    known = stability.method
-    observed = train(problem, known, weights, [rounds])
-    predicted = [predict(problem, known, weights, [rounds], kernel=name) for name in kernels]
-    return [compare(each, observed)["gap"].values[-1] for each in predicted]
+def _dimensions(drift: bool) -> dict[str, tuple[str, ...]]:
+    drifted = {"kernel_drift": ("agent",)} if drift else {}
+    return {"gap": ("kernel", "agent"), "movement": ("agent",), "step_size_taken": ()} | drifted
+
+
+def _grid(found: list[Any], values: Sequence[float | int], seeds: Sequence[int]) -> np.ndarray:
+    table = np.array(found, dtype=np.float64)
+    return table.reshape(len(values), len(seeds), *table.shape[1:])
+
+
+def _slopes(record: Record) -> dict[str, Any]:
+    """The slope and its interval of every measure, of the gap by kernel."""
+    gaps = [slope(record, kernel)[:3] for kernel in record["kernel"].values]
+    own = [name for name in ("kernel_drift", "movement") if name in record]
+    return {
+        "estimate": ["value", "low", "high"],
+        "gap_slope": (("kernel", "estimate"), gaps),
+        **{f"{name}_slope": ("estimate", list(slope(record, None, name)[:3])) for name in own},
+    }
+
+
+def _measured(
+    weights: Any,
+    rounds: int,
+    kernels: Sequence[str],
+    keep: Keep,
+    drawn: dict[str, int | None],
+    precision: str,
+    problem: Problem,
+    method: Method,
+) -> dict[str, Any]:
+    """What one training and its predictions show in the last round."""
+    known = assess(setting(problem, kernels[0], method, weights)).method
+    run = (problem, known, weights, [rounds])
+    observed = train(*run, keep=keep, precision=precision, **drawn)
+    predicted = [predict(*run, kernel=name, **drawn) for name in kernels]
+    size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(problem.start)))
+    last = observed.isel(round=-1)
+    measured = {
+        "gap": [compare(each, observed)["gap"].values[-1] for each in predicted],
+        "movement": last["displacement"].values / size,
+        "step_size_taken": float(known.step_size),
+    }
+    return measured | ({"kernel_drift": last["kernel_drift"].values} if keep.kernel else {})
