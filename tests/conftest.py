@@ -1,5 +1,10 @@
 """Small problems, computed once per session and shared by all tests."""
 
+import os
+
+# Compiling takes most of the time; subprocesses inherit this. Products have their own code anyway.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+
 import jax
 import pytest
 from cases import small_problem

@@ -132,7 +132,7 @@ def test_convolutional_networks_are_their_formulas(kind):
     assert np.ptp(seen) > 0.05 and np.allclose(seen, wanted, atol=1e-5)
     drawn = flat.start(jax.random.key(0), (50,))
     assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (drawn, params)), strict=True))
-    assert np.allclose(flat.apply(drawn, x.reshape(3, 50)), seen, atol=1e-6)
+    assert np.allclose(jax.jit(flat.apply)(drawn, x.reshape(3, 50)), seen, atol=1e-6)
     kernels = (net.kernel(x, None, "ntk"), flat.kernel(x.reshape(3, 50), None, "ntk"))
     assert np.allclose(*kernels, rtol=1e-5) and np.ptp(kernels[0]) > 0.01
 

@@ -1,5 +1,7 @@
 """Reality: real networks approach the prediction as they widen, and comparisons say how near."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -13,11 +15,15 @@ from ntkdyn.validation.widths import slope, width_sweep
 RING = MIXINGS["ring"]
 
 
+@functools.cache
+def network_of(width, activation):
+    """One for all starts, so that its programs are compiled once."""
+    return nd.networks.mlp((width, width), outputs=2, activation=activation, w_std=1.5, b_std=0.3)
+
+
 def problem_of(width, seed, activation="erf", loss="mse"):
     owner = np.arange(14) % 4
-    network = nd.networks.mlp(
-        (width, width), outputs=2, activation=activation, w_std=1.5, b_std=0.3
-    )
+    network = network_of(width, activation)
     return nd.Problem(network, Partition(small_data(), owner, 4, "given"), loss=loss, seed=seed)
 
 
