@@ -24,9 +24,9 @@ import numpy as np
 
 from ntkdyn import precision
 from ntkdyn.kernels import compute, empirical
-from ntkdyn.kernels.compat import neural_tangents
+from ntkdyn.kernels.compat import neural_tangents, stax
 from ntkdyn.kernels.computing import in_bytes
-from ntkdyn.networks import Network, cnn, mlp
+from ntkdyn.networks import Network, mlp, wrap
 from ntkdyn.records import environment
 
 
@@ -64,7 +64,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "size requires ndarray", DeprecationWarning)
         dense = mlp(sizes.mlp, outputs=OUTPUTS)
-        conv = cnn(sizes.cnn, outputs=OUTPUTS, strides=2)
+        conv = _convolutional(sizes.cnn)
         flat, image = (sizes.inputs,), sizes.image
         comparisons = [
             *_against_peers(dense, flat, sizes.mlp_points, sizes.repeats),
@@ -85,6 +85,15 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         },
         "machine": machine(),
     }
+
+
+def _convolutional(widths: tuple[int, ...]) -> Network:
+    """Blocks of XLA's convolution by 3 x 3 with stride 2 and ReLU, as users bring them."""
+    blocks = [part for w in widths for part in (stax.Conv(w, (3, 3), (2, 2), "SAME"), stax.Relu())]
+    start, apply, _ = stax.serial(*blocks, stax.GlobalAvgPool(), stax.Dense(OUTPUTS))
+    drawn = lambda key, features: start(key, (-1, *features))[1]
+    name = f"cnn {'-'.join(map(str, (*widths, OUTPUTS)))} relu"
+    return wrap(apply, drawn, OUTPUTS, name=name)
 
 
 def machine() -> str:
