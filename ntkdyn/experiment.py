@@ -346,10 +346,7 @@ class Experiment:
             self.problem,
             self.stability.method,
             self.weights,
-            table.rounds,
-            record_every=table.record_every,
-            batch_size=table.batch_size,
-            batch_seed=None if table.batch_size is None else self.spec.seed,
+            **self._rounds,
             precision=table.precision,
             runs=runs,
             progress=progress,
@@ -417,6 +414,17 @@ class Experiment:
         )
         return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
 
+    @property
+    def _rounds(self) -> dict[str, Any]:
+        """Which rounds, and on which batches."""
+        table = self.spec.run
+        return {
+            "rounds": table.rounds,
+            "record_every": table.record_every,
+            "batch_size": table.batch_size,
+            "batch_seed": None if table.batch_size is None else self.spec.seed,
+        }
+
     def _run(
         self,
         run: Callable[..., Record],
@@ -429,10 +437,7 @@ class Experiment:
             self.problem,
             self.stability.method,
             self.weights,
-            table.rounds,
-            record_every=table.record_every,
-            batch_size=table.batch_size,
-            batch_seed=None if table.batch_size is None else self.spec.seed,
+            **self._rounds,
             keep=Keep(parameter_rounds=table.parameter_rounds, trust=trust),
             stability=self.stability,
             progress=progress,

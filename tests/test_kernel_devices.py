@@ -1,12 +1,10 @@
 """Kernels over eight devices, and over two processes, are those of one device."""
 
-import os
-import socket
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from processes import run_together, said_with_devices
 
 COMMON = """
 import jax, numpy as np
@@ -67,33 +65,14 @@ else:
 )
 
 
-def environment(devices):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-
-
 def test_eight_devices_share_the_rows():
-    done = subprocess.run(
-        [sys.executable, "-c", EIGHT], env=environment(8), capture_output=True, text=True
-    )
-    assert done.stdout == "equal\n", done.stderr
+    assert said_with_devices(EIGHT, 8) == "equal\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Gloo over loopback")
 def test_two_processes_share_the_rows(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = TWO.replace("{port}", str(port)).replace("{path!r}", repr(str(tmp_path / "k")))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(number)],
-            env=environment(1), stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    said = [process.communicate(timeout=180)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    code = TWO.replace("{path!r}", repr(str(tmp_path / "k")))
+    run_together(code, tmp_path)
     space = {}
     exec(COMMON, space)
     alone = space["kernels"](None)

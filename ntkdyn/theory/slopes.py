@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import xarray as xr
 
 from ntkdyn.dynamics import Stability, predict
@@ -23,7 +22,7 @@ from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.theorems import case
-from ntkdyn.validation.widths import Slope
+from ntkdyn.validation.widths import Slope, fitted
 
 
 def steady_state(
@@ -87,7 +86,4 @@ def power(x: Any, y: Any) -> Slope:
         raise InputError(f"power: needs at least 3 points, got {len(x)}")
     values = np.asarray(y, dtype=float).reshape(len(x), -1)
     logs = np.log(np.repeat(np.asarray(x, dtype=float), values.shape[1]))
-    fit = scipy.stats.linregress(logs, np.log(values.reshape(-1)))
-    half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(logs) - 2))
-    middle = float(fit.slope)
-    return Slope(middle, middle - half, middle + half, float(fit.intercept))
+    return fitted(logs, np.log(values.reshape(-1)))

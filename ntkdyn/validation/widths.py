@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import scipy.stats
 import xarray as xr
+from jaxtyping import Float
 
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
@@ -126,7 +127,12 @@ def slope(record: Record, kernel: str | None = None, variable: str = "gap") -> S
     x, y = x[told], y[told]
     if len(set(x)) < 2:
         return Slope(np.nan, np.nan, np.nan, np.nan)
-    fit = scipy.stats.linregress(x, np.log(y))
+    return fitted(x, np.log(y))
+
+
+def fitted(x: Float[np.ndarray, " runs"], y: Float[np.ndarray, " runs"]) -> Slope:
+    """The straight line through the points, with the 95 % interval of its slope."""
+    fit = scipy.stats.linregress(x, y)
     half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(x) - 2)) if len(x) > 2 else np.inf
     middle = float(fit.slope)
     return Slope(middle, middle - half, middle + half, float(fit.intercept))
