@@ -181,7 +181,11 @@ def test_some_layers_at_a_time_add_up(monkeypatch):
     params, x = deep.start(jax.random.key(0), (4,)), points((4,), 96)
     monkeypatch.setattr(nd.kernels.tiles, "SLACK", 0)
     whole = nd.kernels.compute(deep.apply, params, x, form="trace").values
-    seen = nd.kernels.compute(deep.apply, params, x, form="trace", memory=whole.nbytes + 170_000)
+    for more in (190_000, 170_000, 150_000, 130_000):
+        memory = whole.nbytes + more
+        seen = nd.kernels.compute(deep.apply, params, x, form="trace", memory=memory)
+        if seen.plan.passes == 2:
+            break
     assert seen.plan.passes == 2
     assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
 

@@ -17,9 +17,9 @@ from ntkdyn.vectors import Vector
 PAIR = graphs.mixing([[0.5, 0.5], [0.5, 0.5]])
 
 
-def mlp_problem(seed=0):
+def mlp_problem(seed=0, activation="relu"):
     owner = np.arange(14) % 2
-    network = nd.networks.mlp((16, 12), outputs=2)
+    network = nd.networks.mlp((16, 12), outputs=2, activation=activation)
     return nd.Problem(network, Partition(small_data(), owner, 2, "given"), seed=seed)
 
 
@@ -81,7 +81,8 @@ IMAGES = {
     "resnet": partial(nd.networks.resnet, (4, 6), b_std=[0.2, 0.0, 0.1], strides=2),
 }
 
-PROBLEMS = {"mlp": mlp_problem, "residual": residual_problem} | {
+# GELU: of ReLU neurons that are active at the same single point, none tells one from the other
+PROBLEMS = {"mlp": partial(mlp_problem, activation="gelu"), "residual": residual_problem} | {
     kind: partial(image_problem, make) for kind, make in IMAGES.items()
 }
 

@@ -171,7 +171,7 @@ def _trimmed(
 
 
 class Memory:
-    """A sink in memory; `late`: tiles are kept as they come, and put together by `values`."""
+    """A sink in memory; `late`: tiles are kept side by side, and put together by `values`."""
 
     def __init__(
         self,
@@ -183,34 +183,40 @@ class Memory:
         late: bool,
     ) -> None:
         self._tiling, self._late = tiling, late
-        self._new = lambda: {name: np.empty(shape, dtype) for name in names}
-        self._whole = {} if late else self._new()
-        self._tiles: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+        each = [min(size, tiling.block) if axis % (len(shape) // 2) == 0 else size
+                for axis, size in enumerate(shape)]  # fmt: skip
+        held = (tiling.tiles, *each) if late else shape
+        self._new = lambda shape: {name: np.empty(shape, dtype) for name in names}
+        self._shape, self._held = shape, self._new(held)
 
     def has(self, row: int, column: int) -> bool:
         return False
 
     def put(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
-        if not self._late:
-            self._place(row, column, tile, add=add)
-        elif add:
-            kept = self._tiles[row, column]
-            self._tiles[row, column] = {name: kept[name] + part for name, part in tile.items()}
-        else:
-            self._tiles[row, column] = tile
+        for name, values in tile.items():
+            if self._late:
+                kept = self._kept(name, row, column)
+                kept[...] = kept + values if add else values
+            else:
+                place(self._held[name], values, self._tiling, row, column, add=add)
 
     def values(self) -> dict[str, np.ndarray]:
         """The whole kernel's parts by name."""
-        if self._late and not self._whole:
-            self._whole = self._new()
-            while self._tiles:
-                (row, column), tile = self._tiles.popitem()
-                self._place(row, column, tile, add=False)
-        return self._whole
+        if not self._late:
+            return self._held
+        whole = self._new(self._shape)
+        for column in range(len(self._tiling.column_blocks())):
+            for row in range(column + 1):
+                for name, values in whole.items():
+                    place(values, self._kept(name, row, column), self._tiling, row, column)
+        return whole
 
-    def _place(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
-        for name, values in tile.items():
-            place(self._whole[name], values, self._tiling, row, column, add=add)
+    def _kept(self, name: str, row: int, column: int) -> np.ndarray:
+        """The place of a tile; that of one at the border is cut to its points."""
+        tile = self._held[name][column * (column + 1) // 2 + row]
+        sizes = (self._tiling.row_blocks()[row], self._tiling.column_blocks()[column])
+        n, m = (rows.stop - rows.start for rows in sizes)
+        return tile[:n, :, :m] if tile.ndim == 4 else tile[:n, :m]
 
 
 def place(
