@@ -7,6 +7,7 @@ time is scaled to all of them; the case says so. Everything is compiled before i
 
 from __future__ import annotations
 
+import functools
 import math
 import resource
 import time
@@ -238,5 +239,10 @@ def _images(sizes: Sizes) -> Problem:
         "random", x[:points], labels[:points], x[points:], labels[points:], OUTPUTS, "on a sphere"
     )
     partition = Partition(data, np.arange(points) % sizes.agents, sizes.agents, "in turn")
-    network = networks.mlp((sizes.width, sizes.width), outputs=OUTPUTS)
-    return Problem(network, partition)
+    return Problem(_network(sizes.width), partition)
+
+
+@functools.cache
+def _network(width: int) -> networks.Network:
+    """One for all problems, so that its programs are compiled once."""
+    return networks.mlp((width, width), outputs=OUTPUTS)
