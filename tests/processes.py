@@ -5,6 +5,13 @@ import socket
 import subprocess
 import sys
 
+MEET = """
+import sys, jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize("127.0.0.1:{port}", num_processes=2, process_id=int(sys.argv[1]))
+assert jax.process_count() == 2 and len(jax.local_devices()) == 1 and len(jax.devices()) == 2
+"""
+
 
 def environment(devices):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
@@ -20,10 +27,10 @@ def said_with_devices(code, devices):
 
 
 def run_together(code, folder):
-    """Two processes with the code, their numbers as arguments, which meet at the free {port}."""
+    """Two processes with the code, their numbers as arguments, and a device each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        code = code.replace("{port}", str(free.getsockname()[1]))
+        code = MEET.replace("{port}", str(free.getsockname()[1])) + code
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(number)],

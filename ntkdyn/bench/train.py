@@ -64,32 +64,34 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         bare, operations = _bare(system, sizes)
         turns = [(ours(), theirs(), bare()) for _ in range(sizes.turns + 1)][1:]
         saving = _saving(system)
-    (_, one), (_, other), _ = turns[-1]
-    start = _flat(system.space.start().tree)
-    apart = np.linalg.norm(one - other) / np.linalg.norm(one - start)
+    against = f"PyTorch {torch.__version__} loop, {torch.get_num_threads()} threads"
+    return _table(sizes, turns, system, against, operations, saving)
+
+
+Turn = tuple[tuple[float, np.ndarray], tuple[float, np.ndarray], float]
+"""seconds per round and parameters of ours, the same of theirs, seconds of a bare pass"""
+
+
+def _table(
+    sizes: Sizes,
+    turns: list[Turn],
+    system: System,
+    against: str,
+    operations: dict[str, float],
+    saving: dict[str, float],
+) -> dict[str, Any]:
     mine, yours = (min(turn[side][0] for turn in turns) for side in (0, 1))
     passes = min(turn[2] for turn in turns)
     more = operations["engine"] / operations["bare"]
     share = float(np.median([more * passed / round for (round, _), _, passed in turns]))
     shape = "-".join(map(str, (sizes.inputs, *sizes.widths, OUTPUTS)))
+    case = f"{sizes.agents} agents, MLP {shape}, batch {sizes.batch}"
+    apart = _apart(system, turns[-1])
     return {
         "title": "training, seconds per round of all agents",
         "comparisons": [
-            {
-                "case": f"{sizes.agents} agents, MLP {shape}, batch {sizes.batch}",
-                "against": f"PyTorch {torch.__version__} loop, {torch.get_num_threads()} threads",
-                "ours": mine,
-                "theirs": yours,
-                "ratio": yours / mine,
-                "relative_difference": float(apart),
-            },
-            {
-                "case": "the same, one round",
-                "against": "bare jitted forward-backward",
-                "ours": mine,
-                "theirs": passes,
-                "ratio": passes / mine,
-            },
+            _compared(case, against, mine, yours) | {"relative_difference": apart},
+            _compared("the same, one round", "bare jitted forward-backward", mine, passes),
         ],
         "figures": {
             "rounds per second": {"ours": 1 / mine, "theirs": 1 / yours},
@@ -99,6 +101,18 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         },
         "machine": environment()["device"],
     }
+
+
+def _compared(case: str, against: str, ours: float, theirs: float) -> dict[str, Any]:
+    ratio = theirs / ours
+    return {"case": case, "against": against, "ours": ours, "theirs": theirs, "ratio": ratio}
+
+
+def _apart(system: System, turn: Turn) -> float:
+    """How far the two sides' parameters are apart, over the distance travelled."""
+    (_, one), (_, other), _ = turn
+    travelled = np.linalg.norm(one - _flat(system.space.start().tree))
+    return float(np.linalg.norm(one - other) / travelled)
 
 
 def _system(sizes: Sizes) -> System:

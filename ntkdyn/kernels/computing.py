@@ -21,7 +21,7 @@ from jaxtyping import Float, PyTree
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
-from ntkdyn.kernels.programs import Cost, Shape
+from ntkdyn.kernels.programs import Shape
 from ntkdyn.kernels.results import Computed, Plan, Work
 from ntkdyn.kernels.structure import Apply, distinct_layers
 from ntkdyn.kernels.tiles import Progress
@@ -72,9 +72,9 @@ def compute(
         right = None if x2 is None else checked_points("x2", x2, kind)
         outputs = _check_model(apply, params, left, right)
         shape = _shape(form, outputs, by_layer, accumulate, x2 is None, kind)
-        work, costs = _work(apply, shape, params, left, right)
+        work = _work(apply, shape, params, left, right)
         chosen = _method(method, work, shape, accumulate)
-        job = _job(apply, params, left, right, shape, chosen, costs[chosen], outputs)
+        job = _job(apply, params, left, right, shape, chosen, outputs)
         job = job._replace(devices=devices, budget=budget, progress=progress)
         if shape.form == "diagonal":
             if file is not None:
@@ -105,14 +105,13 @@ def _job(
     right: np.ndarray | None,
     shape: Shape,
     method: str,
-    cost: Cost,
     outputs: int,
 ) -> Job:
     n, m = len(left), len(left if right is None else right)
     k = 1 if shape.output is not None else outputs
-    program = lambda only: programs.program(method, apply, shape._replace(only=only))
+    program = lambda share: programs.program(method, apply, shape._replace(share=share))
     held = jax.eval_shape(program(None).prepare, params, left[:1])
-    parts = [*held.taps, *held.jacobians] if method == "structured" else [held]
+    plain = shape._replace(accumulate=None)
     return Job(
         program=program,
         params=params,
@@ -122,8 +121,10 @@ def _job(
         dtype=np.dtype(shape.accumulate or left.dtype),
         accumulate=shape.accumulate,
         names=list(distinct_layers(params)) if shape.by_layer else ["all"],
-        cost=cost,
-        parts=[programs.size_of(part) for part in parts],
+        cost=lambda share: programs.cost(
+            method, apply, plain._replace(share=share), params, left[: min(2, n)]
+        ),
+        ways=programs.halves(held, shape.form) if method == "structured" else [],
         settings={"shape": list(shape), "method": method},
         devices=None,
         budget=None,
@@ -238,8 +239,8 @@ def _shape(
 
 def _work(
     apply: Apply, shape: Shape, params: PyTree, left: np.ndarray, right: np.ndarray | None
-) -> tuple[dict[str, Work], dict[str, Cost]]:
-    """Method -> what the whole kernel would take by it, and its costs per point and pair."""
+) -> dict[str, Work]:
+    """Method -> what the whole kernel would take by it."""
     few = left[: min(2, len(left))]
     n, m = len(left), 0 if right is None else len(right)
     pairs = n * m if m else n * (n + 1) / 2
@@ -251,11 +252,10 @@ def _work(
     }
     if shape.form == "diagonal":
         pairs = n
-    work = {
+    return {
         name: Work(cost.point * (n + m) + cost.pair * pairs, cost.held * (n + m))
         for name, cost in costs.items()
     }
-    return work, costs
 
 
 def _method(method: str, work: dict[str, Work], shape: Shape, accumulate: str | None) -> str:

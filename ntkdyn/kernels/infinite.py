@@ -75,7 +75,7 @@ def compute(
         n, m = len(left["inputs"]), len((right or left)["inputs"])
         program = _program(kernel, get)
         job = Job(
-            program=lambda only: program,
+            program=lambda share: program,
             params=(),
             left=left,
             right=right,
@@ -83,8 +83,8 @@ def compute(
             dtype=np.dtype(dtype),
             accumulate=None,
             names=["all"],
-            cost=Cost(0.0, 1.0, 0.0),
-            parts=[1],
+            cost=lambda share: Cost(0.0, 1.0, 0.0),
+            ways=[],
             settings={"get": get, "program": _text(program, left) if file else ""},
             devices=devices,
             budget=budget,

@@ -15,21 +15,19 @@ from jaxtyping import PyTree
 
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.kernels import tiles
-from ntkdyn.kernels.programs import Cost, Program, size_of
+from ntkdyn.kernels import budget, tiles
+from ntkdyn.kernels.budget import Footprint, Load, Task
+from ntkdyn.kernels.programs import Cost, Program, Share, size_of
 from ntkdyn.kernels.sharded import on_host, sharded
 from ntkdyn.kernels.store import Store, block_of, fingerprint
-from ntkdyn.kernels.tiles import Footprint, Load, Memory, Progress, Tiling
-
-Only = tuple[int, ...] | None
-"""the numbers of the parts that pass; None: all"""
+from ntkdyn.kernels.tiles import Memory, Packed, Progress, Tiling
 
 
 class Job(NamedTuple):
     """A kernel to fill."""
 
-    program: Callable[[Only], Program]
-    """the program of some of the parts"""
+    program: Callable[[Share | None], Program]
+    """the program of some of the Jacobian, or of all"""
     params: PyTree
     left: PyTree
     """points, on the first axis of every leaf"""
@@ -40,18 +38,19 @@ class Job(NamedTuple):
     accumulate: str | None
     names: list[str]
     """of the kernel's parts that are kept apart, or "all" """
-    cost: Cost
-    parts: list[int]
-    """bytes per point of the parts that may pass by themselves"""
+    cost: Callable[[Share | None], Cost]
+    """what a share of the Jacobian takes, or all of it"""
+    ways: list[list[Share]]
+    """of parting the Jacobian into shares that pass one after the other"""
     settings: dict[str, Any]
     """what tells this kernel from others, beside the arrays"""
     devices: Sequence[jax.Device] | None
     budget: float | None
     progress: Progress | None
 
-    def shared(self, only: Only = None) -> Program:
-        """The program of some of the parts, over the devices."""
-        plain = self.program(only)
+    def shared(self, share: Share | None = None) -> Program:
+        """The program of some of the Jacobian, or of all, over the devices."""
+        plain = self.program(share)
         return sharded(plain, tuple(self.devices)) if self.devices else plain
 
     def tiling(self, block: int) -> Tiling:
@@ -62,12 +61,10 @@ class Job(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The passes, their peak in bytes where there is a budget, and when the kernel is formed."""
+    """The passes, and their peak in bytes where there is a budget."""
 
     passes: list[Pass]
     peak: int | None = None
-    late: bool = False
-    """whether the kernel is put together from its tiles at the end"""
 
     @property
     def tiling(self) -> Tiling:
@@ -117,10 +114,9 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
     arranged = _arranged(job, file)
     work = [(_Compiled(job, program), tiling) for program, tiling in arranged.passes]
     fill = functools.partial(tiles.fill, work, job.left, job.right, progress=job.progress)
-    if job.budget is not None:
-        _return_freed_memory()
     if file is None:
-        held = Memory(arranged.tiling, job.shape, job.dtype, job.names, late=arranged.late)
+        sink = Packed if job.right is None else Memory
+        held = sink(arranged.tiling, job.shape, job.dtype, job.names)
         fill(held)
         return held.values(), arranged
     mark = fingerprint((job.params, job.left, job.right), job.settings)
@@ -134,7 +130,7 @@ def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
     result = len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
     tiling, peak = job.tiling(tiles.BLOCK)._replace(held=1), None
     if job.budget is not None:
-        tiling, peak = tiles.fit_blocks(job.budget, result, tiling, _load(job).footprint)
+        tiling, peak = budget.fit_blocks(job.budget, result, tiling, _load(job).footprint)
     arranged = Arrangement([Pass(job.shared(), tiling)], peak)
     work = _Compiled(job, job.shared())
     values = {name: np.empty(job.shape, job.dtype) for name in job.names}
@@ -158,33 +154,25 @@ def _arranged(job: Job, file: Path | None) -> Arrangement:
     begun = block_of(file) if file else None
     tiling = job.tiling(begun or tiles.BLOCK)
     if job.budget is None:
-        return Arrangement([Pass(job.shared(), tiling)], late=tiling.symmetric)
+        return Arrangement([Pass(job.shared(), tiling)])
     result = 0 if file else len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
-    fit = functools.partial(tiles.fit, job.budget, result, tiling, pair=job.cost.pair)
-    best, parts = fit([_load(job)], block=begun), [None]
-    again = best.tilings[0].preparations > len(best.tilings[0].row_blocks())
-    halves = _halves(job.parts)
-    if again and len(halves) == 2 and file is None:
-        split = fit([_load(job, only) for only in halves])
-        if split.cost < best.cost:
-            best, parts = split, halves
-    passes = [Pass(job.shared(only), each) for only, each in zip(parts, best.tilings, strict=True)]
-    return Arrangement(passes, best.peak, best.late)
+    passing = lambda way: [_load(job, share) for share in way]
+    task = Task(job.budget, result, tiling, passing([None]))
+    ways = [[None], *job.ways] if file is None else [[None]]
+    best = min(ways, key=lambda way: task._replace(loads=passing(way)).guess())
+    fitted = task._replace(loads=passing(best)).fit(begun)
+    cuts = zip(best, fitted.tilings, strict=True)
+    return Arrangement([Pass(job.shared(share), each) for share, each in cuts], fitted.peak)
 
 
-def _load(job: Job, only: Only = None) -> Load:
+def _load(job: Job, share: Share | None = None) -> Load:
     forms = lambda tree: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
-    program = job.shared(only)
+    program = job.shared(share)
     arrays, tree = jax.tree.flatten((forms(job.params), forms(job.left)))
     devices = len(job.devices) if job.devices else 1
     settings = program, tuple(arrays), tree, job.accumulate, devices
     footprint = functools.partial(_footprint, *settings)
-    return Load(footprint, job.cost.point if only is None else _point_cost(job, only))
-
-
-def _point_cost(job: Job, only: Only) -> float:
-    few = tiles.block(job.left, slice(0, count(job.left)), 2)
-    return job.program(only).prepare.lower(job.params, few).cost_analysis()["flops"] / 2
+    return Load(footprint, job.cost(share))
 
 
 @functools.lru_cache(maxsize=256)
@@ -200,17 +188,10 @@ def _footprint(
     held = jax.eval_shape(program.prepare, params, some)
     with context(accumulate):
         meet = program.meet.lower(params, held, held).compile().memory_analysis()
+    _return_freed_memory()
     return Footprint(
         block,
         size_of(held),
         devices * prepare.temp_size_in_bytes + size_of(some),
         devices * (meet.temp_size_in_bytes + 2 * meet.output_size_in_bytes),
     )
-
-
-def _halves(sizes: list[int]) -> list[tuple[int, ...]]:
-    """The numbers of `sizes`, in order, in two runs of about equal sums; one if there is one."""
-    ends = np.cumsum(sizes)
-    second = ends - np.array(sizes) / 2 > ends[-1] / 2
-    runs = [tuple(np.flatnonzero(belongs).tolist()) for belongs in (~second, second)]
-    return [run for run in runs if run]

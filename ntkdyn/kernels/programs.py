@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from ntkdyn.kernels.forms import Form, Parts, contract, multiplications
@@ -39,6 +40,15 @@ class Program(NamedTuple):
     """(params, prepared) -> the tile of a block with itself, where that is another matter"""
 
 
+class Share(NamedTuple):
+    """Some of a structured Jacobian."""
+
+    parts: tuple[int, ...]
+    """the numbers of the taps, then of the Jacobians"""
+    outputs: tuple[int, int] | None = None
+    """from the first up to the last, that one excluded; None: all"""
+
+
 class Shape(NamedTuple):
     """What is asked of a kernel."""
 
@@ -48,8 +58,8 @@ class Shape(NamedTuple):
     by_layer: bool
     accumulate: str | None = None
     """the dtype that activations and signals are cast to before they meet; None: their own"""
-    only: tuple[int, ...] | None = None
-    """the numbers of the taps and Jacobians that count; None: all"""
+    share: Share | None = None
+    """what of the Jacobian counts; None: all"""
 
 
 @functools.lru_cache(maxsize=64)
@@ -109,8 +119,50 @@ def _one_output(apply: Apply, output: int, params: PyTree, inputs: Array) -> Arr
 
 
 def _structure(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Structure:
-    whole = structure(apply, params, points, summed=shape.form == "trace")
-    return whole if shape.only is None else whole.select(shape.only)
+    outputs = shape.share.outputs if shape.share else None
+    whole = structure(apply, params, points, summed=shape.form == "trace", outputs=outputs)
+    return whole.select(shape.share.parts) if shape.share else whole
+
+
+def halves(held: Structure, form: Form) -> list[list[Share]]:
+    """Ways to part the Jacobian into two shares of about equal size that add up to the kernel.
+
+    They differ in their layers or, in sums over outputs, in their outputs. What is summed over
+    outputs already counts among the first ones.
+    """
+    ways = [_by_part(held), _by_output(held) if form == "trace" else []]
+    return [way for way in ways if len(way) == 2]
+
+
+def _by_part(held: Structure) -> list[Share]:
+    sizes = np.array([size_of(part) for part in (*held.taps, *held.jacobians)])
+    ends = np.cumsum(sizes)
+    second = ends - sizes / 2 > ends[-1] / 2
+    runs = [tuple(np.flatnonzero(belongs).tolist()) for belongs in (~second, second)]
+    return [Share(run) for run in runs if run]
+
+
+def _by_output(held: Structure) -> list[Share]:
+    outputs = max(held.outputs)
+    each = tuple(part for part, many in enumerate(held.outputs) if many == outputs)
+    cuts = [
+        [Share(tuple(range(len(held.outputs))), (0, cut)), Share(each, (cut, outputs))]
+        for cut in range(1, outputs)
+    ]
+    return min(cuts, key=lambda way: max(_size(held, share) for share in way), default=[])
+
+
+def _size(held: Structure, share: Share) -> float:
+    """Bytes of what a share holds."""
+    outputs = max(held.outputs)
+    part = (share.outputs[1] - share.outputs[0]) / outputs if share.outputs else 1
+    size = 0.0
+    for number in share.parts:
+        chosen = held.select([number])
+        signals = [*(tap.signals for tap in chosen.taps), *(one.rows for one in chosen.jacobians)]
+        whole = held.outputs[number] == 1 < outputs
+        size += size_of(chosen) - (0 if whole else 1 - part) * size_of(signals)
+    return size
 
 
 def _contract(

@@ -75,6 +75,12 @@ class Structure(eqx.Module):
     taps: list[Tap]
     jacobians: list[Jacobian]
 
+    @property
+    def outputs(self) -> list[int]:
+        """How many outputs each part has, the taps and then the Jacobians."""
+        signals = [tap.signals.shape[1] for tap in self.taps]
+        return [*signals, *(one.rows.shape[1] for one in self.jacobians)]
+
     def select(self, numbers: Collection[int]) -> Structure:
         """The taps, then the Jacobians, with these numbers."""
         first = len(self.taps)
@@ -101,15 +107,18 @@ def structure(
     inputs: Float[Array, points * features],
     *,
     summed: bool = False,
+    outputs: tuple[int, int] | None = None,
 ) -> Structure:
     """Activations and signals at every tap of `apply(params, inputs)`, point by point.
 
     With `summed`, they serve sums over outputs only, and the outputs of the tap before an affine
-    readout are summed already.
+    readout are summed already, all of them. Of all others, signals are those of the `outputs`
+    from the first up to the last, the last excluded; None: all.
     """
     leaves = jax.tree.leaves(params)
     program = _Program(apply, params, inputs[0])
-    activations, signals, rows = jax.vmap(partial(program.factors, leaves, summed))(inputs)
+    factors = partial(program.factors, leaves, summed, slice(*outputs or (None,)))
+    activations, signals, rows = jax.vmap(factors)(inputs)
     names = layer_names(params)
     taps = [
         Tap(
@@ -238,7 +247,7 @@ class _Program:
         return walk.data(output)
 
     def factors(
-        self, leaves: list[Array], summed: bool, point: Array
+        self, leaves: list[Array], summed: bool, chosen: slice, point: Array
     ) -> tuple[list[list[Array]], list[Array], list[Array]]:
         """For one point: the activations of each tap's sources, its signals, free Jacobians."""
 
@@ -258,12 +267,13 @@ class _Program:
         still = jnp.zeros_like(self.last.array) if self.last else jnp.zeros(())
         (output, _), pull, activations = jax.vjp(outputs, taps, free, still, has_aux=True)
         each = jnp.eye(output.size, dtype=output.dtype)
-        signals, rows, readout = jax.vmap(lambda one: pull((one, still)))(each)
+        signals, rows, _ = jax.vmap(lambda one: pull((one, still)))(each[chosen])
         if summed and self.last:
+            _, _, readout = jax.vmap(lambda one: pull((one, still)))(each)
             norms = jnp.sqrt(jnp.sum(readout**2, axis=0))
             signals[self.last.of] = pull((jnp.zeros_like(output), norms))[0][self.last.of][None]
         signals = [_by_role(s, p.roles) for s, p in zip(signals, self.places, strict=True)]
-        return activations, signals, [row.reshape(output.size, -1) for row in rows]
+        return activations, signals, [row.reshape(len(row), -1) for row in rows]
 
 
 def _single(place: _Place) -> bool:
