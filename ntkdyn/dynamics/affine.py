@@ -71,17 +71,24 @@ class Loop(NamedTuple):
         return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
 
     @property
-    def moving(self) -> Loop:
-        """The same loop on the states that a start from zero can reach by any gradients.
+    def reached(self) -> Float[np.ndarray, "states free"]:
+        """An orthonormal basis of the states that a start from zero can reach by any gradients.
 
         Methods with memory keep sums (1'q of corrections, 1'(y - g') of trackers): l'P = l' and
-        l'Q = 0, so l'z = 0 for good. With them goes a double eigenvalue one, which is no growth.
+        l'Q = 0, so l'z = 0 for good.
         """
         changes = np.concatenate([self.P - np.eye(len(self.P)), self.Q / np.abs(self.Q).max()], 1)
         basis, sizes, _ = np.linalg.svd(changes, full_matrices=False)
         free = basis[:, sizes > KEPT * sizes[0]]
-        if free.shape[1] == len(self.P):
-            return self
+        return free if free.shape[1] < len(self.P) else np.eye(len(self.P))
+
+    @property
+    def moving(self) -> Loop:
+        """The same loop on what is reached, in that basis.
+
+        With the sums that are kept goes a double eigenvalue one, which is no growth.
+        """
+        free = self.reached
         return Loop(free.T @ self.P @ free, free.T @ self.Q, self.R @ free, self.X @ free)
 
     def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:

@@ -71,6 +71,8 @@ class Flow:
         system = system_of(asked, problem.kernel_space(kernel))
         self.step_size = float(method.step_size)
         self._affine = affine(system)
+        initial = np.asarray(system.space.initial)[: system.space.train]
+        self._start = initial.reshape(self._affine.residual.shape)
 
     def state(self, time: float | int) -> Float[np.ndarray, "agents coordinates sides"]:
         """c(t) from c(0) = 0."""
@@ -82,18 +84,20 @@ class Flow:
         """c at each of these times, in one go where the modes are known."""
         rounds = self._each_in_rounds(times)
         if self._modes:
-            return self._modes.states(lambda apart: _phi(apart[None], rounds[:, None]))
+            return self._modes.states(lambda apart: _phi(apart[:, None], rounds))
         return np.stack([_driven(self._affine, None, float(each)) for each in rounds])
 
-    def errors(
+    def outputs(
         self, times: Float[np.ndarray, " times"]
     ) -> Float[np.ndarray, "times agents coordinates sides"]:
-        """f_i(t) - y = f_0 - y + K c_i(t) at the training points, at each of these times."""
-        start = self._affine.residual
+        """f_i(t) = f_0 + K c_i(t) at the training points, at each of these times."""
         if self._modes:
             rounds = self._each_in_rounds(times)
-            return start + self._modes.outputs(lambda apart: _phi(apart[None], rounds[:, None]))
-        return start + self._affine.kernel @ self.states(times)
+            moved = self._modes.outputs(lambda apart: _phi(apart[:, None], rounds))
+        else:
+            moved = self._affine.kernel @ self.states(times)
+        moved += self._start
+        return moved
 
     def _each_in_rounds(self, times: Float[np.ndarray, " times"]) -> np.ndarray:
         return np.array([_rounds("time", float(each), self.step_size) for each in times])
@@ -239,7 +243,7 @@ def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray
     if rounds == 0:
         return np.zeros_like(map.drive())
     if modes:
-        return modes.states(lambda apart: _phi(apart, rounds)[None])[0]
+        return modes.states(lambda apart: _phi(apart, rounds)[:, None])[0]
     if map.loop.symmetrisable:
         return contours.flow_at(map, rounds, NODES)
     if map.size > DENSE_UP_TO:
@@ -257,7 +261,7 @@ def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray
 def _phi(apart: np.ndarray, rounds: np.ndarray | float | int) -> np.ndarray:
     """(1 - exp(-apart t)) / apart."""
     moving = np.where(apart > 0, apart, 1)
-    return np.where(apart > 0, -np.expm1(-apart * rounds) / moving, rounds)
+    return np.where(apart > 0, np.expm1(-apart * rounds) / -moving, rounds)
 
 
 def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, int], State]:

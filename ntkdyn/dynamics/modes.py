@@ -30,8 +30,8 @@ class Features:
 
     def __init__(self, kernel: Float[np.ndarray, "coordinates coordinates"]) -> None:
         values, vectors = scipy.linalg.eigh(kernel, driver="evd", check_finite=False)
-        kept = values > RANK * len(values) * values[-1]
-        self.values, self.vectors = values[kept], vectors[:, kept]
+        none = np.searchsorted(values, RANK * len(values) * values[-1], side="right")
+        self.values, self.vectors = values[none:], vectors[:, none:]
         self.rows = self.vectors * np.sqrt(self.values)
 
     def displacement(self, c: Float[np.ndarray, "*states coordinates sides"]) -> np.ndarray:
@@ -44,20 +44,15 @@ class Features:
 
     def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """c with F^T c = x."""
-        return _applied(self._inverse, x)
+        return self._inverse @ x
 
     def outputs(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
         """K c with F^T c = x."""
-        return _applied(self.rows, x)
+        return self.rows @ x
 
     @functools.cached_property
     def _inverse(self) -> Float[np.ndarray, "coordinates features"]:
         return self.vectors / np.sqrt(self.values)
-
-
-def _applied(matrix: np.ndarray, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
-    """One product for all states and sides."""
-    return np.moveaxis(np.tensordot(matrix, x, (1, x.ndim - 2)), 0, -2)
 
 
 def reduced(
@@ -103,7 +98,8 @@ class Modes:
     @functools.cached_property
     def _decomposed(self) -> tuple[np.ndarray, np.ndarray]:
         if self._alone:
-            return np.diag(self.matrix()), np.eye(len(self.features.values))
+            (own,) = self._owned()
+            return self._share(own) * self.features.values, np.eye(len(self.features.values))
         return scipy.linalg.eigh(self.matrix(), driver="evd", check_finite=False)
 
     def matrix(self) -> Float[np.ndarray, "modes modes"]:
@@ -121,31 +117,39 @@ class Modes:
 
     def _pull(self, own: np.ndarray) -> np.ndarray:
         """eta F_i^T F_i / n_i; diagonal where the agent owns everything."""
-        step = -self._affine.loop.Q[0, 0] / self._affine.counts[own][0]
         if own.all():
-            return np.diag(step * self.features.values)
-        return step * self.features.rows[own].T @ self.features.rows[own]
+            return np.diag(self._share(own) * self.features.values)
+        return self._share(own) * self.features.rows[own].T @ self.features.rows[own]
+
+    def _share(self, own: np.ndarray) -> float:
+        """eta / n_i."""
+        return -self._affine.loop.Q[0, 0] / self._affine.counts[own][0]
 
     def states(
-        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
+        self, function: Callable[[np.ndarray], Float[np.ndarray, "modes times"]]
     ) -> Float[np.ndarray, "times states coordinates sides"]:
-        """function(I - A) b for each of its rows, as coefficients."""
-        return self.features.coefficients(self._displacements(function))
+        """function(I - A) b for each of its columns, as coefficients."""
+        return self._each(function, self.features.coefficients)
 
     def outputs(
-        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
+        self, function: Callable[[np.ndarray], Float[np.ndarray, "modes times"]]
     ) -> Float[np.ndarray, "times states coordinates sides"]:
         """The same as what it adds to the outputs at the training points, K c."""
-        return self.features.outputs(self._displacements(function))
+        return self._each(function, self.features.outputs)
 
-    def _displacements(
-        self, function: Callable[[np.ndarray], Float[np.ndarray, "times modes"]]
-    ) -> Float[np.ndarray, "times states features sides"]:
+    def _each(
+        self,
+        function: Callable[[np.ndarray], Float[np.ndarray, "modes times"]],
+        read: Callable[[np.ndarray], np.ndarray],
+    ) -> Float[np.ndarray, "times states coordinates sides"]:
+        """What is read off the displacements, times and sides together in one product."""
         apart, vectors = self._decomposed
-        scaled = function(np.maximum(apart, 0))[:, :, None] * (vectors.T @ self._drive)
-        moved = scaled if self._alone else np.tensordot(scaled, vectors, (1, 1)).swapaxes(1, 2)
-        times, _, sides = moved.shape
-        return moved.reshape(times, -1, len(self.features.values), sides)
+        scaled = function(np.maximum(apart, 0))[:, :, None] * (vectors.T @ self._drive)[:, None]
+        modes, times, sides = scaled.shape
+        flat = scaled.reshape(modes, -1)
+        moved = flat if self._alone else vectors @ flat
+        seen = read(moved.reshape(-1, len(self.features.values), times * sides))
+        return np.moveaxis(seen.reshape(*seen.shape[:2], times, sides), 2, 0)
 
     @property
     def _alone(self) -> bool:
@@ -164,5 +168,5 @@ class Modes:
         apart, vectors = self._decomposed
         wrong = np.abs(self.matrix() @ vectors - vectors * apart).max() if round else 0.0
         reach = min(round, 1 / max(np.abs(apart).min(), 1e-300))
-        (state,) = self.states(lambda each: geometric_sum(each, round)[None])
+        (state,) = self.states(lambda each: geometric_sum(each, round)[:, None])
         return Landing(state, float(wrong * reach))
