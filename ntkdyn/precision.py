@@ -15,6 +15,9 @@ import jax
 P = ParamSpec("P")
 R = TypeVar("R")
 
+EXACT = jax.lax.Precision.HIGHEST
+"""Of the products that kernels are made of: never rounded to TF32 or bfloat16 on the way."""
+
 
 def double():
     """A context in which JAX computes in float64."""

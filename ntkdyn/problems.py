@@ -23,7 +23,8 @@ from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import check_owner
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels import empirical, infinite
-from ntkdyn.kernels.structure import Apply, layer_names
+from ntkdyn.kernels.structure import layer_names
+from ntkdyn.kernels.walk import Apply
 from ntkdyn.losses import Loss
 from ntkdyn.networks import Network, Params
 from ntkdyn.spaces import (

@@ -19,7 +19,7 @@ from ntkdyn.checkpoints import Checkpoints, Seen, identity
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence, Weights, mixing
-from ntkdyn.keeping import Keep, parameter_variables, sample
+from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
 from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.structure import layer_names
@@ -129,25 +129,16 @@ def run(
         )
     check(plan, space)
     built = system_of(plan, space, layout)
-    space = built.space
     kept = sample(plan.keep, origin, plan.task.agents)
-    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
+    look = _looking(plan, built, kept, lift, kernels)
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
 
     def see(round: int, x: Vector) -> None:
-        snapshot = on_host(watch(built, x))
-        found = snapshot._asdict()
+        snapshot, more = look(round, x)
         for each in watchers:
-            each(snapshot, space.displacement(x))
-        if plan.keep.distances:
-            found["distance"] = on_host(distances(built, x))
-        if watched:
-            found["kernel_drift"], found["label_alignment"] = map(np.array, watched(x))
-        if round in plan.keep.parameter_rounds:
-            moved = space.displacement(x)
-            found["parameters"] = kept.values(lift(moved) if lift else moved)
-        seen.append(found)
+            each(snapshot, built.space.displacement(x))
+        seen.append(snapshot._asdict() | more)
 
     rollout(
         built,
@@ -158,18 +149,50 @@ def run(
         start=saved and (saved.round, saved.state),
         save=checkpoints and (lambda round, state: checkpoints.save(round, state, seen)),
     )
+    record = _recorded(plan, built, seen, kept)
+    if parameters_each is not None:
+        sent = _floats_sent(plan, built.space, parameters_each)
+        record["floats_sent"] = (("round", "agent"), sent)
+    return record
+
+
+def _looking(
+    plan: Plan,
+    built: System,
+    kept: Sample,
+    lift: Callable[[Vector], Vector] | None,
+    kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
+) -> Callable[[int, Vector], tuple[Snapshot, Seen]]:
+    """(round, iterate) -> what is measured there, and what the plan keeps beside it."""
+    space = built.space
+    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
+
+    def look(round: int, x: Vector) -> tuple[Snapshot, Seen]:
+        more = {}
+        if plan.keep.distances:
+            more["distance"] = on_host(distances(built, x))
+        if watched:
+            more["kernel_drift"], more["label_alignment"] = map(np.array, watched(x))
+        if round in plan.keep.parameter_rounds:
+            moved = space.displacement(x)
+            more["parameters"] = kept.values(lift(moved) if lift else moved)
+        return on_host(watch(built, x)), more
+
+    return look
+
+
+def _recorded(plan: Plan, built: System, seen: Sequence[Seen], kept: Sample) -> Record:
+    """What was seen, round by round, as a record."""
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
     start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
-    variables = _variables(plan, space, snapshots)
-    record = xr.Dataset(variables, _coordinates(plan, space), _attributes(plan, layout))
+    variables = _variables(plan, built.space, snapshots)
+    coordinates, attributes = _coordinates(plan, built.space), _attributes(plan, built.layout)
+    record = xr.Dataset(variables, coordinates, attributes)
     outputs = plan.task.targets.shape[1]
     record["initial_outputs"] = (("point", "output"), start.outputs[0, :, :outputs])
     for name, dims in KEPT.items():
         if name in seen[0]:
             record[name] = (dims, np.stack([each[name] for each in seen]))
-    if parameters_each is not None:
-        sent = _floats_sent(plan, space, parameters_each)
-        record["floats_sent"] = (("round", "agent"), sent)
     if plan.keep.parameter_rounds:
         parameters = [each["parameters"] for each in seen if "parameters" in each]
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)

@@ -356,11 +356,11 @@ def test_a_killed_run_leaves_a_file_that_is_continued(tmp_path, monkeypatch):
 MEASURED = """
 import sys, numpy as np, jax
 import ntkdyn as nd
-net = nd.networks.mlp((512, 512, 512), outputs=10)
+net = nd.networks.mlp((1024, 1024, 1024), outputs=10)
 params = net.start(jax.random.key(0), (64,))
 x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
 nd.kernels.compute(net.apply, params, x[:520], form="trace")
-nd.kernels.compute(net.apply, params, x[:520], form="trace", memory="60 MB")
+nd.kernels.compute(net.apply, params, x[:520], form="trace", memory="100 MB")
 print("ready", flush=True)
 sys.stdin.readline()
 seen = nd.kernels.compute(net.apply, params, x, form="trace", memory={memory!r})
@@ -378,7 +378,7 @@ def resident(process):
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_the_budget_is_kept_as_seen_from_outside():
     extra = {}
-    for memory in ("70 MB", None):
+    for memory in ("150 MB", None):
         code = MEASURED.format(memory=memory)
         if memory is None:
             code = code.replace("seen.plan.peak", "0.0")
@@ -393,9 +393,9 @@ def test_the_budget_is_kept_as_seen_from_outside():
             extra[memory] = resident(child) - before
             child.stdin.write("\n")
             child.stdin.flush()
-    assert peak <= 70e6
-    assert 16e6 < extra["70 MB"] < 70e6, extra
-    assert extra[None] > 80e6, "the kernel would have fitted anyhow"
+    assert peak <= 150e6
+    assert 16e6 < extra["150 MB"] < 150e6, extra
+    assert extra[None] > 180e6, "the kernel would have fitted anyhow"
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ ALLOWED = {
     "figures": {"errors", "records"},
     "validation": {
         "checkpoints", "dynamics", "engine", "errors", "keeping", "kernels", "memory", "methods",
-        "networks", "precision", "problems", "records", "runs", "sharding", "vectors",
+        "networks", "precision", "problems", "records", "runs", "sharding", "spaces", "vectors",
     },
     "theory": {
         "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",

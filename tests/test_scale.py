@@ -203,7 +203,10 @@ def test_bfloat16_products_add_up_in_float32():
 
 
 def wanted_and_taken():
-    """Bytes of a compiled round by the estimate, and by Linux."""
+    """Bytes of a compiled round by the estimate, and by Linux.
+
+    The most of three times: memory that is freed late hides in what there was before.
+    """
     problem = problem_of(1536, 64, features=64)
     with nd.precision.single():
         asked = runs.plan(problem.task, method("atc", 0.05), RING, 4)
@@ -213,13 +216,17 @@ def wanted_and_taken():
             nd.engine.advance(system, state, jnp.array(0), jnp.array(2))
         )
         go(system.init())
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        before = held("VmRSS")
-        state = system.init()
-        with open("/proc/self/clear_refs", "w") as refs:
-            refs.write("5")
-        go(state)
-        return wanted, held("VmHWM") - before
+        return wanted, max(_taken(lambda: go(system.init())) for _ in range(3))
+
+
+def _taken(call):
+    """Bytes resident at most while that goes on, beyond what was before."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before = held("VmRSS")
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")
+    call()
+    return held("VmHWM") - before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -13,6 +13,7 @@ import ntkdyn as nd
 from ntkdyn import graphs
 from ntkdyn.dynamics import Stability
 from ntkdyn.theory import alignment, formulas, rates, slopes, symbolic, theorems, worst_case
+from ntkdyn.theory.landscape import landscape
 from ntkdyn.theory.stack import Stack, applied, mixer
 
 PAIR = [[0.25, 0.75], [0.75, 0.25]]
@@ -219,7 +220,7 @@ def test_a_derivation_can_be_read_and_typeset():
 def test_the_exact_rate_is_that_of_a_long_run(by):
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
-    slow = theorems.landscape(one.problem).smoothness
+    slow = landscape(one.problem).smoothness
     case = theorems.case(one.problem, method(by, 0.15 / slow), W)
     scape, update = case.landscape, case.method.update
     state = update.init(np.zeros((AGENTS, 2, 1)))
@@ -402,7 +403,7 @@ def test_the_kept_sums_of_a_method_are_no_modes(by):
     """The moving loop has its whole spectrum inside the disc once all agents feel a curvature."""
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
-    slow = theorems.landscape(one.problem).smoothness
+    slow = landscape(one.problem).smoothness
     case = theorems.case(one.problem, method(by, 0.05 / slow), W)
     whole, moving = rates.open_loop(case), rates.open_loop(case).moving
     kept = len(whole.P) - len(moving.P)

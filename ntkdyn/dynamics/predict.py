@@ -73,40 +73,67 @@ def predict(
     )
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance: must be between 0 and 1, got {tolerance}")
-    given = isinstance(problem, KernelProblem)
-    parameters = (
-        {} if given else {"origin": problem.origin, "parameters_each": problem.parameters_each}
-    )
-    if kernel == "implicit" and not given:
-        known_step(method)
+    if kernel == "implicit" and not isinstance(problem, KernelProblem):
         _steps_only(via, "an implicit kernel")
-        space = problem.tangent_space(method.view)
-        record = run(asked, space, progress=progress, **parameters)
-        return record.assign_attrs(space="tangent", kernel=kernel)
+        return _without_a_kernel(problem, asked, progress)
     method.check_space("kernel")
-    space = problem.kernel_space(kernel, method.view)
     if not method.affine:
         stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    if keep.trust and given:
-        raise InputError("keep: trust needs a network, and a bare kernel has none")
-    trust = Trust(problem) if keep.trust else None
+    record = ways.noted(_with_a_kernel(problem, asked, kernel, ways, progress))
+    return _finite(record.assign_attrs(space="kernel", **stability.attributes()))
+
+
+def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) -> Record:
+    """By products with the Jacobian, in `TangentSpace`."""
+    known_step(asked.method)
+    space = problem.tangent_space(asked.method.view)
     record = run(
         asked,
         space,
-        lift=None if given else lift(problem, method.view),
-        kernels=_constant(space) if keep.kernel else None,
+        origin=problem.origin,
+        parameters_each=problem.parameters_each,
+        progress=progress,
+    )
+    return record.assign_attrs(space="tangent", kernel="implicit")
+
+
+def _with_a_kernel(
+    problem: Problem | KernelProblem,
+    asked: Plan,
+    kernel: str,
+    ways: _Ways,
+    progress: Progress | None,
+) -> Record:
+    """In `KernelSpace`, by short cuts where there are any."""
+    space = problem.kernel_space(kernel, asked.method.view)
+    of_network: dict[str, Any] = {}
+    trust = None
+    if isinstance(problem, KernelProblem):
+        kernel = "given"
+        if asked.keep.trust:
+            raise InputError("keep: trust needs a network, and a bare kernel has none")
+    else:
+        of_network = {
+            "origin": problem.origin,
+            "parameters_each": problem.parameters_each,
+            "lift": lift(problem, asked.method.view),
+        }
+        trust = Trust(problem) if asked.keep.trust else None
+    record = run(
+        asked,
+        space,
+        kernels=_constant(space) if asked.keep.kernel else None,
         progress=progress,
         jump=ways.of if ways.open else None,
         watchers=[trust] if trust else [],
-        **parameters,
+        **of_network,
     )
     if trust:
         record["trust_gap"] = (("round", "agent"), np.stack(trust.gaps))
-    attributes = {"space": "kernel", "kernel": "given" if given else kernel}
-    return _finite(ways.noted(record).assign_attrs(**attributes, **stability.attributes()))
+    return record.assign_attrs(kernel=kernel)
 
 
 def _finite(record: Record) -> Record:

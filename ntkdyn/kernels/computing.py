@@ -23,8 +23,9 @@ from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.programs import Shape
 from ntkdyn.kernels.results import Computed, Plan, Work
-from ntkdyn.kernels.structure import Apply, distinct_layers
+from ntkdyn.kernels.structure import distinct_layers
 from ntkdyn.kernels.tiles import Progress
+from ntkdyn.kernels.walk import Apply
 
 
 def compute(

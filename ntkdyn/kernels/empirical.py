@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ntkdyn.kernels.forms import contract
-from ntkdyn.kernels.structure import Apply, structure
+from ntkdyn.kernels.structure import structure
+from ntkdyn.kernels.walk import Apply
 
 Left = Float[Array | np.ndarray, "n *features"]
 Right = Float[Array | np.ndarray, "m *features"]

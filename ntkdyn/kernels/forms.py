@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkdyn.kernels.structure import EXACT, Factor, Structure, Tap
+from ntkdyn.kernels.structure import Factor, Structure, Tap
+from ntkdyn.precision import EXACT
 
 Form = Literal["full", "trace", "diagonal"]
 Parts = dict[str, Float[Array, "..."]]

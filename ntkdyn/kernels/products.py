@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from matfree import decomp, eig, funm, stochtrace
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.structure import Apply
+from ntkdyn.kernels.walk import Apply
 
 Vectors = Float[Array, "points outputs"]
 Product = Callable[[Vectors], Vectors]

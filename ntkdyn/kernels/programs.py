@@ -20,13 +20,13 @@ from jaxtyping import Array, PyTree
 
 from ntkdyn.kernels.forms import Form, Parts, contract, multiplications
 from ntkdyn.kernels.structure import (
-    Apply,
     Jacobian,
     Structure,
     distinct_layers,
     layer_names,
     structure,
 )
+from ntkdyn.kernels.walk import Apply
 
 
 class Program(NamedTuple):

@@ -37,7 +37,8 @@ from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Bound, Case, Observation
-from ntkdyn.theory.theorems import Gossip, geometric
+from ntkdyn.theory.theorems.diffusion import geometric
+from ntkdyn.theory.theorems.gossip import Gossip
 
 
 @precision.in_double

@@ -27,7 +27,7 @@ from ntkdyn.dynamics.affine import Loop
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
 from ntkdyn.records import Record
-from ntkdyn.theory.bounds import Case
+from ntkdyn.theory.bounds import Case, Observation
 
 DENSE_UP_TO = 800
 """Up to this many numbers in the state all eigenvalues are computed."""
@@ -271,3 +271,14 @@ def with_gap(weights: Mixing, gap: float) -> Mixing:
 
 def _with_step(case: Case, step_size: float) -> Case:
     return case._replace(method=case.method.with_step_size(float(step_size)))
+
+
+def exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observation]:
+    """A number that the case alone has, where rounds are linear and iterates not too large."""
+
+    def observe(record: Record) -> Observation:
+        told = computable(case)
+        seen = value() if told else np.nan
+        return Observation(np.full(record.sizes["round"], seen), 1e-9 if told else np.inf)
+
+    return observe

@@ -24,8 +24,9 @@ from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import check, plan, run, system_of
+from ntkdyn.runs import Plan, check, plan, run, system_of
 from ntkdyn.sharding import layout
+from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 PRECISIONS = {
@@ -93,47 +94,58 @@ def train(
         stability = assess(setting(problem, "empirical", method, asked.weights))
     if stability:
         asked = asked._replace(method=stability.method)
-    real = _with(problem, lambda each: each.in_bfloat16) if precision == "bfloat16" else problem
     with PRECISIONS[precision]():
-        space = real.network_space(method.view)
-        check(asked, space)
-        shared = layout(devices, space)
-        if checkpoints and shared and shared.spans_processes:
+        spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
+        if checkpoints and spaces.layout and spaces.layout.spans_processes:
             raise InputError(
                 "checkpoints: a run over several processes is not saved; leave them out, or train "
                 "on the devices of one process"
             )
-        budget = available(shared) if memory is None else in_bytes(memory)
-        spaces = {None: space}
-
-        def build(points: int | None) -> System:
-            if points not in spaces:
-                less = _with(real, lambda each: each.at_most(points))
-                spaces[points] = less.network_space(method.view)
-            return system_of(asked, spaces[points], shared)
-
-        sized = fit(build, budget)
+        budget = available(spaces.layout) if memory is None else in_bytes(memory)
+        sized = fit(spaces.system, budget)
         if checkpoints:
             checkpoints.note(
                 {
                     "precision": precision,
-                    "devices": len(shared.devices) if shared else 1,
+                    "devices": len(spaces.layout.devices) if spaces.layout else 1,
                     "points at once": sized.points_at_once or "all",
                 }
             )
         record = run(
             asked,
-            spaces[sized.points_at_once],
+            spaces.of(sized.points_at_once),
             origin=problem.origin,
             parameters_each=problem.parameters_each,
             kernels=_kernels(problem),
             progress=progress,
             checkpoints=checkpoints,
-            layout=shared,
+            layout=spaces.layout,
         )
     known = stability.attributes() if stability else {}
     known |= sized.attributes()
     return record.assign_attrs(space="network", kernel="none", precision=precision, **known)
+
+
+class _Spaces:
+    """The networks' space by how many points pass at once (None: all), and how it is shared."""
+
+    def __init__(
+        self, problem: Problem, asked: Plan, devices: Sequence[jax.Device] | None, *, rounded: bool
+    ) -> None:
+        self._problem = _with(problem, lambda each: each.in_bfloat16) if rounded else problem
+        self._asked = asked
+        self._spaces = {None: self._problem.network_space(asked.method.view)}
+        check(asked, self._spaces[None])
+        self.layout = layout(devices, self._spaces[None])
+
+    def of(self, points: int | None) -> Space:
+        if points not in self._spaces:
+            less = _with(self._problem, lambda each: each.at_most(points))
+            self._spaces[points] = less.network_space(self._asked.method.view)
+        return self._spaces[points]
+
+    def system(self, points: int | None) -> System:
+        return system_of(self._asked, self.of(points), self.layout)
 
 
 def _with(problem: Problem, change: Callable[[Network], Network]) -> Problem:

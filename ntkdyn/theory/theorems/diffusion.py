@@ -1,0 +1,184 @@
+"""Averaging, and descent with it: DGD, CTA and ATC, down to one agent alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.records import Record
+from ntkdyn.theory import bounds, rates
+from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
+from ntkdyn.theory.theorems.register import about
+
+
+@about()
+def averaging(case: Case) -> Bound:
+    """|W^t - 11'/m|_2 <= beta^t, because W - 11'/m and 11'/m annihilate each other."""
+    beta = case.weights.contraction
+
+    def observe(record: Record) -> Observation:
+        apart = case.weights.matrix - 1 / case.landscape.agents
+        powers = [np.linalg.matrix_power(apart, int(t)) for t in record["round"].values]
+        return Observation(np.array([np.linalg.norm(power, 2) for power in powers]), 1e-14)
+
+    return Bound(
+        "averaging",
+        "|W^t - 11'/m|",
+        "elementary; Xiao, Boyd 2004",
+        (bounds.doubly_stochastic(case), bounds.contracting(case)),
+        lambda t: beta**t,
+        observe,
+        case,
+        of_run=False,
+    )
+
+
+def descends(case: Case) -> tuple[Assumption, ...]:
+    """When sum_i f_i(x_i) never exceeds its start; see `descent`."""
+    L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
+    if case.method.name == "dgd":
+        step = bounds.step_up_to(case, (1 + least) / L, "(1 + lambda_min(W)) / L")
+        return bounds.symmetric(case), step
+    step = bounds.step_up_to(case, 2 / L, "2 / L")
+    return bounds.symmetric(case), bounds.positive(case), step
+
+
+@about("dgd", "atc")
+def descent(case: Case) -> Bound:
+    """sum_i f_i(x_i(t)) <= sum_i f_i(0) (Yuan, Ling, Yin 2016, the step-size condition).
+
+    DGD is gradient descent with step one on 1/2 x'(I - W)x + eta f(x), whose gradient has the
+    Lipschitz constant 1 - lambda_min(W) + eta L; it descends if that is at most two, and
+    the first term is zero at the start. ATC with W > 0 is the same in the metric of W^-1, on
+    1/2 x'(W^-1 - I)x + eta f(x): it descends if eta L w <= 1 + w for every eigenvalue w, so if
+    eta L <= 2; W >= 0 is the limit.
+    """
+    start = float(case.landscape.local_starts.sum())
+    return Bound(
+        "descent",
+        "sum of own losses",
+        "Yuan, Ling, Yin 2016, in form",
+        descends(case),
+        lambda t: np.full_like(t, start),
+        bounds.summed_loss,
+        case,
+    )
+
+
+def _drift(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+    """eta D (1 - beta^t) / (1 - beta): see `dgd_disagreement`."""
+    beta = case.weights.contraction
+    return case.step_size * case.landscape.gradient_bound * (1 - beta**t) / (1 - beta)
+
+
+@about("dgd", "cta", "atc")
+def diffusion_disagreement(case: Case) -> Bound:
+    """|Delta(t)| <= eta D (1 - beta^t) / (1 - beta), and beta times that for ATC.
+
+    Delta(t) = -eta sum_{s<t} (W - 11'/m)^(t-1-s) g(s) for DGD, with one factor W more for ATC. By
+    `descent` sum_i f_i never exceeds its start, so |g|^2 <= 2 L sum_i (f_i - min f_i) <= D^2. CTA
+    takes its gradients at W x, which is an ATC sequence.
+    """
+    factor = case.weights.contraction if case.method.name == "atc" else 1.0
+    return Bound(
+        "disagreement",
+        "|Delta|",
+        "Yuan, Ling, Yin 2016, bounded deviation from the mean; ATC, CTA derived likewise",
+        (*descends(case), bounds.contracting(case)),
+        lambda t: factor * _drift(case, t),
+        bounds.disagreement,
+        case,
+    )
+
+
+@about("dgd", "cta", "atc")
+def neighbourhood(case: Case) -> Bound:
+    """Linear convergence of the mean to a neighbourhood of size O(eta / (1 - beta)).
+
+    e = |mean H^(1/2) (mean x - x*)| obeys e(t+1) <= rho e(t) + eta sqrt(L_F / m) L delta, where
+    rho = max(|1 - eta mu_F|, |1 - eta L_F|) and delta bounds the disagreement of the points at
+    which gradients are taken; summed up, with F - min F = e^2 / 2.
+    """
+    scape, eta, beta = case.landscape, case.step_size, case.weights.contraction
+    rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
+    factor = 1.0 if case.method.name == "dgd" else beta
+    delta = factor * eta * scape.gradient_bound / (1 - beta) if beta < 1 else np.inf
+    push = eta * np.sqrt(scape.mean_smoothness / scape.agents) * scape.smoothness * delta
+    return Bound(
+        "neighbourhood",
+        "F(mean x) - min F",
+        "Yuan, Ling, Yin 2016, linear convergence, in form",
+        (bounds.squared_error(case), *descends(case), bounds.contracting(case)),
+        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * geometric(rho, t)) ** 2,
+        bounds.excess(case),
+        case,
+    )
+
+
+def geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+    """1 + rho + ... + rho^(t-1)."""
+    return t if rho == 1 else (1 - rho**t) / (1 - rho)
+
+
+@about("dgd")
+def flow_contraction(case: Case) -> Bound:
+    """|Phi(t, t_0)| <= 1 for DGD's flow dx/dt = -(I - W) x / eta - H x, at every step size.
+
+    A + A' = -((2I - W - W') / eta + 2 H) <= 0, because (W + W')/2 is doubly stochastic with W. The
+    largest growth of |x| per round is exp(eta omega), omega = lambda_max((A + A') / 2), exactly.
+    """
+    return Bound(
+        "flow",
+        "growth of the flow per round",
+        "Chaudhari et al. 2025 (type of statement); proof ours",
+        (bounds.doubly_stochastic(case),),
+        np.ones_like,
+        rates.exactly(case, lambda: float(np.exp(rates.flow_exponent(case)))),
+        case,
+        of_run=False,
+    )
+
+
+@about("dgd")
+def nonexpansion(case: Case) -> Bound:
+    """|x(t)| <= 2 sqrt(m) |x*| where every agent can fit its points: the discrete counterpart.
+
+    I - (I - W + eta H) is a contraction in the step range of `descent`, so the distance to
+    its fixed point, which is x* for every agent where all gradients vanish there, never grows.
+    """
+    scape = case.landscape
+    limit = 2 * np.sqrt(scape.agents) * scape.distance if scape.quadratic else np.inf
+    zeta = np.sqrt(scape.heterogeneity) if scape.quadratic else np.nan
+    fits = Assumption("all gradients vanish at x*", zeta == 0, f"zeta = {zeta:.3g}")
+    return Bound(
+        "non-expansion",
+        "distance travelled",
+        "Chaudhari et al. 2025 (type of statement); proof ours",
+        (bounds.squared_error(case), *descends(case), fits),
+        lambda t: np.full_like(t, limit),
+        bounds.travelled,
+        case,
+    )
+
+
+@about("dgd", "cta", "atc")
+def centralized(case: Case) -> Bound:
+    """F(mean x(t)) - F* <= rho^(2t) (F(0) - F*), rho = max(|1 - eta mu_F|, |1 - eta L_F|).
+
+    Gradient descent, which all three are for one agent, and CTA and ATC where W averages all:
+    (1 - eta lambda_min)^t in each mode's residual.
+    """
+    scape, eta = case.landscape, case.step_size
+    rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
+    off = float(np.abs(case.weights.matrix - 1 / scape.agents).max())
+    alone = scape.agents == 1 or (off <= 1e-9 and case.method.name != "dgd")
+    found = f"{scape.agents} agents, W is off 11'/m by {off:.2g}, method {case.method.name}"
+    return Bound(
+        "centralized",
+        "F(mean x) - min F",
+        "elementary",
+        (bounds.squared_error(case), Assumption("all is averaged", alone, found)),
+        lambda t: rho ** (2 * t) * scape.start_excess,
+        bounds.excess(case),
+        case,
+    )

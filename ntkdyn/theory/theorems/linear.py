@@ -1,0 +1,137 @@
+"""Linear rates, and the step sizes that theorems guarantee, against the exact rate."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ntkdyn.theory import bounds, rates
+from ntkdyn.theory.bounds import Assumption, Bound, Case
+from ntkdyn.theory.theorems.register import about
+from ntkdyn.theory.theorems.unbiased import (
+    TRACKING,
+    contraction,
+    exact_diffusion,
+    extra_contraction,
+    extra_linear,
+    gains,
+    restricted,
+    second,
+    tracked,
+    tracking_range,
+)
+
+
+@about("dgd", "cta", "atc")
+def diffusion_rate(case: Case) -> Bound:
+    """The exact rate is at most max(1 - nu, eta L - lambda_min(W)) for DGD, with symmetric W.
+
+    nu is the larger of eta mu and that of `restricted` with G = I - W, which needs mu_F > 0 only.
+    For ATC and CTA with doubly stochastic W, |W (I - eta H)| <= max(|1 - eta mu|, |1 - eta L|).
+    """
+    scape, eta = case.landscape, case.step_size
+    if case.method.name == "dgd":
+        fastest = eta * scape.smoothness - case.weights.smallest_eigenvalue
+        nu = max(eta * scape.convexity, restricted(case, 1 - second(case.weights.matrix)))
+        promised, graph = max(1 - nu, fastest), bounds.symmetric(case)
+    else:
+        promised = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
+        graph = bounds.doubly_stochastic(case)
+    return _rate(case, promised, "elementary", (graph,))
+
+
+@about("extra")
+def extra_rate_in_the_end(case: Case) -> Bound:
+    """The exact rate is at most (1 + delta)^(-1/2) of `extra_linear`."""
+    promised = extra_linear(case)
+    factor = float(np.sqrt(extra_contraction(case)))
+    return _rate(case, factor, promised.source, promised.assumptions)
+
+
+@about("exact_diffusion", "nids", "d2")
+def exact_diffusion_rate(case: Case) -> Bound:
+    """The exact rate is at most sqrt(q) of `exact_diffusion`."""
+    promised = exact_diffusion(case)
+    return _rate(case, float(np.sqrt(contraction(case))), promised.source, promised.assumptions)
+
+
+@about("diging")
+def tracking_rate(case: Case) -> Bound:
+    """The exact rate is at most rho(G) of `tracking_disagreement`."""
+    promised = float(np.abs(np.linalg.eigvals(gains(case, case.step_size))).max())
+    return _rate(case, promised, TRACKING, tracked(case))
+
+
+@about("diging")
+def diging_rate(case: Case) -> Bound:
+    """DIGing's own range and rate: the exact rate is at most lambda.
+
+        lambda^2 = 1 - eta mubar / 1.5                    for eta <= eta_1
+        lambda = sqrt(eta mubar J / 1.5) + delta          for eta_1 <= eta <= eta_2
+
+    delta = beta, mubar = 1/m sum_i mu_i, kappa = L / mubar, J = 3 kappa (1 + 4 sqrt(m kappa)),
+    eta_2 = 1.5 (1 - delta)^2 / (mubar J). The two meet in eta_1: of both the larger holds. For a
+    graph that is connected in every round; the paper's constants as we know them.
+    """
+    scape, eta, delta = case.landscape, case.step_size, case.weights.contraction
+    mean_mu = float(np.mean(scape.local_convexities))
+    limit, promised = 0.0, np.nan
+    if mean_mu > 0:
+        kappa = scape.smoothness / mean_mu
+        J = 3 * kappa * (1 + 4 * np.sqrt(scape.agents * kappa))
+        slow, fast = 1 - eta * mean_mu / 1.5, np.sqrt(eta * mean_mu * J / 1.5) + delta
+        limit = 1.5 * (1 - delta) ** 2 / (mean_mu * J)
+        promised = max(np.sqrt(max(slow, 0)), fast)
+    some = Assumption("mean of mu_i > 0", mean_mu > 0, f"mean of mu_i = {mean_mu:.3g}")
+    step = bounds.step_up_to(case, limit, "1.5 (1 - beta)^2 / (mubar J)")
+    needs = bounds.squared_error(case), bounds.doubly_stochastic(case), bounds.contracting(case)
+    source = "Nedic, Olshevsky, Shi 2017, explicit rate, one round of connectivity; reconstruction"
+    own = _rate(case, promised, source, (*needs, some, step))
+    return dataclasses.replace(own, name="DIGing's own rate")
+
+
+def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumption, ...]) -> Bound:
+    return Bound(
+        "linear rate",
+        "factor per round, in the end",
+        source,
+        assumptions,
+        lambda t: np.full_like(t, promised),
+        rates.exactly(case, lambda: rates.rate(case)),
+        case,
+        of_run=False,
+    )
+
+
+@about("dgd", "cta", "atc", "extra", "exact_diffusion", "nids", "d2", "diging")
+def step_size(case: Case) -> Bound:
+    """At the largest step size that a theorem guarantees, the exact rate is at most 1.
+
+    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion`
+    and `tracking_disagreement`.
+    """
+    limit, formula, needs = guaranteed_step(case)
+    at_limit = case._replace(method=case.method.with_step_size(max(float(limit), 1e-300)))
+    return Bound(
+        "step size",
+        f"factor per round at eta = {formula}",
+        "as the bounds above",
+        (bounds.squared_error(case), *needs),
+        np.ones_like,
+        rates.exactly(case, lambda: rates.rate(at_limit)),
+        case,
+        of_run=False,
+    )
+
+
+def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]]:
+    """(limit, its formula, what it asks of W) for the case's method."""
+    L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
+    name = case.method.name
+    if name == "diging":
+        needs = bounds.doubly_stochastic(case), bounds.contracting(case)
+        return tracking_range(case), "sup(rho(G) < 1)", needs
+    if name in ("dgd", "extra"):
+        return (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
+    return 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))
