@@ -22,9 +22,11 @@ def draw(accounts: xr.Dataset) -> Figure:
             rounds = share["round"]
             least, most = share.min("agent"), share.max("agent")
             axes.fill_between(rounds, least, most, color=colour, alpha=0.15, lw=0)
-            width = 1.8 if name == "gap" else 1.0
+            width, order = (3.0, 1) if name == "gap" else (1.0, 2)
             label = "whole gap" if name == "gap" else name.replace("_", " ")
-            axes.plot(rounds, share.mean("agent"), color=colour, lw=width, label=label)
+            axes.plot(
+                rounds, share.mean("agent"), color=colour, lw=width, zorder=order, label=label
+            )
         log_scale(axes)
         axes.set_xlabel("round")
         axes.set_title("share of the distance travelled")

@@ -35,8 +35,8 @@ def draw(table: xr.Dataset) -> Figure:
         axes.set_yscale("log")
         if exact:
             axes.set_ylim(ROUNDING)
-            axes.annotate("zero to rounding", (0.02, 0.03), xycoords="axes fraction", fontsize=6.5,
-                          color="#666666")  # fmt: skip
+            axes.annotate("zero to rounding", (0.98, 0.03), xycoords="axes fraction", fontsize=6.5,
+                          color="#666666", ha="right")  # fmt: skip
         axes.set_xlabel("step size")
         axes.set_title("where methods stop: distance to the optimum,\nas a share of the start")
         figure.legend(loc="outside lower center", ncols=3)

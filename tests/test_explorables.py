@@ -387,6 +387,10 @@ def test_pages_fit_every_screen_and_have_a_dark_mode(read, folder, name):
         reader.page.wait_for_function(
             f"document.documentElement.scrollWidth <= {width}", timeout=5000
         )
+        fits = (
+            "[...document.querySelectorAll('.formula')].every(e => e.scrollWidth <= e.clientWidth)"
+        )
+        assert reader.page.evaluate(fits)
     reader.page.click("#theme")
     assert reader.page.get_attribute("#theme", "aria-pressed") == "false" and colours() == light
     reader.page.evaluate("localStorage.clear()")
