@@ -285,27 +285,38 @@ def test_rounds_to_converge_grow_like_one_over_the_gap():
 # --- statements without constants -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", ["atc"])
-def test_disagreement_is_of_second_order_and_the_mean_of_first(by):
-    """Noise of single points, labels that do not fit: mu^2 and mu, not mu^1.5 or mu^3."""
+RESTLESS = graphs.metropolis(graphs.ring(4))
+
+
+def restless():
+    """Single points a round, labels that do not fit."""
     rng = np.random.default_rng(3)
     features = rng.standard_normal((24, 2))
     targets = features @ [[1.0], [-1.0]] + rng.standard_normal((24, 1))
-    problem = nd.KernelProblem(features @ features.T, targets, np.repeat(range(4), 6))
-    record = slopes.steady_state(
-        problem,
-        lambda step_size: method(by, step_size),
-        graphs.metropolis(graphs.ring(4)),
-        [0.004, 0.008, 0.016, 0.032],
-        transient=12.0,
-        rounds=15000,
-        batch_size=1,
-        seeds=[0, 1],
-    )
-    apart = slopes.power(record["step_size"].values, record["disagreement"])
-    assert abs(apart.value - 2) < 0.1 and apart.low > 1.5 and apart.high < 2.5, apart
-    above = slopes.power(record["step_size"].values, record["excess"])
-    assert abs(above.value - 1) < 0.25 and above.low > 0.5 and above.high < 1.5, above
+    return nd.KernelProblem(features @ features.T, targets, np.repeat(range(4), 6))
+
+
+@pytest.mark.parametrize("by", ["dgd", "cta", "atc"])
+def test_disagreement_is_of_second_order_and_the_mean_of_first(by):
+    """mu^2 and mu, not mu^1.5 or mu^3, of exact expectations."""
+    steps = [0.001, 0.002, 0.004, 0.008]
+    record = slopes.at_rest(restless(), lambda step_size: method(by, step_size), RESTLESS, steps,
+                            batch_size=1)  # fmt: skip
+    apart = slopes.power(steps, record["disagreement"])
+    assert abs(apart.value - 2) < 0.1 and apart.high - apart.low < 0.2, apart
+    above = slopes.power(steps, record["excess"])
+    assert abs(above.value - 1) < 0.1 and above.high - above.low < 0.2, above
+
+
+def test_what_is_seen_at_rest_is_what_is_expected():
+    steps = [0.008, 0.016, 0.032]
+    by = lambda step_size: method("atc", step_size)
+    more = {"transient": 12.0, "rounds": 15000, "batch_size": 1, "seeds": [0, 1]}
+    seen = slopes.steady_state(restless(), by, RESTLESS, steps, **more)
+    wanted = slopes.at_rest(restless(), by, RESTLESS, steps, batch_size=1)
+    assert (np.abs(seen["disagreement"].mean("seed") / wanted["disagreement"] - 1) < 0.15).all()
+    assert (np.abs(seen["excess"].mean("seed") / wanted["excess"] - 1) < 0.3).all()
+    assert abs(slopes.power(steps, seen["disagreement"]).value - 2) < 0.15
 
 
 @pytest.mark.parametrize("make", [graphs.ring, graphs.star, graphs.complete])

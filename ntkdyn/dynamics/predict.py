@@ -77,13 +77,15 @@ def predict(
         _steps_only(via, "an implicit kernel")
         return _without_a_kernel(problem, asked, progress)
     method.check_space("kernel")
+    space = problem.kernel_space(kernel, method.view)
     if not method.affine:
         stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    record = ways.noted(_with_a_kernel(problem, asked, kernel, ways, progress))
-    return _finite(record.assign_attrs(space="kernel", **stability.attributes()))
+    record = ways.noted(_with_a_kernel(problem, asked, space, ways, progress))
+    given = "given" if isinstance(problem, KernelProblem) else kernel
+    return _finite(record.assign_attrs(space="kernel", kernel=given, **stability.attributes()))
 
 
 def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) -> Record:
@@ -103,16 +105,14 @@ def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) 
 def _with_a_kernel(
     problem: Problem | KernelProblem,
     asked: Plan,
-    kernel: str,
+    space: KernelSpace,
     ways: _Ways,
     progress: Progress | None,
 ) -> Record:
     """In `KernelSpace`, by short cuts where there are any."""
-    space = problem.kernel_space(kernel, asked.method.view)
     of_network: dict[str, Any] = {}
     trust = None
     if isinstance(problem, KernelProblem):
-        kernel = "given"
         if asked.keep.trust:
             raise InputError("keep: trust needs a network, and a bare kernel has none")
     else:
@@ -133,7 +133,7 @@ def _with_a_kernel(
     )
     if trust:
         record["trust_gap"] = (("round", "agent"), np.stack(trust.gaps))
-    return record.assign_attrs(kernel=kernel)
+    return record
 
 
 def _finite(record: Record) -> Record:

@@ -32,7 +32,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ntkdyn import precision
-from ntkdyn.dynamics.noise import Moments
+from ntkdyn.dynamics.noise import AT_REST, Moments
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
@@ -43,19 +43,24 @@ from ntkdyn.theory.theorems.gossip import Gossip
 
 @precision.in_double
 def expected(
-    problem: Problem | KernelProblem, case: Case, rounds: Sequence[int], *, batch_size: int,
+    problem: Problem | KernelProblem, case: Case, rounds: Sequence[int] | None, *, batch_size: int,
     kernel: str = "empirical",
 ) -> Record:  # fmt: skip
     """Expectations over all draws of batches, exactly, of the case's method; for small problems.
 
-    Variables over `round`: `excess`, E F(mean x) - min F, and `disagreement`, E |Delta|^2.
+    Variables over `round`: `excess`, E F(mean x) - min F, and `disagreement`, E |Delta|^2. With
+    `rounds` None they are those at rest.
     """
     moments = Moments(problem, case.method, case.given, batch_size=batch_size, kernel=kernel)
     measure = _measured(moments, case)
-    rows = []
-    for done, round in zip([0, *rounds], rounds, strict=False):
-        moments.advance(round - done)
-        rows.append(measure())
+    if rounds is None:
+        moments.settle()
+        rounds, rows = [AT_REST], [measure()]
+    else:
+        rows = []
+        for done, round in zip([0, *rounds], rounds, strict=False):
+            moments.advance(round - done)
+            rows.append(measure())
     excess, apart = np.array(rows).T
     return xr.Dataset(
         {

@@ -20,7 +20,7 @@ from ntkdyn.errors import InputError
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
-from ntkdyn.theory import bounds
+from ntkdyn.theory import bounds, noisy
 from ntkdyn.theory.theorems import case
 from ntkdyn.validation.widths import Slope, fitted
 
@@ -55,6 +55,27 @@ def steady_state(
     return xr.Dataset(
         {name: (dims, np.array(table)[:, :, k]) for k, name in enumerate(names)},
         {"step_size": list(step_sizes), "seed": list(seeds)},
+    )
+
+
+def at_rest(
+    problem: Problem | KernelProblem,
+    method: Callable[..., Method],
+    weights: Any,
+    step_sizes: Sequence[float],
+    *,
+    batch_size: int,
+    kernel: str = "empirical",
+) -> Record:
+    """The same by step size, expected exactly (`noisy.expected`): no transient, no seed."""
+    found = []
+    for step in step_sizes:
+        at = case(problem, method(step_size=step), weights, kernel=kernel)
+        found.append(noisy.expected(problem, at, None, batch_size=batch_size, kernel=kernel))
+    names = ("disagreement", "excess")
+    return xr.Dataset(
+        {name: ("step_size", [float(each[name][0]) for each in found]) for name in names},
+        {"step_size": list(step_sizes)},
     )
 
 
