@@ -20,7 +20,7 @@ from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run
-from ntkdyn.spaces import KernelSpace
+from ntkdyn.spaces import KernelSpace, Space
 from ntkdyn.vectors import Vector
 
 
@@ -105,7 +105,7 @@ def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) 
 def _with_a_kernel(
     problem: Problem | KernelProblem,
     asked: Plan,
-    space: KernelSpace,
+    space: Space,
     ways: _Ways,
     progress: Progress | None,
 ) -> Record:
