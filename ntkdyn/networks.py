@@ -237,23 +237,8 @@ def resnet(
     if not blocks:
         raise InputError("resnet: widths must name at least one block, got none")
     stem = _convolution(blocks[0][0], filter, 1, *blocks[0][1:])
-    triples = [
-        (
-            _convolution(size, 1, strides, w, 0.0),
-            _convolution(size, filter, strides, w, b),
-            _convolution(size, filter, 1, w, b),
-        )
-        for size, w, b in blocks
-    ]
-    sums = [
-        part
-        for shortcut, first, second in triples
-        for part in (
-            stax.FanOut(2),
-            stax.parallel(shortcut, stax.serial(phi(), first, phi(), second)),
-            stax.FanInSum(),
-        )
-    ]
+    triples = [_triple(block, filter, strides) for block in blocks]
+    sums = [part for triple in triples for part in _residual(phi, *triple)]
     pooling = _pool("resnet", pool)
     layers = stax.serial(stem, *sums, phi(), pooling, stax.Dense(*readout[:2], readout[2] or None))
     named = _blocks(len(widths))
@@ -284,6 +269,22 @@ def resnet(
         hidden=hidden,
         permutable=_places(_leaves(names, biases, "conv"), _streams(named)),
     )
+
+
+def _triple(block: tuple[int, float, float], filter: int, strides: int) -> tuple[Any, Any, Any]:
+    """S, C and C' of one block."""
+    size, w_std, b_std = block
+    return (
+        _convolution(size, 1, strides, w_std, 0.0),
+        _convolution(size, filter, strides, w_std, b_std),
+        _convolution(size, filter, 1, w_std, b_std),
+    )
+
+
+def _residual(phi: Any, shortcut: Any, first: Any, second: Any) -> tuple[Any, Any, Any]:
+    """B(x) = S(x) + C'(phi(C(phi(x)))) as layers in series."""
+    beside = stax.serial(phi(), first, phi(), second)
+    return stax.FanOut(2), stax.parallel(shortcut, beside), stax.FanInSum()
 
 
 def wrap(

@@ -18,14 +18,14 @@ from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
 from ntkdyn.kernels.sharded import on_host
-from ntkdyn.memory import available, fit
+from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import Method, OfLimit
 from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, plan, run, system_of
-from ntkdyn.sharding import layout
+from ntkdyn.sharding import Layout, layout
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -96,21 +96,12 @@ def train(
         asked = asked._replace(method=stability.method)
     with PRECISIONS[precision]():
         spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
-        if checkpoints and spaces.layout and spaces.layout.spans_processes:
-            raise InputError(
-                "checkpoints: a run over several processes is not saved; leave them out, or train "
-                "on the devices of one process"
-            )
+        if checkpoints:
+            _check_one_process(spaces.layout)
         budget = available(spaces.layout) if memory is None else in_bytes(memory)
         sized = fit(spaces.system, budget)
         if checkpoints:
-            checkpoints.note(
-                {
-                    "precision": precision,
-                    "devices": len(spaces.layout.devices) if spaces.layout else 1,
-                    "points at once": sized.points_at_once or "all",
-                }
-            )
+            _note(checkpoints, spaces.layout, precision, sized)
         record = run(
             asked,
             spaces.of(sized.points_at_once),
@@ -124,6 +115,25 @@ def train(
     known = stability.attributes() if stability else {}
     known |= sized.attributes()
     return record.assign_attrs(space="network", kernel="none", precision=precision, **known)
+
+
+def _check_one_process(shared: Layout | None) -> None:
+    if shared and shared.spans_processes:
+        raise InputError(
+            "checkpoints: a run over several processes is not saved; leave them out, or train "
+            "on the devices of one process"
+        )
+
+
+def _note(checkpoints: Checkpoints, shared: Layout | None, precision: str, sized: Sized) -> None:
+    """What else must be the same when the run goes on."""
+    checkpoints.note(
+        {
+            "precision": precision,
+            "devices": len(shared.devices) if shared else 1,
+            "points at once": sized.points_at_once or "all",
+        }
+    )
 
 
 class _Spaces:

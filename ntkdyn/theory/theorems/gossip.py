@@ -25,6 +25,9 @@ class Gossip:
         self.p = max(1 - beta**2, 0.0)
         self.order = 1.0 if case.method.name == "dgd" else beta**2
         self.eta, self.L = case.step_size, case.landscape.smoothness
+        scape = case.landscape
+        self.zeta2 = scape.heterogeneity if scape.quadratic else np.nan
+        self.distance = scape.distance if scape.quadratic else np.nan
         self.common = (bounds.doubly_stochastic(case), bounds.contracting(case))
 
     def step_up_to(self, case: Case, times: float, formula: str, cap: float) -> Assumption:
@@ -42,17 +45,15 @@ def sgd_convex(case: Case) -> Bound:
     coupling is at most half where eta <= p / (12 sqrt(order) L). A record that skips rounds shows
     a part of the sum.
     """
-    scape, gossip = case.landscape, Gossip(case)
-    zeta = scape.heterogeneity if scape.quadratic else np.nan
-    distance = scape.distance if scape.quadratic else np.nan
-    floor = 72 * gossip.order * gossip.eta**2 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
+    gossip = Gossip(case)
+    floor = 72 * gossip.order * gossip.eta**2 * gossip.L * gossip.zeta2 / max(gossip.p, 1e-300) ** 2
     step = gossip.step_up_to(case, 12.0, "min(1/4, p/(12 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, convex",
         "mean over rounds of F(mean x) - min F",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: 2 * distance**2 / (gossip.eta * np.maximum(t, 1e-300)) + floor,
+        lambda t: 2 * gossip.distance**2 / (gossip.eta * np.maximum(t, 1e-300)) + floor,
         _running_mean(bounds.excess(case)),
         case,
     )
@@ -67,17 +68,15 @@ def sgd_strongly_convex(case: Case) -> Bound:
     eta <= p / (17 sqrt(order) L). Seen as 2 (F - F*) / L_F, which is no larger.
     """
     scape, gossip = case.landscape, Gossip(case)
-    zeta = scape.heterogeneity if scape.quadratic else np.nan
-    distance = scape.distance if scape.quadratic else np.nan
     q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
-    push = 72 * gossip.order * gossip.eta**3 * gossip.L * zeta / max(gossip.p, 1e-300) ** 2
+    push = 72 * gossip.order * gossip.eta**3 * gossip.L * gossip.zeta2 / max(gossip.p, 1e-300) ** 2
     step = gossip.step_up_to(case, 17.0, "min(1/4, p/(17 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, strongly convex",
         "F(mean x) - min F",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: scape.mean_smoothness / 2 * (q**t * distance**2 + push * geometric(q, t)),
+        lambda t: scape.mean_smoothness / 2 * (q**t * gossip.distance**2 + push * geometric(q, t)),
         bounds.excess(case),
         case,
     )
@@ -93,9 +92,8 @@ def sgd_nonconvex(case: Case) -> Bound:
     """
     scape, gossip = case.landscape, Gossip(case)
     growth = scape.growth if scape.quadratic else np.nan
-    zeta = scape.heterogeneity if scape.quadratic else np.nan
     times = max(4.0, 8 * np.sqrt(growth)) if scape.quadratic else 4.0
-    floor = 64 * gossip.order * (gossip.eta * gossip.L / max(gossip.p, 1e-300)) ** 2 * zeta
+    floor = 64 * gossip.order * (gossip.eta * gossip.L / max(gossip.p, 1e-300)) ** 2 * gossip.zeta2
     step = gossip.step_up_to(
         case, times, "min(1, p/(max(4, 8 sqrt(P)) sqrt(order))) / L", 1 / gossip.L
     )
