@@ -44,7 +44,7 @@ class Sizes(NamedTuple):
     turns: int
 
 
-FULL = Sizes(16, 784, (512, 512), 32, 128, 10, 3)
+FULL = Sizes(16, 784, (512, 512), 32, 128, 30, 5)
 SMALL = Sizes(4, 16, (8, 8), 4, 8, 5, 1)
 OUTPUTS, STEP, SEED, W_STD, B_STD = 10, 0.5, 0, 2**0.5, 0.1
 
