@@ -44,8 +44,10 @@ def test_expectations_are_those_of_many_runs(name):
     root = np.sqrt(weights)
     at = lambda x: 0.5 * np.sum((root * (x @ one.features.T - one.targets[:, 0])) ** 2, axis=-1)
     best = np.linalg.lstsq(root[:, None] * one.features, root * one.targets[:, 0], rcond=None)[0]
+    slope = lambda x: ((x @ one.features.T - one.targets[:, 0]) * weights) @ one.features
     samples = {
         "excess": at(mean) - at(best),
+        "squared_gradient": np.sum(slope(mean) ** 2, axis=-1),
         "disagreement": np.sum((x - mean[:, None]) ** 2, axis=(1, 2)),
     }
     for measured, seen in samples.items():
@@ -68,7 +70,7 @@ def test_no_bound_on_expectations_is_violated():
             key = verdict.bound.name, verdict.state
             tally[key] = min(tally.get(key, np.inf), verdict.tightness)
     states = {"holds", "assumption not met"}
-    assert {state for _, state in tally} == states and len(tally) == 4, tally
+    assert {state for _, state in tally} == states and len(tally) == 6, tally
     assert all(1 <= each < 40 for (_, state), each in tally.items() if state == "holds"), tally
 
 
@@ -87,6 +89,24 @@ def test_noise_at_the_minimiser_is_that_of_every_single_batch():
     assert np.isclose(scape.batch_variance(2), total, rtol=1e-9) and total > 1e-3
     assert np.isclose(scape.point_smoothness, np.sum(one.features**2, axis=1).max())
     assert scape.batch_variance(4) < 1e-12
+
+
+def test_growth_of_the_noise_is_that_of_every_single_batch():
+    """M over all pairs of an agent's points, from explicit Hessians; nothing left of a full batch."""
+    one, case = case_of(8, "dgd", 0.1)
+    noise = np.zeros((one.features.shape[1],) * 2)
+    mean = np.zeros_like(noise)
+    for agent in range(AGENTS):
+        own = one.features[one.owner == agent]
+        whole = own.T @ own / len(own)
+        pairs = [(a, b) for a in range(len(own)) for b in range(a)]
+        off = [own[list(pair)].T @ own[list(pair)] / 2 - whole for pair in pairs]
+        noise += np.mean([each.T @ each for each in off], axis=0) / AGENTS
+        mean += whole / AGENTS
+    back = np.linalg.pinv(mean, hermitian=True)
+    known = np.linalg.eigvalsh(back @ noise @ back).max()
+    assert np.isclose(case.landscape.batch_growth(2), known, rtol=1e-9) and known > 0.1
+    assert case.landscape.batch_growth(4) < 1e-12 * known
 
 
 def test_methods_without_such_a_bound_and_other_batches():

@@ -188,8 +188,12 @@ class Landscape:
 
         The largest eigenvalue of s^(-1/2) U^T C U s^(-1/2), C the blocks K_ii / n_i.
         """
-        values, vectors = self.reach
         blocks = [self.agents * self._weighted(rows) for rows in self.rows()]
+        return self._against_gradient(blocks)
+
+    def _against_gradient(self, blocks: list[Float[np.ndarray, "_ _"]]) -> float:
+        """The largest v^T J^T D^(1/2) C D^(1/2) J v over |mean H v|^2, C by its agents' blocks."""
+        values, vectors = self.reach
         rows = self.rows()
 
         def apply(v: np.ndarray) -> np.ndarray:
@@ -221,10 +225,21 @@ class Landscape:
 
     def batch_variance(self, size: int) -> float:
         """sigma^2 = 1/m sum_i E |grad f_i(x*; batch) - grad f_i(x*)|^2, without replacement."""
+        blocks = zip(self.rows(), self._batch_blocks(size), strict=True)
+        total = sum(np.sum(self._left[own] * (block @ self._left[own])) for own, block in blocks)
+        return max(float(total), 0.0)
+
+    def batch_growth(self, size: int) -> float:
+        """The least M with 1/m sum_i E |(H_i of a batch - H_i) v|^2 <= M |mean H v|^2 in reach."""
+        return max(self._against_gradient(self._batch_blocks(size)), 0.0)
+
+    def _batch_blocks(self, size: int) -> list[Float[np.ndarray, "_ _"]]:
+        """C with v^T C v = 1/m sum_i Var g_i, v the rows of D^(1/2) (f - y)."""
         counts = np.rint(1 / (self.agents * self.share)).astype(int)
-        together = batch_covariance(self.owner, counts, self.point, size) * self.kernel
-        felt = self.agents * np.sqrt(self.share)[:, None] * self._left
-        return max(float(np.sum(felt * (together @ felt))), 0.0) / self.agents
+        together = batch_covariance(self.owner, counts, self.point, size)
+        return [
+            self.agents * together[np.ix_(own, own)] * self._weighted(own) for own in self.rows()
+        ]
 
     # --- what a record shows ------------------------------------------------------------------
 

@@ -5,18 +5,26 @@ variance is not bounded where losses are quadratic; it is where they are least,
 
     sigma^2 = 1/m sum_i E |grad f_i(x*; batch) - grad f_i(x*)|^2,
 
-and grows with the distance from there: each batch's loss is convex and ell-smooth, ell the largest
-smoothness of a single point, so that
+and grows with the distance from there. Xi = |Delta|^2 / m; notation, p, order, zeta^2 and P are
+those of `theorems.gossip`, ell is the largest smoothness of a single point's loss, M the least with
+1/m sum_i E |(H_i of a batch - H_i) v|^2 <= M |mean H v|^2. As each batch's loss is convex,
 
     1/m sum_i Var g_i(x_i) <= 4 ell (L Xi + 2 (F(mean x) - F*)) + 2 sigma^2,
 
-Xi = |Delta|^2 / m. Notation, p and order are those of `theorems`; the shape is that of Koloskova
-et al. 2020, Theorem 2 (sigma^2 at x*), the constants are ours. With both,
+and without convexity, where the noise is affine in x, in three parts with at most twice each,
+
+    1/m sum_i Var g_i(x_i) <= 2 ell L Xi + 4 M |grad F(mean x)|^2 + 4 sigma^2.
+
+The shape is that of Koloskova et al. 2020, Theorem 2 (whose noise may grow with M too); the
+constants are ours. With the first, for eta <= min(1/(4 L), m/(32 ell), p/(33 sqrt(order L ell))),
 
     E|mean x+ - x*|^2 <= |mean x - x*|^2 - 3/4 eta (F - F*) + 13/8 eta L Xi + 2 eta^2 sigma^2 / m
     E Xi+ <= (1 - p/8) Xi + order eta^2 ((12 L / p + 8 ell)(F - F*) + 6 zeta^2 / p + 2 sigma^2)
 
-for eta <= min(1 / (4 L), m / (32 ell), p / (33 sqrt(order L ell))).
+and with the second, for eta <= min(1/L, m/max(16 L M, 8 ell), p/(4 sqrt(order L ell))),
+
+    E F+ <= F - 3/8 eta |grad F|^2 + 5/8 eta L^2 Xi + 2 eta^2 L sigma^2 / m
+    E Xi+ <= (1 - p/8) Xi + order eta^2 (8 zeta^2 / p + (8 P / p + 4 M)|grad F|^2 + 4 sigma^2).
 
 The expectations come from `dynamics.noise`, whose mean and covariance are exact; a single run is no
 expectation, and is not held against these bounds.
@@ -25,11 +33,9 @@ expectation, and is not held against these bounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from ntkdyn import precision
 from ntkdyn.dynamics.noise import AT_REST, Moments
@@ -38,7 +44,7 @@ from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
-from ntkdyn.theory.theorems.gossip import Gossip
+from ntkdyn.theory.theorems.gossip import Gossip, running_mean
 
 
 @precision.in_double
@@ -48,8 +54,8 @@ def expected(
 ) -> Record:  # fmt: skip
     """Expectations over all draws of batches, exactly, of the case's method; for small problems.
 
-    Variables over `round`: `excess`, E F(mean x) - min F, and `disagreement`, E |Delta|^2. With
-    `rounds` None they are those at rest.
+    Variables over `round`: `excess`, E F(mean x) - min F; `squared_gradient`, E |grad F(mean x)|^2;
+    `disagreement`, E |Delta|^2. With `rounds` None they are those at rest.
     """
     moments = Moments(problem, case.method, case.given, batch_size=batch_size, kernel=kernel)
     measure = _measured(moments, case)
@@ -61,10 +67,11 @@ def expected(
         for done, round in zip([0, *rounds], rounds, strict=False):
             moments.advance(round - done)
             rows.append(measure())
-    excess, apart = np.array(rows).T
+    excess, steep, apart = np.array(rows).T
     return xr.Dataset(
         {
             "excess": ("round", excess),
+            "squared_gradient": ("round", steep),
             "disagreement": ("round", apart),
             "mixing": (("agent", "neighbour"), case.given.matrix),
         },
@@ -78,22 +85,27 @@ def expected(
     )
 
 
-def _measured(moments: Moments, case: Case) -> Callable[[], tuple[float, float]]:
-    """Reads (E F(mean x) - min F, E |Delta|^2) off the moments."""
+def _measured(moments: Moments, case: Case) -> Callable[[], tuple[float, float, float]]:
+    """Reads (E F(mean x) - min F, E |grad F(mean x)|^2, E |Delta|^2) off the moments."""
     scape, rows, X = case.landscape, moments.features.rows, moments.map.loop.X
     rank = rows.shape[1]
     root = np.sqrt(scape.share)[:, None]
-    best = -np.linalg.lstsq(root * rows, root * scape.residual, rcond=None)[0]
+    scaled = root * rows
+    best = -np.linalg.lstsq(scaled, root * scape.residual, rcond=None)[0]
     of_mean = np.kron(X.mean(axis=0, keepdims=True), np.eye(rank))
     of_rest = np.kron(X - X.mean(axis=0), np.eye(rank))
 
-    def measure() -> tuple[float, float]:
-        off = root * (rows @ (of_mean @ moments.mean.T - best))
-        seen = root * rows @ of_mean
-        spread = sum(np.sum((seen @ each) * seen) for each in moments.covariance)
-        apart = np.sum((of_rest @ moments.mean.T) ** 2)
-        apart += sum(np.sum((of_rest @ each) * of_rest) for each in moments.covariance)
-        return 0.5 * float(np.sum(off**2) + spread), float(apart)
+    def second_moment(seen: np.ndarray, least: np.ndarray | float = 0.0) -> float:
+        around = np.sum((seen @ moments.mean.T - least) ** 2)
+        return float(around + sum(np.sum((seen @ each) * seen) for each in moments.covariance))
+
+    def measure() -> tuple[float, float, float]:
+        off, steep = scaled @ of_mean, scaled.T @ scaled
+        return (
+            0.5 * second_moment(off, scaled @ best),
+            second_moment(steep @ of_mean, steep @ best),
+            second_moment(of_rest),
+        )
 
     return measure
 
@@ -102,7 +114,40 @@ def bounds_of(case: Case, batch_size: int) -> list[Bound]:
     """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
     if case.method.name not in ("dgd", "cta", "atc") or not case.landscape.quadratic:
         return []
-    return [convex(case, batch_size), strongly_convex(case, batch_size)]
+    return [
+        nonconvex(case, batch_size), convex(case, batch_size), strongly_convex(case, batch_size)
+    ]  # fmt: skip
+
+
+def nonconvex(case: Case, batch_size: int) -> Bound:
+    """1/T sum_{t<T} E|grad F(mean x(t))|^2 <= 4 (F(0) - F*) / (eta T) + 8 eta L sigma^2/m + N.
+
+    N = 80 order (eta L)^2 (2 zeta^2 / p^2 + sigma^2 / p). Both lines of the module summed over T
+    rounds; at most eta/8 |grad F|^2 comes back through the disagreement where
+    eta <= p / (L sqrt(order (320 P + 160 p M))).
+    """
+    noise, scape = _Noise(case, batch_size), case.landscape
+    M = scape.batch_growth(batch_size)
+    p, steep = noise.floored, noise.eta * noise.L
+    floor = 8 * steep * noise.variance / scape.agents + 80 * noise.order * steep**2 * (
+        2 * noise.zeta2 / p**2 + noise.variance / p
+    )
+    coupled = noise.L * np.sqrt(noise.order * (320 * scape.growth + 160 * p * M))
+    limit = min(
+        1 / noise.L,
+        scape.agents / max(16 * noise.L * M, 8 * noise.ell),
+        noise.meeting(4.0),
+        noise.p / coupled if coupled else np.inf,
+    )
+    return noise.bound(
+        "D-SGD with noise, non-convex",
+        "mean over rounds of E |grad F(mean x)|^2",
+        limit,
+        "min(1/L, m/max(16 L M, 8 ell), p/(4 sqrt(order L ell)), "
+        "p/(L sqrt(order (320 P + 160 p M))))",
+        lambda t: 4 * scape.start_excess / (noise.eta * np.maximum(t, 1e-300)) + floor,
+        running_mean(_expected("squared_gradient")),
+    )
 
 
 def convex(case: Case, batch_size: int) -> Bound:
@@ -112,7 +157,6 @@ def convex(case: Case, batch_size: int) -> Bound:
     quarter of eta (F - F*) going into the disagreement.
     """
     noise = _Noise(case, batch_size)
-    distance = case.landscape.distance
     floor = (
         4 * noise.eta * noise.variance / case.landscape.agents
         + 26 * noise.order * noise.eta**2 * noise.L * noise.spread
@@ -120,9 +164,9 @@ def convex(case: Case, batch_size: int) -> Bound:
     return noise.bound(
         "D-SGD with noise, convex",
         "mean over rounds of E F(mean x) - min F",
-        33.0,
-        lambda t: 2 * distance**2 / (noise.eta * np.maximum(t, 1e-300)) + floor,
-        _running_mean,
+        *noise.convex_range(33.0),
+        lambda t: 2 * noise.distance**2 / (noise.eta * np.maximum(t, 1e-300)) + floor,
+        running_mean(_expected("excess")),
     )
 
 
@@ -142,35 +186,39 @@ def strongly_convex(case: Case, batch_size: int) -> Bound:
     return noise.bound(
         "D-SGD with noise, strongly convex",
         "E F(mean x) - min F",
-        46.0,
-        lambda t: scape.mean_smoothness / 2 * (q**t * scape.distance**2 + push * geometric(q, t)),
-        lambda record: Observation(record["excess"].values),
+        *noise.convex_range(46.0),
+        lambda t: scape.mean_smoothness / 2 * (q**t * noise.distance**2 + push * geometric(q, t)),
+        _expected("excess"),
     )
 
 
 class _Noise(Gossip):
-    """What both bounds share."""
+    """What the bounds share."""
 
     def __init__(self, case: Case, batch_size: int) -> None:
         super().__init__(case)
         self.case, self.batch_size = case, batch_size
         scape = case.landscape
         self.variance, self.ell = scape.batch_variance(batch_size), scape.point_smoothness
-        p = max(self.p, 1e-300)
-        self.spread = 6 * scape.heterogeneity / p**2 + 2 * self.variance / p
+        self.floored = max(self.p, 1e-300)
+        self.spread = 6 * self.zeta2 / self.floored**2 + 2 * self.variance / self.floored
+
+    def meeting(self, times: float) -> float:
+        """p / (times sqrt(order L ell)), where the disagreement takes back no more than it may."""
+        slope = times * np.sqrt(self.order * self.L * self.ell)
+        return self.p / slope if slope else np.inf
+
+    def convex_range(self, times: float) -> tuple[float, str]:
+        """The largest step of the convex bounds, and how it is written."""
+        limit = min(1 / (4 * self.L), self.case.landscape.agents / (32 * self.ell))
+        formula = f"min(1/(4 L), m/(32 ell), p/({times:g} sqrt(order L ell)))"
+        return min(limit, self.meeting(times)), formula
 
     def bound(
-        self, name: str, quantity: str, times: float, at: Callable, observe: Callable[..., Any]
+        self, name: str, quantity: str, limit: float, formula: str, at: Callable, observe: Callable
     ) -> Bound:
-        scape = self.case.landscape
-        slope = times * np.sqrt(self.order * self.L * self.ell)
-        limit = min(1 / (4 * self.L), scape.agents / (32 * self.ell))
-        step = bounds.step_up_to(
-            self.case,
-            min(limit, self.p / slope if slope else np.inf),
-            f"min(1/(4 L), m/(32 ell), p/({times:g} sqrt(order L ell)))",
-        )
         known = bounds.Assumption("sigma^2 at x*", True, f"sigma^2 = {self.variance:.4g}")
+        step = bounds.step_up_to(self.case, limit, formula)
         return Bound(
             name,
             quantity,
@@ -183,8 +231,5 @@ class _Noise(Gossip):
         )
 
 
-def _running_mean(record: Record) -> Observation:
-    """1/T times the sum over the recorded rounds before T."""
-    values: Float[np.ndarray, " rounds"] = record["excess"].values
-    before = np.concatenate([[0.0], np.cumsum(values)[:-1]])
-    return Observation(before / np.maximum(record["round"].values, 1))
+def _expected(variable: str) -> Callable[[Record], Observation]:
+    return lambda record: Observation(record[variable].values)

@@ -54,7 +54,7 @@ def sgd_convex(case: Case) -> Bound:
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
         lambda t: 2 * gossip.distance**2 / (gossip.eta * np.maximum(t, 1e-300)) + floor,
-        _running_mean(bounds.excess(case)),
+        running_mean(bounds.excess(case)),
         case,
     )
 
@@ -103,14 +103,14 @@ def sgd_nonconvex(case: Case) -> Bound:
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
         lambda t: 4 * scape.start_excess / (gossip.eta * np.maximum(t, 1e-300)) + floor,
-        _running_mean(
+        running_mean(
             lambda record: Observation(scape.squared_gradient(bounds.centroid(case, record)))
         ),
         case,
     )
 
 
-def _running_mean(
+def running_mean(
     observe: Callable[[Record], Observation],
 ) -> Callable[[Record], Observation]:
     """1/T times the sum over the recorded rounds before T; the terms not recorded are dropped."""
