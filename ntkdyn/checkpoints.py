@@ -7,6 +7,9 @@
 
 So an unfinished or damaged checkpoint is known before it is read, and the one before is taken;
 and another run than the one that was saved is refused.
+
+A run over several processes (`jax.distributed`) saves itself in one folder, which all must reach:
+each writes its part of the state, and the first decides when, writes the rest and tidies up.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree
 
 from ntkdyn.errors import InputError
+from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.store import fingerprint
 from ntkdyn.records import whole_file
 
@@ -78,6 +83,7 @@ class Checkpoints:
         self._settings: dict[str, str] = {}
         self.note(settings or {})
         self._written: list[str] = []
+        self._shared = False
         self._last_round, self._last_time, self._cost = 0, time.monotonic(), 0.0
         if self.unfinished:
             self._check_may_resume()
@@ -94,27 +100,41 @@ class Checkpoints:
     def open(self, state: Any, settings: Mapping[str, Any]) -> Saved | None:
         """What to continue, in the form of the run's first `state`; None: begin."""
         self.note(settings)
-        if not self.unfinished:
+        self._shared = not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state))
+        if not self._agreed(self.unfinished):
             return None
-        saved = self._newest_whole(state)
+        saved = self._read(self._agreed(self._newest_whole() if self._first else -1), state)
         self._last_round, self._last_time = saved.round, time.monotonic()
         return saved
 
     def save(self, round: int, state: Any, seen: Sequence[Seen]) -> None:
         """Save, if it is time to."""
-        if not self._due(round):
+        if not self._agreed(self._due(round)):
             return
         begun = time.monotonic()
         with self._writing():
-            for number in range(len(self._written), len(seen)):
-                self._written.append(self._write_seen(number, seen[number]))
+            if self._first:
+                for number in range(len(self._written), len(seen)):
+                    self._written.append(self._write_seen(number, seen[number]))
             self._write_state(round, jax.tree.leaves(state))
         self._last_round, self._last_time = round, time.monotonic()
         self._cost = self._last_time - begun
 
     def remove(self) -> None:
         """Forget the run, whose record is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._first:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _first(self) -> bool:
+        """Whether this process writes what only one should."""
+        return not self._shared or jax.process_index() == 0
+
+    def _agreed(self, number: int) -> int:
+        """What the first process says."""
+        if not self._shared:
+            return number
+        return int(multihost_utils.broadcast_one_to_all(np.int64(number)))
 
     @property
     def _states(self) -> Path:
@@ -138,6 +158,10 @@ class Checkpoints:
         folder = self._states / str(round)
         with _orbax() as orbax:
             orbax.save(folder.absolute(), leaves, force=True)
+        if self._first:
+            self._conclude(round, folder)
+
+    def _conclude(self, round: int, folder: Path) -> None:
         about = {"settings": self._settings, "seen": self._written, "files": _digests(folder)}
         with whole_file(self._about_file(round)) as unfinished:
             unfinished.write_text(json.dumps(about), encoding="utf-8")
@@ -154,19 +178,26 @@ class Checkpoints:
         self._about_file(round).unlink()
         shutil.rmtree(self._states / str(round), ignore_errors=True)
 
-    def _newest_whole(self, state: Any) -> Saved:
-        """The last state that is undamaged, after whatever is newer was removed."""
+    def _newest_whole(self) -> int:
+        """The round of the last state that is undamaged, after whatever is newer was removed."""
         for round in reversed(self._rounds_saved()):
             about = self._about(round)
             if about is not None and self._undamaged(round, about):
-                self._written = about["seen"]
-                self._check_settings(about["settings"])
-                seen = [_arrays(self._seen_file(number)) for number in range(len(self._written))]
-                return Saved(round, self._read_state(round, state), seen)
+                return round
             self._forget(round)
-        raise InputError(
-            f"checkpoints: {self.folder} holds no undamaged checkpoint; remove it to begin again"
-        )
+        return -1
+
+    def _read(self, round: int, state: Any) -> Saved:
+        about = None if round < 0 else self._about(round)
+        if about is None:
+            raise InputError(
+                f"checkpoints: {self.folder} holds no undamaged checkpoint; remove it to begin "
+                f"again"
+            )
+        self._check_settings(about["settings"])
+        self._written = about["seen"]
+        seen = [_arrays(self._seen_file(number)) for number in range(len(self._written))]
+        return Saved(round, self._read_state(round, state), seen)
 
     def _about(self, round: int) -> dict[str, Any] | None:
         try:
@@ -237,7 +268,7 @@ def _plain(tree: PyTree) -> list[Any]:
     """The leaves that hold numbers, random keys as their bits."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if not callable(leaf)]
     is_key = lambda leaf: jax.dtypes.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
-    return [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in leaves]
+    return [on_host(jax.random.key_data(leaf) if is_key(leaf) else leaf) for leaf in leaves]
 
 
 @contextlib.contextmanager

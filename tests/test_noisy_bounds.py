@@ -92,7 +92,7 @@ def test_noise_at_the_minimiser_is_that_of_every_single_batch():
 
 
 def test_growth_of_the_noise_is_that_of_every_single_batch():
-    """M over all pairs of an agent's points, from explicit Hessians; nothing left of a full batch."""
+    """M over all pairs of an agent's points, from explicit Hessians; a full batch has none."""
     one, case = case_of(8, "dgd", 0.1)
     noise = np.zeros((one.features.shape[1],) * 2)
     mean = np.zeros_like(noise)

@@ -103,12 +103,36 @@ records.write(seen, folder / "record.nc")
 np.savez(folder / f"process_{sys.argv[1]}.npz", seen.outputs)
 if sys.argv[1] == "1":
     assert not records.write(seen, folder / "second.nc").exists()
-try:
-    train(4, jax.devices(), checkpoints=nd.checkpoints.Checkpoints(folder / "saved"))
-except nd.InputError as error:
-    assert "a run over several processes is not saved" in str(error)
-else:
-    raise SystemExit("not refused")
+"""
+)
+
+KILLED = (
+    COMMON
+    + """
+import os
+
+def die(done, _):
+    if done > 5:
+        os._exit(0)
+
+train(4, jax.devices(), checkpoints=nd.checkpoints.Checkpoints({folder!r}, rounds=2), progress=die)
+"""
+)
+
+RESUMED = (
+    COMMON
+    + """
+from ntkdyn.checkpoints import Checkpoints
+
+done, saved = [], Checkpoints({folder!r}, resume=True)
+assert saved.unfinished
+seen = train(4, jax.devices(), checkpoints=saved, progress=lambda here, _: done.append(here))
+assert 2 < done[0] < 12, done
+whole = train(4, jax.devices())
+assert abs(seen.outputs[-1] - seen.outputs[0]).max() > 0.1
+for name in seen:
+    assert (seen[name].values == whole[name].values).all(), name
+saved.remove()
 """
 )
 
@@ -129,6 +153,15 @@ def test_two_processes_train_as_one(tmp_path):
     for number in range(2):
         seen = np.load(tmp_path / f"process_{number}.npz")["arr_0"]
         assert (seen == together["outputs"]).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Gloo over loopback")
+def test_a_run_of_two_processes_that_was_killed_goes_on_bit_for_bit(tmp_path):
+    saved = tmp_path / "saved"
+    for code in (KILLED, RESUMED):
+        assert saved.exists() == (code is RESUMED)
+        run_together(code.replace("{folder!r}", repr(str(saved))), tmp_path)
+    assert not saved.exists()
 
 
 def problem_of(width, points, agents=4, features=3):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ntkdyn.kernels.forms import Parts
 from ntkdyn.kernels.programs import Program
@@ -47,7 +47,7 @@ def on_host(tree: PyTree) -> PyTree:
     return jax.tree.map(_whole, tree)
 
 
-def _whole(leaf: Array) -> np.ndarray:
+def _whole(leaf: ArrayLike) -> np.ndarray:
     if getattr(leaf, "is_fully_addressable", True):
         return np.asarray(leaf)
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

@@ -13,7 +13,7 @@ import numpy as np
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
@@ -96,8 +96,6 @@ def train(
         asked = asked._replace(method=stability.method)
     with PRECISIONS[precision]():
         spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
-        if checkpoints:
-            _check_one_process(spaces.layout)
         budget = available(spaces.layout) if memory is None else in_bytes(memory)
         sized = fit(spaces.system, budget)
         if checkpoints:
@@ -115,14 +113,6 @@ def train(
     known = stability.attributes() if stability else {}
     known |= sized.attributes()
     return record.assign_attrs(space="network", kernel="none", precision=precision, **known)
-
-
-def _check_one_process(shared: Layout | None) -> None:
-    if shared and shared.spans_processes:
-        raise InputError(
-            "checkpoints: a run over several processes is not saved; leave them out, or train "
-            "on the devices of one process"
-        )
 
 
 def _note(checkpoints: Checkpoints, shared: Layout | None, precision: str, sized: Sized) -> None:
