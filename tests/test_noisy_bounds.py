@@ -74,6 +74,25 @@ def test_no_bound_on_expectations_is_violated():
     assert all(1 <= each < 40 for (_, state), each in tally.items() if state == "holds"), tally
 
 
+@pytest.mark.parametrize("name", ["dgd", "atc", "cta"])
+def test_what_remains_at_rest_is_within_the_floors(name):
+    """Rounds without end, at the largest steps of the ranges: noise and heterogeneity alone."""
+    one, case = case_of(2, name, 1.0)
+    for number, quantity in enumerate(("squared_gradient", "excess", "excess")):
+        limit = lambda step: noisy.bounds_of(at(case, step), 1)[number].assumptions[-1]
+        step = 1.0 / case.landscape.smoothness
+        while not limit(step).holds:
+            step /= 1.1
+        inside = at(case, step)
+        known = noisy.expected(one.problem, inside, None, batch_size=1)[quantity].item()
+        floor = noisy.bounds_of(inside, 1)[number].at(np.array([1e15])).item()
+        assert 1e-12 < known <= floor < 1e4 * known, (number, known, floor)
+
+
+def at(case, step):
+    return case._replace(method=case.method.with_step_size(step))
+
+
 def test_noise_at_the_minimiser_is_that_of_every_single_batch():
     """sigma^2 over all pairs of an agent's points, from explicit gradients."""
     one, case = case_of(8, "dgd", 0.1)
