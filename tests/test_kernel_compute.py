@@ -17,7 +17,10 @@ import pytest
 import ntkdyn as nd
 from ntkdyn import precision
 from ntkdyn.errors import InputError
+from ntkdyn.kernels import budget
+from ntkdyn.kernels.programs import Cost
 from ntkdyn.kernels.structure import layer_names
+from ntkdyn.kernels.tiles import Tiling
 
 
 class FlaxModel(nn.Module):
@@ -470,3 +473,17 @@ def test_blocks_are_prepared_as_often_as_the_tiling_says(held, symmetric):
     nd.kernels.tiles.fill([(Product(), tiling)], left, None if symmetric else right, sink)
     assert np.allclose(sink.values()["all"], left @ columns.T, atol=1e-6)
     assert prepared == [4] * tiling.preparations
+
+
+@pytest.mark.parametrize("symmetric, kept", [(True, 4_400_000), (False, 8_000_000)])
+def test_the_kernel_itself_counts_in_a_budget(symmetric, kept):
+    """Ten blocks: half a symmetric kernel and half a strip, the panel, a block, and scratch."""
+    footprint = budget.Footprint(100, 1_000_000, 2_000_000, 3_000_000)
+    load = budget.Load(lambda block: footprint, Cost(1.0, 1.0, 1.0))
+    tiling = Tiling(1000, 1000, symmetric, 100, 1)
+    asked = budget.Task(6e7, 8_000_000, tiling, [load])
+    found = asked.fit(100)
+    assert found.tilings[0].held == 10
+    assert found.peak == budget.SLACK + kept + 14_000_000
+    short = asked._replace(budget=float(found.peak - 1)).fit(100)
+    assert short.tilings[0].held == 9 and short.peak == found.peak - 1_000_000

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 import sympy
 import xarray as xr
 from theory_cases import AGENTS, NAMES, drawn, method
@@ -403,10 +404,40 @@ def test_the_ends_of_a_large_spectrum_are_those_of_the_dense_one(by, seed, monke
     assert rates.computable(case)
     assert abs(rates.rate(case) - dense) < 1e-9
     assert abs(rates.flow_exponent(case) - flow) < 1e-9
-    unreal = case._replace(weights=graphs.uniform(graphs.directed_ring(AGENTS)))
-    assert not rates.computable(unreal)
-    with pytest.raises(nd.InputError, match="exact spectra are computed up to 1"):
-        rates.rate(unreal)
+
+
+@pytest.mark.parametrize("by", ["extra", "exact_diffusion", "diging", "heavy_ball", "cta"])
+@pytest.mark.parametrize("share", [0.02, 1.5])
+def test_the_largest_modulus_of_a_large_spectrum_is_that_of_the_dense_one(by, share, monkeypatch):
+    """Complex spectra, slow or growing, on a directed ring and on one with negative eigenvalues."""
+    one = drawn(3)
+    on = graphs.uniform(graphs.directed_ring(AGENTS)), graphs.metropolis(graphs.ring(AGENTS))
+    cases = [theorems.case(one.problem, method(by, 1.0), W) for W in on]
+    step = share / cases[0].landscape.smoothness
+    cases = [case._replace(method=method(by, step)) for case in cases]
+    dense = [rates.rate(case) for case in cases]
+    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    assert not any(rates.open_loop(case).moving.symmetrisable for case in cases)
+    assert all(rates.computable(case) for case in cases)
+    assert np.allclose([rates.rate(case) for case in cases], dense, rtol=1e-11)
+    assert np.abs(np.log(dense)).min() > 1e-4
+
+
+def test_a_spectrum_that_is_not_found_is_not_told(monkeypatch):
+    one = drawn(3)
+    W = graphs.uniform(graphs.directed_ring(AGENTS))
+    case = theorems.case(one.problem, method("cta", one.step_size), W)
+    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+
+    def stuck(*_, **__):
+        raise scipy.sparse.linalg.ArpackNoConvergence("no", [], [])
+
+    monkeypatch.setattr(scipy.sparse.linalg, "eigs", stuck)
+    record = nd.predict(one.problem, case.method, W, [0, 3])
+    (found,) = [b.check(record) for b in theorems.bounds_of(case) if b.name == "linear rate"]
+    assert found.state == "not computed"
+    monkeypatch.setattr(rates, "KERNEL_UP_TO", 1)
+    assert not rates.computable(case)
 
 
 @pytest.mark.parametrize("by", NAMES)

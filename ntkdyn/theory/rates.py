@@ -8,11 +8,14 @@ from zero can have (`dynamics.affine.Loop.moving`). Its rate is the spectral rad
 
 Small maps are decomposed whole. Of larger ones the two ends of the spectrum are found where it is
 real (DGD with symmetric W; ATC and CTA with W >= 0): the slow end by inverse iteration with one
-linear system of the size of the kernel, the other by Arnoldi iteration.
+linear system of the size of the kernel, the other by Arnoldi iteration. Elsewhere (methods with
+memory, directed graphs) the eigenvalues nearest to one are found in the same way, and whether any
+other is larger by Arnoldi iteration with a power of A, in which moduli lie far apart.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,6 +40,16 @@ KERNEL_UP_TO = 6000
 
 ROUGHLY, EXACTLY = 1e-4, 1e-9
 """Relative errors of iterated eigenvalues: to see which end decides, and to tell it"""
+
+POWER = 64
+"""Of A, in which Arnoldi iteration looks for the largest modulus."""
+
+NEAREST = 6
+"""How many eigenvalues next to one are looked at: the slowest may be a complex pair."""
+
+
+class NotFound(InputError):
+    """Iterations for eigenvalues did not converge."""
 
 
 def open_loop(case: Case) -> Loop:
@@ -88,20 +101,21 @@ def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
 
 
 def computable(case: Case) -> bool:
-    """Whether `rate` can be told: for a small state, or a real spectrum and not too many rows."""
+    """Whether `rate` can be told: for a small state, or not too many rows of the kernel."""
     scape = case.landscape
     if not scape.quadratic:
         return False
-    loop = _loop(case)
-    small = len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO
-    return small or (loop.symmetrisable and len(scape.kernel) <= KERNEL_UP_TO)
+    small = len(_loop(case).P) * len(scape.reach.values) <= DENSE_UP_TO
+    return small or len(scape.kernel) <= KERNEL_UP_TO
 
 
 def rate(case: Case) -> float:
     """The factor by which errors shrink per round in the end; above one they grow."""
     loop, scape = _loop(case), case.landscape
-    if len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO or not loop.symmetrisable:
+    if len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO:
         return float(np.abs(eigenvalues(case)[0]))
+    if not loop.symmetrisable:
+        return _largest_modulus(case, loop)
     slow, fast = _slow_end(case, loop), -_fast_end(case, loop, ROUGHLY)
     if fast < slow - 10 * ROUGHLY:
         return slow
@@ -123,36 +137,74 @@ def _flow(case: Case) -> Loop:
 
 
 def _slow_end(case: Case, loop: Loop) -> float:
-    """The largest of real eigenvalues, at most one: the nearest to a point just above one.
-
-    It is at least 1 - eta mu_F, the quotient of agents that agree; a tenth of that is just above.
-    """
-    beside = max(0.1 * case.step_size * case.landscape.mean_convexity, 1e-12)
+    """The largest of real eigenvalues, at most one: the nearest to a point just above one."""
+    beside = _just_above(case)
     (found,) = _extreme(case, loop, _resolvent(case, loop, beside), "LM", EXACTLY)
     return 1 + beside - 1 / found
 
 
+def _just_above(case: Case) -> float:
+    """A tenth of eta mu_F: 1 - eta mu_F is the quotient of agents that agree."""
+    return max(0.1 * case.step_size * case.landscape.mean_convexity, 1e-12)
+
+
 def _fast_end(case: Case, loop: Loop, tolerance: float) -> float:
     """The smallest of real eigenvalues."""
-    gather, spread = _through(case)
-    act = lambda x: loop.P @ x + loop.Q @ gather(spread(loop.R @ x))
-    (found,) = _extreme(case, loop, act, "SR", tolerance)
+    (found,) = _extreme(case, loop, _acting(case, loop), "SR", tolerance)
     return float(found)
+
+
+def _largest_modulus(case: Case, loop: Loop) -> float:
+    """Of the eigenvalues next to one, and of those that a power of A finds to be larger."""
+    act, beside = _acting(case, loop), _just_above(case)
+    power = lambda x: functools.reduce(lambda z, _: act(z), range(POWER), x)
+    nearest = _iterated(case, loop, _resolvent(case, loop, beside), NEAREST)
+    slow = float(np.abs(1 + beside - 1 / nearest).max())
+    fast = float(np.abs(_iterated(case, loop, power, 1)).max() ** (1 / POWER))
+    return fast if fast > slow * (1 + EXACTLY) else slow
+
+
+def _acting(case: Case, loop: Loop) -> Callable[[np.ndarray], np.ndarray]:
+    """x -> A x."""
+    gather, spread = _through(case)
+    return lambda x: loop.P @ x + loop.Q @ gather(spread(loop.R @ x))
+
+
+def _iterated(case: Case, loop: Loop, act: Callable, many: int) -> Complex[np.ndarray, " many"]:
+    """The largest eigenvalues of an operator on states."""
+    operator, start = _operator(case, loop, act)
+    many = min(many, len(start) - 2)
+    try:
+        return scipy.sparse.linalg.eigs(
+            operator, many, v0=start, tol=EXACTLY, return_eigenvectors=False
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
+        raise NotFound(
+            f"rates: the spectrum of {case.method.name} was not found in {len(start)} dimensions; "
+            f"take fewer agents or points"
+        ) from error
 
 
 def _extreme(
     case: Case, loop: Loop, act: Callable, which: str, tolerance: float
 ) -> Float[np.ndarray, " one"]:
+    operator, start = _operator(case, loop, act)
+    symmetric = np.abs(loop.Q + case.step_size * loop.R.T).max() <= 1e-12 * case.step_size
+    which = {"SR": "SA"}.get(which, which) if symmetric else which
+    find = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+    return find(operator, 1, which=which, v0=start, tol=tolerance, return_eigenvectors=False).real
+
+
+def _operator(
+    case: Case, loop: Loop, act: Callable
+) -> tuple[scipy.sparse.linalg.LinearOperator, Float[np.ndarray, " size"]]:
+    """`act` for SciPy, and where iterations start."""
     shape = len(loop.P), len(case.landscape.reach.values)
     size = shape[0] * shape[1]
     operator = scipy.sparse.linalg.LinearOperator(
         (size, size), matvec=lambda x: act(x.reshape(shape)).reshape(-1), dtype=float
     )
-    start = np.random.default_rng(0).standard_normal(size)
-    symmetric = np.abs(loop.Q + case.step_size * loop.R.T).max() <= 1e-12 * case.step_size
-    which = {"SR": "SA"}.get(which, which) if symmetric else which
-    find = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
-    return find(operator, 1, which=which, v0=start, tol=tolerance, return_eigenvectors=False).real
+    return operator, np.random.default_rng(0).standard_normal(size)
 
 
 def _through(case: Case) -> tuple[Callable, Callable]:
@@ -277,8 +329,11 @@ def exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observ
     """A number that the case alone has, where rounds are linear and iterates not too large."""
 
     def observe(record: Record) -> Observation:
-        told = computable(case)
-        seen = value() if told else np.nan
-        return Observation(np.full(record.sizes["round"], seen), 1e-9 if told else np.inf)
+        try:
+            seen = value() if computable(case) else np.nan
+        except NotFound:
+            seen = np.nan
+        known = np.full(record.sizes["round"], seen)
+        return Observation(known, np.inf if np.isnan(seen) else 1e-9)
 
     return observe
