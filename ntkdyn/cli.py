@@ -309,6 +309,8 @@ def bounds(
     work = experiment.Experiment(_seeded(asked, seed), data_dir)
     given = {each.attrs["space"] == "network": each for each in map(records.read, record or ())}
     with _watched(quiet) as bar:
+        if rate_map is not None:
+            records.write(rates.whole_map(work.case, bar("mapping exact rates")), rate_map)
         predicted = given.get(False) or _predicted(work, bar)
         observed = given.get(True)
         if observed is None and train:
@@ -322,8 +324,6 @@ def bounds(
     for row in found:
         shown.add_row(*table.cells(row))
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(shown)
-    if rate_map is not None:
-        records.write(rates.whole_map(work.case), rate_map)
     try:
         demand(row.predicted for row in found)
     except BoundViolated as error:

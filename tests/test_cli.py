@@ -19,6 +19,7 @@ from ntkdyn.figures import interactive
 
 import ntkdyn as nd
 from ntkdyn import cli, experiment, records
+from ntkdyn.theory import rates
 
 SPEC = """
 title = "small"
@@ -423,7 +424,9 @@ def test_an_interrupted_run_leaves_no_record(tmp_path):
         assert records.read(out / "predicted.nc")["round"][-1] == 10**9
 
 
-def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, capsys):
+def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
+    spec, tmp_path, capsys, monkeypatch
+):
     assert call("run", spec, "--out", tmp_path / "run", "--quiet") == 0
     given = [tmp_path / "run" / f"{side}.nc" for side in ("predicted", "observed")]
     reused = [f"--record={path}" for path in given]
@@ -431,8 +434,13 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, 
     broken["train_loss"] = broken["train_loss"] * 100
     records.write(broken, given[0])
     capsys.readouterr()
-    table = tmp_path / "bounds.nc"
-    assert call("bounds", spec, *reused, "--quiet", "--out", table) == 1
+    table, rates_of = tmp_path / "bounds.nc", tmp_path / "rates.nc"
+    asked = "bounds", spec, *reused, "--quiet", "--out", table, "--rate-map", rates_of
+    monkeypatch.setattr(rates, "MAP_ROWS_UP_TO", 1)
+    assert call(*asked) == 2 and not table.exists()
+    assert "takes 128 exact rates" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert call(*asked) == 1
     said, err = capsys.readouterr()
     for name in ("averaging", "descent", "disagreement", "neighbourhood", "flow", "D-SGD, convex"):
         assert f"│ {name}" in said
@@ -445,8 +453,11 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(spec, tmp_path, 
     assert written["observed_state"].sel(bound="descent") == "holds"
     assert (written["seen"].sel(bound="descent") > written["promised"].sel(bound="descent")).all()
     assert "+ symmetric W" in written["assumptions"].sel(bound="descent").item()
-    picture = tmp_path / "bounds.png"
-    assert call("figure", "bounds", "--record", table, "--out", picture, "--quiet") == 0
-    assert picture.stat().st_size > 1000
+    for figure, held in (("bounds", table), ("stability_map", rates_of)):
+        picture = tmp_path / f"{figure}.png"
+        assert call("figure", figure, "--record", held, "--out", picture, "--quiet") == 0
+        assert picture.stat().st_size > 1000
+    mapped = records.read(rates_of)["rate"]
+    assert mapped.shape == (8, 16) and mapped.min() < 1 < mapped.max()
     assert call("bounds", "--quiet") == 2
     assert "give a spec or --demo, one of the two" in capsys.readouterr().err

@@ -46,8 +46,8 @@ ALLOWED = {
         "networks", "precision", "problems", "records", "runs", "sharding", "spaces", "vectors",
     },
     "theory": {
-        "dynamics", "errors", "graphs", "losses", "methods", "precision", "problems", "records",
-        "validation", "vectors",
+        "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",
+        "records", "validation", "vectors",
     },
     "experiment": {
         "checkpoints", "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping",

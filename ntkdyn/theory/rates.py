@@ -27,6 +27,7 @@ import xarray as xr
 from jaxtyping import Complex, Float
 
 from ntkdyn.dynamics.affine import Loop
+from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
 from ntkdyn.records import Record
@@ -268,18 +269,26 @@ def optimal_step_size(case: Case, *, largest: float | None = None) -> Optimum:
     return Optimum(float(found.x), float(found.fun))
 
 
-def rate_map(case: Case, step_sizes: Sequence[float], gaps: Sequence[float]) -> Record:
+def rate_map(
+    case: Case,
+    step_sizes: Sequence[float],
+    gaps: Sequence[float],
+    progress: Progress | None = None,
+) -> Record:
     """The rate at every step size on graphs with the spectral gaps asked for, as a record.
 
     The graphs lie on the line through the case's own W; see `with_gap`.
     """
     graphs = [with_gap(case.weights, gap) for gap in gaps]
-    table = [
-        [rate(_with_step(case._replace(weights=weights), step)) for step in step_sizes]
-        for weights in graphs
-    ]
+    table = np.empty((len(graphs), len(step_sizes)))
+    for done, (row, column) in enumerate(np.ndindex(table.shape), 1):
+        table[row, column] = rate(
+            _with_step(case._replace(weights=graphs[row]), step_sizes[column])
+        )
+        if progress:
+            progress(done, table.size)
     return xr.Dataset(
-        {"rate": (("spectral_gap", "step_size"), np.array(table))},
+        {"rate": (("spectral_gap", "step_size"), table)},
         {"spectral_gap": list(gaps), "step_size": list(step_sizes)},
         {"method": case.method.name, "weights": case.weights.name, "agents": case.weights.agents},
     )
@@ -289,7 +298,7 @@ MAP_ROWS_UP_TO = 1000
 """Rows of the kernel up to which a whole map of rates is made."""
 
 
-def whole_map(case: Case) -> Record:
+def whole_map(case: Case, progress: Progress | None = None) -> Record:
     """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
     rows = len(case.landscape.kernel)
     if rows > MAP_ROWS_UP_TO:
@@ -298,7 +307,7 @@ def whole_map(case: Case) -> Record:
             f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
         )
     steps = np.geomspace(0.02, 2.5, 16) / case.landscape.smoothness
-    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)))
+    return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)), progress)
 
 
 def with_gap(weights: Mixing, gap: float) -> Mixing:
