@@ -20,17 +20,16 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.sharded import on_host
+from ntkdyn.kernels.sharded import from_first, on_all, on_host
 from ntkdyn.kernels.store import fingerprint
 from ntkdyn.records import whole_file
 
@@ -101,40 +100,70 @@ class Checkpoints:
         """What to continue, in the form of the run's first `state`; None: begin."""
         self.note(settings)
         self._shared = not all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state))
-        if not self._agreed(self.unfinished):
+        self._check_processes()
+        if not self._from_first(lambda: self.unfinished):
             return None
-        saved = self._read(self._agreed(self._newest_whole() if self._first else -1), state)
+        saved = self._read(self._from_first(self._newest_whole), state)
         self._last_round, self._last_time = saved.round, time.monotonic()
         return saved
 
     def save(self, round: int, state: Any, seen: Sequence[Seen]) -> None:
         """Save, if it is time to."""
-        if not self._agreed(self._due(round)):
+        if not self._from_first(lambda: self._due(round)):
             return
         begun = time.monotonic()
-        with self._writing():
-            if self._first:
-                for number in range(len(self._written), len(seen)):
-                    self._written.append(self._write_seen(number, seen[number]))
-            self._write_state(round, jax.tree.leaves(state))
+        self._by_first(lambda: self._write_all_seen(seen))
+        with self._writing(), _orbax() as orbax:
+            orbax.save(self._state(round).absolute(), jax.tree.leaves(state), force=True)
+        self._by_first(lambda: self._conclude(round))
         self._last_round, self._last_time = round, time.monotonic()
         self._cost = self._last_time - begun
 
     def remove(self) -> None:
         """Forget the run, whose record is written."""
-        if self._first:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._by_first(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
-    @property
-    def _first(self) -> bool:
-        """Whether this process writes what only one should."""
-        return not self._shared or jax.process_index() == 0
+    def _from_first(self, find: Callable[[], int]) -> int:
+        """What the first process finds; only it looks."""
+        return from_first(find) if self._shared else find()
 
-    def _agreed(self, number: int) -> int:
-        """What the first process says."""
+    def _by_first(self, write: Callable[[], Any]) -> None:
+        """Written by the first process; all stop with it if it cannot."""
+        failed: list[InputError] = []
+
+        def tried() -> bool:
+            try:
+                with self._writing():
+                    write()
+            except InputError as error:
+                failed.append(error)
+            return not failed
+
+        if not self._from_first(tried):
+            raise (
+                failed[0]
+                if failed
+                else InputError(f"checkpoints: the first process cannot write {self.folder}")
+            )
+
+    def _check_processes(self) -> None:
+        """Refuse a folder that is not the same for all processes of a run."""
         if not self._shared:
-            return number
-        return int(multihost_utils.broadcast_one_to_all(np.int64(number)))
+            if jax.process_count() > 1:
+                raise InputError(
+                    "checkpoints: one process among several does not save its own run; train on "
+                    "the devices of all, or start it alone"
+                )
+            return
+        mark, word = self.folder / "meeting", f"{time.time_ns() % 10**9:09d}"
+        self._by_first(lambda: self._write_word(mark, word))
+        word = f"{self._from_first(lambda: int(word)):09d}"
+        if not on_all(mark.is_file() and mark.read_text("utf-8") == word):
+            raise InputError(f"checkpoints: not all processes of the run reach {self.folder}")
+
+    def _write_word(self, mark: Path, word: str) -> None:
+        with whole_file(mark) as unfinished:
+            unfinished.write_text(word, encoding="utf-8")
 
     @property
     def _states(self) -> Path:
@@ -148,21 +177,23 @@ class Checkpoints:
     def _seen_file(self, number: int) -> Path:
         return self.folder / "seen" / f"{number:06d}.npz"
 
+    def _state(self, round: int) -> Path:
+        return self._states / str(round)
+
+    def _write_all_seen(self, seen: Sequence[Seen]) -> None:
+        for number in range(len(self._written), len(seen)):
+            self._written.append(self._write_seen(number, seen[number]))
+
     def _write_seen(self, number: int, seen: Seen) -> str:
         path = self._seen_file(number)
         with whole_file(path) as unfinished:
             np.savez(unfinished, **seen)
         return _digest(path)
 
-    def _write_state(self, round: int, leaves: list[Array]) -> None:
-        folder = self._states / str(round)
-        with _orbax() as orbax:
-            orbax.save(folder.absolute(), leaves, force=True)
-        if self._first:
-            self._conclude(round, folder)
-
-    def _conclude(self, round: int, folder: Path) -> None:
-        about = {"settings": self._settings, "seen": self._written, "files": _digests(folder)}
+    def _conclude(self, round: int) -> None:
+        """Declare a state whole, and forget the oldest."""
+        files = _digests(self._state(round))
+        about = {"settings": self._settings, "seen": self._written, "files": files}
         with whole_file(self._about_file(round)) as unfinished:
             unfinished.write_text(json.dumps(about), encoding="utf-8")
         for old in self._rounds_saved()[:-KEPT]:
@@ -176,10 +207,10 @@ class Checkpoints:
 
     def _forget(self, round: int) -> None:
         self._about_file(round).unlink()
-        shutil.rmtree(self._states / str(round), ignore_errors=True)
+        shutil.rmtree(self._state(round), ignore_errors=True)
 
     def _newest_whole(self) -> int:
-        """The round of the last state that is undamaged, after whatever is newer was removed."""
+        """The round of the last undamaged state, whatever is newer removed; -1 if there is none."""
         for round in reversed(self._rounds_saved()):
             about = self._about(round)
             if about is not None and self._undamaged(round, about):
@@ -202,18 +233,18 @@ class Checkpoints:
     def _about(self, round: int) -> dict[str, Any] | None:
         try:
             return json.loads(self._about_file(round).read_text("utf-8"))
-        except ValueError:
+        except (ValueError, OSError):
             return None
 
     def _undamaged(self, round: int, about: dict[str, Any]) -> bool:
         files = [self._seen_file(number) for number in range(len(about["seen"]))]
         digests = [_digest(path) if path.is_file() else None for path in files]
-        return digests == about["seen"] and _digests(self._states / str(round)) == about["files"]
+        return digests == about["seen"] and _digests(self._state(round)) == about["files"]
 
     def _read_state(self, round: int, state: Any) -> Any:
         leaves, tree = jax.tree.flatten(state)
         with _orbax() as orbax:
-            leaves = orbax.restore((self._states / str(round)).absolute(), leaves)
+            leaves = orbax.restore(self._state(round).absolute(), leaves)
         return jax.tree.unflatten(tree, leaves)
 
     def _check_may_resume(self) -> None:

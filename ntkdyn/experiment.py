@@ -361,14 +361,15 @@ class Experiment:
     def bounds(self, predicted: Record, observed: Record | None = None) -> list[table.Row]:
         """Every bound about the method, held against both sides of the run.
 
-        With minibatches also those on expectations, where these can be followed exactly.
+        With minibatches also those on expectations, where these can be followed exactly and within
+        minutes.
         """
         found = table.rows(self.case, predicted, observed)
         batch = self.spec.run.batch_size
-        if batch is None or self.case.landscape.size > dynamics.noise.STATE_UP_TO:
-            return found
-        promised = noisy.bounds_of(self.case, batch)
+        promised = noisy.bounds_of(self.case, batch) if batch else []
         rounds = [int(each) for each in predicted["round"].values]
+        if not promised or not noisy.followable(self.case, rounds[-1]):
+            return found
         kernel = self.spec.kernel
         known = noisy.expected(self.problem, self.case, rounds, batch_size=batch, kernel=kernel)
         return found + [table.Row(bound.check(known), None) for bound in promised]

@@ -19,11 +19,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ntkdyn.errors import InputError
+from ntkdyn.kernels.sharded import from_first
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -74,9 +74,7 @@ class Layout:
 
     def agreed(self, number: int) -> int:
         """What the first process says, so that all take the same rounds at a time."""
-        if not self.spans_processes:
-            return number
-        return int(multihost_utils.broadcast_one_to_all(np.int64(number)))
+        return from_first(lambda: number) if self.spans_processes else number
 
     def _cut(self, shape: Sequence[int], axes: str | tuple[str, ...]) -> list[Any]:
         parts = math.prod(self.mesh.shape[name] for name in np.atleast_1d(axes))

@@ -28,7 +28,7 @@ ALLOWED = {
     "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
     "keeping": {"errors", "kernels", "vectors"},
     "measures": {"precision", "problems"},
-    "sharding": {"errors", "spaces", "vectors"},
+    "sharding": {"errors", "kernels", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
     "memory": {"engine", "errors", "sharding"},
     "checkpoints": {"errors", "kernels", "records"},

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from theory_cases import AGENTS, drawn, method
 
+import ntkdyn as nd
 from ntkdyn import graphs
 from ntkdyn.theory import bounds, noisy, theorems
 
@@ -124,6 +125,35 @@ def test_growth_of_the_noise_is_that_of_every_single_batch():
     known = np.linalg.eigvalsh(back @ noise @ back).max()
     assert np.isclose(case.landscape.batch_growth(2), known, rtol=1e-9) and known > 0.1
     assert case.landscape.batch_growth(4) < 1e-12 * known
+
+
+def test_a_full_batch_has_no_noise_in_many_dimensions():
+    """More than are decomposed whole."""
+    features = np.random.default_rng(0).standard_normal((120, 100))
+    problem = nd.KernelProblem(features @ features.T, features[:, :1], np.arange(120) % 4)
+    case = theorems.case(problem, method("dgd", 1e-3), graphs.metropolis(graphs.ring(4)))
+    assert case.landscape.batch_growth(30) == 0 < case.landscape.batch_growth(29)
+
+
+def test_what_training_cannot_reach_is_in_no_expectation():
+    """A direction of negligible curvature: the start is as far from the minimum as told."""
+    features = np.array([[1.0, 0], [1, 0], [0, 7e-6], [1, 7e-6]])
+    targets = np.array([[0.1], [0.1], [1.0], [0.1]])
+    problem = nd.KernelProblem(features @ features.T, targets, [0, 0, 1, 1])
+    W = graphs.metropolis(graphs.complete(2))
+    case = theorems.case(problem, method("dgd", 0.01), W)
+    record = noisy.expected(problem, case, [0, 1, 10, 100], batch_size=1)
+    assert np.isclose(record["excess"][0], case.landscape.start_excess, rtol=1e-9)
+    bounds.demand(bound.check(record) for bound in noisy.bounds_of(case, 1))
+
+
+def test_weights_that_do_not_contract_and_batches_of_nothing():
+    one, case = case_of(0, "dgd", 0.01)
+    turned = graphs.mixing(np.roll(np.eye(AGENTS), 1, axis=0), agents=AGENTS)
+    found = noisy.bounds_of(case._replace(weights=turned, given=turned), 1)
+    assert all("beta < 1" in [each.name for each in bound.missing] for bound in found)
+    with pytest.raises(nd.InputError, match="batch_size: must be at least 1, got 0"):
+        noisy.bounds_of(case, 0)
 
 
 def test_methods_without_such_a_bound_and_other_batches():

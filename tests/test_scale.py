@@ -106,6 +106,15 @@ np.savez(folder / f"process_{sys.argv[1]}.npz", seen.outputs)
 if sys.argv[1] == "1":
     assert not records.write(seen, folder / "second.nc").exists()
 
+refused = {folder / sys.argv[1]: "not all processes", folder / "record.nc" / "in": "cannot write"}
+for place, said in refused.items():
+    try:
+        train(4, jax.devices(), checkpoints=Checkpoints(place))
+    except nd.InputError as error:
+        assert said in str(error), error
+    else:
+        raise SystemExit("not refused")
+
 def killed(done, _):
     if done > 5:
         os._exit(0)

@@ -246,5 +246,5 @@ def step_up_to(case: Case, limit: float, formula: str) -> Assumption:
     return Assumption(
         f"eta <= {formula}",
         case.step_size <= limit * (1 + 1e-12),
-        f"eta = {case.step_size:.6g}, {formula} = {limit:.6g}",
+        f"eta = {case.step_size:.6g}, limit {limit:.6g}",
     )

@@ -122,7 +122,8 @@ class Landscape:
         return np.sqrt(self.share)[:, None] * self.residual
 
     @functools.cached_property
-    def _along(self) -> Float[np.ndarray, "rank columns"]:
+    def along(self) -> Float[np.ndarray, "rank columns"]:
+        """U^T D^(1/2) r: what of the scaled residual training can reach."""
         return self.reach.vectors.T @ self._scaled
 
     @functools.cached_property
@@ -133,7 +134,7 @@ class Landscape:
     @functools.cached_property
     def _left(self) -> Float[np.ndarray, "rows columns"]:
         """What of the scaled residual remains at x*."""
-        return self._scaled - self.reach.vectors @ self._along
+        return self._scaled - self.reach.vectors @ self.along
 
     @property
     def start_excess(self) -> float:
@@ -143,7 +144,7 @@ class Landscape:
     @functools.cached_property
     def distance(self) -> float:
         """|x*|: from the start to the nearest minimiser of F."""
-        return float(np.sqrt(np.sum(self._along**2 / self.reach.values[:, None])))
+        return float(np.sqrt(np.sum(self.along**2 / self.reach.values[:, None])))
 
     @functools.cached_property
     def local_minima(self) -> Float[np.ndarray, " agents"]:
@@ -195,6 +196,8 @@ class Landscape:
         """The largest v^T J^T D^(1/2) C D^(1/2) J v over |mean H v|^2, C by its agents' blocks."""
         values, vectors = self.reach
         rows = self.rows()
+        if not any(np.any(block) for block in blocks):
+            return 0.0
 
         def apply(v: np.ndarray) -> np.ndarray:
             at = vectors @ (v.reshape(-1) / np.sqrt(values))
@@ -225,9 +228,13 @@ class Landscape:
 
     def batch_variance(self, size: int) -> float:
         """sigma^2 = 1/m sum_i E |grad f_i(x*; batch) - grad f_i(x*)|^2, without replacement."""
-        blocks = zip(self.rows(), self._batch_blocks(size), strict=True)
-        total = sum(np.sum(self._left[own] * (block @ self._left[own])) for own, block in blocks)
-        return max(float(total), 0.0)
+        blocks = self._batch_blocks(size)
+        felt = lambda rest: sum(
+            np.sum(rest[own] * (block @ rest[own]))
+            for own, block in zip(self.rows(), blocks, strict=True)
+        )
+        found, scale = float(felt(self._left)), float(felt(self._scaled))
+        return found if found > NEGLIGIBLE**2 * scale else 0.0
 
     def batch_growth(self, size: int) -> float:
         """The least M with 1/m sum_i E |(H_i of a batch - H_i) v|^2 <= M |mean H v|^2 in reach."""
@@ -236,9 +243,11 @@ class Landscape:
     def _batch_blocks(self, size: int) -> list[Float[np.ndarray, "_ _"]]:
         """C with v^T C v = 1/m sum_i Var g_i, v the rows of D^(1/2) (f - y)."""
         counts = np.rint(1 / (self.agents * self.share)).astype(int)
-        together = batch_covariance(self.owner, counts, self.point, size)
         return [
-            self.agents * together[np.ix_(own, own)] * self._weighted(own) for own in self.rows()
+            self.agents
+            * batch_covariance(self.owner[own], counts[own], self.point[own], size)
+            * self._weighted(own)
+            for own in self.rows()
         ]
 
     # --- what a record shows ------------------------------------------------------------------

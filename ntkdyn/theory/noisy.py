@@ -11,7 +11,8 @@ those of `theorems.gossip`, ell is the largest smoothness of a single point's lo
 
     1/m sum_i Var g_i(x_i) <= 4 ell (L Xi + 2 (F(mean x) - F*)) + 2 sigma^2,
 
-and without convexity, where the noise is affine in x, in three parts with at most twice each,
+and without convexity, the noise at x_i being that of H_i (x_i - mean x), twice, that of
+H_i (mean x - x*) and that at x*, four times each,
 
     1/m sum_i Var g_i(x_i) <= 2 ell L Xi + 4 M |grad F(mean x)|^2 + 4 sigma^2.
 
@@ -38,13 +39,24 @@ import numpy as np
 import xarray as xr
 
 from ntkdyn import precision
-from ntkdyn.dynamics.noise import AT_REST, Moments
+from ntkdyn.dynamics.noise import AT_REST, STATE_UP_TO, Moments
+from ntkdyn.errors import InputError
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
 from ntkdyn.theory.theorems.gossip import Gossip, running_mean
+
+OPERATIONS_UP_TO = 1e13
+"""For some minutes of following a covariance."""
+
+
+def followable(case: Case, rounds: int) -> bool:
+    """Whether `expected` takes the case's method so far, and within minutes."""
+    scape = case.landscape
+    entries, sides = scape.agents * len(scape.kernel), scape.residual.shape[1]
+    return entries <= STATE_UP_TO and 4 * scape.size**3 * sides * rounds <= OPERATIONS_UP_TO
 
 
 @precision.in_double
@@ -89,29 +101,26 @@ def _measured(moments: Moments, case: Case) -> Callable[[], tuple[float, float, 
     """Reads (E F(mean x) - min F, E |grad F(mean x)|^2, E |Delta|^2) off the moments."""
     scape, rows, X = case.landscape, moments.features.rows, moments.map.loop.X
     rank = rows.shape[1]
-    root = np.sqrt(scape.share)[:, None]
-    scaled = root * rows
-    best = -np.linalg.lstsq(scaled, root * scape.residual, rcond=None)[0]
     of_mean = np.kron(X.mean(axis=0, keepdims=True), np.eye(rank))
     of_rest = np.kron(X - X.mean(axis=0), np.eye(rank))
+    off = scape.reach.vectors.T @ (np.sqrt(scape.share)[:, None] * rows) @ of_mean
+    root = np.sqrt(scape.reach.values)[:, None]
 
     def second_moment(seen: np.ndarray, least: np.ndarray | float = 0.0) -> float:
         around = np.sum((seen @ moments.mean.T - least) ** 2)
         return float(around + sum(np.sum((seen @ each) * seen) for each in moments.covariance))
 
-    def measure() -> tuple[float, float, float]:
-        off, steep = scaled @ of_mean, scaled.T @ scaled
-        return (
-            0.5 * second_moment(off, scaled @ best),
-            second_moment(steep @ of_mean, steep @ best),
-            second_moment(of_rest),
-        )
-
-    return measure
+    return lambda: (
+        0.5 * second_moment(off, -scape.along),
+        second_moment(root * off, -root * scape.along),
+        second_moment(of_rest),
+    )
 
 
 def bounds_of(case: Case, batch_size: int) -> list[Bound]:
     """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
+    if batch_size < 1:
+        raise InputError(f"batch_size: must be at least 1, got {batch_size}")
     if case.method.name not in ("dgd", "cta", "atc") or not case.landscape.quadratic:
         return []
     return [
@@ -200,7 +209,6 @@ class _Noise(Gossip):
         self.case, self.batch_size = case, batch_size
         scape = case.landscape
         self.variance, self.ell = scape.batch_variance(batch_size), scape.point_smoothness
-        self.floored = max(self.p, 1e-300)
         self.spread = 6 * self.zeta2 / self.floored**2 + 2 * self.variance / self.floored
 
     def meeting(self, times: float) -> float:

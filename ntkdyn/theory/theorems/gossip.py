@@ -12,6 +12,9 @@ from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
 from ntkdyn.theory.theorems.register import about
 
+TINY = 1e-150
+"""In place of p = 0, where nothing is promised; its square is still a number."""
+
 
 class Gossip:
     """p = 1 - beta^2; order = beta^2 where gradients are mixed (ATC, and CTA at W x), one for DGD.
@@ -23,6 +26,7 @@ class Gossip:
     def __init__(self, case: Case) -> None:
         beta = case.weights.contraction
         self.p = max(1 - beta**2, 0.0)
+        self.floored = max(self.p, TINY)
         self.order = 1.0 if case.method.name == "dgd" else beta**2
         self.eta, self.L = case.step_size, case.landscape.smoothness
         scape = case.landscape
@@ -46,7 +50,7 @@ def sgd_convex(case: Case) -> Bound:
     a part of the sum.
     """
     gossip = Gossip(case)
-    floor = 72 * gossip.order * gossip.eta**2 * gossip.L * gossip.zeta2 / max(gossip.p, 1e-300) ** 2
+    floor = 72 * gossip.order * gossip.eta**2 * gossip.L * gossip.zeta2 / gossip.floored**2
     step = gossip.step_up_to(case, 12.0, "min(1/4, p/(12 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, convex",
@@ -69,7 +73,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
     """
     scape, gossip = case.landscape, Gossip(case)
     q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
-    push = 72 * gossip.order * gossip.eta**3 * gossip.L * gossip.zeta2 / max(gossip.p, 1e-300) ** 2
+    push = 72 * gossip.order * gossip.eta**3 * gossip.L * gossip.zeta2 / gossip.floored**2
     step = gossip.step_up_to(case, 17.0, "min(1/4, p/(17 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
         "D-SGD, strongly convex",
@@ -93,7 +97,7 @@ def sgd_nonconvex(case: Case) -> Bound:
     scape, gossip = case.landscape, Gossip(case)
     growth = scape.growth if scape.quadratic else np.nan
     times = max(4.0, 8 * np.sqrt(growth)) if scape.quadratic else 4.0
-    floor = 64 * gossip.order * (gossip.eta * gossip.L / max(gossip.p, 1e-300)) ** 2 * gossip.zeta2
+    floor = 64 * gossip.order * (gossip.eta * gossip.L / gossip.floored) ** 2 * gossip.zeta2
     step = gossip.step_up_to(
         case, times, "min(1, p/(max(4, 8 sqrt(P)) sqrt(order))) / L", 1 / gossip.L
     )
