@@ -29,8 +29,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.sharded import from_first, on_all, on_host
 from ntkdyn.kernels.store import fingerprint
+from ntkdyn.processes import from_first, on_all, on_host
 from ntkdyn.records import whole_file
 
 KEPT = 2

@@ -316,7 +316,7 @@ def bounds(
         if observed is None and train:
             observed = work.train(bar("training the real networks"))
         waiting = bar("evaluating the assumptions")
-        found = work.bounds(predicted, observed)
+        found = work.bounds(predicted, observed, waiting)
         waiting(1, 1)
         if out is not None:
             records.write(table.record(work.case, found), out)

@@ -358,7 +358,12 @@ class Experiment:
         method, kernel = self.stability.method, self.spec.kernel
         return theorems.case(self.problem, method, self.weights, kernel=kernel)
 
-    def bounds(self, predicted: Record, observed: Record | None = None) -> list[table.Row]:
+    def bounds(
+        self,
+        predicted: Record,
+        observed: Record | None = None,
+        progress: Progress | None = None,
+    ) -> list[table.Row]:
         """Every bound about the method, held against both sides of the run.
 
         With minibatches also those on expectations, where these can be followed exactly and within
@@ -370,8 +375,14 @@ class Experiment:
         rounds = [int(each) for each in predicted["round"].values]
         if not promised or not noisy.followable(self.case, rounds[-1]):
             return found
-        kernel = self.spec.kernel
-        known = noisy.expected(self.problem, self.case, rounds, batch_size=batch, kernel=kernel)
+        known = noisy.expected(
+            self.problem,
+            self.case,
+            rounds,
+            batch_size=batch,
+            kernel=self.spec.kernel,
+            progress=progress,
+        )
         return found + [table.Row(bound.check(known), None) for bound in promised]
 
     def sweep(

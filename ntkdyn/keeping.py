@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.structure import layer_names
+from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
 
 

@@ -21,12 +21,12 @@ from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
-from ntkdyn.kernels.sharded import on_host
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.problems import Problem, Task
+from ntkdyn.processes import on_host
 from ntkdyn.records import Record, environment
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space

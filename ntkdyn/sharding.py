@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from ntkdyn.errors import InputError
-from ntkdyn.kernels.sharded import from_first
+from ntkdyn.processes import from_first
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 

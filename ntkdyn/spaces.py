@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn.kernels.structure import distinct_layers, layer_names
+from ntkdyn.precision import EXACT
 from ntkdyn.vectors import Vector
 
 Rows = Int[Array, "agents rows"] | slice
@@ -34,8 +35,6 @@ Readout = Callable[[Vector], tuple[Outputs, Callable[[Outputs], Vector]]]
 
 SPREAD_UP_TO = 2
 """With so few rows per agent, comparing their numbers beats scattering: it fuses with the step."""
-
-EXACT = jax.lax.Precision.HIGHEST
 
 
 @runtime_checkable

@@ -238,10 +238,17 @@ def test_minibatches_and_other_losses_are_no_test(small):
     one = drawn(3)
     by = method("dgd", one.step_size)
     record = predicted(one, by, rounds=3, batch_size=1, batch_seed=0)
-    states = {
-        b.name: b.check(record).state
-        for b in theorems.bounds_of(theorems.case(one.problem, by, one.weights))
-    }
+    verdicts = [
+        b.check(record) for b in theorems.bounds_of(theorems.case(one.problem, by, one.weights))
+    ]
+    for found in verdicts:
+        (*own, last) = found.assumptions
+        batches = not last.holds and last.found == "the run takes batches of 1"
+        assert batches == found.bound.of_run and (
+            not batches or tuple(own) == found.bound.assumptions
+        )
+    assert any(v.bound.of_run for v in verdicts)
+    states = {v.bound.name: v.state for v in verdicts}
     assert states.pop("averaging") != "violated" and states.pop("linear rate") != "violated"
     assert states.pop("flow") != "violated"
     assert states.pop("step size") != "violated" and set(states.values()) == {"assumption not met"}

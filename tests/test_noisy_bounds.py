@@ -142,7 +142,11 @@ def test_what_training_cannot_reach_is_in_no_expectation():
     problem = nd.KernelProblem(features @ features.T, targets, [0, 0, 1, 1])
     W = graphs.metropolis(graphs.complete(2))
     case = theorems.case(problem, method("dgd", 0.01), W)
-    record = noisy.expected(problem, case, [0, 1, 10, 100], batch_size=1)
+    told = []
+    record = noisy.expected(
+        problem, case, [0, 1, 10, 100], batch_size=1, progress=lambda *done: told.append(done)
+    )
+    assert told == [(0, 100), (1, 100), (10, 100), (100, 100)]
     assert np.isclose(record["excess"][0], case.landscape.start_excess, rtol=1e-9)
     bounds.demand(bound.check(record) for bound in noisy.bounds_of(case, 1))
 

@@ -18,9 +18,10 @@ from ntkdyn.errors import InputError
 from ntkdyn.kernels import budget, tiles
 from ntkdyn.kernels.budget import Footprint, Load, Task
 from ntkdyn.kernels.programs import Cost, Program, Share, size_of
-from ntkdyn.kernels.sharded import on_host, sharded
+from ntkdyn.kernels.sharded import sharded
 from ntkdyn.kernels.store import Store, block_of, fingerprint
 from ntkdyn.kernels.tiles import Memory, Packed, Progress, Tiling
+from ntkdyn.processes import on_host
 
 
 class Job(NamedTuple):

@@ -7,14 +7,12 @@ devices may belong to several processes (`jax.distributed`), which must all make
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from ntkdyn.kernels.forms import Parts
 from ntkdyn.kernels.programs import Program
@@ -41,28 +39,6 @@ def sharded(program: Program, devices: tuple[jax.Device, ...]) -> Program:
         jax.jit(over(meet, in_specs=(EVERYWHERE, SHARED, SHARED), out_specs=SHARED)),
         program.alone,
     )
-
-
-def on_host(tree: PyTree) -> PyTree:
-    """The whole arrays on the host, gathered from other processes if there are any."""
-    return jax.tree.map(_whole, tree)
-
-
-def from_first(find: Callable[[], int]) -> int:
-    """The number that the first process finds, in all processes; only the first looks."""
-    found = np.int64(find() if jax.process_index() == 0 else 0)
-    return int(multihost_utils.broadcast_one_to_all(found))
-
-
-def on_all(well: bool) -> bool:
-    """Whether it is so in all processes."""
-    return bool(np.all(multihost_utils.process_allgather(np.array(well))))
-
-
-def _whole(leaf: ArrayLike) -> np.ndarray:
-    if getattr(leaf, "is_fully_addressable", True):
-        return np.asarray(leaf)
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
 
 def _own_share(points: Array) -> Array:

@@ -87,22 +87,31 @@ class Bound:
         """The assumptions that are not met."""
         return tuple(each for each in self.assumptions if not each.holds)
 
+    def assumptions_on(self, record: Record) -> tuple[Assumption, ...]:
+        """All assumptions, with that on the run's batches where it is not met."""
+        batch = record.attrs["batch_size"] if self.of_run else self.batch_size
+        if batch == self.batch_size:
+            return self.assumptions
+        other = Assumption(_batches(self.batch_size), False, f"the run takes {_batches(batch)}")
+        return (*self.assumptions, other)
+
     def check(self, record: Record) -> Verdict:
         """Hold the promise against a record of the same method, step size and graph."""
         self._check_alike(record)
-        rounds = record["round"].values.astype(float)
+        rounds, assumptions = record["round"].values.astype(float), self.assumptions_on(record)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             promised = np.broadcast_to(self.at(rounds), rounds.shape).astype(float)
             seen, resolution = self.observe(record)
         if np.isinf(resolution):
             state = "not computed"
-        elif self.missing or (self.of_run and record.attrs["batch_size"] != self.batch_size):
+        elif not all(each.holds for each in assumptions):
             state = "assumption not met"
         elif _broken(promised, seen, resolution).any():
             state = "violated"
         else:
             state = "holds"
-        return Verdict(self, state, record["round"].values, promised, seen, resolution)
+        rounds = record["round"].values
+        return Verdict(self, assumptions, state, rounds, promised, seen, resolution)
 
     def _check_alike(self, record: Record) -> None:
         for name, ours in (
@@ -123,6 +132,8 @@ class Verdict(NamedTuple):
     """A bound beside what was seen."""
 
     bound: Bound
+    assumptions: tuple[Assumption, ...]
+    """of the bound, and of the run where it is not one of those that the bound is about"""
     state: str
     """"holds", "violated", "assumption not met", or "not computed" where it would take too long"""
     rounds: np.ndarray
@@ -151,6 +162,10 @@ class Verdict(NamedTuple):
         if not self.seen[at] > self.resolution:
             return np.inf
         return float(self.promised[at] / self.seen[at])
+
+
+def _batches(size: int) -> str:
+    return "all points in a round" if size == -1 else f"batches of {size}"
 
 
 def _broken(promised: np.ndarray, seen: np.ndarray, resolution: float) -> np.ndarray:

@@ -40,6 +40,7 @@ import xarray as xr
 
 from ntkdyn import precision
 from ntkdyn.dynamics.noise import AT_REST, STATE_UP_TO, Moments
+from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
@@ -62,7 +63,7 @@ def followable(case: Case, rounds: int) -> bool:
 @precision.in_double
 def expected(
     problem: Problem | KernelProblem, case: Case, rounds: Sequence[int] | None, *, batch_size: int,
-    kernel: str = "empirical",
+    kernel: str = "empirical", progress: Progress | None = None,
 ) -> Record:  # fmt: skip
     """Expectations over all draws of batches, exactly, of the case's method; for small problems.
 
@@ -79,6 +80,8 @@ def expected(
         for done, round in zip([0, *rounds], rounds, strict=False):
             moments.advance(round - done)
             rows.append(measure())
+            if progress is not None:
+                progress(round, rounds[-1])
     excess, steep, apart = np.array(rows).T
     return xr.Dataset(
         {

@@ -95,8 +95,7 @@ def _told(verdict: Verdict) -> np.ndarray:
 
 def _assumed(verdict: Verdict) -> str:
     return "\n".join(
-        f"{'+' if each.holds else '-'} {each.name} ({each.found})"
-        for each in verdict.bound.assumptions
+        f"{'+' if each.holds else '-'} {each.name} ({each.found})" for each in verdict.assumptions
     )
 
 

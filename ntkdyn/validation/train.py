@@ -17,12 +17,12 @@ from ntkdyn.errors import unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
-from ntkdyn.kernels.sharded import on_host
 from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import Method, OfLimit
 from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
+from ntkdyn.processes import on_host
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, plan, run, system_of
 from ntkdyn.sharding import Layout, layout
