@@ -5,7 +5,8 @@
     wrap(apply, start, outputs)     any JAX model
 
 in NTK parametrization: every entry of a weight or bias starts as N(0, 1), and a layer computes
-w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`.
+w_std / sqrt(inputs) W x + b_std b. Layers come from `neural_tangents.stax`. The same settings give
+the same object, so that what is compiled for it is compiled once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
 
 Params = PyTree[Float[Array, "..."]]
+Scales = tuple[tuple[float, ...], tuple[float, ...]]
+"""w_std and b_std of every layer"""
+
+_once = functools.lru_cache(maxsize=64, typed=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +154,11 @@ def mlp(
     one number for all layers or one per layer, the readout last; b_std 0 leaves biases out.
     """
     scales = _checked("mlp", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    return _mlp(tuple(widths), outputs, activation, scales)
+
+
+@_once
+def _mlp(widths: tuple[int, ...], outputs: int, activation: str, scales: Scales) -> Network:
     dense = [
         stax.Dense(size, w, b or None)
         for size, w, b in zip([*widths, outputs], *scales, strict=True)
@@ -157,7 +167,6 @@ def mlp(
     names = [*_numbered("dense", len(widths)), "readout"]
     description = _described("mlp", widths, outputs, activation, scales)
     network = _network(stax.serial(*parts, dense[-1]), names, (1,), description)
-
     return replace(
         network,
         hidden=partial(_chained, names[:-1], parts) if widths else None,
@@ -185,6 +194,21 @@ def cnn(
     rest as for `mlp`.
     """
     scales = _checked("cnn", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    shape = None if image is None else tuple(image)
+    return _cnn(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
+
+
+@_once
+def _cnn(
+    widths: tuple[int, ...],
+    outputs: int,
+    activation: str,
+    scales: Scales,
+    filter: int,
+    strides: int,
+    pool: str,
+    image: tuple[int, ...] | None,
+) -> Network:
     *convolutions, readout = zip([*widths, outputs], *scales, strict=True)
     parts = [
         part
@@ -199,7 +223,7 @@ def cnn(
         "strides": strides,
         "pool": pool,
     }
-    network = _network(_reading(layers, image), names, tuple(image or (1, 1, 1)), description)
+    network = _network(_reading(layers, image), names, image or (1, 1, 1), description)
 
     def hidden(params: Params, inputs: Array) -> dict[str, Array]:
         seen = _chained(names[:-1], parts, params, _read(inputs, image))
@@ -232,10 +256,25 @@ def resnet(
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
     """
     scales = _checked("resnet", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    if not widths:
+        raise InputError("resnet: widths must name at least one block, got none")
+    shape = None if image is None else tuple(image)
+    return _resnet(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
+
+
+@_once
+def _resnet(
+    widths: tuple[int, ...],
+    outputs: int,
+    activation: str,
+    scales: Scales,
+    filter: int,
+    strides: int,
+    pool: str,
+    image: tuple[int, ...] | None,
+) -> Network:
     *blocks, readout = zip([*widths, outputs], *scales, strict=True)
     phi = ACTIVATIONS[activation]
-    if not blocks:
-        raise InputError("resnet: widths must name at least one block, got none")
     stem = _convolution(blocks[0][0], filter, 1, *blocks[0][1:])
     triples = [_triple(block, filter, strides) for block in blocks]
     sums = [part for triple in triples for part in _residual(phi, *triple)]
@@ -249,7 +288,7 @@ def resnet(
         "pool": pool,
     }
     network = _network(
-        _reading(_independent(layers), image), names, tuple(image or (1, 1, 1)), description
+        _reading(_independent(layers), image), names, image or (1, 1, 1), description
     )
 
     def hidden(params: Params, inputs: Array) -> dict[str, Array]:
@@ -431,7 +470,7 @@ def _checked(
     w_std: float | Sequence[float],
     b_std: float | Sequence[float],
     layers: int,
-) -> tuple[list[float], list[float]]:
+) -> Scales:
     """w_std and b_std of every layer, once all settings are found in order."""
     sizes = [*widths, outputs]
     if any(not isinstance(size, int) or size < 1 for size in sizes):
@@ -439,7 +478,7 @@ def _checked(
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
     w_stds, b_stds = (
-        _per_layer(kind, name, value, layers)
+        tuple(_per_layer(kind, name, value, layers))
         for name, value in (("w_std", w_std), ("b_std", b_std))
     )
     if min(w_stds) <= 0 or min(b_stds) < 0:
@@ -454,15 +493,15 @@ def _described(
     widths: Sequence[int],
     outputs: int,
     activation: str,
-    scales: tuple[list[float], list[float]],
+    scales: Scales,
 ) -> dict[str, Any]:
     return {
         "kind": kind,
         "widths": list(widths),
         "outputs": outputs,
         "activation": activation,
-        "w_std": scales[0],
-        "b_std": scales[1],
+        "w_std": list(scales[0]),
+        "b_std": list(scales[1]),
     }
 
 

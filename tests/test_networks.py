@@ -137,6 +137,14 @@ def test_convolutional_networks_are_their_formulas(kind):
     assert np.allclose(*kernels, rtol=1e-5) and np.ptp(kernels[0]) > 0.01
 
 
+@pytest.mark.parametrize("make", networks.KINDS.values(), ids=networks.KINDS)
+def test_the_same_settings_are_the_same_network(make):
+    one = make([4, 4], outputs=2, w_std=1.5)
+    assert make((4, 4), outputs=2, w_std=(1.5, 1.5, 1.5)) is one
+    for other in ({"outputs": 3}, {"activation": "erf"}, {"b_std": 0.2}, {"w_std": 1.0}):
+        assert make((4, 4), **{"outputs": 2, "w_std": 1.5} | other) is not one
+
+
 def test_any_model_can_be_wrapped():
     net = networks.wrap(
         lambda p, x: jnp.tanh(x @ p),
