@@ -1,5 +1,5 @@
 # make demo    predict and train eight agents on digits, and lay one over the other
-# make test    the tests, the same command that CI runs
+# make test    the tests, the same command that CI runs; two at a time, so one thread of LAPACK each
 # make lint    style and formatting
 # make lock    requirements.lock anew, from pyproject.toml
 
@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/ntkdyn demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
