@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -57,6 +58,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+
+
+def _say_version(asked: bool) -> bool:
+    if asked:
+        print(f"ntkdyn {metadata.version('ntkdyn')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _hush(quiet: bool) -> bool:

@@ -9,7 +9,6 @@ import threading
 import time
 import tomllib
 import urllib.request
-from pathlib import Path
 
 import h5py
 import jax
@@ -392,6 +391,11 @@ def test_teach_writes_pages_and_serves_them_to_this_machine_only(tmp_path, capsy
     assert "cannot write" in capsys.readouterr().err
 
 
+def test_the_version_installed_is_the_one_imported(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"ntkdyn {nd.__version__}\n"
+
+
 def test_doctor_finds_this_installation_well(capsys):
     assert call("doctor") == 0
     said = capsys.readouterr().out
@@ -403,8 +407,8 @@ def test_an_interrupted_run_leaves_no_record(tmp_path):
     path, out = tmp_path / "spec.toml", tmp_path / "out"
     endless = SPEC.replace("rounds = 6", "rounds = 1000000000").replace("[6]", "[]")
     path.write_text(endless.replace("record_every = 2", "record_every = 500000000"))
-    here = Path(sys.executable).parent / "ntkdyn"
-    command = ["env", "--default-signal=INT", here, "run", path, "--out", out]
+    here = [sys.executable, "-m", "ntkdyn"]
+    command = ["env", "--default-signal=INT", *here, "run", path, "--out", out]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             while not out.exists():
