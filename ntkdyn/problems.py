@@ -88,6 +88,12 @@ class Kernel(NamedTuple):
         block = self.whole[:train]
         return block.reshape(block.shape[0] * (block.shape[1] if block.ndim == 4 else 1), -1)
 
+    @property
+    def summed(self) -> Float[np.ndarray, "train train"]:
+        """The block between training points, summed over outputs where these couple."""
+        block = self.whole[: self.whole.shape[self.whole.ndim // 2]]
+        return np.einsum("nkmk->nm", block) if block.ndim == 4 else block
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -107,6 +113,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", losses.named(self.loss))
+        if isinstance(self.public, jax.Array):
+            object.__setattr__(self, "public", np.asarray(self.public))
         classes = self.partition.data.classes
         for network in self.networks:
             if network.outputs % classes:
@@ -230,10 +238,10 @@ class Problem:
     @functools.cached_property
     @precision.in_double
     def _empirical(self) -> Kernel:
-        blocks = self._layer_blocks(self._only_network().apply)
-        basis = self.task.basis
+        train = self.task.train
+        blocks = self._layer_blocks(self._only_network().apply, "outputs")
         whole = np.asarray(sum(blocks.values()))
-        return Kernel(whole, {n: np.asarray(b[:basis]) for n, b in blocks.items()}, "empirical")
+        return Kernel(whole, {n: np.asarray(b[:train]) for n, b in blocks.items()}, "empirical")
 
     @functools.cached_property
     @precision.in_double
@@ -245,7 +253,7 @@ class Problem:
                 f'use kernel="empirical"'
             )
         inputs = jnp.asarray(self.inputs, jnp.float64)
-        whole = infinite.ntk(network.kernel, inputs, inputs[: self.task.basis])
+        whole = infinite.ntk(network.kernel, inputs, inputs[: self.task.train])
         return Kernel(np.asarray(whole), {}, "infinite")
 
     @functools.cached_property
@@ -253,7 +261,7 @@ class Problem:
     def _featured(self) -> KernelSpace:
         apply = self._only_network().with_features
         initial = jax.jit(apply)(*self._arrays())
-        whole = sum(self._layer_blocks(apply).values())
+        whole = sum(self._layer_blocks(apply, "features").values())
         return KernelSpace(whole, initial, self.task.agents, {})
 
     @functools.cached_property
@@ -261,18 +269,22 @@ class Problem:
     def _layered(self) -> LayeredKernelSpace:
         apply = self._only_network().apply
         params, inputs = self._arrays()
-        basis = inputs[: self.task.basis]
-        blocks = self._layer_blocks(apply)
-        at_basis = lambda tree: apply(tree, basis)
+        train = self.task.train
+        blocks = self._layer_blocks(apply, "layers")
+        at_training = lambda tree: apply(tree, inputs[:train])
         alone = {layer: _only_layer(params, layer) for layer in blocks}
-        along = {n: jax.jvp(at_basis, (params,), (tree,))[1] for n, tree in alone.items()}
+        along = {n: jax.jvp(at_training, (params,), (tree,))[1] for n, tree in alone.items()}
         norms = {n: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(t)) for n, t in alone.items()}
         initial = jnp.asarray(self.initial)
         return LayeredKernelSpace(blocks, initial, along, norms, self.task.agents)
 
-    def _layer_blocks(self, apply: Apply) -> dict[str, Array]:
+    def columns(self, view: str) -> int:
+        """How many points gradients come from, the first of all: public ones only with features."""
+        return self.task.basis if view == "features" else self.task.train
+
+    def _layer_blocks(self, apply: Apply, view: str) -> dict[str, Array]:
         params, inputs = self._arrays()
-        return empirical.layer_ntk(apply, params, inputs, inputs[: self.task.basis])
+        return empirical.layer_ntk(apply, params, inputs, inputs[: self.columns(view)])
 
     @property
     def _team(self) -> bool:
@@ -287,7 +299,7 @@ class Problem:
         if isinstance(self.seed, Sequence):
             raise InputError(
                 f"problem: {what} linearizes all agents at one start, but each has its own (seed "
-                f"is a list); only real networks (`train`) can differ there"
+                f"is a list); real networks (`train`) can, with a number as step size"
             )
 
     def _space(self, kind: Any, network: Network, seed: Any, agents: int, view: str) -> Any:
@@ -408,6 +420,8 @@ def _check_public(public: Any, inputs: np.ndarray) -> None:
             f"public points: must be (points, {', '.join(map(str, inputs.shape[1:]))}), "
             f"got {getattr(public, 'shape', type(public).__name__)}"
         )
+    if not np.isfinite(public).all():
+        raise InputError("public points: all numbers must be finite")
     private = {row.tobytes() for row in inputs}
     shared = [i for i, row in enumerate(public.astype(inputs.dtype)) if row.tobytes() in private]
     if shared:

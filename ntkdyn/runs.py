@@ -5,6 +5,7 @@ Predicting and training differ in the space alone; everything else of a run is h
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ntkdyn.kernels.structure import layer_names
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import links_of, operator_of
+from ntkdyn.methods.objectives import Sizes
 from ntkdyn.problems import Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.records import Record, environment
@@ -74,10 +76,15 @@ def plan(
         weights, agents=task.agents, sums="columns" if method.needs.columns else "rows"
     )
     method.check_weights(weights)
+    if np.ndim(method.step_size):
+        raise InputError(
+            f"step size: must be one number for all agents, got shape {np.shape(method.step_size)}"
+        )
     if (batch_size is None) != (batch_seed is None):
         raise InputError("batch_size and batch_seed: give both, or neither for all points")
     recorded = recorded_rounds(rounds, record_every)
-    missing = sorted(set(keep.parameter_rounds) - set(recorded))
+    keep = keep._replace(parameter_rounds=sorted(set(keep.parameter_rounds)))
+    missing = [round for round in keep.parameter_rounds if round not in recorded]
     if missing:
         raise InputError(f"keep: parameters are asked of round {missing[0]}, which is not recorded")
     return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
@@ -240,24 +247,29 @@ def _kernel_watch(
 
 
 def lift(problem: Problem, view: str = "outputs") -> Callable[[Vector], Vector]:
-    """c -> J^T c: from coefficients on the training points to the displacement of parameters."""
-    tangent = problem.tangent_space(view)
-    look = tangent.readout(slice(problem.task.basis))
-
-    def pulled(coefficients: Array) -> PyTree:
-        return look(tangent.start())[1](coefficients).tree
+    """c -> J^T c: from every agent's coefficients to the displacement of its parameters."""
 
     @jax.jit
     def lifted(coefficients: Vector) -> Vector:
-        if view != "layers":
-            return Vector(pulled(coefficients.tree))
-        whole = {layer: pulled(each) for layer, each in coefficients.tree.items()}
-        first = next(iter(whole.values()))
-        names, tree = layer_names(first), jax.tree.structure(first)
-        leaves = [jax.tree.leaves(whole[name])[place] for place, name in enumerate(names)]
-        return Vector(tree.unflatten(leaves))
+        return Vector(jax.vmap(pull_back(problem, view))(coefficients.tree))
 
     return lifted
+
+
+def pull_back(problem: Problem, view: str) -> Callable[[PyTree], PyTree]:
+    """c -> J^T c of one agent, from the coefficients of `Problem.kernel_space(view=view)`."""
+    tangent = problem.tangent_space(view)
+    points = tangent.inputs[: problem.columns(view)]
+    _, pull = jax.vjp(lambda params: tangent.apply(params, points), tangent.origin)
+    if view != "layers":
+        return lambda coefficients: pull(coefficients)[0]
+    names, tree = layer_names(tangent.origin), jax.tree.structure(tangent.origin)
+
+    def pulled(coefficients: dict[str, Array]) -> PyTree:
+        whole = {layer: jax.tree.leaves(pull(each)) for layer, each in coefficients.items()}
+        return tree.unflatten([whole[name][place] for place, name in enumerate(names)])
+
+    return pulled
 
 
 def check(plan: Plan, space: Space) -> None:
@@ -268,14 +280,13 @@ def check(plan: Plan, space: Space) -> None:
             f"{plan.method.name}: needs networks with {plan.method.heads} heads of "
             f"{plan.task.targets.shape[1]} outputs each, got {plan.task.heads}"
         )
-    parts = (plan.method.mixing, plan.method.objective)
-    for part in parts:
-        part.check(plan.method.name, plan.task, space, plan.rounds[-1])
     if not space.mixable and plan.method.update.vectors_sent:
         raise InputError(
             f"{plan.method.name}: averages parameters, which agents of different architectures "
             f"cannot; mhd does not"
         )
+    for part in (plan.method.mixing, plan.method.objective):
+        part.check(plan.method.name, plan.task, space, plan.rounds[-1])
 
 
 def system_of(plan: Plan, space: Space, layout: Layout | None = None) -> System:
@@ -342,7 +353,8 @@ def _floats_sent(plan: Plan, space: Space, parameters: int) -> Float[np.ndarray,
     features = seen - outputs * task.heads
     links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
     listeners = (links & ~np.eye(task.agents, dtype=bool)).sum(axis=1).astype(float)
-    costs = [method.floats_sent(each, parameters, outputs, features) for each in listeners]
+    sizes = Sizes(parameters, outputs, features, task.public)
+    costs = [method.floats_sent(each, sizes) for each in listeners]
     every = method.mixing.every
     period = math.lcm(len(costs), every)
     paid = [costs[t % len(costs)] * ((t + 1) % every == 0) for t in range(period)]
@@ -373,10 +385,12 @@ def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
     return {
         "method": plan.method.name,
         "step_size": float(plan.method.step_size),
+        "settings": json.dumps(plan.method.settings),
         "weights": plan.weights.name,
         "spectral_gap": plan.weights.spectral_gap,
         "loss": plan.task.loss.name,
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,
+        "batch_seed": -1 if plan.batch_seed is None else plan.batch_seed,
         "devices": len(layout.devices) if layout else 1,
         **environment(),
     }

@@ -341,17 +341,32 @@ class TeamSpace(eqx.Module):
         looks = [
             part.readout(own(team)) for part, team in zip(self.parts, self.members, strict=True)
         ]
+        widest = max(self.seen)
 
         def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             seen = [each(Vector(tree)) for each, tree in zip(looks, x.tree, strict=True)]
 
             def pull(cotangents: Outputs) -> Vector:
                 teams = zip(seen, self.members, strict=True)
-                return Vector(tuple(back(cotangents[jnp.array(t)]).tree for (_, back), t in teams))
+                return Vector(
+                    tuple(
+                        back(cotangents[jnp.array(team), :, : outputs.shape[2]]).tree
+                        for (outputs, back), team in teams
+                    )
+                )
 
-            return self._in_order([outputs for outputs, _ in seen]), pull
+            return self._in_order([_wider(outputs, widest) for outputs, _ in seen]), pull
 
         return look
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """How many numbers each architecture shows of a point; fewer are filled up with zeros."""
+        shapes = [
+            jax.eval_shape(lambda part=part: part.readout(slice(1))(part.start())[0])
+            for part in self.parts
+        ]
+        return tuple(each.shape[2] for each in shapes)
 
     def displacement(self, x: Vector) -> Vector:
         trees = zip(self.parts, x.tree, strict=True)
@@ -369,6 +384,10 @@ class TeamSpace(eqx.Module):
         """Values with a leading axis over each team, as one with an axis over all agents."""
         order = jnp.argsort(jnp.array([agent for team in self.members for agent in team]))
         return jnp.concatenate(by_team)[order]
+
+
+def _wider(outputs: Outputs, width: int) -> Outputs:
+    return jnp.pad(outputs, ((0, 0), (0, 0), (0, width - outputs.shape[2])))
 
 
 def _initial(initial: Float[Array, "points outputs"], rows: Rows) -> Array:

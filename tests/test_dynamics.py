@@ -420,6 +420,14 @@ def test_refusals(small):
     refused("needs the squared error", dynamics.ensemble, small(8, "cross_entropy").problem, at, W,
             [1], seed=0)  # fmt: skip
     refused("trust needs a network", nd.predict, problem, at, W, [1], keep=nd.Keep(trust=True))
+    rare, turns = nd.methods.local_sgd(step_size=0.1), nd.graphs.one_peer_exponential(W.agents)
+    for each, on in ((rare, W), (method("dgd", 0.1), turns)):
+        refused("one affine map", dynamics.slowest_modes, problem, each, on)
+        refused("one and the same affine map", dynamics.limit, problem, each, on)
+        refused("is not defined here", dynamics.flow, problem, each, on, [1])
+        refused("is not defined here", dynamics.Flow, problem, each, on)
+        refused("affine map", dynamics.minibatch_noise, problem, each, on, [1], batch_size=1)
+    refused("one number for all", nd.predict, problem, method("dgd", jnp.ones(2)), W, [1])
     K = np.diag([1.0, -0.3])
     refused("smallest eigenvalue is -0.3", nd.KernelProblem, K, np.ones((2, 1)), [0, 1])
 

@@ -126,6 +126,9 @@ def test_drt_refusals():
     problem = nd.Problem(flat, Partition(small_data(), OWNER, 4, "given"))
     with pytest.raises(nd.InputError, match="drt: layer b of agent 0 is zero at the start"):
         nd.train(problem, methods.drt(step_size=0.1), RING, 3)
+    both_ways = methods.drt(step_size=0.1, normalised="symmetric")
+    with pytest.raises(nd.InputError, match="agent 0 hears from 3 and 3 does not hear from 0"):
+        nd.train(problem_of(), both_ways, ARCS, 3)
     with pytest.raises(nd.InputError, match='needs layers, which only the "empirical" one tells'):
         nd.predict(problem_of(), methods.drt(step_size=0.1), RING, 3, kernel="infinite")
     bare = nd.KernelProblem(np.eye(4), np.ones((4, 1)), range(4))
@@ -134,7 +137,7 @@ def test_drt_refusals():
     for settings, message in (
         ({"variant": "cubed"}, "variant of drt"),
         ({"normalised": "row"}, "did you mean 'rows'"),
-        ({"kappa": 0.0}, "kappa must be positive"),
+        ({"kappa": 0.0}, "kappa: must be positive"),
         ({"cap": 0.5}, "cap must be at least 1"),
     ):
         with pytest.raises(nd.InputError, match=message):
@@ -197,7 +200,7 @@ def test_ccl_without_attraction_is_its_base(featured):
 def test_ccl_refusals():
     with pytest.raises(nd.InputError, match="ccl: needs a symmetric mixing matrix"):
         nd.predict(problem_of(), methods.ccl(step_size=0.1), ARCS, 3)
-    with pytest.raises(nd.InputError, match="lambda_m must not be negative"):
+    with pytest.raises(nd.InputError, match="lambda_m: must be finite and not negative"):
         methods.ccl(step_size=0.1, lambda_m=-1.0)
     bare = nd.KernelProblem(np.eye(4), np.ones((4, 1)), range(4))
     with pytest.raises(nd.InputError, match="needs features, which a bare kernel does not tell"):
@@ -268,6 +271,62 @@ def test_private_accuracy_weighs_classes_as_the_agent_has_them():
     assert np.allclose(measured["shared_accuracy"][:, 0], (task.labels[14:] == 1).mean())
 
 
+def test_mhd_with_embeddings_of_different_widths_only_without_drawing_them_together():
+    one = problem_of(heads=3, public=PUBLIC)
+    other = nd.networks.mlp((7, 4), outputs=6, activation="relu")
+    mixed = nd.Problem([one.network, other] * 2, one.partition, public=PUBLIC, seed=3)
+    with pytest.raises(nd.InputError, match="of the architectures have 5 and 4 entries"):
+        nd.train(mixed, methods.mhd(step_size=0.01, **MHD), RING, [0, 12])
+    method = methods.mhd(step_size=0.01, nu_emb=0.0, **MHD | {"public_batch": 50})
+    record = nd.train(mixed, method, RING, [0, 12])
+    assert (np.abs(record["outputs"][1] - record["outputs"][0]).max(("point", "output")) > 0).all()
+    assert (record["floats_sent"].isel(round=1) == 12 * 2 * 9 * 3 * 2).all()
+    with pytest.raises(nd.InputError, match="have no kernel in common"):
+        nd.train(mixed, method, RING, [0, 12], keep=nd.Keep(kernel=True))
+
+
+def test_public_points_change_nothing_for_methods_that_do_not_look_at_them():
+    plain, beside = problem_of(), problem_of(public=PUBLIC)
+    shared = beside.task.train + np.arange(len(PUBLIC))
+    for run in (
+        lambda problem: nd.predict(problem, methods.dgd(step_size=0.1), RING, 20),
+        lambda problem: nd.predict(problem, methods.drt(step_size=0.1), RING, 20),
+        lambda problem: nd.dynamics.flow(problem, methods.dgd(step_size=0.1), RING, 20),
+        lambda problem: nd.dynamics.limit(problem, methods.dgd(step_size=0.1), RING),
+    ):
+        here, there = (run(problem)["outputs"].values for problem in (plain, beside))
+        assert np.abs(here - plain.initial).max() > 0.1, "nothing happened"
+        assert np.abs(here - np.delete(there, shared, axis=-2)).max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["drt", "ccl", "mhd"])
+def test_trust_and_kernels_of_methods_that_look_further(name):
+    heads, public = (3, PUBLIC) if name == "mhd" else (1, None)
+    problem, more = problem_of(heads, public), MHD if name == "mhd" else {}
+    method = methods.METHODS[name](step_size=0.01, **more)
+    keep = nd.Keep(trust=True, kernel=True)
+    predicted = nd.predict(problem, method, RING, [0, 20], keep=keep)
+    observed = nd.train(problem, method, RING, [0, 20], keep=keep._replace(trust=False))
+    assert (predicted["kernel_drift"] == 0).all() and (observed["kernel_drift"][1] > 0).all()
+    first = [record["label_alignment"].values[0] for record in (predicted, observed)]
+    assert np.abs(first[0] - first[1]).max() < 1e-5
+    at = nd.predict(
+        problem, method, RING, [0, 20], keep=nd.Keep(parameter_rounds=[20], per_tensor=None)
+    )
+    theta = at["parameters"].values[0, 0]
+    leaves, tree = jax.tree.flatten(problem.start)
+    sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = [p.reshape(leaf.shape) for p, leaf in zip(np.split(theta, sizes), leaves, strict=True)]
+    with precision.double():
+        real = problem.network.apply(tree.unflatten(parts), jnp.asarray(problem.inputs, float))
+    outputs = predicted["outputs"].values[1, 0]
+    shown = np.asarray(real)[:, : outputs.shape[1]]
+    if name != "mhd":
+        gap = np.linalg.norm(shown - outputs) / np.linalg.norm(outputs - problem.initial)
+        assert predicted["trust_gap"].values[1, 0] == pytest.approx(gap, rel=1e-6)
+    assert 0 < predicted["trust_gap"].values[1, 0] < 1
+
+
 def test_mhd_refusals():
     method = methods.mhd(step_size=0.1, **MHD)
     with pytest.raises(nd.InputError, match="mhd: needs public points"):
@@ -276,8 +335,19 @@ def test_mhd_refusals():
         nd.train(problem_of(public=PUBLIC), method, RING, 20)
     with pytest.raises(nd.InputError, match="pool of 3 .* longer than the history of 11 rounds"):
         nd.train(problem_of(heads=3, public=PUBLIC), method, RING, 11)
-    with pytest.raises(nd.InputError, match="auxiliary heads: must be a whole number from 1"):
-        methods.mhd(step_size=0.1, aux=0)
+    for settings, message in (
+        ({"aux": 0}, "auxiliary heads: must be a whole number from 1"),
+        ({"pool": 2, "teachers": 3}, "3 teachers a round .* holds 2 checkpoints"),
+        ({"nu_aux": -1.0}, "nu_aux: must be finite and not negative"),
+    ):
+        with pytest.raises(nd.InputError, match=message):
+            methods.mhd(step_size=0.1, **settings)
+    with pytest.raises(nd.InputError, match="mhd: needs the same mixing matrix in every round"):
+        nd.train(
+            problem_of(heads=3, public=PUBLIC), method, graphs.mixing([np.eye(4), RING.matrix]), 20
+        )
+    with pytest.raises(nd.InputError, match="public points: all numbers must be finite"):
+        problem_of(public=PUBLIC * np.nan)
     with pytest.raises(nd.InputError, match="nobody hears from anybody"):
         nd.train(problem_of(heads=3, public=PUBLIC), method, graphs.isolated(4), 20)
     with pytest.raises(nd.InputError, match="must be no training points, but point 1 is one"):

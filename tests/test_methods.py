@@ -4,6 +4,8 @@ Because an update knows vectors only by their operations, most of this runs on N
 (agents, parameters): no compilation, so every method meets every graph.
 """
 
+import json
+
 import jax
 import networkx as nx
 import numpy as np
@@ -327,6 +329,13 @@ def test_averaging_rate_and_period(small):
     often = run(nd.methods.periodic(method("atc", 0.15), 1), W)
     assert np.abs(often - run(method("atc", 0.15), W)).max() < 1e-12
     rare = run(nd.methods.periodic(method("atc", 0.15), 3), W)
+    assert rare.method == "periodic(atc, 3)"
+    assert json.loads(rare.settings)["mixing"]["tau"] == 3
+    rarer = nd.methods.periodic(nd.methods.local_sgd(step_size=0.15, tau=4), 6)
+    assert rarer.mixing.every == 12
+    both = nd.methods.damped(nd.methods.local_sgd(step_size=0.15, tau=4), 0.5)
+    other = nd.methods.periodic(nd.methods.damped(method("atc", 0.15), 0.5), 4)
+    assert both.settings == other.settings
     assert np.abs(rare - run(nd.methods.local_sgd(step_size=0.15, tau=3), W)).max() < 1e-12
     assert np.abs(rare - often).max() > 1e-3
 
@@ -406,7 +415,7 @@ def test_other_weights_that_are_refused(small):
         method("push_sum", 0.1).check_weights(graphs.mixing(pushing.matrix.T))
     with pytest.raises(InputError, match="column 0 sums to 0.9; columns must sum to 1"):
         graphs.mixing([[0.5, 0.5], [0.4, 0.5]], sums="columns")
-    with pytest.raises(InputError, match="no stability limit of one round"):
+    with pytest.raises(InputError, match="local_sgd: has no stability limit"):
         nd.step_size_limit(problem, method("local_sgd", 0.1), MIXINGS["ring"])
 
 
@@ -418,6 +427,15 @@ def test_other_weights_that_are_refused(small):
         (lambda: nd.methods.gut(step_size=0.1, gamma=-1.0), "gamma: must be in"),
         (lambda: nd.methods.local_sgd(step_size=0.1, tau=0), "tau: must be a whole number from 1"),
         (lambda: nd.methods.damped(method("dgd", 0.1), 2.0), "gamma: must be in"),
+        (lambda: nd.methods.damped(nd.methods.drt(step_size=0.1), 0.5), "drt: .* takes no gamma"),
+        (lambda: nd.methods.damped(nd.methods.mhd(step_size=0.1), 0.5), "mhd: averages nothing"),
+        (lambda: nd.methods.periodic(nd.methods.ccl(step_size=0.1), 2), "ccl: its gradient looks"),
+        (lambda: nd.methods.heavy_ball(step_size=0.1, beta="high"), "must be a number, got 'high'"),
+        (lambda: nd.methods.gut(step_size=0.1, mu=True), "must be a number, got True"),
+        (lambda: nd.methods.qg_dsgdm(step_size=None), "step size: must be a number, got None"),
+        (lambda: nd.methods.ccl(step_size=0.1, nesterov="yes"), "must be true or false, got 'yes'"),
+        (lambda: nd.methods.drt(step_size=0.1, cap=float("nan")), "cap: must be positive and fin"),
+        (lambda: nd.methods.dimat(step_size=0.1, optimiser=["adam"]), "did you mean 'adam'"),
     ],
 )
 def test_refused_settings(make, message):

@@ -1,7 +1,7 @@
 """The linearized-dynamics module: what theory says about a run before it happens."""
 
 from ntkdyn.dynamics.ensembles import ensemble
-from ntkdyn.dynamics.flows import Flow, Transition, flow
+from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
 from ntkdyn.dynamics.predict import predict
@@ -16,6 +16,7 @@ __all__ = [
     "assess",
     "ensemble",
     "flow",
+    "has_flow",
     "kernel_table",
     "limit",
     "minibatch_noise",

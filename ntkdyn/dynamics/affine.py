@@ -32,6 +32,7 @@ from jaxtyping import Array, Complex, Float, Int
 from ntkdyn import precision
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
+from ntkdyn.methods.mixing import Cycle
 from ntkdyn.methods.updates import State
 from ntkdyn.vectors import Vector
 
@@ -227,6 +228,8 @@ class Landing(NamedTuple):
 def affine(system: System) -> Affine:
     """The system's affine map; it must have the squared error, full batches and a fixed W."""
     name, train = system.method.name, system.space.train
+    if not system.method.affine or isinstance(system.weights, Cycle):
+        raise InputError(f"{name}: has no closed form, its rounds are not one affine map")
     if system.loss.name != "mse" or not system.batches.fixed:
         raise InputError(f"{name}: a closed form needs the squared error and all points per round")
     space, everything = system.space, system.batches.everything

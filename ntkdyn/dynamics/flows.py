@@ -33,15 +33,16 @@ from ntkdyn import losses, precision
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import Affine, affine, unflattened
 from ntkdyn.dynamics.modes import Features, Modes, reduced
-from ntkdyn.dynamics.stability import known_step
+from ntkdyn.dynamics.stability import known_step, one_map
 from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
+from ntkdyn.graphs import Weights
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless, State
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import lift, plan, run, system_of
+from ntkdyn.runs import Plan, lift, plan, run, system_of
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix exponential is formed."""
@@ -67,7 +68,7 @@ class Flow:
         kernel: str = "empirical",
     ) -> None:
         asked = plan(problem.task, known_step(method), weights, 0)
-        _check_flows(method)
+        _check_flows(asked)
         system = system_of(asked, problem.kernel_space(kernel))
         self.step_size = float(method.step_size)
         self._affine = affine(system)
@@ -201,7 +202,7 @@ def flow(
     asked = plan(
         problem.task, known_step(method), weights, rounds, record_every=record_every, keep=keep
     )
-    _check_flows(method)
+    _check_flows(asked)
     space = problem.kernel_space(kernel)
     closed = problem.task.loss is losses.mse
     given = isinstance(problem, KernelProblem)
@@ -217,10 +218,16 @@ def flow(
     return record.assign_attrs(space="kernel", kernel=problem.kernel(kernel).name, flow=True)
 
 
-def _check_flows(method: Method) -> None:
-    if not isinstance(method.update, Memoryless):
+def has_flow(method: Method, weights: Weights) -> bool:
+    """Whether small steps have a limit here: DGD, CTA and ATC, every round on the same graph."""
+    return isinstance(method.update, Memoryless) and one_map(method, weights)
+
+
+def _check_flows(asked: Plan) -> None:
+    if not has_flow(asked.method, asked.weights):
         raise InputError(
-            f"flow: that of {method.name} is not defined here; dgd, cta and atc have one"
+            f"flow: that of {asked.method.name} on these weights is not defined here; dgd, cta and "
+            f"atc have one, exchanging in every round over the same graph"
         )
 
 

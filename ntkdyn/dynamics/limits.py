@@ -24,7 +24,7 @@ from ntkdyn import precision
 from ntkdyn.dynamics.affine import Affine, Loop, affine
 from ntkdyn.dynamics.modes import Features
 from ntkdyn.dynamics.predict import predict
-from ntkdyn.dynamics.stability import assess, setting
+from ntkdyn.dynamics.stability import assess, check_one_map, setting
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
 from ntkdyn.keeping import Keep
@@ -66,7 +66,9 @@ def limit(
     of the common objective; `residual` (point, output), f - y at the agent that owns the point.
     Attribute `interpolates`: whether all residuals vanish. The method must be stable.
     """
-    stability = assess(setting(problem, kernel, method, weights))
+    asked = setting(problem, kernel, method, weights)
+    check_one_map(asked, "limit in closed form")
+    stability = assess(asked)
     if not stability.stable:
         raise InputError(
             f"limit: {method.name} is unstable at step size {float(stability.method.step_size):g} "

@@ -17,10 +17,10 @@ from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
-from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.problems import Kernel, KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run
-from ntkdyn.spaces import KernelSpace, Space
+from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 
@@ -82,8 +82,9 @@ def predict(
         stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
+    known = lambda: problem.kernel(kernel)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    record = ways.noted(_with_a_kernel(problem, asked, space, ways, progress))
+    record = ways.noted(_with_a_kernel(problem, asked, space, ways, known, progress))
     given = "given" if isinstance(problem, KernelProblem) else kernel
     return _finite(record.assign_attrs(space="kernel", kernel=given, **stability.attributes()))
 
@@ -107,6 +108,7 @@ def _with_a_kernel(
     asked: Plan,
     space: Space,
     ways: _Ways,
+    known: Callable[[], Kernel],
     progress: Progress | None,
 ) -> Record:
     """In `KernelSpace`, by short cuts where there are any."""
@@ -121,11 +123,11 @@ def _with_a_kernel(
             "parameters_each": problem.parameters_each,
             "lift": lift(problem, asked.method.view),
         }
-        trust = Trust(problem) if asked.keep.trust else None
+        trust = Trust(problem, asked.method.view) if asked.keep.trust else None
     record = run(
         asked,
         space,
-        kernels=_constant(space) if asked.keep.kernel else None,
+        kernels=_constant(asked.task.agents, known) if asked.keep.kernel else None,
         progress=progress,
         jump=ways.of if ways.open else None,
         watchers=[trust] if trust else [],
@@ -153,11 +155,10 @@ def _finite(record: Record) -> Record:
     return record.assign_attrs(overflow_round=first)
 
 
-def _constant(space: KernelSpace) -> Callable[[Vector], list[np.ndarray]]:
+def _constant(agents: int, known: Callable[[], Kernel]) -> Callable[[Vector], list[np.ndarray]]:
     """The one kernel of every agent in every round, between the training points."""
-    kernel = np.asarray(space.kernel[: space.train])
-    kernel = np.einsum("nkmk->nm", kernel) if kernel.ndim == 4 else kernel
-    return lambda x: [kernel] * space.agents
+    kernel = known().summed
+    return lambda x: [kernel] * agents
 
 
 def _steps_only(via: str, what: str) -> None:
@@ -176,7 +177,6 @@ class _Ways:
             "minibatches": plan.batch_size is not None,
             "a changing graph": isinstance(plan.weights, MixingSequence),
             plan.method.name: not plan.method.affine,
-            "public points": plan.task.basis > plan.task.train,
         }
         against = [reason for reason, holds in reasons.items() if holds]
         self.open = not against and via != "steps"

@@ -84,11 +84,7 @@ def step_size_limit(
     other losses; the method's own step size does not matter.
     """
     asked = setting(problem, kernel, method, weights)
-    if not _one_map(asked):
-        raise InputError(
-            f"{method.name}: has no stability limit of one round, whose map is not affine or not "
-            f"that of the next"
-        )
+    check_one_map(asked, "stability limit")
     return _limit(asked)
 
 
@@ -104,7 +100,7 @@ def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weigh
 def assess(setting: Setting) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
     method = setting.method
-    if not _one_map(setting):
+    if not one_map(method, setting.weights):
         return Stability(known_step(method), None, None)
     limit = _closed_form(setting)
     if isinstance(method.step_size, OfLimit):
@@ -137,9 +133,18 @@ def known_step(method: Method) -> Method:
     return method
 
 
-def _one_map(setting: Setting) -> bool:
+def one_map(method: Method, weights: Weights) -> bool:
     """Whether all rounds are one affine map, whose spectrum decides."""
-    return setting.method.affine and isinstance(setting.weights, Mixing)
+    return method.affine and isinstance(weights, Mixing)
+
+
+def check_one_map(setting: Setting, what: str) -> None:
+    """Refuse a method or a graph to which `what` does not belong."""
+    if not one_map(setting.method, setting.weights):
+        raise InputError(
+            f"{setting.method.name}: has no {what}, as its rounds on these weights are not one and "
+            f"the same affine map"
+        )
 
 
 def _limit(setting: Setting) -> float:

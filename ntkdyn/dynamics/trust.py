@@ -14,26 +14,25 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ntkdyn.engine import POINTS_AT_ONCE, Snapshot
 from ntkdyn.problems import Problem
+from ntkdyn.runs import pull_back
 from ntkdyn.vectors import Vector
 
 
 class Trust:
     """A watcher of a prediction in KernelSpace; `gaps` holds one row per recorded round."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, view: str) -> None:
         self.gaps: list[Float[np.ndarray, " agents"]] = []
         self._initial = problem.initial
-        tangent, train = problem.tangent_space(), problem.task.train
+        tangent, pull = problem.tangent_space(), pull_back(problem, view)
         apply, origin, inputs = tangent.apply, tangent.origin, tangent.inputs
-        _, pull = jax.vjp(lambda params: apply(params, inputs[:train]), origin)
 
-        def outputs(coefficients: Float[Array, "train outputs"]) -> Float[Array, "points outputs"]:
-            (moved,) = pull(coefficients)
-            theta = jax.tree.map(jnp.add, origin, moved)
+        def outputs(coefficients: PyTree) -> Float[Array, "points outputs"]:
+            theta = jax.tree.map(jnp.add, origin, pull(coefficients))
             parts = range(0, len(inputs), POINTS_AT_ONCE)
             return jnp.concatenate([apply(theta, inputs[i : i + POINTS_AT_ONCE]) for i in parts])
 
@@ -41,6 +40,7 @@ class Trust:
 
     def __call__(self, snapshot: Snapshot, displacement: Vector) -> None:
         real = np.asarray(self._outputs(displacement))
-        apart = np.linalg.norm(real - snapshot.outputs, axis=(1, 2))
-        moved = np.linalg.norm(snapshot.outputs - self._initial, axis=(1, 2))
+        predicted = snapshot.outputs[..., : real.shape[2]]
+        apart = np.linalg.norm(real - predicted, axis=(1, 2))
+        moved = np.linalg.norm(predicted - self._initial, axis=(1, 2))
         self.gaps.append(np.where(moved > 0, apart / np.where(moved > 0, moved, 1), 0.0))

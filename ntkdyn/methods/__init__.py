@@ -150,6 +150,9 @@ def gut(*, step_size: StepSize, mu: float = 0.9, gamma: float = 1.0) -> Method:
     z^2 - (1 + mu) lambda z + mu lambda = 0 (derived here), so that real lambda must be above
     -1/(1 + 2 mu). At mu = 0.9 the complex ones of a directed ring with uniform weights give
     |z| > 1 from four agents on; at mu = 0.3 they do not.
+
+    `floats_sent` counts on neighbours who remember what they heard the round before; on a graph
+    that changes, a new one needs that too, which is not counted.
     """
     return _local(updates.GUT(step_size, mu, 0.0, gamma), "gut")
 
@@ -219,7 +222,8 @@ def drt(
     apart; the formula of A is our reconstruction, in ntkdyn/methods/trust.py.
     """
     rule = DRT(variant, kappa, cap, normalised)
-    return _local(updates.ATC(step_size), "drt", rule=rule)
+    needs = Needs(mutual=normalised == "symmetric")
+    return _local(updates.ATC(step_size), "drt", needs, rule)
 
 
 def dimat(
@@ -247,17 +251,19 @@ def ccl(
     lambda_m: float = 0.1,
     lambda_d: float = 0.1,
     nesterov: bool = True,
+    gamma: float = 1.0,
 ) -> Method:
     """v = W x,  m <- beta (m - (v - x)/eta) + g(v),  x <- v - eta (g(v) + beta m),  g of L + CCL.
 
     Cross-feature contrastive loss (Aketi, Roy 2024), as its authors' code has it: g is the gradient
     of the loss and of two attractions between features (ntkdyn/methods/cross_features.py), the base
-    that of QG-DSGDm-N in the order combine, then adapt.
+    that of QG-DSGDm-N in the order combine, then adapt; v = x + gamma (W x - x) with an averaging
+    rate gamma, 0.9 in their runs on the torus and the Dyck graph.
     """
     update = updates.QuasiGlobalCTA(step_size, beta, nesterov)
     objective = CrossFeature(lambda_m, lambda_d)
     needs = Needs(symmetric=True, fixed=True)
-    return Method("ccl", update, mixing.Fixed(), objective, needs)
+    return Method("ccl", update, mixing.Fixed(gamma), objective, needs)
 
 
 def mhd(
@@ -283,7 +289,7 @@ def mhd(
         aux, nu_emb, nu_aux, teachers, public_batch, own_too, pool, pool_every, seed
     )
     update = updates.PooledSGD(step_size, pool, pool_every)
-    return Method("mhd", update, mixing.Fixed(), objective)
+    return Method("mhd", update, mixing.Fixed(), objective, Needs(fixed=True))
 
 
 METHODS = {

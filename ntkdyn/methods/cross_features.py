@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 
 from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
-from ntkdyn.methods.objectives import Rule, Setting, slopes
+from ntkdyn.methods.objectives import Rule, Setting, Sizes, slopes
+from ntkdyn.methods.updates import check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -36,10 +37,8 @@ class CrossFeature(Rule):
     sends: ClassVar[str] = "class sums of features"
 
     def __check_init__(self) -> None:
-        for name in ("lambda_m", "lambda_d"):
-            value = getattr(self, name)
-            if not isinstance(value, Array) and not 0 <= value < np.inf:
-                raise InputError(f"ccl: {name} must not be negative, got {value}")
+        check_positive("ccl: lambda_m", self.lambda_m, zero=True)
+        check_positive("ccl: lambda_d", self.lambda_d, zero=True)
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
         """Refuse a task without classes."""
@@ -47,10 +46,10 @@ class CrossFeature(Rule):
             raise InputError(f"{method}: needs classes, and the task has none; give labelled data")
 
     def floats_sent(
-        self, listeners: Float[np.ndarray, " agents"], outputs: int, features: int
+        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
     ) -> Float[np.ndarray, " agents"]:
         """A sum of features and a count per class."""
-        return listeners * outputs * (features + 1)
+        return listeners * sizes.outputs * (sizes.features + 1)
 
     def gradient(self, setting: Setting, batch: Batch) -> Callable[..., Vector]:
         look, wanted = setting.space.readout(batch.rows), setting.targets[batch.rows]

@@ -27,8 +27,8 @@ from jaxtyping import Array, Float
 from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
 from ntkdyn.methods.mixing import Links
-from ntkdyn.methods.objectives import Rule, Setting, slopes
-from ntkdyn.methods.updates import check_count
+from ntkdyn.methods.objectives import Rule, Setting, Sizes, slopes
+from ntkdyn.methods.updates import check_count, check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -54,6 +54,15 @@ class Distillation(Rule):
         check_count("mhd: number of auxiliary heads", self.aux)
         check_count("mhd: teachers", self.teachers)
         check_count("mhd: public_batch", self.public_batch)
+        check_count("mhd: pool", self.pool)
+        check_count("mhd: pool_every", self.pool_every)
+        check_positive("mhd: nu_emb", self.nu_emb, zero=True)
+        check_positive("mhd: nu_aux", self.nu_aux, zero=True)
+        if self.teachers > self.pool:
+            raise InputError(
+                f"mhd: {self.teachers} teachers a round are drawn from the pool, which holds "
+                f"{self.pool} checkpoints; take fewer, or a larger pool"
+            )
 
     @property
     def heads(self) -> int:
@@ -68,12 +77,19 @@ class Distillation(Rule):
                 f"{method}: a pool of {self.pool} checkpoints, one renewed every "
                 f"{self.pool_every} rounds, is longer than the history of {rounds} rounds"
             )
+        if self.nu_emb and not space.mixable and len(set(space.seen)) > 1:
+            widths = [seen - self.heads * task.targets.shape[1] for seen in space.seen]
+            raise InputError(
+                f"{method}: draws embeddings together, but those of the architectures have "
+                f"{' and '.join(map(str, widths))} entries; make them the same, or nu_emb = 0"
+            )
 
     def floats_sent(
-        self, listeners: Float[np.ndarray, " agents"], outputs: int, features: int
+        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
     ) -> Float[np.ndarray, " agents"]:
         """What teachers say of a public batch, on average over agents."""
-        said = self.teachers * self.public_batch * (outputs * self.heads + features)
+        each = sizes.outputs * self.heads + (sizes.features if self.nu_emb else 0)
+        said = self.teachers * min(self.public_batch, sizes.public) * each
         return np.full(len(listeners), said * (listeners > 0).mean())
 
     def gradient(self, setting: Setting, batch: Batch) -> Callable[..., Vector]:
@@ -135,7 +151,7 @@ class Distillation(Rule):
         entries = jax.random.permutation(key, self.pool)[: self.teachers]
         renewals = round // self.pool_every
         found = []
-        for place in range(min(self.teachers, self.pool)):
+        for place in range(self.teachers):
             entry = entries[place]
             renewed = renewals - (renewals - 1 - entry) % self.pool
             found.append((entry, self._authors(links, renewed)))

@@ -4,12 +4,13 @@
 
 P_ij numbers the hidden channels of agent j anew so that they fit those of agent i, hidden layer by
 hidden layer: the assignment that maximises the sum of correlations of activations between matched
-channels (a covariance over points and places, divided by both deviations). It changes no output
-of agent j, and everybody is aligned into agent i's own order. The points whose activations are
+channels (a covariance over points and places, divided by both deviations). It changes no output of
+agent j, and everybody is aligned into agent i's own order. The points whose activations are
 compared are i's own, i's and its neighbours', or all; the released code uses all, which is not
-decentralised. With "weights" in place of "activations", channels are matched by the inner products
-of the parameters that belong to them, layer after layer until nothing changes (Ainsworth et al.
-2023). There is no batch normalisation here to be reset.
+decentralised. (`floats_sent` does not count points that are shared so.) With "weights" in place of
+"activations", channels are matched by the inner products of the parameters that belong to them,
+layer after layer until nothing changes (Ainsworth et al. 2023). There is no batch normalisation
+here to be reset.
 
 In the linear spaces all agents are near one start, so that every channel fits itself best: merging
 is plain averaging there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,6 +27,8 @@ class Needs(NamedTuple):
     """every eigenvalue of (1 - gamma) I + gamma W is larger than this"""
     fixed: bool = False
     """the same W in every round"""
+    mutual: bool = False
+    """links go both ways"""
 
     @property
     def words(self) -> str:
@@ -33,6 +36,7 @@ class Needs(NamedTuple):
         parts = ["column-stochastic"] if self.columns else []
         parts += ["doubly stochastic"] if self.doubly else []
         parts += ["symmetric"] if self.symmetric else []
+        parts += ["links both ways"] if self.mutual else []
         parts += ["fixed"] if self.fixed else []
         parts += [f"eigenvalues > {_fraction(self.above)}"] if self.above is not None else []
         return ", ".join(parts) or "row-stochastic"
@@ -61,6 +65,11 @@ class Method(eqx.Module):
         )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Every choice and number that makes it, as plain values."""
+        return {part: _plain(getattr(self, part)) for part in ("update", "mixing", "objective")}
+
+    @property
     def heads(self) -> int:
         """How many times the classes the network must have outputs."""
         return self.objective.heads
@@ -83,16 +92,12 @@ class Method(eqx.Module):
         return all(part.affine for part in parts) and self.mixing.every == 1
 
     def floats_sent(
-        self,
-        listeners: Float[np.ndarray, " agents"],
-        parameters: int,
-        outputs: int,
-        features: int,
+        self, listeners: Float[np.ndarray, " agents"], sizes: objectives.Sizes
     ) -> Float[np.ndarray, " agents"]:
         """How many numbers each agent sends in a round of exchange, with so many listeners."""
         update = self.update
-        vectors = update.vectors_sent * parameters + update.numbers_sent
-        return vectors * listeners + self.objective.floats_sent(listeners, outputs, features)
+        vectors = update.vectors_sent * sizes.parameters + update.numbers_sent
+        return vectors * listeners + self.objective.floats_sent(listeners, sizes)
 
     def check_space(self, space: str) -> None:
         """Refuse a space that the method does not run in, and say which it does."""
@@ -118,6 +123,13 @@ class Method(eqx.Module):
                 f"{self.name}: needs a symmetric mixing matrix, but entries ({i}, {j}) and "
                 f"({j}, {i}) are {weights.matrix[i, j]:.4g} and {weights.matrix[j, i]:.4g}"
             )
+        linked = weights.matrix > 0
+        if needs.mutual and (linked != linked.T).any():
+            i, j = (int(k) for k in np.argwhere(linked & ~linked.T)[0])
+            raise InputError(
+                f"{self.name}: needs links that go both ways, but agent {i} hears from {j} and {j} "
+                f"does not hear from {i}"
+            )
         for axis, wanted in ((1, not needs.columns), (0, needs.columns or needs.doubly)):
             sums = weights.matrix.sum(axis=axis)
             worst = int(abs(sums - 1).argmax())
@@ -137,6 +149,13 @@ class Method(eqx.Module):
                 )
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, eqx.Module):
+        own = {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **own}
+    return value if isinstance(value, (bool, int, str)) else float(value)
+
+
 def _kind(needs: Needs) -> str:
     if needs.columns:
         return "a column-stochastic"
@@ -149,16 +168,30 @@ def _fraction(value: float) -> str:
 
 def damped(method: Method, gamma: float) -> Method:
     """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
-    if not isinstance(method.mixing, mixing.Fixed):
-        raise InputError(f"{method.name}: weighs its neighbours by itself; it takes no gamma")
-    rate = method.mixing.gamma * gamma
-    return _replaced(method, mixing.Fixed(rate))
+    updates.check_share("gamma", gamma, one=True)
+    rule = _damped(method.name, method.mixing, gamma)
+    return _replaced(method, f"damped({method.name}, {gamma:g})", rule)
+
+
+def _damped(name: str, rule: Any, gamma: float) -> Any:
+    if isinstance(rule, mixing.Periodic):
+        return mixing.Periodic(_damped(name, rule.mixing, gamma), rule.tau)
+    if not isinstance(rule, mixing.Fixed):
+        raise InputError(f"{name}: weighs its neighbours by itself; it takes no gamma")
+    return mixing.Fixed(rule.gamma * gamma)
 
 
 def periodic(method: Method, tau: int) -> Method:
     """The same method, exchanging in every tau-th round only."""
-    return _replaced(method, mixing.Periodic(method.mixing, tau))
+    if method.objective.sends:
+        raise InputError(
+            f"{method.name}: its gradient looks at what neighbours send in every round; it cannot "
+            f"exchange less often"
+        )
+    return _replaced(method, f"periodic({method.name}, {tau})", mixing.Periodic(method.mixing, tau))
 
 
-def _replaced(method: Method, rule: Any) -> Method:
-    return Method(method.name, method.update, rule, method.objective, method.needs)
+def _replaced(method: Method, name: str, rule: Any) -> Method:
+    if not method.update.vectors_sent:
+        raise InputError(f"{method.name}: averages nothing, however often or timidly")
+    return Method(name, method.update, rule, method.objective, method.needs)

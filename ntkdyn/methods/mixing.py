@@ -13,6 +13,7 @@ with the square of the agents, or a cycle of dense products for a graph that cha
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -186,7 +187,7 @@ class Fixed(Rule):
     gamma: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
-        check_share("averaging rate gamma", self.gamma, one=True)
+        check_share("averaging rate", self.gamma, one=True)
 
     @property
     def rate(self) -> float:
@@ -216,7 +217,7 @@ class Periodic(Rule):
 
     @property
     def every(self) -> int:
-        return self.tau * self.mixing.every
+        return math.lcm(self.tau, self.mixing.every)
 
     @property
     def rate(self) -> float:

@@ -35,6 +35,19 @@ class Setting(NamedTuple):
     """the rows of the public points"""
 
 
+class Sizes(NamedTuple):
+    """How many numbers there are to send of what."""
+
+    parameters: int
+    """of an agent"""
+    outputs: int
+    """of a head"""
+    features: int
+    """of a point"""
+    public: int
+    """public points"""
+
+
 class Rule(eqx.Module):
     """What all objectives have in common."""
 
@@ -51,10 +64,10 @@ class Rule(eqx.Module):
         """Refuse a task, space or number of rounds that it cannot work with."""
 
     def floats_sent(
-        self, listeners: Float[np.ndarray, " agents"], outputs: int, features: int
+        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
     ) -> Float[np.ndarray, " agents"]:
         """How many numbers each agent with so many listeners sends a round, beside parameters."""
-        del outputs, features
+        del sizes
         return 0 * listeners
 
 

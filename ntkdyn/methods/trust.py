@@ -16,8 +16,8 @@ geometric mean and cut to [1/cap, cap]; then rows are normalised, or made symmet
 
     A = c / sum_l c        or        A_kl = s_kl / max(s_k, s_l),  s = (A + A')/2,  s_k = sum_l s_kl
 
-with what is left on the diagonal, which is doubly stochastic. Where all agents agree and layers
-have equal norms, the weights are uniform over the neighbourhood.
+with what is left on the diagonal, which is doubly stochastic and needs links that go both ways.
+Where all agents agree and layers have equal norms, rows are uniform over the neighbourhood.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from jaxtyping import Array, Float
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
-from ntkdyn.methods.updates import Number
+from ntkdyn.methods.updates import Number, check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -59,8 +59,8 @@ class DRT(Rule):
             raise unknown("variant of drt", self.variant, VARIANTS)
         if self.normalised not in NORMALISED:
             raise unknown("normalisation of drt", self.normalised, NORMALISED)
-        if not isinstance(self.kappa, Array) and self.kappa <= 0:
-            raise InputError(f"drt: kappa must be positive, got {self.kappa}")
+        check_positive("drt: kappa", self.kappa)
+        check_positive("drt: cap", self.cap)
         if not isinstance(self.cap, Array) and self.cap < 1:
             raise InputError(f"drt: cap must be at least 1, got {self.cap}")
 

@@ -17,6 +17,7 @@ that starts from y = 0 and a previous gradient of 0 has y = g(x) after its first
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -47,22 +48,36 @@ StepSize = float | Float[Array, "..."] | OfLimit
 Number = float | Float[Array, ""]
 
 
-def check_step_size(step_size: Any) -> None:
-    """Refuse a number that is no step size; arrays and shares of the limit pass."""
-    if isinstance(step_size, (int, float)) and not 0 < step_size < math.inf:
-        raise InputError(f"step size: must be positive and finite, got {step_size}")
+def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
+    """Refuse a number that is not positive and finite, or zero with `zero`."""
+    if _is_number(name, value) and not (0 < value < math.inf or (zero and value == 0)):
+        wanted = "finite and not negative" if zero else "positive and finite"
+        raise InputError(f"{name}: must be {wanted}, got {value}")
 
 
 def check_share(name: str, value: Any, *, one: bool = False) -> None:
-    """Refuse a number outside [0, 1), or outside [0, 1] with `one`; arrays pass."""
-    if isinstance(value, (int, float)) and not (0 <= value < 1 or (one and value == 1)):
+    """Refuse a number outside [0, 1), or outside [0, 1] with `one`."""
+    if _is_number(name, value) and not (0 <= value < 1 or (one and value == 1)):
         raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {value}")
 
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number from 1 on."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name}: must be a whole number from 1 on, got {value!r}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: must be true or false, got {value!r}")
+
+
+def _is_number(name: str, value: Any) -> bool:
+    """Whether it is one whose size is known; arrays, symbols and shares of the limit are not."""
+    if value is None or isinstance(value, (bool, str, bytes, list, tuple, dict)):
+        raise InputError(f"{name}: must be a number, got {value!r}")
+    return isinstance(value, numbers.Real)
 
 
 @runtime_checkable
@@ -102,7 +117,7 @@ class Rule(eqx.Module):
     """why it does not run in the spaces that are left out"""
 
     def __check_init__(self) -> None:
-        check_step_size(self.step_size)
+        check_positive("step size", self.step_size)
 
     @property
     def spaces(self) -> frozenset[str]:
@@ -194,6 +209,7 @@ class QuasiGlobal(_Momentum):
 
     def __check_init__(self) -> None:
         check_share("share mu", self.mu, one=True)
+        check_flag("nesterov", self.nesterov)
 
     def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
         gradient = grad(state.x)
@@ -213,6 +229,9 @@ class QuasiGlobalCTA(_Momentum):
     """
 
     nesterov: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self) -> None:
+        check_flag("nesterov", self.nesterov)
 
     def step(self, state: Moving, grad: Callable, mix: Callable) -> Moving:
         combined = mix(state.x)
@@ -345,6 +364,7 @@ class GUT(Rule):
         check_share("share mu", self.mu)
         check_share("momentum beta", self.beta)
         check_share("averaging rate gamma", self.gamma, one=True)
+        check_flag("nesterov", self.nesterov)
 
     def init(self, x: Any) -> Following:
         return Following(x, 0.0 * x, 0.0 * x, 0.0 * x)
@@ -422,7 +442,7 @@ class LocalOptimiser(Rule):
     why_not: ClassVar[str] = "Adam scales single parameters, and a kernel knows none"
 
     def __check_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS:
+        if not isinstance(self.optimiser, str) or self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
 
     @property

@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ntkdyn.dynamics import assess, flow, predict, setting
+from ntkdyn.dynamics import assess, flow, has_flow, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
-from ntkdyn.methods.updates import Memoryless
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.validation.compare import distance
@@ -57,12 +56,13 @@ def account(
     start are the same throughout. Those at hand already, of the same arguments and with outputs,
     may be given as `runs`: "observed", and under a source the run that gives it up.
     """
-    known = assess(setting(problem, "empirical", method, weights))
+    asked = setting(problem, "empirical", method, weights)
+    known = assess(asked)
     common = (problem, known.method, weights, rounds)
     recorded = {"record_every": record_every, "keep": Keep()}
     drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
     steps = lambda **more: predict(*common, **recorded, **more)
-    flows = isinstance(known.method.update, Memoryless)
+    flows = has_flow(known.method, asked.weights)
     last = (lambda **more: flow(*common, **recorded, **more)) if flows else steps
     links: dict[str, Callable[[], Record]] = {
         "observed": lambda: train(*common, **recorded, **drawn, precision=precision),
@@ -76,7 +76,7 @@ def account(
         "arithmetic": precision == "float64",
         "minibatch_noise": batch_size is None,
         "discretization": not flows,
-        "finite_width": problem.networks[0].kernel is None,
+        "finite_width": problem.networks[0].kernel is None or known.method.view != "outputs",
     }
     if odd := set(runs) - set(links):
         raise unknown("run of the chain", min(odd), links)

@@ -13,7 +13,7 @@ import numpy as np
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import unknown
+from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
@@ -163,6 +163,8 @@ def _kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
     agents = range(problem.task.agents)
 
     def kernels(x: Vector) -> list[np.ndarray]:
+        if not isinstance(problem.network, Network):
+            raise InputError("keep: agents of different architectures have no kernel in common")
         tree = on_host(x.tree)
         networks = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in agents)
         apply = problem.network.apply
