@@ -7,7 +7,7 @@ test_loss     mean over the test points
 and, of the model whose parameters are the mean of all agents', consensus_global_loss and the like.
 Where a network has several heads, test accuracy is measured for each: `shared_accuracy` is the mean
 over all test points, `private_accuracy` weighs them so that classes occur as often as among the
-agent's own points.
+agent's own points, and is not known (NaN) of an agent none of whose classes is tested.
 """
 
 from __future__ import annotations
@@ -30,14 +30,23 @@ def measure(
     )
     share = shares(task)
     measured = {
-        name: np.where(each > 0, losses * each, 0).sum(axis=1) for name, each in share.items()
+        name: (np.where(each > 0, losses, 0) * each).sum(axis=1) for name, each in share.items()
     }
     if task.labels is not None:
-        right = (outputs.argmax(axis=-1) == task.labels).astype(np.float64)
+        right = _right(outputs, task.labels)
         for name in ("train", "test"):
             if f"{name}_loss" in share:
-                measured[f"{name}_accuracy"] = (right * share[f"{name}_loss"]).sum(axis=1)
+                counted = share[f"{name}_loss"]
+                measured[f"{name}_accuracy"] = (np.where(counted > 0, right, 0) * counted).sum(
+                    axis=1
+                )
     return measured
+
+
+def _right(answers: Float[np.ndarray, "... classes"], labels: np.ndarray) -> np.ndarray:
+    """1 where the largest output is that of the label, 0 where not, NaN where one is no number."""
+    right = (answers.argmax(axis=-1) == labels).astype(np.float64)
+    return np.where(np.isnan(answers).any(axis=-1), np.nan, right)
 
 
 def shares(task: Task) -> dict[str, Float[np.ndarray, "agents points"]]:
@@ -71,14 +80,16 @@ def measure_heads(
     """Accuracy of every head on the test points, and on those weighed like an agent's own."""
     agents, _, width = outputs.shape
     classes = width // task.heads
-    answers = outputs[:, task.basis :].reshape(agents, -1, task.heads, classes).argmax(axis=-1)
     labels = task.labels[task.basis :]
-    right = (answers == labels[:, None]).astype(np.float64)
+    right = _right(
+        outputs[:, task.basis :].reshape(agents, -1, task.heads, classes), labels[:, None]
+    )
     own = np.zeros((agents, classes))
     np.add.at(own, (task.owner, task.labels[: task.train]), 1)
     tested = np.bincount(labels, minlength=classes)
     weights = np.where(tested > 0, own / np.maximum(tested, 1), 0)[:, labels]
-    weights = weights / weights.sum(axis=1, keepdims=True)
+    total = weights.sum(axis=1, keepdims=True)
+    weights = np.where(total > 0, weights / np.where(total > 0, total, 1), np.nan)
     return {
         "shared_accuracy": right.mean(axis=1),
         "private_accuracy": (right * weights[..., None]).sum(axis=1),

@@ -124,3 +124,19 @@ def test_a_periodic_graph_has_no_stable_step():
     swap = nd.KernelProblem(np.eye(2), np.ones((2, 1)), [0, 1])
     assert nd.step_size_limit(swap, method("dgd", 1.0), [[0, 1], [1, 0]]) == 0
     assert nd.predict(swap, method("dgd", 0.01), [[0, 1], [1, 0]], 3).attrs["stable"] is False
+
+
+@pytest.mark.parametrize("name", ["dgd", "diging", "gut", "extra", "heavy_ball"])
+def test_the_units_of_the_kernel_do_not_matter(name):
+    factors = np.random.default_rng(1).standard_normal((8, 12))
+    K, y, owner = factors @ factors.T / 12, np.arange(8.0)[:, None], np.arange(8) % 4
+    W = graphs.metropolis(graphs.ring(4))
+    limits, losses = [], []
+    for unit in (1.0, 1e-8, 1e8):
+        problem, at = nd.KernelProblem(K * unit, y, owner), method(name, 0.02 / unit)
+        limits.append(nd.step_size_limit(problem, at, W) * unit)
+        record = nd.predict(problem, at, W, [2000])
+        assert record.attrs["stable"] is True
+        losses.append(record["train_loss"].values.max())
+    assert np.ptp(limits) < 1e-5 * limits[0]
+    assert np.ptp(losses) < 1e-6 * losses[0] and losses[0] < 0.5 * (y**2).max()

@@ -128,6 +128,34 @@ def test_records_that_cannot_be_compared(small):
         (run(keep=nd.Keep(outputs=False)), "observed record holds no outputs"),
         (one.assign(targets=one["targets"] + 1), "different targets"),
         (one.isel(point=slice(5)), "differ in points"),
+        (one.assign_coords(owner=one["owner"][::-1]), "belong to other agents"),
+        (
+            one.assign(initial_outputs=-one["initial_outputs"]),
+            "start differ by 200 % of their size",
+        ),
+        (one.assign_attrs(batch_seed=3), "differ in batch_seed: -1 and 3"),
     ):
         with pytest.raises(nd.InputError, match=message):
             nd.compare(one, other)
+    with pytest.raises(nd.InputError, match="first record was trained and the second predicted"):
+        nd.compare(one.assign_attrs(space="network"), one)
+
+
+@pytest.mark.parametrize("side", ["predicted", "observed"])
+def test_what_diverges_is_said_to_and_its_gap_is_infinite(small, side):
+    problem, _ = small(8)
+    run = nd.predict(problem, method("dgd", 0.15), RING, 6)
+    over = run.copy(deep=True)
+    over["outputs"][{"round": slice(4, None), "agent": 2}] = np.nan
+    over["train_loss"][{"round": slice(4, None), "agent": 2}] = np.nan
+    sides = {"predicted": run, "observed": run} | {side: over}
+    comparison = nd.compare(**sides)
+    assert comparison.attrs["diverged_round"] == 4
+    assert comparison.attrs["largest_gap"] == comparison.attrs["final_gap"] == np.inf
+    gap = comparison["gap"].values
+    assert np.isinf(gap[4:, 2]).all() and (np.delete(gap, 2, axis=1) == 0).all()
+    assert "observed_rate" not in comparison
+    task, answers = problem.task, run["outputs"].values[-1].copy()
+    answers[2] = np.nan
+    accuracy = nd.measures.measure(task, answers)["train_accuracy"]
+    assert np.isnan(accuracy[2]) and np.isfinite(np.delete(accuracy, 2)).all()

@@ -72,16 +72,24 @@ class Loop(NamedTuple):
         return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
 
     @property
+    def units(self) -> Float[np.ndarray, " states"]:
+        """What counts as one of every entry of the state, so that no entry dwarfs another.
+
+        A gradient that moves the iterate by one changes an entry by its unit: trackers and momenta
+        hold gradients, which are iterates over a step size. The same for all agents.
+        """
+        kinds = np.abs(self.Q).reshape(-1, self.Q.shape[1] ** 2).max(axis=1)
+        kinds = np.where(kinds > 0, kinds / np.abs(self.X @ self.Q).max(), 1.0)
+        return np.repeat(kinds, self.Q.shape[1])
+
+    @property
     def reached(self) -> Float[np.ndarray, "states free"]:
-        """An orthonormal basis of the states that a start from zero can reach by any gradients.
+        """A basis, orthonormal in `units`, of the states that any gradients can reach from zero.
 
         Methods with memory keep sums (1'q of corrections, 1'(y - g') of trackers): l'P = l' and
         l'Q = 0, so l'z = 0 for good.
         """
-        changes = np.concatenate([self.P - np.eye(len(self.P)), self.Q / np.abs(self.Q).max()], 1)
-        basis, sizes, _ = np.linalg.svd(changes, full_matrices=False)
-        free = basis[:, sizes > KEPT * sizes[0]]
-        return free if free.shape[1] < len(self.P) else np.eye(len(self.P))
+        return self.units[:, None] * self._free
 
     @property
     def moving(self) -> Loop:
@@ -89,8 +97,18 @@ class Loop(NamedTuple):
 
         With the sums that are kept goes a double eigenvalue one, which is no growth.
         """
-        free = self.reached
-        return Loop(free.T @ self.P @ free, free.T @ self.Q, self.R @ free, self.X @ free)
+        into, reached = self._free.T / self.units, self.reached
+        return Loop(into @ self.P @ reached, into @ self.Q, self.R @ reached, self.X @ reached)
+
+    @property
+    def _free(self) -> Float[np.ndarray, "states free"]:
+        """`reached`, in units."""
+        units, size = self.units, len(self.P)
+        P, Q = self.P * units / units[:, None], self.Q / units[:, None]
+        changes = np.concatenate([P - np.eye(size), Q / np.abs(Q).max()], axis=1)
+        basis, sizes, _ = np.linalg.svd(changes, full_matrices=False)
+        free = basis[:, sizes > KEPT * sizes[0]]
+        return free if free.shape[1] < size else np.eye(size)
 
     def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:
         """(lambda - P)^-1 and G(lambda) for lambda = 1 + beyond."""
@@ -285,7 +303,9 @@ def outer_eigenvalues(system: System) -> Complex[np.ndarray, " found"]:
         whole = affine(system)
         return np.linalg.eigvals(whole._replace(loop=whole.loop.moving).matrix()).astype(complex)
     start = np.random.default_rng(0).standard_normal(size)
-    hessenberg, residual = map(np.asarray, _arnoldi(system, jnp.asarray(start)))
+    kinds = open_loop(system).units[:: system.space.agents]
+    units = jnp.asarray(np.repeat(kinds, size // len(kinds)))
+    hessenberg, residual = map(np.asarray, _arnoldi(system, jnp.asarray(start), units))
     values, vectors = np.linalg.eig(hessenberg)
     error = np.linalg.norm(residual) * np.abs(vectors[-1])
     return values[error < np.maximum(np.abs(np.abs(values) - 1) / 10, 1e-12)].astype(complex)
@@ -297,8 +317,11 @@ def spectral_radius(system: System) -> float:
 
 
 @eqx.filter_jit
-def _arnoldi(system: System, start: Float[Array, " state"]) -> tuple[Array, Array]:
-    action, _ = linear_part(system)
+def _arnoldi(
+    system: System, start: Float[Array, " state"], units: Float[Array, " state"]
+) -> tuple[Array, Array]:
+    of_state, _ = linear_part(system)
+    action = lambda z: of_state(units * z) / units
     decompose = matfree.decomp.hessenberg(KRYLOV, reortho="full", custom_vjp=False)
     found = decompose(action, action(start) - start)
     return found.J_small, found.residual

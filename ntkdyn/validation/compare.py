@@ -3,7 +3,7 @@
     gap_i(t) = |f_i_predicted(t) - f_i_observed(t)| / |f_i_observed(t) - f(theta_0)|
 
 over all training and test points and outputs: the distance between the two as a share of the
-distance travelled. Zero where nothing has moved.
+distance travelled. Zero where nothing has moved, infinite where either has run out of numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from ntkdyn.validation import convergence
 
 SAME = ("method", "step_size", "loss", "weights", "batch_size")
 """what two runs must share to be compared"""
+
+IF_KNOWN = ("batch_seed", "network", "dataset", "partition")
+"""and what they must share where both say it"""
+
+SAME_START = 0.05
+"""How far the outputs at the start may be apart, by rounding: a share of their size."""
 
 STABILITY = ("stable", "step_size_limit")
 
@@ -63,11 +69,13 @@ def _parameter_gap(predicted: Record, observed: Record) -> xr.DataArray:
 
 
 def _norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
-    return np.sqrt((values.astype(np.float64) ** 2).sum(dims))
+    with np.errstate(over="ignore"):
+        return np.sqrt((values.astype(np.float64) ** 2).sum(dims, skipna=False))
 
 
 def _ratio(distance: xr.DataArray, travelled: xr.DataArray) -> xr.DataArray:
-    return xr.where(travelled > 0, distance / xr.where(travelled > 0, travelled, 1), 0.0)
+    share = xr.where(travelled > 0, distance / xr.where(travelled > 0, travelled, 1), 0.0)
+    return xr.where(np.isfinite(distance) & np.isfinite(travelled), share, np.inf)
 
 
 def _check_alike(predicted: Record, observed: Record) -> None:
@@ -75,6 +83,14 @@ def _check_alike(predicted: Record, observed: Record) -> None:
         one, other = predicted.attrs.get(name), observed.attrs.get(name)
         if one != other:
             raise InputError(f"compare: the records differ in {name}: {one} and {other}")
+    for name in IF_KNOWN:
+        one, other = predicted.attrs.get(name), observed.attrs.get(name)
+        if None not in (one, other) and one != other:
+            raise InputError(f"compare: the records differ in {name}: {one} and {other}")
+    if predicted.attrs.get("space") == "network" != observed.attrs.get("space"):
+        raise InputError(
+            "compare: the first record was trained and the second predicted; swap them"
+        )
     for record, name in ((predicted, "predicted"), (observed, "observed")):
         if "outputs" not in record:
             raise InputError(f"compare: the {name} record holds no outputs to compare")
@@ -88,12 +104,25 @@ def _check_alike(predicted: Record, observed: Record) -> None:
         raise InputError("compare: the records were made in different rounds")
     if (predicted["targets"].values != observed["targets"].values).any():
         raise InputError("compare: the records have different targets, so different data")
+    if (predicted["owner"].values != observed["owner"].values).any():
+        raise InputError("compare: points belong to other agents in one record than in the other")
+    starts = [record["initial_outputs"].values for record in (predicted, observed)]
+    apart, size = np.linalg.norm(starts[0] - starts[1]), np.linalg.norm(starts[1])
+    if apart > SAME_START * size:
+        raise InputError(
+            f"compare: outputs at the start differ by {100 * apart / max(size, 1e-300):.3g} % of "
+            f"their size, so the records are of other networks or other seeds"
+        )
 
 
-def _summary(comparison: Record, predicted: Record, observed: Record) -> dict[str, float | str]:
+def _summary(
+    comparison: Record, predicted: Record, observed: Record
+) -> dict[str, float | int | str]:
     gap = comparison["gap"]
     worst = gap.isel(gap.argmax(...))
+    over = ~np.isfinite(gap).all("agent")
     return {
+        **({"diverged_round": int(gap["round"][over.values.argmax()])} if over.any() else {}),
         "largest_gap": float(worst),
         "largest_gap_round": int(worst["round"]),
         "largest_gap_agent": int(worst["agent"]),

@@ -53,6 +53,7 @@ def write_report(
     )
     own_kernel = predicted.attrs["kernel"] == "empirical"
     page = template.render(
+        percent=_percent,
         title=predicted.attrs.get("title") or "Predicted and observed",
         asked=_asked(predicted),
         unstable=predicted.attrs.get("stable") is False,
@@ -181,10 +182,14 @@ def _sources(accounts: Record) -> list[dict[str, Any]]:
 
 def _largest(accounts: Record, own_kernel: bool) -> str:
     """The source that costs most in the last round, of those that the prediction gives up."""
-    given_up = SOURCES[:2] if own_kernel else SOURCES
+    given_up = (*SOURCES[:2], *(() if own_kernel else ("finite_width",)))
     held = [name for name in given_up if name in accounts]
     means = [float(accounts[name].isel(round=-1).mean()) for name in held]
     return held[int(np.argmax(means))].replace("_", " ")
+
+
+def _percent(share: float, digits: int = 2, style: str = "f") -> str:
+    return f"{100 * share:.{digits}{style}}\u00a0%" if np.isfinite(share) else "diverged"
 
 
 def _environment(observed: Record) -> dict[str, str]:
