@@ -6,6 +6,7 @@ at the fields of `Spec`; `demo.toml`, which ships with the package, shows them a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import tomllib
@@ -13,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 import pydantic
 import tomli_w
 
@@ -34,11 +36,17 @@ from ntkdyn.validation import widths as sweeps
 class _Table(pydantic.BaseModel):
     """A table of a spec: unknown settings are refused, and none changes once it is read."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
+
+
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
+Count = Annotated[int, pydantic.Field(ge=1)]
 
 
 class NetworkTable(_Table):
-    """`networks`; the number of outputs is the number of classes."""
+    """`networks`; as many outputs as classes, for every head that the method trains."""
 
     kind: Literal["mlp", "cnn", "resnet"] = "mlp"
     widths: list[int]
@@ -50,6 +58,8 @@ class NetworkTable(_Table):
     pool: str | None = None
     image: list[int] | None = None
     """the shape that flat inputs are read in; this and the three above are for convolutions"""
+    own_starts: bool = False
+    """every agent starts from a draw of its own: then it can be trained, not predicted"""
 
 
 class DataTable(_Table):
@@ -58,7 +68,9 @@ class DataTable(_Table):
     name: str = "digits"
     train: int
     test: int
-    seed: int | None = None
+    public: Annotated[int, pydantic.Field(ge=0)] = 0
+    """points without labels that all agents see, for methods that look at them"""
+    seed: Seed | None = None
     """draws the points; the spec's seed if left out"""
 
 
@@ -71,17 +83,28 @@ class PartitionTable(_Table):
     primary_labels: int | None = None
     skew: float | None = None
     min_points: int = 1
-    seed: int | None = None
+    seed: Seed | None = None
+
+
+class ChangesTable(_Table):
+    """How the graph changes by the round; `length` rounds are drawn, and gone through again."""
+
+    kind: Literal["link_failures", "random_matchings", "one_peer_exponential"]
+    length: Count = 100
+    probability: float | None = None
+    """of a link to fail in a round"""
+    seed: Seed | None = None
 
 
 class GraphTable(_Table):
     """`graphs`: a topology with its own settings (degree, rows, seed, ...), or a matrix."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     topology: str | None = None
     weights: str = "metropolis"
     matrix: list[list[float]] | None = None
     """a mixing matrix of one's own, row by row"""
+    changes: ChangesTable | None = None
 
 
 class ShareOfLimit(_Table):
@@ -93,7 +116,7 @@ class ShareOfLimit(_Table):
 class MethodTable(_Table):
     """`methods`, with whatever settings of its own the method takes."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     name: str
     step_size: float | ShareOfLimit
 
@@ -117,7 +140,7 @@ class Spec(_Table):
     """Everything an experiment needs."""
 
     title: str = ""
-    seed: int = 0
+    seed: Seed = 0
     """draws the start of the networks, and all that has no seed of its own"""
     loss: str = "mse"
     kernel: str = "empirical"
@@ -204,17 +227,26 @@ class Experiment:
     """where the files of datasets are that do not ship with a library"""
 
     @functools.cached_property
-    def partition(self) -> data.Partition:
-        table, shares = self.spec.data, self.spec.partition
-        points = data.load(
+    def _points(self) -> data.Dataset:
+        """All points of the spec, the public ones behind the test points."""
+        table = self.spec.data
+        return data.load(
             table.name,
             train=table.train,
-            test=table.test,
+            test=table.test + table.public,
             seed=self._seed(table.seed),
             data_dir=self.data_dir,
         )
+
+    @functools.cached_property
+    def partition(self) -> data.Partition:
+        table, shares, points = self.spec.data, self.spec.partition, self._points
         return data.partition(
-            points,
+            dataclasses.replace(
+                points,
+                test_inputs=points.test_inputs[: table.test],
+                test_labels=points.test_labels[: table.test],
+            ),
             agents=shares.agents,
             by=shares.by,
             alpha=shares.alpha,
@@ -226,19 +258,49 @@ class Experiment:
 
     @functools.cached_property
     def problem(self) -> Problem:
+        return self._problem(self.network, self.spec.seed)
+
+    def _problem(self, network: networks.Network, seed: int) -> Problem:
+        """The spec's data with that network, started from that seed."""
         spec = self.spec
-        return Problem(self.network, self.partition, loss=spec.loss, seed=spec.seed)
+        own = np.random.SeedSequence(seed).generate_state(spec.partition.agents)
+        return Problem(
+            network,
+            self.partition,
+            loss=spec.loss,
+            seed=[int(each) for each in own] if spec.network.own_starts else seed,
+            public=self._points.test_inputs[spec.data.test :] if spec.data.public else None,
+        )
 
     @functools.cached_property
-    def weights(self) -> graphs.Mixing:
-        table = self.spec.graph
+    def weights(self) -> graphs.Weights:
+        changes, agents = self.spec.graph.changes, self.spec.partition.agents
+        if changes is None:
+            return self._fixed_weights
+        if (changes.kind == "link_failures") != (changes.probability is not None):
+            raise InputError("graph.changes: a probability goes with link_failures, and only there")
+        if changes.kind == "one_peer_exponential":
+            if self.spec.graph.model_fields_set != {"changes"} or self.spec.graph.model_extra:
+                raise InputError("graph.changes: one_peer_exponential goes without other settings")
+            return graphs.one_peer_exponential(agents)
+        drawn = {"length": changes.length, "seed": self._seed(changes.seed)}
+        if changes.kind == "random_matchings":
+            return graphs.random_matchings(self._fixed_weights.graph, **drawn)
+        return graphs.link_failures(self._fixed_weights, changes.probability, **drawn)
+
+    @functools.cached_property
+    def _fixed_weights(self) -> graphs.Mixing:
+        table, settings = self.spec.graph, self.spec.graph.model_extra or {}
         if (table.matrix is None) == (table.topology is None):
             raise InputError("graph: give a topology or a matrix, one of the two")
         agents = self.spec.partition.agents
-        if table.matrix is not None:
-            return graphs.mixing(table.matrix, agents=agents)
-        defaults = {"agents": agents, "seed": self.spec.seed}
-        return graphs.build(table.topology, table.weights, defaults, **(table.model_extra or {}))
+        if table.matrix is None:
+            defaults = {"agents": agents, "seed": self.spec.seed}
+            return graphs.build(table.topology, table.weights, defaults, **settings)
+        if odd := sorted({*settings, *(table.model_fields_set & {"weights"})}):
+            raise InputError(f"graph: {odd[0]} goes with a topology, not with a matrix")
+        sums = "columns" if self.method.needs.columns else "rows"
+        return graphs.mixing(table.matrix, agents=agents, sums=sums)
 
     @functools.cached_property
     def method(self) -> methods.Method:
@@ -255,7 +317,10 @@ class Experiment:
 
     @functools.cached_property
     def stability(self) -> dynamics.Stability:
-        """The step size as a number, and whether it is stable."""
+        """The step size as a number, and whether it is stable, where a kernel can tell."""
+        method, spec = self.method, self.spec
+        if spec.kernel == "implicit" or spec.network.own_starts or not method.affine:
+            return dynamics.Stability(dynamics.known_step(method), None, None)
         return dynamics.assess(
             dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
         )
@@ -263,12 +328,12 @@ class Experiment:
     @functools.cached_property
     def network(self) -> networks.Network:
         table = self.spec.network
-        settings = table.model_dump(exclude={"kind"}, exclude_none=True)
+        settings = table.model_dump(exclude={"kind", "own_starts"}, exclude_none=True)
         make = networks.KINDS[table.kind]
         odd = sorted(set(settings) - set(inspect.signature(make).parameters))
         if odd:
             raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
-        return make(outputs=self.partition.data.classes, **settings)
+        return make(outputs=self.partition.data.classes * self.method.heads, **settings)
 
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""
@@ -393,13 +458,19 @@ class Experiment:
         *,
         kernels: Sequence[str] = sweeps.KERNELS,
         progress: Progress | None = None,
+        unfinished: Path | None = None,
+        resume: bool = False,
     ) -> Record:
         """The spec's run with another width, depth or step size, from several starts.
 
-        Points and their owners stay; a step size is a share of the limit if the spec's is.
+        Points and their owners stay; a step size is a share of the limit if the spec's is. The file
+        `unfinished` keeps the runs that are done until all are; with `resume` they are taken.
         """
         if along not in VARIED:
             raise unknown("sweep", along, VARIED)
+        asked = {"along": along, "values": values, "starts": list(seeds), "with": [*kernels]}
+        asked |= flat(self.spec.model_dump())
+        kept = unfinished and sweeps.Kept(unfinished, resume=resume, settings=asked)
         varied = {
             value: Experiment(VARIED[along](self.spec, value), self.data_dir) for value in values
         }
@@ -408,8 +479,7 @@ class Experiment:
         def case(value: float | int, seed: int) -> tuple[Problem, methods.Method]:
             other = varied[value]
             network = self.network if other.spec.network == spec.network else other.network
-            problem = Problem(network, self.partition, loss=spec.loss, seed=seed)
-            return problem, other.method
+            return self._problem(network, seed), other.method
 
         record = sweeps.sweep(
             case,
@@ -423,6 +493,7 @@ class Experiment:
             batch_seed=None if spec.run.batch_size is None else spec.seed,
             precision=spec.run.precision,
             progress=progress,
+            kept=kept,
         )
         return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
 
@@ -513,6 +584,25 @@ class Files(NamedTuple):
     report: Path = Path("report.html")
     accounts: Path = Path("accounts.nc")
 
+    def clear(self, spec: Spec) -> list[Path]:
+        """Remove what is there of another spec, and what was made of it."""
+        others = [path for path in (self.predicted, self.observed) if _is_of_another(path, spec)]
+        if not others or jax.process_index():
+            return []
+        pictures = [self.overlay.with_suffix(".pdf"), self.accounts.with_suffix(".png")]
+        made = [*self[2:], *pictures, self.accounts.with_suffix(".pdf")]
+        removed = others + [path for path in made if path.is_file()]
+        for path in removed:
+            path.unlink()
+        return removed
+
+
+def _is_of_another(path: Path, spec: Spec) -> bool:
+    try:
+        return path.is_file() and records.attributes(path).get("spec") != spec.text()
+    except InputError:
+        return True
+
 
 def files(folder: str | Path) -> Files:
     """The files of an output folder, which is made if need be and must be writable."""
@@ -521,6 +611,14 @@ def files(folder: str | Path) -> Files:
         pass
     (folder / ".writable").unlink()
     return Files(*(folder / name for name in Files()))
+
+
+def check_machine(devices: int | None, memory: str | None) -> None:
+    """Refuse devices that are not there, and memory that is no number of bytes."""
+    if devices is not None:
+        _first(devices)
+    if memory is not None:
+        kernels.computing.in_bytes(memory)
 
 
 def compare(

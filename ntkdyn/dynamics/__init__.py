@@ -5,7 +5,13 @@ from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
 from ntkdyn.dynamics.predict import predict
-from ntkdyn.dynamics.stability import Stability, assess, setting, step_size_limit
+from ntkdyn.dynamics.stability import (
+    Stability,
+    assess,
+    known_step,
+    setting,
+    step_size_limit,
+)
 from ntkdyn.dynamics.tables import kernel_table, spectrum
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "flow",
     "has_flow",
     "kernel_table",
+    "known_step",
     "limit",
     "minibatch_noise",
     "predict",

@@ -102,10 +102,11 @@ class Method(eqx.Module):
     def check_space(self, space: str) -> None:
         """Refuse a space that the method does not run in, and say which it does."""
         if space not in self.spaces:
-            others = " or ".join(sorted(self.spaces))
+            how = {"network": "`train`", "tangent": 'kernel = "implicit"'}
+            others = " or ".join(f"{name} space ({how[name]})" for name in sorted(self.spaces))
             raise InputError(
                 f"{self.name}: does not run in {space} space, because {self.update.why_not}; "
-                f"use {others} space"
+                f"use {others}"
             )
 
     def check_weights(self, weights: Mixing | MixingSequence) -> None:

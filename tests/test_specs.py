@@ -1,0 +1,115 @@
+"""Specs: every setting reaches what is run, and what fits nothing is refused."""
+
+import numpy as np
+import pytest
+
+import ntkdyn as nd
+from ntkdyn import experiment, graphs
+
+SPEC = """
+seed = 3
+TOP
+[network]
+widths = [6]
+NETWORK
+[data]
+name = "digits"
+train = 24
+test = 8
+DATA
+[partition]
+agents = 4
+[graph]
+GRAPH
+[method]
+name = "NAME"
+step_size = 0.05
+METHOD
+[run]
+rounds = 4
+"""
+OWN = """matrix = [[0.5, 0.0, 0.0, 0.3], [0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0.2],
+[0.0, 0.0, 0.5, 0.5]]"""
+"""columns sum to one, rows do not"""
+
+
+def work(name="dgd", **parts):
+    text = SPEC.replace("NAME", name)
+    for part in ("TOP", "NETWORK", "DATA", "GRAPH", "METHOD"):
+        default = 'topology = "ring"' if part == "GRAPH" else ""
+        text = text.replace(part, parts.get(part.lower(), default))
+    return experiment.Experiment(experiment.parse(text, "spec.toml"))
+
+
+def test_heads_and_public_points_are_those_of_the_method():
+    method = "aux = 1\npool = 2\npool_every = 2\npublic_batch = 5"
+    mhd, plain = work("mhd", data="public = 9", method=method), work()
+    task = mhd.problem.task
+    assert (task.public, task.heads, len(task.targets)) == (9, 2, 24 + 9 + 8)
+    for split in (slice(24), slice(33, None)):
+        beside = slice(24, None) if split.start else split
+        assert mhd.problem.inputs[split].shape == plain.problem.inputs[beside].shape
+    assert np.array_equal(mhd.problem.inputs[:24], plain.problem.inputs[:24])
+    record = mhd.predict()
+    assert np.abs(record["outputs"][-1] - record["outputs"][0]).max() > 1e-3
+    with pytest.raises(nd.InputError, match="mhd: needs public points"):
+        work("mhd", method=method).predict()
+
+
+def test_graphs_that_change():
+    ring = graphs.metropolis(graphs.ring(4))
+    for changes, wanted in (
+        ('kind = "one_peer_exponential"', graphs.one_peer_exponential(4)),
+        ('kind = "random_matchings", length = 7, seed = 5',
+         graphs.random_matchings(graphs.ring(4), 7, seed=5)),
+        ('kind = "link_failures", length = 6, probability = 0.3',
+         graphs.link_failures(ring, 0.3, 6, seed=3)),
+    ):  # fmt: skip
+        alone = "" if "peer" in changes else 'topology = "ring"\n'
+        weights = work(graph=f"{alone}changes = {{ {changes} }}").weights
+        assert np.array_equal(weights.matrices, wanted.matrices)
+
+
+def test_starts_of_their_own_can_be_trained_only():
+    apart = work("drt", network="own_starts = true")
+    assert len(set(apart.problem.seed)) == 4
+    first = apart.train()["outputs"].values[0]
+    assert all(np.abs(first[i] - first[0]).max() > 0.1 for i in range(1, 4))
+    with pytest.raises(nd.InputError, match="each has its own"):
+        apart.predict()
+
+
+def test_without_a_kernel_nothing_is_known_of_stability():
+    dimat = work("dimat", top='kernel = "implicit"')
+    assert dimat.stability.stable is None and dimat.stability.method.step_size == 0.05
+    with pytest.raises(nd.InputError, match='or tangent space .kernel = "implicit"'):
+        work("dimat").predict()
+
+
+def test_weights_whose_columns_sum_to_one_are_for_push_sum():
+    assert work("push_sum", graph=OWN).weights.matrix[0, 3] == 0.3
+    with pytest.raises(nd.InputError, match="row 0 sums to 0.8; rows must sum to 1"):
+        _ = work(graph=OWN).weights
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({"graph": f'weights = "uniform"\n{OWN}'}, "weights goes with a topology, not with a mat"),
+        ({"graph": f"degree = 3\n{OWN}"}, "degree goes with a topology"),
+        ({"graph": 'topology = "ring"\nchanges = { kind = "link_failures" }'}, "probability goes"),
+        (
+            {"graph": 'topology = "ring"\nchanges = { kind = "one_peer_exponential" }'},
+            "without other settings",
+        ),
+        ({"graph": 'topology = "ring"\nchanges = { kind = "fails" }'}, "graph.changes.kind: input"),
+        ({"top": "loss = 'mse'", "data": "seed = -1"}, "data.seed: .* greater than or equal to 0"),
+        ({"data": "public = -1"}, "data.public: .* greater than or equal to 0"),
+        ({"network": "b_std = nan"}, "network.b_std: input should be a finite number"),
+        ({"method": "beta = 0.5"}, "no setting of method dgd is called 'beta'"),
+    ],
+)
+def test_settings_that_fit_nothing(parts, message):
+    with pytest.raises(nd.InputError, match=message):
+        at = work(**parts)
+        _ = at.weights, at.method
