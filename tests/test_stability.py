@@ -140,3 +140,11 @@ def test_the_units_of_the_kernel_do_not_matter(name):
         losses.append(record["train_loss"].values.max())
     assert np.ptp(limits) < 1e-5 * limits[0]
     assert np.ptp(losses) < 1e-6 * losses[0] and losses[0] < 0.5 * (y**2).max()
+
+
+def test_steps_so_large_that_lengths_overflow_are_unstable():
+    problem = nd.KernelProblem(np.eye(48), np.ones((48, 1)), np.arange(48) % 16)
+    W = graphs.metropolis(graphs.ring(16))
+    with pytest.warns(UserWarning, match="errors that grow inf times a round"):
+        record = nd.predict(problem, method("dgd", 1e200), W, 4)
+    assert record.attrs["stable"] is False and record.attrs["growth_per_round"] == np.inf

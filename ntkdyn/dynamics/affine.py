@@ -296,7 +296,7 @@ def outer_eigenvalues(system: System) -> Complex[np.ndarray, " found"]:
     Both on the states that a start from zero can reach; see `Loop.moving`. The rim is found by
     Arnoldi iteration. A Ritz value counts only if its residual is below a tenth of its distance
     from the unit circle: what crowds inside the disc never converges and need not, while what has
-    left it stands apart.
+    left it stands apart. Steps so large that lengths overflow have the eigenvalue infinity.
     """
     size = jax.eval_shape(lambda s: ravel_pytree(s.init())[0], system).size
     if size <= DENSE_UP_TO:
@@ -306,6 +306,8 @@ def outer_eigenvalues(system: System) -> Complex[np.ndarray, " found"]:
     kinds = open_loop(system).units[:: system.space.agents]
     units = jnp.asarray(np.repeat(kinds, size // len(kinds)))
     hessenberg, residual = map(np.asarray, _arnoldi(system, jnp.asarray(start), units))
+    if not np.isfinite(hessenberg).all():
+        return np.array([complex(np.inf)])
     values, vectors = np.linalg.eig(hessenberg)
     error = np.linalg.norm(residual) * np.abs(vectors[-1])
     return values[error < np.maximum(np.abs(np.abs(values) - 1) / 10, 1e-12)].astype(complex)

@@ -52,7 +52,7 @@ def _row(name: str) -> Row:
         " ".join(rest.split()).split(": ")[0].split(", as its")[0],
         _sent(method),
         " ".join(spaces),
-        method.needs.words,
+        method.wants,
     )
 
 

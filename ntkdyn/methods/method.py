@@ -70,6 +70,15 @@ class Method(eqx.Module):
         return {part: _plain(getattr(self, part)) for part in ("update", "mixing", "objective")}
 
     @property
+    def wants(self) -> str:
+        """What it asks of W, in words: of W itself, where it averages at a rate gamma."""
+        above = self.needs.above
+        if above is not None:
+            above = 1 - (1 - above) / self.mixing.rate
+        trivial = above is not None and above < -1
+        return self.needs._replace(above=None if trivial else above).words
+
+    @property
     def heads(self) -> int:
         """How many times the classes the network must have outputs."""
         return self.objective.heads
@@ -164,7 +173,7 @@ def _kind(needs: Needs) -> str:
 
 
 def _fraction(value: float) -> str:
-    return {-1 / 3: "-1/3"}.get(value, f"{value:g}")
+    return "-1/3" if abs(value + 1 / 3) < ROUNDING else f"{value:g}"
 
 
 def damped(method: Method, gamma: float) -> Method:
