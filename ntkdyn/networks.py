@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +33,9 @@ from ntkdyn.kernels.structure import Structure, structure
 Params = PyTree[Float[Array, "..."]]
 Scales = tuple[tuple[float, ...], tuple[float, ...]]
 """w_std and b_std of every layer"""
+
+LARGEST = 2**38
+"""the most parameters a network may have: one TiB of them in float32"""
 
 _once = functools.lru_cache(maxsize=64, typed=True)
 
@@ -153,7 +158,7 @@ def mlp(
     `widths` are those of the hidden layers (none makes the model affine). `w_std` and `b_std` are
     one number for all layers or one per layer, the readout last; b_std 0 leaves biases out.
     """
-    scales = _checked("mlp", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    scales = _checked("mlp", widths, outputs, activation, w_std, b_std)
     return _mlp(tuple(widths), outputs, activation, scales)
 
 
@@ -166,7 +171,7 @@ def _mlp(widths: tuple[int, ...], outputs: int, activation: str, scales: Scales)
     parts = [part for layer in dense[:-1] for part in (layer, ACTIVATIONS[activation]())]
     names = [*_numbered("dense", len(widths)), "readout"]
     description = _described("mlp", widths, outputs, activation, scales)
-    network = _network(stax.serial(*parts, dense[-1]), names, (1,), description)
+    network = _network(stax.serial(*parts, dense[-1]), names, 1, None, description)
     return replace(
         network,
         hidden=partial(_chained, names[:-1], parts) if widths else None,
@@ -193,8 +198,8 @@ def cnn(
     places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. The
     rest as for `mlp`.
     """
-    scales = _checked("cnn", widths, outputs, activation, w_std, b_std, len(widths) + 1)
-    shape = None if image is None else tuple(image)
+    scales = _checked("cnn", widths, outputs, activation, w_std, b_std)
+    shape = _checked_image("cnn", filter, strides, image)
     return _cnn(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
 
 
@@ -223,7 +228,7 @@ def _cnn(
         "strides": strides,
         "pool": pool,
     }
-    network = _network(_reading(layers, image), names, image or (1, 1, 1), description)
+    network = _network(_reading(layers, image), names, 3, image, description)
 
     def hidden(params: Params, inputs: Array) -> dict[str, Array]:
         seen = _chained(names[:-1], parts, params, _read(inputs, image))
@@ -255,10 +260,10 @@ def resnet(
     and C_0, the stem, has the first block's channels.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
     """
-    scales = _checked("resnet", widths, outputs, activation, w_std, b_std, len(widths) + 1)
+    scales = _checked("resnet", widths, outputs, activation, w_std, b_std)
     if not widths:
         raise InputError("resnet: widths must name at least one block, got none")
-    shape = None if image is None else tuple(image)
+    shape = _checked_image("resnet", filter, strides, image)
     return _resnet(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
 
 
@@ -287,9 +292,7 @@ def _resnet(
         "strides": strides,
         "pool": pool,
     }
-    network = _network(
-        _reading(_independent(layers), image), names, image or (1, 1, 1), description
-    )
+    network = _network(_reading(_independent(layers), image), names, 3, image, description)
 
     def hidden(params: Params, inputs: Array) -> dict[str, Array]:
         act = partial(phi()[1], ())
@@ -350,12 +353,21 @@ KINDS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet": re
 def _network(
     layers: tuple[Any, Any, Any],
     names: list[str],
-    features: tuple[int, ...],
+    axes: int,
+    image: tuple[int, ...] | None,
     description: dict[str, Any],
 ) -> Network:
-    """A network of stax layers, whose parameters get these names, in the order of the layers."""
-    initialise, evaluate, kernel = layers
-    nested = jax.eval_shape(lambda key: initialise(key, (-1, *features))[1], jax.random.key(0))
+    """A network of stax layers, whose parameters get these names, in the order of the layers.
+
+    They read points of so many `axes`, or, where there is an `image`, flat ones as such images.
+    """
+    initialise, evaluate, infinite = layers
+    kind = description["kind"]
+
+    nested = jax.eval_shape(
+        lambda key: initialise(key, (-1, *(image or (1,) * axes)))[1], jax.random.key(0)
+    )
+    _check_count(kind, nested)
     _, tree = jax.tree.flatten(nested, is_leaf=_is_layer)
 
     @partial(jax.jit, static_argnums=1)
@@ -364,8 +376,14 @@ def _network(
         return dict(zip(names, drawn, strict=True))
 
     def start(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
+        _check_features(kind, axes, image, features)
         with precision.single():
+            _check_count(kind, jax.eval_shape(lambda key: draw(key, features), key))
             return draw(key, features)
+
+    def kernel(x1: Any, x2: Any, get: str) -> Any:
+        _check_features(kind, axes, image, x1.shape[1:])
+        return infinite(x1, x2, get)
 
     def apply(params: Params, inputs: Array) -> Array:
         return evaluate(jax.tree.unflatten(tree, [params[name] for name in names]), inputs)
@@ -469,16 +487,17 @@ def _checked(
     activation: str,
     w_std: float | Sequence[float],
     b_std: float | Sequence[float],
-    layers: int,
 ) -> Scales:
     """w_std and b_std of every layer, once all settings are found in order."""
+    if not isinstance(widths, Sequence):
+        raise InputError(f"{kind}: widths must be a list of whole numbers, got {widths!r}")
     sizes = [*widths, outputs]
-    if any(not isinstance(size, int) or size < 1 for size in sizes):
+    if not all(_is_size(size) for size in sizes):
         raise InputError(f"{kind}: widths and outputs must be whole numbers from 1 on, got {sizes}")
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
     w_stds, b_stds = (
-        tuple(_per_layer(kind, name, value, layers))
+        _per_layer(kind, name, value, len(sizes))
         for name, value in (("w_std", w_std), ("b_std", b_std))
     )
     if min(w_stds) <= 0 or min(b_stds) < 0:
@@ -486,6 +505,57 @@ def _checked(
             f"{kind}: w_std must be positive and b_std not negative, got {w_std}, {b_std}"
         )
     return w_stds, b_stds
+
+
+def _checked_image(
+    kind: str, filter: int, strides: int, image: Sequence[int] | None
+) -> tuple[int, ...] | None:
+    """`image` as a tuple, once the settings of convolutions are found in order."""
+    for name, value in (("filter", filter), ("strides", strides)):
+        if not _is_size(value):
+            raise InputError(f"{kind}: {name} must be a whole number from 1 on, got {value!r}")
+    if image is None:
+        return None
+    if (
+        not isinstance(image, Sequence)
+        or len(image) != 3
+        or not all(_is_size(size) for size in image)
+    ):
+        raise InputError(
+            f"{kind}: image must be rows, columns and channels, three whole numbers from 1 on, "
+            f"got {image!r}"
+        )
+    return tuple(image)
+
+
+def _check_features(
+    kind: str, axes: int, image: tuple[int, ...] | None, features: tuple[int, ...]
+) -> None:
+    """Refuse points of a shape that the layers cannot read."""
+    if image is None and len(features) != axes:
+        wanted = {
+            1: "flat points (features,)",
+            3: "points (rows, columns, channels), or `image`, the shape that flat ones are read in",
+        }
+        raise InputError(f"{kind}: needs {wanted[axes]}; got points of shape {features}")
+    if image is not None and features not in (image, (math.prod(image),)):
+        raise InputError(
+            f"{kind}: image {list(image)} has {math.prod(image)} numbers, which must be as many as "
+            f"a point has; got points of shape {features}"
+        )
+
+
+def _check_count(kind: str, params: Any) -> None:
+    """Refuse more than the `LARGEST` number of parameters, by their shapes."""
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    if count > LARGEST:
+        raise InputError(
+            f"{kind}: widths must give at most {LARGEST:.2g} parameters, got {count:.2g}"
+        )
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _described(
@@ -576,9 +646,14 @@ def _streams(blocks: Sequence[tuple[str, str, str]]) -> Wiring:
     return wiring | {stream: (makers, ["readout"])}
 
 
-def _per_layer(kind: str, name: str, value: float | Sequence[float], layers: int) -> list[float]:
-    if isinstance(value, Sequence):
-        if len(value) != layers:
-            raise InputError(f"{kind}: {name} must be one number or {layers}, got {len(value)}")
-        return [float(each) for each in value]
-    return [float(value)] * layers
+def _per_layer(
+    kind: str, name: str, value: float | Sequence[float], layers: int
+) -> tuple[float, ...]:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    if several and len(value) != layers:
+        raise InputError(f"{kind}: {name} must be one number or {layers}, got {len(value)}")
+    values = tuple(value) if several else (value,) * layers
+    for each in values:
+        if not isinstance(each, Real) or isinstance(each, bool) or not math.isfinite(each):
+            raise InputError(f"{kind}: {name} must be finite numbers, got {each!r}")
+    return tuple(float(each) for each in values)

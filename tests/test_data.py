@@ -12,6 +12,7 @@ import tarfile
 import threading
 
 import jax
+import jaxtyping
 import numpy as np
 import pooch
 import pytest
@@ -163,7 +164,10 @@ def test_refusals(digits):
         "alpha must be a positive number, got None", deal, digits, agents=4, by="dirichlet", seed=0
     )
     refused("alpha must be left out", deal, digits, agents=4, by="iid", alpha=1.0, seed=0)
-    refused("need as many training points", deal, digits, agents=401, by="iid", seed=0)
+    refused(
+        "401 agents with at least 1 points each need as many training points, got 400",
+        deal, digits, agents=401, by="iid", seed=0,
+    )  # fmt: skip
     refused(
         "lower min_points, raise alpha",
         deal, digits, agents=8, by="dirichlet", alpha=0.01, min_points=49, seed=0,
@@ -199,6 +203,48 @@ def test_refusals(digits):
     refused("at least 1, got 0", data.minibatches, owner, 1, 0, key=jax.random.key(0))
 
 
+@pytest.fixture
+def types_unchecked():
+    """What is of the wrong type reaches the package's own checks, as without the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_settings_that_are_no_whole_numbers_are_refused(digits):
+    for setting, value, wanted in [
+        ("agents", 0, "from 1 on, got 0"),
+        ("agents", 2.0, "from 1 on, got 2.0"),
+        ("agents", True, "from 1 on, got True"),
+        ("min_points", -1, "from 0 on, got -1"),
+        ("min_points", "a", "from 0 on, got 'a'"),
+        ("seed", -1, "from 0 to 9223372036854775807, got -1"),
+        ("seed", "a", "from 0 to 9223372036854775807, got 'a'"),
+        ("seed", 2**70, "from 0 to 9223372036854775807, got 11805"),
+    ]:
+        settings = {"agents": 4, "seed": 0} | {setting: value}
+        refused(f"partition: {setting} must be a .* {wanted}", data.partition, digits, **settings)
+        if setting == "seed":
+            message = f"dataset digits: seed must be a whole number {wanted}"
+            refused(message, data.load, "digits", train=2, test=2, seed=value)
+    for train, test, message in [
+        (0, 1, "train must be a whole number from 1 on, got 0"),
+        (2.5, 1, "train must be a whole number from 1 on, got 2.5"),
+        (2, "a", "test must be a whole number from 1 on, got 'a'"),
+        (1, 1, "standard deviation of the 1 .* finite, got 0, for they are all the same"),
+    ]:
+        refused(message, data.load, "digits", train=train, test=test, seed=0)
+    points, labels = np.zeros((3, 2)), np.array([0, 1, 1])
+    for inputs, numbered, message in [
+        (points.astype(complex), labels, "train_inputs: must be real numbers, got complex128"),
+        (points.astype(str), labels, "train_inputs: must be real numbers, got <U"),
+        (points, labels + 0.7, "train_labels: must be integers, got float64"),
+        (points, labels > 0, "train_labels: must be integers, got bool"),
+    ]:
+        refused(message, data.Dataset, "bad", inputs, numbered, points, labels, 2, "none")
+
+
 def _idx_file(path, array):
     header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     opened = gzip.open if path.suffix == ".gz" else open
@@ -221,14 +267,17 @@ def test_images_from_files(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"no labels")
     with pytest.raises(InputError, match="train-labels-idx1-ubyte must begin with 0 0 8 1"):
         data.load("mnist", train=2, test=2, seed=0, data_dir=tmp_path)
-    with pytest.raises(InputError, match="holds no binary batches of CIFAR-10"):
+    with pytest.raises(InputError, match="holds no binary batches of CIFAR-10: data_batch_1"):
         data.load("cifar-10", train=2, test=2, seed=0, data_dir=tmp_path)
 
 
 def test_photographs_have_their_channels_last(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (12, 3073)).astype(np.uint8)
     rows[:, 0] = np.arange(12) % 10
-    (tmp_path / "data_batch_1.bin").write_bytes(rows.tobytes())
+    (tmp_path / "data_batch_1.bin").write_bytes(rows[:8].tobytes())
+    (tmp_path / "test_batch.bin").write_bytes(rows[8:].tobytes())
+    for other in ("my_data_batch_1.bin", "data_batch_1.bin.bak", "data_batch_6.bin"):
+        (tmp_path / other).write_bytes(rows.tobytes())
     loaded = data.load("cifar-10", train=9, test=3, seed=1, data_dir=tmp_path)
     first = np.random.default_rng(1).permutation(12)[0]
     assert loaded.train_labels[0] == rows[first, 0]
@@ -484,12 +533,49 @@ def test_usps_and_its_damaged_files(tmp_path):
     refused(r"must hold test images .n, 16, 16. .* got \(3, 16, 16\) and \(4,\)", load)
 
 
-def test_truncated_photographs_are_refused(tmp_path):
-    path = tmp_path / "data_batch_1.bin"
-    path.write_bytes(bytes(3073 * 4 - 1))
-    load = lambda: data.load("cifar-10", train=1, test=1, seed=0, data_dir=tmp_path)
-    refused("data_batch_1.bin is truncated: 12292 bytes are expected, got 12291", load)
-    path.write_bytes(b"")
-    refused("data_batch_1.bin is truncated: 3073 bytes are expected, got 0", load)
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("y_test", lambda y: y + 0.7, "usps.npz: y_test: must be integers, got float64"),
+        ("y_test", lambda y: y > 6, "usps.npz: y_test: must be integers, got bool"),
+        ("y_train", lambda y: y.astype(str), "usps.npz: y_train: must be integers, got <U"),
+        ("x_test", lambda x: x + 0j, "usps.npz: x_test: must be real numbers, got complex128"),
+        ("x_train", lambda x: x.astype(str), "usps.npz: x_train: must be real numbers, got <U"),
+        ("x_train", lambda x: x[0, 0, 0], r"must hold train images .* got \(\) and \(6,\)"),
+        ("x_test", lambda x: np.where(x == x.max(), np.nan, x), "x_test: point . holds NaN"),
+        (
+            "x_train",
+            lambda x: x * 1e300,
+            "standard deviation .* positive and finite, got (inf|nan)",
+        ),
+        ("x_train", lambda x: x * 0, "positive and finite, got 0, for they are all the same"),
+        ("y_train", lambda y: y * 0 + 6, r"usps must have two classes or more, got \[6\]"),
+    ],
+)
+def test_arrays_that_are_no_images_or_labels_are_refused(name, change, message, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16))
+    parts = {"x_train": images[:6], "y_train": np.arange(6), "x_test": images[6:], "y_test": [6]}
+    np.savez(tmp_path / "usps.npz", **parts | {name: change(np.asarray(parts[name]))})
+    refused(message, data.load, "usps", train=4, test=1, seed=4, data_dir=tmp_path)
+
+
+def test_truncated_photographs_are_refused(tmp_path, monkeypatch):
+    path, tests = tmp_path / "data_batch_1.bin", tmp_path / "test_batch.bin"
+    load = lambda: data.load("cifar-10", train=4, test=1, seed=0, data_dir=tmp_path)
+    tests.write_bytes(bytes([1]) + np.random.default_rng(0).bytes(3072))
+    for size in (3073 * 4 - 1, 3073 * 3 + 1, 0):
+        path.write_bytes(bytes(size))
+        refused(f"batch_1.bin is damaged: .* images of 3073 bytes each, got {size} bytes", load)
     path.write_bytes(bytes([17]) + bytes(3072 + 3073))
     refused("cifar-10 must have labels from 0 to 9, got 0 to 17", load)
+    names = (path.name, "data_batch_2.bin", tests.name)
+    monkeypatch.setattr(datasets, "BATCHES", (names, 3073 * 4))
+    path.write_bytes(bytes(3073 * 4))
+    refused(
+        "as published, 12292 bytes each, or none; data_batch_1.bin is, data_batch_2.bin is", load
+    )
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(tests.read_bytes() * 4)
+    assert set(load().train_labels) == {0, 1}
+    tests.write_bytes(bytes(3073 * 3))
+    refused("or none; data_batch_1.bin is, test_batch.bin is not", load)

@@ -1,5 +1,6 @@
 """Graphs and mixing matrices: known spectra, invariants, refusals."""
 
+import jaxtyping
 import networkx as nx
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from ntkdyn.errors import InputError
 @pytest.mark.parametrize("W", MIXINGS.values(), ids=MIXINGS)
 def test_every_mixing_is_a_valid_one(W):
     assert (W.matrix >= 0).all()
-    assert np.allclose(W.matrix.sum(axis=1), 1, atol=1e-14)
+    assert np.allclose(W.matrix.sum(axis={"rows": 1, "columns": 0}[W.sums]), 1, atol=1e-14)
     assert W.second_largest_modulus < 1
     assert W.spectral_gap == 1 - W.second_largest_modulus
     assert W.smallest_eigenvalue > -1
-    again = graphs.mixing(W.matrix.tolist())
+    again = graphs.mixing(W.matrix.tolist(), sums=W.sums)
     assert (again.matrix == W.matrix).all()
 
 
@@ -145,6 +146,50 @@ def test_refused_settings():
         graphs.metropolis(nx.Graph([("a", "b")]))
 
 
+@pytest.fixture
+def types_unchecked():
+    """What is of the wrong type reaches the package's own checks, as without the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+RING = graphs.metropolis(graphs.ring(4))
+
+WRONG_TYPES = [
+    (lambda: graphs.erdos_renyi(4, "x", seed=0), "erdos_renyi: probability must be .*, got 'x'"),
+    (lambda: graphs.erdos_renyi(4, True, seed=0), "erdos_renyi: probability must be .*, got True"),
+    (lambda: graphs.erdos_renyi(4, 0.5, seed="a"), "seed must be a whole .* from 0 on, got 'a'"),
+    (lambda: graphs.erdos_renyi(4, 0.5, seed=-1), "seed must be a whole number from 0 on, got -1"),
+    (lambda: graphs.random_regular(4, 2.5, seed=0), "degree must be a whole number .* got 2.5"),
+    (lambda: graphs.random_regular(4, "2", seed=0), "degree must be a whole number .* got '2'"),
+    (lambda: graphs.random_regular("4", 2, seed=0), "agents must be a whole number .* got '4'"),
+    (lambda: graphs.random_regular(4, 2, seed=None), "seed must be a whole number .* got None"),
+    (lambda: graphs.circulant(6, 3), "hops must be a list of whole numbers from 1 to 5, got 3"),
+    (lambda: graphs.circulant(6, ["a"]), "hops must be a list of whole .*, got ..a..$"),
+    (lambda: graphs.torus(2, "a"), "torus: columns must be a whole number from 2 on, got 'a'"),
+    (lambda: graphs.torus(2.0, 2), "torus: rows must be a whole number from 2 on, got 2.0"),
+    (lambda: graphs.from_edges(3), "edges: must be a list of pairs of agent numbers, got 3"),
+    (lambda: graphs.from_edges([[0, 1], 2]), "edges: each must be a pair .* from 0 on, got 2"),
+    (lambda: graphs.from_edges([[0, 1]], "2"), "from_edges: agents must be a whole .* got '2'"),
+    (lambda: graphs.laplacian(graphs.ring(4), "a"), "laplacian: epsilon must be .* got 'a'"),
+    (lambda: graphs.laplacian(graphs.ring(4), True), "laplacian: epsilon must be .* got True"),
+    (lambda: graphs.lazy(RING, "a"), r"lazy: stay must be a number in \[0, 1\), got 'a'"),
+    (lambda: graphs.lazy(RING, False), r"lazy: stay must be a number in \[0, 1\), got False"),
+    (lambda: graphs.link_failures(RING, "x", 3, seed=0), "failures: probability must .* got 'x'"),
+    (lambda: graphs.link_failures(RING, 0.1, 3, seed=-1), "link_failures: seed must be .* got -1"),
+    (lambda: graphs.random_matchings(graphs.ring(4), 3, seed="a"), "seed must be .* got 'a'"),
+    (lambda: graphs.build("ring", 3, {"agents": 4}), "no weights is called 3"),
+]
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("make, message", WRONG_TYPES)
+def test_settings_of_the_wrong_type_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
 def test_sequences_of_matrices():
     once = graphs.one_peer_exponential(8)
     assert once.contraction < 1e-15 and once.spectral_gap > 0.999
@@ -165,9 +210,9 @@ def test_sequences_of_matrices():
         (lambda: graphs.mixing([np.eye(2), np.eye(2)]), "falls into 2 parts"),
         (lambda: graphs.mixing([W.matrix, np.full((12, 12), 0.1)]), "row 0 sums to 1.2"),
         (lambda: graphs.mixing([np.full((2, 2), 0.5), np.full((3, 3), 1 / 3)]), "one number of"),
-        (lambda: graphs.link_failures(W, 1.0, 3, seed=0), r"must be in \[0, 1\), got 1.0"),
+        (lambda: graphs.link_failures(W, 1.0, 3, seed=0), r"number in \[0, 1\), got 1.0"),
         (lambda: graphs.random_matchings(graphs.ring(4), 0, seed=0), "length must be a whole"),
-        (lambda: graphs.circulant(6, [6]), "hops must be from 1 to 5"),
+        (lambda: graphs.circulant(6, [6]), "hops must be a list of whole numbers from 1 to 5"),
     ):
         with pytest.raises(InputError, match=message):
             make()
@@ -178,6 +223,29 @@ def test_pushing_columns_sum_to_one():
     assert np.allclose(P.matrix, [[1 / 3, 0, 0.5], [1 / 3, 0.5, 0], [1 / 3, 0.5, 0.5]])
 
 
+@pytest.mark.parametrize("arcs", [[(0, 1), (0, 2), (1, 2), (2, 0)], [(0, 1), (1, 2), (2, 0)]])
+def test_what_is_not_sent_over_a_failed_link_is_kept(arcs):
+    pushed = graphs.lazy(graphs.push(nx.DiGraph(arcs)))
+    broken = graphs.link_failures(pushed, 0.4, 20, seed=0)
+    assert all(each.sums == "columns" for each in broken.rounds)
+    assert np.allclose(broken.matrices.sum(axis=1), 1, atol=1e-14)
+    assert np.abs(broken.matrices.sum(axis=2) - 1).max() > 0.1
+    kept = (broken.matrices > 0) & ~np.eye(3, dtype=bool)
+    assert (broken.matrices == pushed.matrix)[kept].all() and kept.any()
+
+
 def test_built_by_name_equals_built_by_hand():
     built = graphs.build("ring", "lazy metropolis", {"agents": 5, "seed": 1})
     assert (built.matrix == graphs.lazy(graphs.metropolis(graphs.ring(5))).matrix).all()
+    built = graphs.build("directed_ring", "lazy push", {"agents": 5})
+    assert (built.matrix == graphs.lazy(graphs.push(graphs.directed_ring(5))).matrix).all()
+
+
+def test_the_graph_that_ccl_calls_dyck_is_another():
+    circles = [(8 * k + i, 8 * k + (i + 1) % 8) for k in range(4) for i in range(8)]
+    even = [(i, i + 8) for first in (0, 16) for i in range(first, first + 8, 2)]
+    odd = [(i, i + 16) for first in (1, 9) for i in range(first, first + 7, 2)]
+    other = graphs.from_edges(circles + even + odd)
+    assert {degree for _, degree in other.degree} == {3} and len(other) == 32
+    gaps = [graphs.uniform(graph).spectral_gap for graph in (graphs.dyck(), other)]
+    assert np.allclose(gaps, [0.191, 0.146], atol=5e-4)

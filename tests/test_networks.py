@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.special
@@ -156,16 +157,74 @@ def test_any_model_can_be_wrapped():
     assert len(net.taps(params, jnp.ones((4, 3))).taps) == 1
 
 
-def test_refusals():
-    for arguments, message in [
-        ({"widths": (4,), "outputs": 1, "pool": "averge", "kind": "cnn"}, "did you mean 'average'"),
-        ({"widths": (4, -1), "outputs": 1, "kind": "resnet"}, "resnet: widths and outputs must"),
-        ({"widths": (4, 0), "outputs": 1}, "whole numbers from 1 on, got"),
-        ({"widths": (4,), "outputs": 1, "activation": "rellu"}, "did you mean 'relu'"),
-        ({"widths": (4,), "outputs": 1, "w_std": -1.0}, "w_std must be positive"),
-        ({"widths": (4,), "outputs": 1, "b_std": [0.1]}, "b_std must be one number or 2, got 1"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            networks.KINDS[arguments.pop("kind", "mlp")](**arguments)
+@pytest.fixture
+def types_unchecked():
+    """What is of the wrong type reaches the package's own checks, as without the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+REFUSED = [
+    ("cnn", {"pool": "averge"}, "did you mean 'average'"),
+    ("resnet", {"widths": (4, -1)}, "resnet: widths and outputs must"),
+    ("mlp", {"widths": (4, 0)}, "whole numbers from 1 on, got"),
+    ("mlp", {"widths": (True,)}, "whole numbers from 1 on, got"),
+    ("mlp", {"widths": 4}, "widths must be a list of whole numbers, got 4"),
+    ("mlp", {"widths": (10**12,)}, "mlp: widths must give at most 2.7e.11 parameters, got 3e.12"),
+    ("cnn", {"filter": 10**7}, "must give at most 2.7e.11 parameters, got 4e.14"),
+    ("resnet", {"widths": (10**12,)}, "must give at most 2.7e.11 parameters"),
+    ("mlp", {"activation": "rellu"}, "did you mean 'relu'"),
+    ("mlp", {"w_std": -1.0}, "w_std must be positive"),
+    ("mlp", {"w_std": np.nan}, "w_std must be finite numbers, got nan"),
+    ("mlp", {"w_std": np.inf}, "w_std must be finite numbers, got inf"),
+    ("mlp", {"w_std": "a"}, "w_std must be finite numbers, got 'a'"),
+    ("mlp", {"w_std": True}, "w_std must be finite numbers, got True"),
+    ("mlp", {"b_std": (0.1, np.nan)}, "b_std must be finite numbers, got nan"),
+    ("mlp", {"b_std": [0.1]}, "b_std must be one number or 2, got 1"),
+    ("cnn", {"image": [8, 8]}, r"image must be rows, columns and channels, .*got \[8, 8\]"),
+    ("resnet", {"image": [-8, -8, 1]}, "three whole numbers from 1 on, got"),
+    ("cnn", {"image": [8, 8, 0]}, "three whole numbers from 1 on, got"),
+    ("cnn", {"image": 8}, "three whole numbers from 1 on, got 8"),
+    ("cnn", {"filter": 0}, "cnn: filter must be a whole number from 1 on, got 0"),
+    ("resnet", {"filter": -1}, "resnet: filter must be a whole number from 1 on, got -1"),
+    ("cnn", {"strides": 0}, "strides must be a whole number from 1 on, got 0"),
+    ("cnn", {"strides": 1.5}, "strides must be a whole number from 1 on, got 1.5"),
+]
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("kind, settings, message", REFUSED)
+def test_refused_settings(kind, settings, message):
+    with pytest.raises(InputError, match=message):
+        networks.KINDS[kind](**{"widths": (4,), "outputs": 1} | settings)
+
+
+@pytest.mark.parametrize(
+    "kind, image, features, message",
+    [
+        ("cnn", None, (64,), r"cnn: needs points \(rows, columns, channels\), or `image`.*\(64,\)"),
+        ("resnet", None, (64,), "resnet: needs points .*, or `image`"),
+        ("cnn", [9, 9, 1], (64,), r"cnn: image \[9, 9, 1\] has 81 numbers, .*shape \(64,\)"),
+        ("cnn", [4, 16, 1], (8, 8, 1), r"has 64 numbers, .*shape \(8, 8, 1\)"),
+        ("mlp", None, (8, 8, 1), r"mlp: needs flat points \(features,\); got .*\(8, 8, 1\)"),
+    ],
+)
+def test_points_that_the_layers_cannot_read_are_refused(kind, image, features, message):
+    settings = {} if image is None else {"image": image}
+    net = networks.KINDS[kind]((4,), outputs=1, **settings)
+    with pytest.raises(InputError, match=message):
+        net.start(jax.random.key(0), features)
+    with pytest.raises(InputError, match=message):
+        net.kernel(np.zeros((2, *features)), None, "ntk")
+
+
+def test_the_number_of_parameters_is_checked_again_where_the_points_are_known():
+    net = networks.mlp((2**30,), outputs=1)
+    with pytest.raises(InputError, match="must give at most 2.7e.11 parameters, got 1.1e.12"):
+        net.start(jax.random.key(0), (1024,))
+
+
+def test_a_wrapped_model_has_outputs():
     with pytest.raises(InputError, match="wrap: outputs must be"):
         networks.wrap(lambda p, x: x, lambda key, features: (), 0)

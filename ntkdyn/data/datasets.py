@@ -4,7 +4,8 @@ digits    1,797 8x8 images of handwritten digits that ship inside scikit-learn (
           Kaynak 1998, UCI), 10 classes
 mnist     28x28 images of handwritten digits (LeCun et al. 1998), from IDX files
 fashion-mnist   the same of clothes (Xiao et al. 2017)
-cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version
+cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version: all of
+          them as published, or smaller ones
 usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
 
 All but the first are read from files in `data_dir`, or else in the folder that the environment
@@ -21,11 +22,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ntkdyn.data.published import ARCHIVES, IDX, download
+from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
 from ntkdyn.errors import InputError, unknown
 
 
@@ -57,16 +59,26 @@ def load(
     """
     if name not in SOURCES:
         raise unknown("dataset", name, SOURCES)
+    for argument, value in (("train", train), ("test", test)):
+        check_whole(f"dataset {name}: {argument}", value, 1)
+    check_whole(f"dataset {name}: seed", seed, 0, LARGEST_SEED)
     inputs, labels = _read(name, data_dir)
-    if train < 1 or test < 1 or train + test > len(inputs):
+    if train + test > len(inputs):
         raise InputError(
-            f"dataset {name}: train and test must be at least 1 and at most {len(inputs)} "
-            f"together, got {train} and {test}"
+            f"dataset {name}: train and test must be at most {len(inputs)} together, got {train} "
+            f"and {test}"
         )
     drawn = np.random.default_rng(seed).permutation(len(inputs))
     train_rows, test_rows = drawn[:train], drawn[train : train + test]
-    mean = inputs[train_rows].mean(axis=0)
-    scale = (inputs[train_rows] - mean).std()
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = inputs[train_rows].mean(axis=0)
+        scale = (inputs[train_rows] - mean).std()
+    if not 0 < scale < np.inf:
+        reason = ", for they are all the same" if scale == 0 else ""
+        raise InputError(
+            f"dataset {name}: the standard deviation of the {train} training points drawn, by "
+            f"which all are divided, must be positive and finite, got {scale:g}{reason}"
+        )
     return Dataset(
         name=name,
         train_inputs=((inputs[train_rows] - mean) / scale).astype(np.float32),
@@ -94,6 +106,9 @@ def _read(name: str, data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarra
         raise InputError(
             f"data_dir: {name} must have labels from 0 to 9, got {labels.min()} to {labels.max()}"
         )
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise InputError(f"data_dir: {name} must have two classes or more, got {classes.tolist()}")
     return inputs, labels
 
 
@@ -146,18 +161,32 @@ def _idx(dataset: str, folder: Path, name: str, dimensions: int) -> np.ndarray:
 def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """All batches that are there; rows are a label, then 3 x 32 x 32 bytes."""
     del dataset
-    names = sorted({path.name.removesuffix(".gz") for path in folder.glob("*_batch*.bin*")})
-    if not names:
-        raise InputError(f"data_dir: {folder} holds no binary batches of CIFAR-10")
-    tables = []
-    for name in names:
-        path, content = _content(folder, name)
-        row = 1 + 3 * 32 * 32
-        _check_size(path, len(content), max(1, round(len(content) / row)) * row)
-        tables.append(np.frombuffer(content, np.uint8).reshape(-1, row))
-    table = np.concatenate(tables)
+    names, size = BATCHES
+    there = lambda name: any((folder / f"{name}{end}").is_file() for end in ("", ".gz"))
+    tables = {name: _cifar_batch(folder, name) for name in names if there(name)}
+    if not tables:
+        raise InputError(f"data_dir: {folder} holds no binary batches of CIFAR-10: {names[0]}, ...")
+    whole = [name for name in tables if tables[name].size == size]
+    lacking = [name for name in names if name not in whole]
+    if whole and lacking:
+        raise InputError(
+            f"data_dir: {folder} must hold all batches of CIFAR-10 as published, {size} bytes "
+            f"each, or none; {whole[0]} is, {lacking[0]} is not"
+        )
+    table = np.concatenate(list(tables.values()))
     images = table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images.reshape(len(images), -1), table[:, 0].astype(int)
+
+
+def _cifar_batch(folder: Path, name: str) -> np.ndarray:
+    path, content = _content(folder, name)
+    row = 1 + 3 * 32 * 32
+    if len(content) % row or not content:
+        raise InputError(
+            f"data_dir: {path} is damaged: it must hold images of {row} bytes each, got "
+            f"{len(content)} bytes"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, row)
 
 
 def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -177,11 +206,13 @@ def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
             f"data_dir: {path} is damaged or no .npz of plain arrays; {error}"
         ) from None
     for part, (images, labels) in held.items():
-        if images.shape != (len(images), 16, 16) or labels.shape != (len(images),):
+        if images.shape[1:] != (16, 16) or labels.shape != images.shape[:1]:
             raise InputError(
                 f"data_dir: {path} must hold {part} images (n, 16, 16) and labels (n,), got "
                 f"{images.shape} and {labels.shape}"
             )
+        _check_numbers(f"data_dir: {path}: x_{part}", images)
+        _check_labels(f"data_dir: {path}: y_{part}", labels)
     images, labels = (np.concatenate(each) for each in zip(*held.values(), strict=True))
     return images.reshape(len(images), -1), labels.astype(int)
 
@@ -230,6 +261,32 @@ FILES: dict[str, Callable[[str, Path], Source]] = {
 SOURCES = (*SHIPPED, *FILES)
 
 
+LARGEST_SEED = 2**63 - 1
+"""as large as a whole number in a spec or a record may be"""
+
+
+def check_whole(what: str, value: Any, least: int, most: int | None = None) -> None:
+    """Refuse what is no whole number from `least` on."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        until = "on" if most is None else f"to {most}"
+        raise InputError(f"{what} must be a whole number from {least} {until}, got {value!r}")
+
+
+def _check_numbers(what: str, inputs: np.ndarray) -> None:
+    if inputs.dtype.kind not in "iuf":
+        raise InputError(f"{what}: must be real numbers, got {inputs.dtype}")
+    finite = np.isfinite(inputs)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        raise InputError(f"{what}: point {row} holds NaN or infinity; all numbers must be finite")
+
+
+def _check_labels(what: str, labels: np.ndarray) -> None:
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{what}: must be integers, got {labels.dtype}")
+
+
 def _check_points(what: str, inputs: np.ndarray, of: str, labels: np.ndarray, classes: int) -> None:
     if len(inputs) != len(labels):
         raise InputError(
@@ -237,9 +294,8 @@ def _check_points(what: str, inputs: np.ndarray, of: str, labels: np.ndarray, cl
         )
     if not len(inputs):
         raise InputError(f"{what}: must hold at least one point")
-    if not np.isfinite(inputs).all():
-        row = int(np.argwhere(~np.isfinite(inputs))[0][0])
-        raise InputError(f"{what}: point {row} holds NaN or infinity; all numbers must be finite")
+    _check_numbers(what, inputs)
+    _check_labels(of, labels)
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"{of}: must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from ntkdyn.data.datasets import Dataset
+from ntkdyn.data.datasets import LARGEST_SEED, Dataset, check_whole
 from ntkdyn.errors import InputError, unknown
 
 DRAWS = 10_000
@@ -78,7 +78,10 @@ def partition(
     """
     if by not in RULES:
         raise unknown("partition", by, RULES)
-    if not 1 <= agents * max(min_points, 1) <= len(data.train_labels):
+    check_whole("partition: agents", agents, 1)
+    check_whole("partition: min_points", min_points, 0)
+    check_whole("partition: seed", seed, 0, LARGEST_SEED)
+    if agents * max(min_points, 1) > len(data.train_labels):
         raise InputError(
             f"partition: {agents} agents with at least {max(min_points, 1)} points each need "
             f"as many training points, got {len(data.train_labels)}"

@@ -58,6 +58,10 @@ ARCHIVES = {
 """dataset -> its archive, the folder that this unpacks to, and the archive's SHA-256"""
 
 
+BATCHES = ((*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"), 30_730_000)
+"""the files of CIFAR-10's archive that hold images, and the size of each in bytes"""
+
+
 def download(dataset: str) -> Path:
     """The folder of the cache with the dataset's files, which are downloaded if they are not there.
 
