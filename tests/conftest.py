@@ -6,6 +6,7 @@ import os
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 
 import jax
+import jaxtyping
 import pytest
 from cases import small_problem
 
@@ -18,6 +19,14 @@ def user_settings_untouched():
     before = jax.config.jax_enable_x64
     yield
     assert jax.config.jax_enable_x64 == before
+
+
+@pytest.fixture
+def types_unchecked():
+    """What is of the wrong type reaches the package's own checks, as without the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

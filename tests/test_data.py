@@ -12,7 +12,6 @@ import tarfile
 import threading
 
 import jax
-import jaxtyping
 import numpy as np
 import pooch
 import pytest
@@ -201,14 +200,6 @@ def test_refusals(digits):
     refused("from 0 to 0, got 0 to 1", make, small.train_inputs, labels, 1)
     refused("at least one point", make, small.train_inputs[:0], labels[:0])
     refused("at least 1, got 0", data.minibatches, owner, 1, 0, key=jax.random.key(0))
-
-
-@pytest.fixture
-def types_unchecked():
-    """What is of the wrong type reaches the package's own checks, as without the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("types_unchecked")

@@ -1,6 +1,5 @@
 """Graphs and mixing matrices: known spectra, invariants, refusals."""
 
-import jaxtyping
 import networkx as nx
 import numpy as np
 import pytest
@@ -144,14 +143,6 @@ def test_refused_settings():
         graphs.from_edges([(0, 1, 2)])
     with pytest.raises(InputError, match="numbered 0 to 1"):
         graphs.metropolis(nx.Graph([("a", "b")]))
-
-
-@pytest.fixture
-def types_unchecked():
-    """What is of the wrong type reaches the package's own checks, as without the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 RING = graphs.metropolis(graphs.ring(4))

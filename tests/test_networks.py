@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.special
@@ -155,14 +154,6 @@ def test_any_model_can_be_wrapped():
     params = net.start(jax.random.key(0), (3,))
     assert net.kernel is None and net.apply(params, jnp.ones((4, 3))).shape == (4, 2)
     assert len(net.taps(params, jnp.ones((4, 3))).taps) == 1
-
-
-@pytest.fixture
-def types_unchecked():
-    """What is of the wrong type reaches the package's own checks, as without the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 REFUSED = [
