@@ -16,6 +16,7 @@ STATES = {
     "holds": (OKABE_ITO[0], "o"),
     "violated": (OKABE_ITO[5], "X"),
     "assumption not met": ("#8a8a8a", "D"),
+    "diverged": (OKABE_ITO[1], "P"),
     "not computed": ("#c4c4c4", "s"),
 }
 
@@ -24,8 +25,8 @@ def draw(table: xr.Dataset) -> Figure:
     """promised / seen in the round where they are nearest, one row per bound, tightest first.
 
     Reads `promised` and `seen` (bound, round), NaN where one does not apply, and `state` (bound):
-    one of "holds", "violated", "assumption not met", "not computed". One is tight; below one,
-    more was seen than promised.
+    one of "holds", "violated", "diverged", "assumption not met", "not computed". One is tight;
+    below one, more was seen than promised.
     """
     ratios = np.array([_tightest(table.sel(bound=name)) for name in table["bound"].values])
     order = np.argsort(np.where(np.isfinite(ratios), ratios, np.inf), kind="stable")[::-1]
@@ -37,7 +38,7 @@ def draw(table: xr.Dataset) -> Figure:
         for row, (ratio, state) in enumerate(zip(ratios[order], states, strict=True)):
             colour, marker = STATES[state]
             if not np.isfinite(ratio):
-                said = state if state == "not computed" else "no finite promise"
+                said = state if state in ("not computed", "diverged") else "no finite promise"
                 axes.text(0.01, row, said, transform=axes.get_yaxis_transform(),
                           va="center", fontsize=6.5, color="#777777",
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip

@@ -8,6 +8,7 @@ of a two-column page.
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,13 +115,27 @@ def method_name(name: str) -> str:
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic scale whose labels stay few and plain."""
+    """A logarithmic scale whose labels stay few and plain; none where nothing is above zero."""
     axes.set_yscale("log")
+    if _without_scale(axes):
+        return
     low, high = axes.get_ylim()
     if low > 0 and high / low < 1e3:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _without_scale(axes: Axes) -> bool:
+    """Whether no line has a finite value above zero; then the scale is linear, and it says so."""
+    shown = np.concatenate([np.ravel(line.get_ydata()) for line in axes.lines] or [[]])
+    shown = shown.astype(float)
+    if not len(shown) or (np.isfinite(shown) & (shown > 0)).any():
+        return False
+    axes.set_yscale("linear")
+    said = "diverged" if np.isinf(shown).any() else "no finite value above zero"
+    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="#555555")
+    return True
 
 
 def marks(axes: Axes, x: np.ndarray, y: np.ndarray, agent: int, colours: list[str]) -> None:
@@ -146,6 +161,9 @@ def key_of_agents(axes: Axes, colours: list[str]) -> None:
 
 def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:
     """Write `path` with each of the endings; print resolution, no dates inside."""
+    for axes in figure.axes:
+        if axes.get_yscale() == "log":
+            _without_scale(axes)
     written = []
     for ending in formats:
         target = path.with_suffix(f".{ending}")
@@ -165,8 +183,11 @@ def save_animation(animation: Animation, path: Path) -> Path:
         raise InputError("animation: .mp4 needs ffmpeg, which is not installed; .gif does not")
     with whole_file(path) as unfinished, styled():
         writer = writers[path.suffix](fps=10)
-        with writer.saving(animation.figure, unfinished, dpi=110):
-            for frame in animation.frames:
-                animation.show(frame)
-                writer.grab_frame()
+        try:
+            with writer.saving(animation.figure, unfinished, dpi=110):
+                for frame in animation.frames:
+                    animation.show(frame)
+                    writer.grab_frame()
+        except subprocess.CalledProcessError:
+            raise InputError(f"output: cannot write {path}; ffmpeg stopped") from None
     return path

@@ -39,6 +39,9 @@ KEPT = 2
 MINUTES = 5.0
 """Between checkpoints, unless something else is asked for."""
 
+ABOUT = {"settings": dict, "seen": list, "files": dict}
+"""what states/ROUND.json holds"""
+
 SHARE = 0.05
 """The most of the time that saving takes: the longer it takes, the less often it happens."""
 
@@ -191,31 +194,33 @@ class Checkpoints:
         return _digest(path)
 
     def _conclude(self, round: int) -> None:
-        """Declare a state whole, and forget the oldest."""
+        """Declare a state whole; forget the oldest, and later ones, which were damaged."""
         files = _digests(self._state(round))
         about = {"settings": self._settings, "seen": self._written, "files": files}
         with whole_file(self._about_file(round)) as unfinished:
             unfinished.write_text(json.dumps(about), encoding="utf-8")
-        for old in self._rounds_saved()[:-KEPT]:
-            self._forget(old)
+        there = self._rounds_saved()
+        kept = [each for each in there if each <= round][-KEPT:]
+        for other in set(there) - set(kept):
+            self._forget(other)
 
     def _about_file(self, round: int) -> Path:
         return self._states / f"{round}.json"
 
     def _rounds_saved(self) -> list[int]:
-        return sorted(int(path.stem) for path in self._states.glob("[0-9]*.json"))
+        names = [path.stem for path in self._states.glob("*.json")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _forget(self, round: int) -> None:
         self._about_file(round).unlink()
         shutil.rmtree(self._state(round), ignore_errors=True)
 
     def _newest_whole(self) -> int:
-        """The round of the last undamaged state, whatever is newer removed; -1 if there is none."""
+        """The round of the last undamaged state; -1 if there is none. Nothing is removed."""
         for round in reversed(self._rounds_saved()):
             about = self._about(round)
             if about is not None and self._undamaged(round, about):
                 return round
-            self._forget(round)
         return -1
 
     def _read(self, round: int, state: Any) -> Saved:
@@ -231,10 +236,15 @@ class Checkpoints:
         return Saved(round, self._read_state(round, state), seen)
 
     def _about(self, round: int) -> dict[str, Any] | None:
+        """What is known of a state; None where that is damaged."""
         try:
-            return json.loads(self._about_file(round).read_text("utf-8"))
+            about = json.loads(self._about_file(round).read_text("utf-8"))
         except (ValueError, OSError):
             return None
+        whole = isinstance(about, dict) and all(
+            isinstance(about.get(name), kind) for name, kind in ABOUT.items()
+        )
+        return about if whole else None
 
     def _undamaged(self, round: int, about: dict[str, Any]) -> bool:
         files = [self._seen_file(number) for number in range(len(about["seen"]))]
@@ -258,15 +268,7 @@ class Checkpoints:
             self._check_settings(about["settings"])
 
     def _check_settings(self, saved: Mapping[str, str]) -> None:
-        changed = [
-            f"{name} was {_short(saved.get(name))} and is {_short(value)}"
-            for name, value in self._settings.items()
-            if saved.get(name) != value
-        ]
-        if changed:
-            raise InputError(
-                f"checkpoints: {self.folder} is of another run: {', '.join(changed[:3])}"
-            )
+        check_same(self.folder, saved, self._settings)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -277,6 +279,17 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise InputError(f"checkpoints: cannot write {self.folder}; {reason}") from None
+
+
+def check_same(path: Path, saved: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    """Refuse what was saved at `path` when something else was asked, by what differs."""
+    changed = [
+        f"{name} was {_short(saved.get(name))} and is {_short(value)}"
+        for name, value in asked.items()
+        if saved.get(name) != value
+    ]
+    if changed:
+        raise InputError(f"checkpoints: {path} is of another run: {', '.join(changed[:3])}")
 
 
 def identity(named: Mapping[str, PyTree]) -> dict[str, str]:
@@ -326,5 +339,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(held)
 
 
-def _short(value: str | None) -> str:
-    return "not there" if value is None else value if len(value) <= 40 else f"{value[:12]}..."
+def _short(value: Any) -> str:
+    value = "not there" if value is None else str(value)
+    return value if len(value) <= 40 else f"{value[:12]}..."

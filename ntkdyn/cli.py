@@ -7,9 +7,10 @@ why), 130 interrupted.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -31,6 +32,9 @@ from rich.table import Table
 from ntkdyn.bench.app import app as bench
 from ntkdyn.errors import InputError, unknown
 
+FIRST_ROUNDS = 30
+"""`bounds` records all of these, since some bounds are on means over rounds"""
+
 
 class Commands(typer.core.TyperGroup):
     """Commands whose refusals and interruptions are said in one sentence."""
@@ -40,8 +44,20 @@ class Commands(typer.core.TyperGroup):
             return super().invoke(context)
         except InputError as error:
             _leave(2, str(error))
-        except KeyboardInterrupt:
-            _leave(130, "interrupted; no unfinished file was left, and --resume goes on")
+        except KeyboardInterrupt as interrupted:
+            _leave(130, f"interrupted; {str(interrupted) or 'no unfinished file was left'}")
+
+
+@contextlib.contextmanager
+def _going_on(how: str) -> Iterator[None]:
+    """An interruption of the block says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
+
+
+RESUMED = "no unfinished file was left, and --resume goes on with what was saved"
 
 
 def _leave(code: int, sentence: str) -> NoReturn:
@@ -120,10 +136,11 @@ def demo(
     """Predict and train eight agents on a ring that learn digits; lay one over the other."""
     from ntkdyn import experiment
 
+    asked = _seeded(experiment.demo(), seed)
     if spec:
-        print(experiment.demo().text(), end="")
+        print(asked.text(), end="")
         return
-    _conduct(experiment.Experiment(_seeded(experiment.demo(), seed)), out, quiet, show)
+    _conduct(experiment.Experiment(asked), out, quiet, show)
 
 
 @app.command()
@@ -152,10 +169,15 @@ def run(
         raise InputError("--predict-only and --train-only: give one of the two, or neither")
     if account and (predict_only or train_only):
         raise InputError("--account: needs both sides, so neither --predict-only nor --train-only")
-    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
     machine = _Machine(devices, memory)
-    if predict_only or train_only:
+    only = "--predict-only" if predict_only else "--train-only" if train_only else None
+    odd = saving.given() + machine.given() if predict_only else []
+    odd += ["--open"] if only and show else []
+    if odd:
+        raise InputError(f"{odd[0]}: does not apply with {only}; leave it out")
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    if only:
         side = "predict" if predict_only else "train"
         _one_side(work, out, quiet, side, saving, machine)
     else:
@@ -211,6 +233,7 @@ def sweep(
     out: Out = Path("ntkdyn-run"),
     seed: Seed = None,
     quiet: Quiet = False,
+    resume: Resume = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write OUT/sweep.nc and .pdf: gap, kernel drift and movement along widths, depths or steps."""
@@ -222,19 +245,25 @@ def sweep(
     except ValueError:
         raise InputError(f"values: must be numbers with commas between, got {values!r}") from None
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
-    path = experiment.files(out).observed.with_name("sweep.nc")
+    path, unfinished = out / "sweep.nc", out / "sweep.json"
     first = work.spec.seed
-    with _watched(quiet) as bar:
-        found = work.sweep(
-            along,
-            taken,
-            range(first, first + starts),
-            progress=bar("training and predicting"),
-            **({"kernels": kernel} if kernel else {}),
-        )
-    records.write(found, path)
-    drawn = figures.write(figures.draw("sweep", [found]), path.with_suffix(".pdf"))
+    with records.claimed(out):
+        with _going_on(RESUMED), _watched(quiet) as bar:
+            found = work.sweep(
+                along,
+                taken,
+                range(first, first + starts),
+                progress=bar("training and predicting"),
+                unfinished=unfinished,
+                resume=resume,
+                **({"kernels": kernel} if kernel else {}),
+            )
+        records.write(found, path)
+        unfinished.unlink(missing_ok=True)
+        drawn = figures.write(figures.draw("sweep", [found]), path.with_suffix(".pdf"))
     if not quiet:
+        for value, start in experiment.sweeps.diverged(found):
+            print(f"diverged: {along} {value:g} from start {start}")
         for line in figures.sweep.slopes(found).values():
             print(line)
         print(f"  {path}\n  {drawn}")
@@ -271,7 +300,7 @@ def kernel(
     from ntkdyn import experiment
 
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
-    with _watched(quiet) as bar:
+    with _going_on("the same command goes on with the tiles that are done"), _watched(quiet) as bar:
         plan = work.kernel(form, memory, out, double=double, progress=bar("computing tiles"))
     if not quiet:
         print(plan)
@@ -289,9 +318,10 @@ def compare(
     """Write the comparison, the overlay and the report of two records."""
     from ntkdyn import experiment, records
 
-    files = experiment.files(out)
-    comparison = experiment.compare(records.read(predicted), records.read(observed), files)
-    _say_gap(comparison, files, quiet, show)
+    with records.claimed(out):
+        files = experiment.files(out)
+        comparison = experiment.compare(records.read(predicted), records.read(observed), files)
+    _say_gap(comparison, [files.comparison, files.overlay, files.report], quiet, show)
 
 
 @app.command()
@@ -323,13 +353,15 @@ def bounds(
     if (spec is None) == (not demo):
         raise InputError("bounds: give a spec or --demo, one of the two")
     asked = experiment.demo() if demo else experiment.load(spec)
-    work = experiment.Experiment(_seeded(asked, seed), data_dir)
-    given = {each.attrs["space"] == "network": each for each in map(records.read, record or ())}
+    given = _sides(record or [])
+    first = 0 if given else FIRST_ROUNDS
+    work = experiment.Experiment(_seeded(asked, seed), data_dir, first)
     with _watched(quiet) as bar:
         if rate_map is not None:
             records.write(rates.whole_map(work.case, bar("mapping exact rates")), rate_map)
-        predicted = given.get(False) or _predicted(work, bar)
-        observed = given.get(True)
+        predicted = given.get("predicted") or _predicted(work, bar)
+        _ = work.case
+        observed = given.get("observed")
         if observed is None and train:
             observed = work.train(bar("training the real networks"))
         waiting = bar("evaluating the assumptions")
@@ -447,6 +479,11 @@ class _Saving(NamedTuple):
     minutes: float = 5.0
     rounds: int | None = None
 
+    def given(self) -> list[str]:
+        """The options that were used."""
+        names = "--resume", "--checkpoint-minutes", "--checkpoint-rounds"
+        return _used(names, self, _Saving())
+
 
 class _Machine(NamedTuple):
     """What the command line says about devices."""
@@ -454,31 +491,62 @@ class _Machine(NamedTuple):
     devices: int | None = None
     memory: str | None = None
 
+    def given(self) -> list[str]:
+        """The options that were used."""
+        return _used(("--devices", "--memory"), self, _Machine())
+
+
+def _used(names: Sequence[str], values: Sequence, defaults: Sequence) -> list[str]:
+    together = zip(names, values, defaults, strict=True)
+    return [name for name, value, default in together if value != default]
+
+
+def _sides(paths: list[Path]) -> dict[str, Any]:
+    """The predicted record and the observed one among those, where they are."""
+    from ntkdyn import records
+
+    found = {}
+    for path in paths:
+        record = records.read(path)
+        if "space" not in record.attrs:
+            raise InputError(f"record: {path} is of no run; give what predict or train wrote")
+        side = "observed" if record.attrs["space"] == "network" else "predicted"
+        if side in found:
+            raise InputError(f"record: {path} is a second {side} record; give one of each")
+        found[side] = record
+    return found
+
 
 def _conduct(
     work,
     out: Path,
     quiet: bool,
     show: bool | None,
-    saving: _Saving = _Saving(),
+    saving: _Saving | None = None,
     machine: _Machine = _Machine(),
     account: bool = False,
 ) -> None:
     """Both sides of an experiment, compared."""
     from ntkdyn import experiment, records
 
-    files = experiment.files(out)
-    checkpoints = work.checkpoints(out, **saving._asdict())
-    with _watched(quiet) as bar:
-        predicted = work.finished(files.predicted) if saving.resume else None
-        if predicted is None:
-            predicted = _predicted(work, bar)
-            records.write(predicted, files.predicted)
-        observed = _trained(work, checkpoints, files.observed, saving.resume, machine, bar)
-        asked = account and bar("splitting the gap by source")
-        accounts = work.account(predicted, observed, asked) if account else None
-    comparison = experiment.compare(predicted, observed, files, accounts)
-    _say_gap(comparison, files, quiet, show)
+    experiment.check_machine(*machine)
+    with records.claimed(out):
+        files = experiment.files(out)
+        checkpoints = saving and work.checkpoints(out, **saving._asdict())
+        resume = saving is not None and saving.resume
+        with _watched(quiet) as bar:
+            predicted = work.finished(files.predicted) if resume else None
+            begun = predicted is not None
+            predicted = predicted if begun else _predicted(work, bar)
+            _clear(work, files, quiet)
+            if not begun:
+                records.write(predicted, files.predicted)
+            observed = _trained(work, checkpoints, files.observed, resume, machine, bar)
+            asked = account and bar("splitting the gap by source")
+            accounts = work.account(predicted, observed, asked) if account else None
+        comparison = experiment.compare(predicted, observed, files, accounts)
+    written = [path for path in files if account or path != files.accounts]
+    _say_gap(comparison, written, quiet, show)
 
 
 def _one_side(
@@ -491,16 +559,28 @@ def _one_side(
 ) -> None:
     from ntkdyn import experiment, records
 
-    files = experiment.files(out)
-    path = files.predicted if side == "predict" else files.observed
-    with _watched(quiet) as bar:
-        if side == "predict":
-            records.write(_predicted(work, bar), path)
-        else:
-            checkpoints = work.checkpoints(out, **saving._asdict())
-            _trained(work, checkpoints, path, saving.resume, machine, bar)
+    experiment.check_machine(*machine)
+    with records.claimed(out):
+        files = experiment.files(out)
+        path = files.predicted if side == "predict" else files.observed
+        with _watched(quiet) as bar:
+            if side == "predict":
+                predicted = _predicted(work, bar)
+                _clear(work, files, quiet)
+                records.write(predicted, path)
+            else:
+                checkpoints = work.checkpoints(out, **saving._asdict())
+                _clear(work, files, quiet)
+                _trained(work, checkpoints, path, saving.resume, machine, bar)
     if not quiet:
         print(path)
+
+
+def _clear(work, files, quiet: bool) -> None:
+    """Another spec's results leave the folder, and it is said."""
+    removed = files.clear(work.spec)
+    if removed and not quiet:
+        print(f"removed what another spec left: {', '.join(path.name for path in removed)}")
 
 
 def _trained(work, checkpoints, path: Path, resume: bool, machine: _Machine, bar: Callable):
@@ -510,9 +590,11 @@ def _trained(work, checkpoints, path: Path, resume: bool, machine: _Machine, bar
     finished = work.finished(path) if resume else None
     if finished is None:
         training = bar("training the real networks")
-        finished = work.train(training, checkpoints, **machine._asdict())
+        with _going_on(RESUMED) if checkpoints else contextlib.nullcontext():
+            finished = work.train(training, checkpoints, **machine._asdict())
         records.write(finished, path)
-    checkpoints.remove()
+    if checkpoints:
+        checkpoints.remove()
     return finished
 
 
@@ -525,7 +607,11 @@ def _predicted(work, bar: Callable):
 
 
 def _seeded(spec, seed: int | None):
-    return spec if seed is None else spec.model_copy(update={"seed": seed})
+    from ntkdyn import experiment
+
+    if seed is None:
+        return spec
+    return experiment.parse(spec.model_copy(update={"seed": seed}).text(), "--seed")
 
 
 @contextlib.contextmanager
@@ -562,14 +648,18 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
                 f"stable = false: the step size {attrs['step_size']:.4g} is above the limit "
                 f"{attrs['step_size_limit']:.4g}"
             )
+        gap = attrs["largest_gap"]
         print(
-            f"predicted and observed outputs differ by at most {100 * attrs['largest_gap']:.2f} % "
-            f"of the distance travelled"
+            f"predicted and observed outputs differ by at most {100 * gap:.2f} % of the distance "
+            f"travelled"
+            if math.isfinite(gap)
+            else "predicted or observed outputs diverged"
         )
-        for path in filter(Path.exists, files):
+        for path in files:
             print(f"  {path}")
     if show or (show is None and _has_screen()):
-        typer.launch(str(files.overlay))
+        overlay = next(path for path in files if path.name == "overlay.png")
+        typer.launch(str(overlay))
 
 
 def _has_screen() -> bool:

@@ -28,6 +28,7 @@ from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
+from ntkdyn.runs import recorded_rounds
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import widths as sweeps
@@ -225,6 +226,8 @@ class Experiment:
     spec: Spec
     data_dir: Path | None = None
     """where the files of datasets are that do not ship with a library"""
+    first: int = 0
+    """so many rounds at the start are recorded, all of them, beside those of the spec"""
 
     @functools.cached_property
     def _points(self) -> data.Dataset:
@@ -468,6 +471,7 @@ class Experiment:
         """
         if along not in VARIED:
             raise unknown("sweep", along, VARIED)
+        sweeps.check(along, values, seeds, kernels)
         asked = {"along": along, "values": values, "starts": list(seeds), "with": [*kernels]}
         asked |= flat(self.spec.model_dump())
         kept = unfinished and sweeps.Kept(unfinished, resume=resume, settings=asked)
@@ -501,9 +505,13 @@ class Experiment:
     def _rounds(self) -> dict[str, Any]:
         """Which rounds, and on which batches."""
         table = self.spec.run
+        rounds, every = table.rounds, table.record_every
+        if self.first:
+            listed = {*recorded_rounds(rounds, every), *range(min(self.first, rounds) + 1)}
+            rounds, every = sorted(listed), None
         return {
-            "rounds": table.rounds,
-            "record_every": table.record_every,
+            "rounds": rounds,
+            "record_every": every,
             "batch_size": table.batch_size,
             "batch_seed": None if table.batch_size is None else self.spec.seed,
         }

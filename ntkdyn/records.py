@@ -2,7 +2,8 @@
 
 Dimensions are agent, round, layer, point, output; predictions and observations have the same
 variables, so that they can be laid over each other by name. Attributes are text, numbers and
-true/false; those that hold more are JSON. Files appear whole or not at all.
+true/false; those that hold more are JSON. Files appear whole or not at all, and a folder
+serves one run at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ import xarray as xr
 
 from ntkdyn.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None
+
 Record = xr.Dataset
 
 VERSIONS_OF = ("ntkdyn", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "xarray")
@@ -30,50 +36,105 @@ VERSIONS_OF = ("ntkdyn", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "
 def write(record: Record, path: str | Path) -> Path:
     """Write the record to `path`: first beside it, then, complete, in its place.
 
-    Of several processes that made it together, only the first writes.
+    Of several processes that made it together, only the first writes. The file is made in memory:
+    HDF5 does not recover from a full disk, and says so many times over.
     """
     import jax
 
     path = Path(path)
     if jax.process_index():
         return path
+    content = record.assign_attrs(_as_text(record.attrs)).to_netcdf(
+        engine="h5netcdf", encoding=_compressed(record)
+    )
     with whole_file(path) as unfinished:
-        record.assign_attrs(_as_text(record.attrs)).to_netcdf(
-            unfinished, engine="h5netcdf", encoding=_compressed(record)
-        )
+        unfinished.write_bytes(content)
     return path
 
 
 def read(path: str | Path) -> Record:
     """The record at `path`, in memory, equal to the one that was written."""
+    record = _opened(path, xr.load_dataset)
+    return record.assign_attrs({name: _flag(value) for name, value in record.attrs.items()})
+
+
+def attributes(path: str | Path) -> dict[str, Any]:
+    """The attributes of the record at `path`, without its arrays."""
+    with _opened(path, xr.open_dataset) as record:
+        return {name: _flag(value) for name, value in record.attrs.items()}
+
+
+def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"record: there is no file {path}")
     try:
-        record = xr.load_dataset(path, engine="h5netcdf")
+        return how(path, engine="h5netcdf")
     except (OSError, ValueError) as error:
         raise InputError(f"record: {path} is not a netCDF4 file; {error}") from None
-    return record.assign_attrs({name: _flag(value) for name, value in record.attrs.items()})
 
 
 @contextlib.contextmanager
-def whole_file(path: Path):
+def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well and vanishes when not."""
+    unfinished = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
         )
-    except OSError as error:
-        raise InputError(f"output: cannot write {path}; {error.strerror}") from None
-    os.close(handle)
-    unfinished = Path(name)
-    try:
+        os.close(handle)
+        unfinished = Path(name)
         yield unfinished
         unfinished.chmod(0o644)
         os.replace(unfinished, path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"output: cannot write {path}; {reason}") from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: str | Path) -> Iterator[None]:
+    """The folder, made if need be, for one run at a time; a claim ends with its process.
+
+    Of several processes that run together, only the first claims.
+    """
+    import jax
+
+    folder = Path(folder)
+    if fcntl is None or jax.process_index():
+        yield
+        return
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = _locked(lock)
+    except BlockingIOError:
+        raise InputError(f"output: {folder} is in use by another run") from None
+    except OSError as error:
+        raise InputError(f"output: cannot write {folder}; {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _locked(path: Path) -> int:
+    """The open file, locked; one that its holder took away meanwhile is made again."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
 
 
 def environment() -> dict[str, str]:

@@ -74,28 +74,32 @@ def test_a_resumed_run_equals_the_uninterrupted_one(problem, whole, killed):
     assert steps(killed)[-1] > 13
 
 
-@pytest.mark.parametrize("what", ["state", "seen", "about"])
+@pytest.mark.parametrize("what", ["state", "seen", "about", "{}", "[1]"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(what, problem, whole, killed):
     before, last = steps(killed)
     newest = killed / "states" / str(last)
     path = {
         "state": max(newest.rglob("d/*"), key=lambda p: p.stat().st_size),
         "seen": max((killed / "seen").iterdir()),
-        "about": newest.with_suffix(".json"),
-    }[what]
+    }.get(what, newest.with_suffix(".json"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    path.write_bytes(what.encode() if what in ("{}", "[1]") else content)
     saving = Checkpoints(killed, resume=True, minutes=60)
     assert train(problem, saving).identical(whole)
-    assert steps(killed) == [before]
+    assert steps(killed) == [before, last], "nothing goes before something replaces it"
+    saving._conclude(before + 1)
+    assert steps(killed) == [before, before + 1]
 
 
-def test_without_an_undamaged_checkpoint_it_says_so(problem, killed):
-    for step in steps(killed):
-        (killed / "states" / f"{step}.json").write_text("{")
+@pytest.mark.parametrize("what", ["states/*.json", "seen/000000.npz"])
+def test_without_an_undamaged_checkpoint_it_says_so_and_removes_nothing(what, problem, killed):
+    for path in killed.glob(what):
+        path.write_bytes(path.read_bytes()[:1])
+    before = sorted(killed.rglob("*"))
     with pytest.raises(nd.InputError, match="holds no undamaged checkpoint"):
         train(problem, Checkpoints(killed, resume=True))
+    assert set(before) <= set(killed.rglob("*"))
 
 
 def test_another_run_is_refused_by_what_differs(problem, killed):
@@ -123,7 +127,7 @@ def test_disk_full_and_unwritable_folders_are_one_sentence(problem, tmp_path, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(nd.InputError, match=r"checkpoints: cannot write .*No space left"):
+    with pytest.raises(nd.InputError, match=r"output: cannot write .*npz; No space left"):
         train(problem, Checkpoints(tmp_path / "full", rounds=3))
     assert not [p for p in (tmp_path / "full").rglob("*") if p.is_file()]
 

@@ -14,10 +14,11 @@ import h5py
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from ntkdyn.figures import interactive
 
 import ntkdyn as nd
-from ntkdyn import cli, experiment, records
+from ntkdyn import cli, experiment, figures, records
 from ntkdyn.theory import rates
 
 SPEC = """
@@ -86,7 +87,7 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     assert 0 < gap < 0.5
     assert f"at most {100 * gap:.2f} %" in capsys.readouterr().out
     page = (out / "report.html").read_text()
-    assert f"{100 * gap:.2f}&nbsp;%" in page and "data:image/png;base64," in page
+    assert f"{100 * gap:.2f}\u00a0%" in page and "data:image/png;base64," in page
     assert "http" not in page.split("<body>")[1].replace("http-equiv", "")
     again = tomllib.loads(predicted.attrs["spec"])
     assert again["seed"] == 3 and again["run"]["rounds"] == 6
@@ -100,8 +101,8 @@ def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys)
     comparison, accounts = (records.read(out / f"{n}.nc") for n in ("comparison", "accounts"))
     page = (out / "report.html").read_text()
     for agent in range(4):
-        row = [f"{comparison['gap'][-1, agent]:.2%}".replace("%", "&nbsp;%")]
-        row += [f"{100 * accounts[n][-1, agent]:.2g}&nbsp;%" for n in accounts.data_vars]
+        row = [f"{comparison['gap'][-1, agent]:.2%}".replace("%", "\u00a0%")]
+        row += [f"{100 * accounts[n][-1, agent]:.2g}\u00a0%" for n in accounts.data_vars]
         for side in ("predicted", "observed"):
             value, low, high = (
                 comparison[f"{side}_{n}"][agent] for n in ("rate", "rate_low", "rate_high")
@@ -174,13 +175,61 @@ def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     assert low < value < high < 0
     for values, message in (
         ("16,x", "must be numbers with commas between, got '16,x'"),
-        ("16,16", "every width must be positive and given once"),
+        ("16,16", "every width must be positive, finite and given once"),
         ("0,16", "every width must be positive"),
     ):
         assert call("sweep", spec, "--values", values, *given) == 2
         assert message in capsys.readouterr().err
-    assert call("sweep", spec, "--values", "1", "--along", "widht", *given) == 2
-    assert "did you mean 'width'" in capsys.readouterr().err
+    for more, message in (
+        (("--along", "widht"), "did you mean 'width'"),
+        (("--along", "step_size", "--values", "nan"), "every step_size must be positive, finite"),
+        (("--kernel", "empirical"), "every kernel must be given once, got empirical, empirical"),
+        (("--kernel", "infinit"), "did you mean 'infinite'"),
+        (("--seed", 2**32 - 1), "every seed must be from 0 to 2^32 - 1"),
+    ):
+        assert call("sweep", spec, "--values", "1", *given, *more) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_sweep_leaves_out_what_diverges(spec, tmp_path, capsys):
+    given = ("--along", "step_size", "--starts", 1, "--kernel", "empirical", "--out", tmp_path)
+    assert call("sweep", spec, "--values", "0.5,1e9", *given) == 0
+    assert "diverged: step_size 1e+09 from start 3" in capsys.readouterr().out
+    found = records.read(tmp_path / "sweep.nc")
+    for name in ("gap", "kernel_drift", "movement"):
+        assert np.isfinite(found[name].sel(step_size=0.5)).all(), name
+        assert np.isnan(found[name].sel(step_size=1e9)).all(), name
+
+
+def test_an_interrupted_sweep_goes_on(spec, tmp_path, capsys, monkeypatch):
+    done, last = [], 3
+
+    def measured(*asked):
+        problem = asked[-2]
+        if len(done) == last:
+            raise KeyboardInterrupt
+        done.append(problem.seed)
+        each = np.full(4, 0.1 * problem.seed / problem.network.description["widths"][0])
+        return {"gap": [each], "movement": each, "kernel_drift": each, "step_size_taken": 0.1}
+
+    monkeypatch.setattr(experiment.sweeps, "_measured", measured)
+    given = ("--values", "16,64", "--kernel", "empirical", "--out", tmp_path / "out", "--quiet")
+    sweep = lambda starts, *more: call("sweep", spec, *given, "--starts", starts, *more)
+    assert sweep(2) == 130 and "--resume goes on" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.json"]
+    for starts, more, message in (
+        (2, (), "is of an unfinished sweep; resume it, or remove the file"),
+        (1, ("--resume",), "of another run: starts was [3, 4] and is [3]"),
+        (2, ("--resume", "--seed", 4), "of another run: starts was [3, 4] and is [4, 5]"),
+    ):
+        assert sweep(starts, *more) == 2
+        assert message in capsys.readouterr().err
+    last = 8
+    assert sweep(2, "--resume") == 0 and done == [3, 4, 3, 4]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"sweep.nc", "sweep.pdf"}
+    assert sweep(2, "--out", tmp_path / "whole") == 0 and len(done) == 8
+    one, other = (records.read(tmp_path / f / "sweep.nc") for f in ("out", "whole"))
+    assert one.identical(other)
 
 
 def test_sweeps_change_the_spec_in_one_place():
@@ -196,13 +245,17 @@ def test_sweeps_change_the_spec_in_one_place():
     assert all(each.data == spec.data and each.graph == spec.graph for each in (wide, deep, slow))
 
 
-def test_each_side_alone_equals_both_together(spec, tmp_path):
+def test_each_side_alone_equals_both_together(spec, tmp_path, capsys):
     together, apart = tmp_path / "together", tmp_path / "apart"
     assert call("run", spec, "--out", together, "--quiet") == 0
     assert call("predict", spec, "--out", apart, "--quiet") == 0
     assert call("train", spec, "--out", apart, "--quiet") == 0
     pair = apart / "predicted.nc", apart / "observed.nc"
-    assert call("compare", *pair, "--out", apart, "--quiet") == 0
+    (apart / "accounts.nc").touch()
+    capsys.readouterr()
+    assert call("compare", *pair, "--out", apart) == 0
+    assert "comparison.nc" in (said := capsys.readouterr().out)
+    assert "accounts.nc" not in said, "it was there before"
     for name in ("predicted", "observed", "comparison"):
         one, other = (records.read(folder / f"{name}.nc") for folder in (together, apart))
         assert one.equals(other) and one.attrs == other.attrs
@@ -216,6 +269,83 @@ def test_predict_only_and_train_only(spec, tmp_path, capsys):
     assert [p.name for p in (tmp_path / "t").iterdir()] == ["observed.nc"]
     assert capsys.readouterr().out == ""
     assert call("run", spec, "--train-only", "--predict-only") == 2
+    accounts = tmp_path / "p" / "accounts.nc"
+    accounts.touch()
+    assert call("predict", spec, "--out", accounts.parent, "--quiet") == 0 and accounts.exists()
+    (accounts.parent / "observed.nc").touch()
+    assert call("predict", spec, "--seed", 4, "--out", accounts.parent) == 0
+    removed = "removed what another spec left: predicted.nc, observed.nc, accounts.nc"
+    assert removed in capsys.readouterr().out
+    assert [p.name for p in accounts.parent.iterdir()] == ["predicted.nc"]
+
+
+WRONG = {
+    "not trained": (("--predict-only", "--devices", 99), "--devices: does not apply with"),
+    "no memory": (("--predict-only", "--memory", "junk"), "--memory: does not apply with"),
+    "no rounds": (("--predict-only", "--checkpoint-rounds", 1), "--checkpoint-rounds: does not"),
+    "not resumed": (("--predict-only", "--resume"), "--resume: does not apply with --predict"),
+    "no overlay": (("--train-only", "--open"), "--open: does not apply with --train-only"),
+    "devices": (("--devices", 99), "devices: must be from 1 to the"),
+    "memory": (("--memory", "junk"), "memory: must be a number of bytes"),
+    "rounds": (("--checkpoint-rounds", 0), "rounds: must be at least 1, got 0"),
+    "minutes": (("--checkpoint-minutes", "nan"), "minutes: must be positive, got nan"),
+    "low seed": (("--seed", -1), "--seed: seed: input should be greater than or equal to 0"),
+    "high seed": (("--seed", 2**63), "--seed: seed: input should be less than 4294967296"),
+}
+
+
+@pytest.mark.parametrize("options, message", WRONG.values(), ids=WRONG)
+def test_options_are_refused_before_anything_is_computed(
+    options, message, spec, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr(cli, "_predicted")
+    assert call("run", spec, "--out", tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_folder_in_use_is_left_alone(spec, tmp_path, capsys):
+    with records.claimed(tmp_path):
+        for command in ("run", "predict", "train"):
+            assert call(command, spec, "--out", tmp_path) == 2
+            assert f"output: {tmp_path} is in use by another run" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on_where_one_can(spec, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_predicted", interrupted)
+    monkeypatch.setattr(experiment.Experiment, "train", interrupted)
+    monkeypatch.setattr(experiment.Experiment, "kernel", interrupted)
+    for command, said in (
+        (("demo",), "no unfinished file was left"),
+        (("predict", spec), "no unfinished file was left"),
+        (("train", spec), "no unfinished file was left, and --resume goes on"),
+        (("kernel", spec), "the same command goes on"),
+    ):
+        assert call(*command, "--out", tmp_path / "out", "-q") == 130
+        err = capsys.readouterr().err
+        assert f"interrupted; {said}" in err and ("--resume" in err) == ("--resume" in said)
+
+
+def test_the_demos_spec_has_the_seed_that_was_asked_for(capsys):
+    assert call("demo", "--spec", "--seed", 5) == 0
+    asked = experiment.demo().model_copy(update={"seed": 5})
+    assert experiment.parse(capsys.readouterr().out, "printed") == asked
+
+
+def test_the_accounts_of_a_run_that_diverged_are_drawn(tmp_path):
+    growing = np.arange(5.0)[:, None] * np.ones(2)
+    for first, said in ((4, "diverged from round 4 on"), (0, "diverged from round 0 on")):
+        for end in (np.nan, np.inf):
+            values = np.where(np.arange(5)[:, None] < first, growing, end)
+            names = ("arithmetic", "linearization", "gap")
+            table = {name: (("round", "agent"), values) for name in names}
+            path = records.write(xr.Dataset(table, {"round": range(5)}), tmp_path / "accounts.nc")
+            assert call("figure", "accounting", "--record", path, "--out", tmp_path / "a.png") == 0
+            title = figures.draw("accounting", [records.read(path)]).axes[0].get_title(loc="left")
+            assert title.endswith(said)
 
 
 def test_the_seed_changes_the_start(spec, tmp_path):
@@ -463,5 +593,12 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
         assert picture.stat().st_size > 1000
     mapped = records.read(rates_of)["rate"]
     assert mapped.shape == (8, 16) and mapped.min() < 1 < mapped.max()
+    comparison = tmp_path / "run" / "comparison.nc"
+    for more, message in (
+        (comparison, f"record: {comparison} is of no run; give what predict or train wrote"),
+        (given[0], f"record: {given[0]} is a second predicted record; give one of each"),
+    ):
+        assert call("bounds", spec, *reused, f"--record={more}", "--quiet") == 2
+        assert message in capsys.readouterr().err
     assert call("bounds", "--quiet") == 2
     assert "give a spec or --demo, one of the two" in capsys.readouterr().err

@@ -53,7 +53,7 @@ ALLOWED = {
     },
     "experiment": {
         "checkpoints", "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping",
-        "kernels", "methods", "networks", "problems", "records", "theory", "validation",
+        "kernels", "methods", "networks", "problems", "records", "runs", "theory", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",

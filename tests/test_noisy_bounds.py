@@ -166,3 +166,16 @@ def test_methods_without_such_a_bound_and_other_batches():
     one, case = case_of(0, "dgd", 0.0008)
     record = noisy.expected(one.problem, case, [0, 5], batch_size=2)
     assert {b.check(record).state for b in noisy.bounds_of(case, 1)} == {"assumption not met"}
+
+
+def test_means_over_rounds_take_all_of_them():
+    """Whichever are recorded."""
+    one, case = case_of(0, "dgd", 0.2)
+    every = noisy.expected(one.problem, case, range(13), batch_size=1)
+    some = noisy.expected(one.problem, case, [0, 5, 12], batch_size=1)
+    for name in ("excess", "squared_gradient"):
+        means = np.cumsum(every[name].values)[:-1] / np.arange(1, 13)
+        assert np.allclose(some[f"mean_{name}"], [0, means[4], means[11]], rtol=1e-12)
+    for bound in noisy.bounds_of(case, 1):
+        seen = bound.check(every).seen[[0, 5, 12]]
+        assert np.allclose(bound.check(some).seen, seen, rtol=1e-12)

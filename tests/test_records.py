@@ -1,5 +1,6 @@
 """Records on disk: equal when read back, whole or absent."""
 
+import contextlib
 import os
 import re
 
@@ -9,7 +10,7 @@ import xarray as xr
 from cases import MIXINGS, method
 
 import ntkdyn as nd
-from ntkdyn import records
+from ntkdyn import figures, records
 
 
 @pytest.fixture
@@ -62,6 +63,64 @@ def test_refusals(tmp_path, record):
     (tmp_path / "file").touch()
     with pytest.raises(nd.InputError, match="cannot write"):
         records.write(record, tmp_path / "file" / "record.nc")
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """Files cannot grow beyond so many bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_kernel(path):
+    nd.kernels.compute(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3), form="trace", file=path)
+
+
+WRITERS = {
+    "record.nc": lambda record, path: records.write(record, path),
+    "figure.png": lambda record, path: figures.write(figures.draw("consensus", [record]), path),
+    "kernel.h5": lambda record, path: write_kernel(path),
+}
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(record, tmp_path, name, size):
+    path = tmp_path / name
+    said = f"cannot write {path}; File too large$"
+    with pytest.raises(nd.InputError, match=said), files_up_to(size):
+        WRITERS[name](record, path)
+    assert not list(tmp_path.iterdir())
+    WRITERS[name](record, path)
+    assert path.stat().st_size > size
+
+
+def test_a_folder_is_claimed_by_one_run_at_a_time(tmp_path):
+    folder = tmp_path / "new"
+    for _ in range(2):
+        said = f"{folder} is in use by another run"
+        with records.claimed(folder), pytest.raises(nd.InputError, match=said):
+            records.claimed(folder).__enter__()
+        assert not list(folder.iterdir())
+    (folder / ".lock").touch()
+    with records.claimed(folder):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(nd.InputError, match="cannot write"), records.claimed(tmp_path / "file"):
+        pass
+
+
+def test_attributes_are_read_without_arrays(record, tmp_path):
+    path = records.write(record, tmp_path / "record.nc")
+    assert records.attributes(path) == records.read(path).attrs
+    path.write_text("not a record")
+    with pytest.raises(nd.InputError, match="is not a netCDF4 file"):
+        records.attributes(path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

@@ -111,8 +111,18 @@ def test_refused_worst_cases(monkeypatch):
         worst_case.by_program(by, graphs.metropolis(graphs.ring(8)), 10)
     with pytest.raises(nd.InputError, match="0 <= convexity < smoothness"):
         worst_case.by_program(by, PAIR, 2, worst_case.Class(1.0, 2.0))
-    with pytest.raises(nd.InputError, match="rounds must be at least 1"):
+    with pytest.raises(nd.InputError, match="rounds must be a whole number of at least 1"):
         worst_case.by_search(by, PAIR, 0, seed=0)
+    for known in (worst_case.Class(np.inf), worst_case.Class(1.0, 0.1, np.nan)):
+        with pytest.raises(nd.InputError, match="heterogeneity >= 0, finite, got"):
+            worst_case.by_search(by, PAIR, 2, known, seed=0)
+    for name in ("dimension", "starts"):
+        with pytest.raises(nd.InputError, match=f"{name} must be a whole number of at least 1"):
+            worst_case.by_search(by, PAIR, 2, **{name: 0}, seed=0)
+    with pytest.raises(worst_case.SolverFailure, match="unbounded without a value"):
+        worst_case.by_program(method("dgd", 100.0), PAIR, 3)
+    with pytest.raises(worst_case.SolverFailure, match="errors that are not finite"):
+        worst_case.by_search(method("dgd", 1e300), PAIR, 3, starts=1, seed=0)
     with pytest.raises(nd.InputError, match="step size must be a number"):
         worst_case.by_program(method("dgd", nd.of_limit(0.5)), PAIR, 2)
     monkeypatch.setitem(worst_case.SOLVER, "max_iter", 3)
@@ -191,6 +201,42 @@ def test_symbolic_limits(name):
         assert np.isclose(float(symbolic.stability_limit(by, graph)), numeric, rtol=1e-5)
 
 
+@pytest.mark.parametrize("by", ["dgd", "atc", "extra", "diging", "d2"])
+@pytest.mark.parametrize("weight", ["1/4", "3/4", "1"])
+def test_symbolic_limits_are_where_the_first_mode_grows(by, weight):
+    """From zero on, where a mode of the graph grows at every step size."""
+    graph, polynomial = symbolic.two_agents(weight), symbolic.characteristic(by)
+    limit = float(symbolic.stability_limit(by, graph))
+
+    def largest(s):
+        at = [polynomial.as_expr().subs({symbolic.W: w, symbolic.S: s}) for w in graph.values]
+        roots = np.concatenate([np.roots(sympy.Poly(e, polynomial.gen).all_coeffs()) for e in at])
+        return np.abs(roots[np.abs(roots - 1) > 1e-9].astype(complex)).max()
+
+    assert largest(limit + 0.01) > 1 + 1e-6
+    assert all(largest(share * limit) < 1 + 1e-9 for share in (0.01, 0.5, 0.99) if limit)
+    assert (limit == 0) == (
+        (by, weight) in {("dgd", "1"), ("diging", "1"), ("d2", "3/4"), ("d2", "1")}
+    )
+
+
+@pytest.mark.parametrize("by, weight, step", [
+    ("extra", "1/4", 0.5), ("atc", "1", 0.0), ("atc", "1", 2.0), ("cta", "1", 1.0),
+    ("dgd", "1/2", 0.0),
+])  # fmt: skip
+def test_trajectories_where_factors_coincide_are_their_limits(by, weight, step):
+    graph = symbolic.two_agents(weight)
+    W, targets = np.array(graph.weights.tolist(), dtype=float), np.array([1.0, 0.5])
+    made = method(by, step or 1.0)
+    grad = lambda x: (x - targets) * (1.0 if step else 0.0)
+    state, seen = made.update.init(np.zeros(2)), []
+    for _ in range(9):
+        seen.append(state.x)
+        state = made.update.step(state, grad, lambda x: W @ x)
+    closed = symbolic.trajectory(by, graph, [1, sympy.Rational(1, 2)])
+    assert np.allclose(symbolic.numeric(closed, step, range(1, 9)), seen[1:], atol=1e-12)
+
+
 @pytest.mark.parametrize("by", NAMES)
 def test_symbolic_rates_are_the_exact_ones(by):
     graph, step = symbolic.ring(5), 0.17
@@ -206,6 +252,8 @@ def test_a_derivation_can_be_read_and_typeset():
     said = symbolic.text(symbolic.derivation("dgd", symbolic.ring(4)))
     assert said.count("\n\n    ") == 7
     assert r"\eta \lambda = \frac{2}{3}" in said and r"- s + w" in said
+    said = symbolic.text(symbolic.derivation("dgd", symbolic.two_agents(1)))
+    assert r"\eta \lambda = 0 \text{: a mode grows at every step size}" in said
     with pytest.raises(nd.InputError, match="one target for each of 4 agents, got 2"):
         symbolic.trajectory("dgd", symbolic.ring(4), [1, 2])
     with pytest.raises(nd.InputError, match="no method is called 'dgg'"):
@@ -248,6 +296,12 @@ def test_the_optimal_step_size_is_the_fastest():
     alone = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 0])
     step, best = rates.optimal_step_size(theorems.case(alone, method("dgd", 1.0), [[1.0]]))
     assert np.isclose(step, 2 / (2 + 0.5), rtol=1e-5) and np.isclose(best, 0.6, rtol=1e-5)
+    for largest in (0.0, -1.0, np.nan):
+        with pytest.raises(nd.InputError, match="largest must be positive and finite, got"):
+            rates.optimal_step_size(case, largest=largest)
+    one_agent = theorems.case(alone, method("dgd", 1.0), [[1.0]])
+    with pytest.raises(nd.InputError, match="is 1 with one agent, and cannot be made 0.5"):
+        rates.rate_map(one_agent, [0.1], [1.0, 0.5])
 
 
 def test_rate_maps():
@@ -386,6 +440,7 @@ def test_reports_say_factors_and_limit_in_closed_form():
     for nothing in (
         of_run("dgd", graphs.metropolis(graphs.ring(4)), "cross_entropy"),
         of_run("heavy_ball", graphs.metropolis(graphs.ring(4))),
+        of_run("periodic(dgd, 5)", graphs.metropolis(graphs.ring(4))),
     ):
         assert formulas.section(nothing) == ""
 

@@ -76,8 +76,12 @@ def jitter(kernel: Any) -> float:
 
 
 def drift(kernel: Any, initial: Any) -> float:
-    """|K - K_0| / |K_0| in the Frobenius norm: how far the kernel moved along a run."""
-    now, then = square("kernel", kernel), square("initial", initial)
+    """|K - K_0| / |K_0| in the Frobenius norm: how far the kernel moved along a run.
+
+    NaN for the kernel of a run that diverged.
+    """
+    then = square("initial", initial)
+    now = square("kernel", kernel) if np.isfinite(kernel).all() else np.full_like(then, np.nan)
     if now.shape != then.shape:
         raise InputError(f"initial: must have the kernel's size {now.shape}, got {then.shape}")
     return float(np.linalg.norm(now - then) / np.linalg.norm(then))
@@ -87,8 +91,10 @@ def alignment(kernel: Any, targets: Any) -> float:
     """<K, y y^T> / (|K| |y y^T|), from -1 to 1: how much of the kernel is in the targets' span.
 
     A kernel (n, n) takes targets (n,) or (n, k), with y y^T summed over outputs; one of
-    (n, k, n, k) takes (n, k), read as one vector.
+    (n, k, n, k) takes (n, k), read as one vector. NaN for the kernel of a run that diverged.
     """
+    if not np.isfinite(kernel).all():
+        return float("nan")
     full = np.ndim(kernel) == 4
     matrix, y = square("kernel", kernel), np.asarray(targets, np.float64)
     y = y.reshape(-1, 1) if full or y.ndim == 1 else y

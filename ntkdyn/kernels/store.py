@@ -10,9 +10,12 @@ while tiles are written, so it can be read after the process was killed at any m
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ from ntkdyn.errors import InputError
 from ntkdyn.kernels.tiles import Tiling, place
 
 FORMAT = "ntkdyn kernel 1"
+
+HEADERS = 4096
+"""bytes at most that HDF5 adds to each array"""
 
 
 def fingerprint(arrays: PyTree, settings: dict[str, Any]) -> str:
@@ -81,12 +87,13 @@ class Store:
 
     def put(self, row: int, column: int, tile: dict[str, np.ndarray], *, add: bool) -> None:
         del add
-        for name, values in tile.items():
-            place(self._values[name], values, self.tiling, row, column)
-        self._file.flush()
-        self._done[row, column] = True
-        self._file["done"][row, column] = True
-        self._file.flush()
+        with _writing(self.path):
+            for name, values in tile.items():
+                place(self._values[name], values, self.tiling, row, column)
+            self._file.flush()
+            self._done[row, column] = True
+            self._file["done"][row, column] = True
+            self._file.flush()
 
     def values(self) -> dict[str, np.ndarray]:
         """The arrays, mapped from the file: read when they are looked at."""
@@ -106,15 +113,22 @@ def _create(
     names: Iterable[str],
     mark: str,
 ) -> None:
-    """The file in its full size, with nothing done; it appears under its name when complete."""
+    """The file in its full size, with nothing done; it appears under its name when complete.
+
+    Its place on the disk is taken twice: before, since HDF5 does not recover from a full disk, and
+    again of the complete file, so that the tiles find it.
+    """
     unfinished = path.with_name(f".{path.name}.new")
-    try:
+    names = list(names)
+    blocks = len(tiling.row_blocks()), len(tiling.column_blocks())
+    size = len(names) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
-    except OSError as error:
-        raise InputError(f"file: cannot write {path}; {error.strerror}") from None
     try:
-        with h5py.File(unfinished, "w", libver="earliest") as file:
+        with _writing(path):
+            _reserve(unfinished, size + int(np.prod(blocks)) + HEADERS * (1 + len(names)))
+        with _writing(path), h5py.File(unfinished, "w", libver="earliest") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -125,15 +139,37 @@ def _create(
                 inside = name.replace("/", ".")
                 h5py.h5d.create(group.id, inside.encode(), kind, space, early)
                 group[inside].attrs["layer"] = name
-            blocks = len(tiling.row_blocks()), len(tiling.column_blocks())
             file.create_dataset("done", data=np.zeros(blocks, bool))
             file.attrs["format"], file.attrs["fingerprint"] = FORMAT, mark
             file.attrs["block"] = tiling.block
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(f"file: cannot write {path}; {error.strerror or error}") from None
+        with _writing(path):
+            _reserve(unfinished, unfinished.stat().st_size)
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take so many bytes of the disk, where the system can promise them."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What cannot be written is said in one sentence; HDF5 raises RuntimeError as well."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).splitlines()[0]
+        raise InputError(f"file: cannot write {path}; {reason}") from None
 
 
 def _opened(path: Path, mode: str) -> h5py.File:

@@ -2,7 +2,7 @@
 
     bound = theorem(case)          every assumption evaluated on the problem at hand
     bound.at(rounds)               what is promised of the observed quantity, round by round
-    bound.check(record)            holds / violated at round t / assumption not met
+    bound.check(record)            holds / violated at round t / diverged / assumption not met
 
 A case is a linearized problem, a method with its step size, and a graph. The theorems are proved
 for the linearized problem: on a predicted record a violation is an error, of the theorem as
@@ -27,6 +27,15 @@ from ntkdyn.theory.landscape import Landscape
 
 ROUNDING = 1e-9
 """Violations smaller than this share of the bound are rounding."""
+
+OPERATIONS = 64
+"""Rounding of outputs, in units of their precision."""
+
+SAME_START = 1e-2
+"""Outputs at the start differ by less between precisions, and by far more between seeds."""
+
+LARGEST_PROMISE = 1e100
+"""Beyond, squares on the way to what is seen may overflow before the promise does."""
 
 
 class Case(NamedTuple):
@@ -57,7 +66,14 @@ class Observation(NamedTuple):
     """A quantity read from a record, and the size below which it is rounding."""
 
     values: Float[np.ndarray, " rounds"]
-    resolution: float = 0.0
+    resolution: float | Float[np.ndarray, " rounds"] = 0.0
+    unknown: str = ""
+    """why there are no values, where there are none"""
+
+
+def not_computed(record: Record, why: str) -> Observation:
+    """In place of what is not known."""
+    return Observation(np.full(record.sizes["round"], np.nan), unknown=why)
 
 
 class BoundViolated(AssertionError):
@@ -101,31 +117,70 @@ class Bound:
         rounds, assumptions = record["round"].values.astype(float), self.assumptions_on(record)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             promised = np.broadcast_to(self.at(rounds), rounds.shape).astype(float)
-            seen, resolution = self.observe(record)
-        if np.isinf(resolution):
+            seen, resolution, unknown = self.observe(record)
+        resolution = np.broadcast_to(resolution, rounds.shape)
+        if unknown:
             state = "not computed"
         elif not all(each.holds for each in assumptions):
             state = "assumption not met"
         elif _broken(promised, seen, resolution).any():
             state = "violated"
         else:
-            state = "holds"
+            state = "holds" if np.isfinite(seen).all() else "diverged"
         rounds = record["round"].values
-        return Verdict(self, assumptions, state, rounds, promised, seen, resolution)
+        return Verdict(self, assumptions, state, rounds, promised, seen, resolution, unknown)
 
     def _check_alike(self, record: Record) -> None:
+        scape, given = self.case.landscape, self.case.given
         for name, ours in (
             ("method", self.case.method.name),
             ("step_size", self.case.step_size),
-            ("loss", self.case.landscape.loss.name),
+            ("loss", scape.loss.name),
         ):
-            if record.attrs.get(name) != ours:
-                raise InputError(
-                    f"bounds: the record has {name} {record.attrs.get(name)}, and the bound is for "
-                    f"{ours}"
-                )
-        if not np.array_equal(record["mixing"].values, self.case.given.matrix):
+            _same(name, record.attrs.get(name), ours)
+        kernel = record.attrs.get("kernel", "none")
+        if kernel != "none":
+            _same("kernel", "empirical" if kernel == "implicit" else kernel, scape.kernel_name)
+        gap = record.attrs.get("spectral_gap", given.spectral_gap)
+        if not np.array_equal(record["mixing"].values, given.matrix) or not np.isclose(
+            gap, given.spectral_gap, equal_nan=True
+        ):
             raise InputError("bounds: the record was made with other mixing weights")
+        if "split" in record.coords:
+            _same_problem(record, scape)
+
+
+def _same(name: str, theirs: object, ours: object) -> None:
+    if theirs != ours:
+        raise InputError(f"bounds: the record has {name} {theirs}, and the bound is for {ours}")
+
+
+def _same_problem(record: Record, scape: Landscape) -> None:
+    """Refuse a record of other points, owners, targets or another start."""
+    own = (record["split"] == "train").values
+    _same("training points", int(own.sum()), len(scape.initial))
+    if not np.array_equal(record["owner"].values[own], scape.point_owner):
+        raise InputError("bounds: the record has other owners of the training points")
+    scale = np.abs(scape.targets).max()
+    _near("targets", record, scape.targets, 1e-6 * scale)
+    allowed = SAME_START * np.abs(scape.initial).max() + 1e-6 * scale
+    _near("initial_outputs", record, scape.initial, allowed)
+
+
+def _near(name: str, record: Record, ours: np.ndarray, allowed: float) -> None:
+    if name not in record:
+        return
+    theirs = record[name].values[(record["split"] == "train").values].astype(float)
+    if theirs.shape != ours.shape or not np.abs(theirs - ours).max() <= allowed:
+        off = (
+            "of another shape"
+            if theirs.shape != ours.shape
+            else (f"off by up to {np.abs(theirs - ours).max():.3g}")
+        )
+        raise InputError(
+            f"bounds: the record is of another run than the bound: its {name} are {off} at the "
+            f"training points"
+        )
 
 
 class Verdict(NamedTuple):
@@ -135,11 +190,14 @@ class Verdict(NamedTuple):
     assumptions: tuple[Assumption, ...]
     """of the bound, and of the run where it is not one of those that the bound is about"""
     state: str
-    """"holds", "violated", "assumption not met", or "not computed" where it would take too long"""
+    """"holds", "violated", "diverged" (no longer finite, and never above the bound before that),
+    "assumption not met", or "not computed" where it is not known"""
     rounds: np.ndarray
     promised: Float[np.ndarray, " rounds"]
     seen: Float[np.ndarray, " rounds"]
-    resolution: float
+    resolution: Float[np.ndarray, " rounds"]
+    unknown: str = ""
+    """why it is not computed, where it is not"""
 
     @property
     def violated_at(self) -> int | None:
@@ -148,9 +206,20 @@ class Verdict(NamedTuple):
         return int(self.rounds[broken.argmax()]) if broken.any() else None
 
     @property
+    def diverged_at(self) -> int | None:
+        """The first round in which what is seen is not finite; None where all is."""
+        lost = ~np.isfinite(self.seen)
+        return int(self.rounds[lost.argmax()]) if lost.any() and not self.unknown else None
+
+    @property
+    def told(self) -> np.ndarray:
+        """Whether what is seen is finite and more than rounding, round by round."""
+        return np.isfinite(self.seen) & (self.seen > self.resolution)
+
+    @property
     def tightest(self) -> int:
         """The index of the round, after the start if there is one, where the bound is tightest."""
-        told = (self.seen > self.resolution) & ((self.rounds > 0) | (len(self.rounds) == 1))
+        told = self.told & ((self.rounds > 0) | (len(self.rounds) == 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(told, self.promised / np.where(told, self.seen, 1), np.inf)
         return int(np.where(np.isnan(ratio), np.inf, np.round(ratio, 9)).argmin())
@@ -159,42 +228,72 @@ class Verdict(NamedTuple):
     def tightness(self) -> float:
         """bound / seen where it is smallest: one is tight, below one is violated."""
         at = self.tightest
-        if not self.seen[at] > self.resolution:
-            return np.inf
-        return float(self.promised[at] / self.seen[at])
+        return float(self.promised[at] / self.seen[at]) if self.told[at] else np.inf
 
 
 def _batches(size: int) -> str:
     return "all points in a round" if size == -1 else f"batches of {size}"
 
 
-def _broken(promised: np.ndarray, seen: np.ndarray, resolution: float) -> np.ndarray:
-    return ~(seen <= promised * (1 + ROUNDING) + resolution)
+def _broken(promised: np.ndarray, seen: np.ndarray, resolution: np.ndarray) -> np.ndarray:
+    return np.isfinite(seen) & ~(seen <= promised * (1 + ROUNDING) + resolution)
 
 
 def demand(verdicts: Iterable[Verdict]) -> None:
-    """Raise if a bound whose assumptions hold is violated."""
+    """Raise if a bound whose assumptions hold is violated, or all is lost under a finite bound."""
     for verdict in verdicts:
+        bound, said = verdict.bound, ""
         if verdict.state == "violated":
+            ratio = verdict.tightness
+            factor = 1 / ratio if ratio else np.inf
+            said = f"exceeds its bound in round {verdict.violated_at}, by a factor {factor:.6g}"
+        elif verdict.state == "diverged":
+            lost = ~np.isfinite(verdict.seen) & (verdict.promised < LARGEST_PROMISE)
+            if lost.any():
+                said = f"is not finite in round {verdict.rounds[lost.argmax()]}"
+        if said:
             raise BoundViolated(
-                f"{verdict.bound.name}: {verdict.bound.quantity} exceeds its bound in round "
-                f"{verdict.violated_at}, by a factor {1 / verdict.tightness:.6g}, and every "
-                f"assumption holds: {'; '.join(a.found for a in verdict.bound.assumptions)}"
+                f"{bound.name}: {bound.quantity} {said}, and every "
+                f"assumption holds: {'; '.join(a.found for a in bound.assumptions)}"
             )
 
 
 # --- what records show ------------------------------------------------------------------------
 
 
-def disagreement(record: Record) -> Observation:
-    """sqrt(sum_i |x_i - mean x|^2)."""
-    values = np.sqrt((record["consensus_distance"].values.astype(float) ** 2).sum(axis=1))
-    return Observation(values, 1e-6 * float(travelled(record).values.max()))
-
-
-def travelled(record: Record) -> Observation:
+def travelled(case: Case) -> Callable[[Record], Observation]:
     """sqrt(sum_i |x_i - x_i(0)|^2)."""
-    return Observation(np.sqrt((record["displacement"].values.astype(float) ** 2).sum(axis=1)))
+
+    def observe(record: Record) -> Observation:
+        values = np.sqrt((record["displacement"].values.astype(float) ** 2).sum(axis=1))
+        return Observation(values, _unreached(case, record))
+
+    return observe
+
+
+def disagreement(case: Case) -> Callable[[Record], Observation]:
+    """sqrt(sum_i |x_i - mean x|^2); a millionth of the way so far is rounding."""
+
+    def observe(record: Record) -> Observation:
+        values = np.sqrt((record["consensus_distance"].values.astype(float) ** 2).sum(axis=1))
+        way, least = travelled(case)(record)[:2]
+        so_far = np.maximum.accumulate(np.where(np.isfinite(way), way, 0))
+        return Observation(values, 1e-6 * so_far + least)
+
+    return observe
+
+
+def _unreached(case: Case, record: Record) -> Float[np.ndarray, " rounds"]:
+    """How far x seems to go, from the rounding of what piles up where no training reaches.
+
+    In `KernelSpace` coefficients grow by eta times the residual / n_i, and |J^T c|^2 = c^T K c is
+    zero along what remains of the residual at x* but for rounding.
+    """
+    scape = case.landscape
+    if not scape.quadratic or record.attrs.get("space") != "kernel":
+        return np.zeros(record.sizes["round"])
+    grown = scape.agents * case.step_size * record["round"].values * scape.left
+    return np.sqrt(OPERATIONS * np.finfo(float).eps * scape.mean_smoothness) * grown
 
 
 def summed_loss(record: Record) -> Observation:
@@ -202,14 +301,32 @@ def summed_loss(record: Record) -> Observation:
     return Observation(record["train_loss"].values.astype(float).sum(axis=1))
 
 
-def excess(case: Case) -> Callable[[Record], Observation]:
-    """F(mean x) - min F, from the mean of the agents' outputs (the same, where they are linear)."""
+def excess(case: Case, growth: float = 1.0) -> Callable[[Record], Observation]:
+    """F(mean x) - min F, from the mean of the agents' outputs (the same, where they are linear).
+
+    `growth` is the factor above one by which a round may raise errors, those of rounding too.
+    """
 
     def observe(record: Record) -> Observation:
-        start = case.landscape.start_excess
-        return Observation(case.landscape.excess(centroid(case, record)), 1e-12 * start)
+        values = case.landscape.excess(centroid(case, record))
+        grown = growth ** record["round"].values.astype(float)
+        off = _times(_outputs_off(case, record), grown)
+        start = 1e-12 * case.landscape.start_excess
+        return Observation(values, start + _times(np.sqrt(2 * values), off) + off**2)
 
     return observe
+
+
+def _times(sizes: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """The product, zero where `sizes` are, even times what has run over."""
+    return np.where(sizes == 0, 0.0, sizes * factors)
+
+
+def _outputs_off(case: Case, record: Record) -> Float[np.ndarray, " rounds"]:
+    """By how much rounding shifts e, where F - min F = e^2 / 2."""
+    scape, eps = case.landscape, np.finfo(record["outputs"].dtype).eps
+    grown = np.sqrt(scape.mean_smoothness * np.finfo(float).eps) * _unreached(case, record)
+    return OPERATIONS * (eps * scape.size_of_outputs + grown)
 
 
 def centroid(case: Case, record: Record) -> Float[np.ndarray, "rounds rows columns"]:
@@ -219,6 +336,17 @@ def centroid(case: Case, record: Record) -> Float[np.ndarray, "rounds rows colum
     own = (record["split"] == "train").values
     outputs = record["outputs"].values[:, :, own].astype(float).mean(axis=1)
     return case.landscape.remaining(outputs, record["targets"].values[own])
+
+
+def mean_over_rounds(record: Record, values: np.ndarray, rounded: np.ndarray) -> Observation:
+    """`values`, each a mean over all rounds so far, where none of these is missing.
+
+    Behind the first gap in the record nothing is known of them, whatever is there.
+    """
+    known = np.cumprod(record["round"].values == np.arange(record.sizes["round"])) > 0
+    if known.sum() < min(2, len(known)):
+        return not_computed(record, "needs the first rounds without a gap (record_every = 1)")
+    return Observation(np.where(known, values, 0.0), np.where(known, rounded, np.inf))
 
 
 # --- assumptions that recur -------------------------------------------------------------------

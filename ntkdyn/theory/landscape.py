@@ -55,6 +55,9 @@ class Landscape:
     loss: Loss
     local_starts: Float[np.ndarray, " agents"]
     """f_i(0)"""
+    initial: Float[np.ndarray, "train outputs"]
+    """f(theta_0)"""
+    kernel_name: str
 
     @property
     def quadratic(self) -> bool:
@@ -115,6 +118,16 @@ class Landscape:
         """Numbers in a stacked iterate, per column."""
         return self.agents * len(self.reach.values)
 
+    @property
+    def targets(self) -> Float[np.ndarray, "train outputs"]:
+        """y."""
+        return self.initial - self.residual.reshape(self.initial.shape)
+
+    @property
+    def point_owner(self) -> Int[np.ndarray, " train"]:
+        """The owner of each training point."""
+        return self.owner[:: len(self.owner) // len(self.initial)]
+
     # --- values, and where they are least ---------------------------------------------------
 
     @functools.cached_property
@@ -127,9 +140,16 @@ class Landscape:
         return self.reach.vectors.T @ self._scaled
 
     @functools.cached_property
-    def minimum(self) -> float:
-        """min F."""
-        return 0.5 * float(np.sum(self._left**2)) if self.quadratic else 0.0
+    def left(self) -> float:
+        """|D^(1/2) (f - y)| at x*."""
+        return float(np.linalg.norm(self._left))
+
+    @functools.cached_property
+    def size_of_outputs(self) -> float:
+        """|D^(1/2) f| + |D^(1/2) y| at the start: what rounding is a share of."""
+        root = np.sqrt(self.share)[:, None]
+        sizes = [each.reshape(self.residual.shape) for each in (self.initial, self.targets)]
+        return float(sum(np.linalg.norm(root * each) for each in sizes))
 
     @functools.cached_property
     def _left(self) -> Float[np.ndarray, "rows columns"]:
@@ -138,8 +158,10 @@ class Landscape:
 
     @property
     def start_excess(self) -> float:
-        """F(0) - min F."""
-        return float(self.local_starts.mean()) - self.minimum
+        """F(0) - min F; of the part in reach, so that no digit cancels."""
+        if not self.quadratic:
+            return float(self.local_starts.mean())
+        return 0.5 * float(np.sum(self.along**2))
 
     @functools.cached_property
     def distance(self) -> float:
@@ -147,22 +169,21 @@ class Landscape:
         return float(np.sqrt(np.sum(self.along**2 / self.reach.values[:, None])))
 
     @functools.cached_property
-    def local_minima(self) -> Float[np.ndarray, " agents"]:
-        """min f_i; zero, the least there can be, with the cross-entropy."""
+    def local_excesses(self) -> Float[np.ndarray, " agents"]:
+        """f_i(0) - min f_i; with the cross-entropy f_i(0), as f_i may come near zero."""
         if not self.quadratic:
-            return np.zeros(self.agents)
-        return np.array([self._local_minimum(rows) for rows in self.rows()])
+            return self.local_starts
+        return np.array([self._local_excess(rows) for rows in self.rows()])
 
-    def _local_minimum(self, rows: np.ndarray) -> float:
+    def _local_excess(self, rows: np.ndarray) -> float:
         values, vectors = np.linalg.eigh(self._weighted(rows))
-        outside = vectors[:, values <= NEGLIGIBLE * values[-1]]
-        return 0.5 * self.agents * float(np.sum((outside.T @ self._scaled[rows]) ** 2))
+        inside = vectors[:, values > NEGLIGIBLE * values[-1]]
+        return 0.5 * self.agents * float(np.sum((inside.T @ self._scaled[rows]) ** 2))
 
     @functools.cached_property
     def gradient_bound(self) -> float:
         """D = sqrt(2 L sum_i (f_i(0) - min f_i)): |grad f| wherever sum_i f_i is no larger."""
-        drop = float(np.sum(self.local_starts - self.local_minima))
-        return float(np.sqrt(2 * self.smoothness * max(drop, 0)))
+        return float(np.sqrt(2 * self.smoothness * np.sum(self.local_excesses)))
 
     # --- heterogeneity ----------------------------------------------------------------------
 
@@ -302,4 +323,6 @@ def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> La
         agents=task.agents,
         loss=task.loss,
         local_starts=starts,
+        initial=initial,
+        kernel_name=problem.kernel(kernel).name,
     )

@@ -47,7 +47,7 @@ from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
-from ntkdyn.theory.theorems.gossip import Gossip, running_mean
+from ntkdyn.theory.theorems.gossip import Gossip
 
 OPERATIONS_UP_TO = 1e13
 """For some minutes of following a covariance."""
@@ -68,26 +68,32 @@ def expected(
     """Expectations over all draws of batches, exactly, of the case's method; for small problems.
 
     Variables over `round`: `excess`, E F(mean x) - min F; `squared_gradient`, E |grad F(mean x)|^2;
-    `disagreement`, E |Delta|^2. With `rounds` None they are those at rest.
+    `disagreement`, E |Delta|^2; `mean_excess` and `mean_squared_gradient`, the means of the first
+    two over all rounds before. With `rounds` None they are those at rest.
     """
     moments = Moments(problem, case.method, case.given, batch_size=batch_size, kernel=kernel)
-    measure = _measured(moments, case)
+    above, apart = _measured(moments, case)
     if rounds is None:
         moments.settle()
-        rounds, rows = [AT_REST], [measure()]
+        rounds, rows = [AT_REST], [(*above(), *above(), apart())]
     else:
-        rows = []
-        for done, round in zip([0, *rounds], rounds, strict=False):
-            moments.advance(round - done)
-            rows.append(measure())
+        rows, done, summed = [], 0, np.zeros(2)
+        for round in rounds:
+            for _ in range(round - done):
+                summed += above()
+                moments.advance(1)
+            done = round
+            rows.append((*above(), *summed / max(round, 1), apart()))
             if progress is not None:
                 progress(round, rounds[-1])
-    excess, steep, apart = np.array(rows).T
+    excess, steep, mean_excess, mean_steep, disagreement = np.array(rows).T
     return xr.Dataset(
         {
             "excess": ("round", excess),
             "squared_gradient": ("round", steep),
-            "disagreement": ("round", apart),
+            "mean_excess": ("round", mean_excess),
+            "mean_squared_gradient": ("round", mean_steep),
+            "disagreement": ("round", disagreement),
             "mixing": (("agent", "neighbour"), case.given.matrix),
         },
         {"round": list(rounds)},
@@ -100,8 +106,10 @@ def expected(
     )
 
 
-def _measured(moments: Moments, case: Case) -> Callable[[], tuple[float, float, float]]:
-    """Reads (E F(mean x) - min F, E |grad F(mean x)|^2, E |Delta|^2) off the moments."""
+def _measured(
+    moments: Moments, case: Case
+) -> tuple[Callable[[], tuple[float, float]], Callable[[], float]]:
+    """Read (E F(mean x) - min F, E |grad F(mean x)|^2), and E |Delta|^2, off the moments."""
     scape, rows, X = case.landscape, moments.features.rows, moments.map.loop.X
     rank = rows.shape[1]
     of_mean = np.kron(X.mean(axis=0, keepdims=True), np.eye(rank))
@@ -113,11 +121,11 @@ def _measured(moments: Moments, case: Case) -> Callable[[], tuple[float, float, 
         around = np.sum((seen @ moments.mean.T - least) ** 2)
         return float(around + sum(np.sum((seen @ each) * seen) for each in moments.covariance))
 
-    return lambda: (
+    above = lambda: (
         0.5 * second_moment(off, -scape.along),
         second_moment(root * off, -root * scape.along),
-        second_moment(of_rest),
     )
+    return above, lambda: second_moment(of_rest)
 
 
 def bounds_of(case: Case, batch_size: int) -> list[Bound]:
@@ -158,7 +166,7 @@ def nonconvex(case: Case, batch_size: int) -> Bound:
         "min(1/L, m/max(16 L M, 8 ell), p/(4 sqrt(order L ell)), "
         "p/(L sqrt(order (320 P + 160 p M))))",
         lambda t: 4 * scape.start_excess / (noise.eta * np.maximum(t, 1e-300)) + floor,
-        running_mean(_expected("squared_gradient")),
+        _expected("mean_squared_gradient"),
     )
 
 
@@ -178,7 +186,7 @@ def convex(case: Case, batch_size: int) -> Bound:
         "mean over rounds of E F(mean x) - min F",
         *noise.convex_range(33.0),
         lambda t: 2 * noise.distance**2 / (noise.eta * np.maximum(t, 1e-300)) + floor,
-        running_mean(_expected("excess")),
+        _expected("mean_excess"),
     )
 
 

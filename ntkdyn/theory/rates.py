@@ -31,7 +31,7 @@ from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
 from ntkdyn.records import Record
-from ntkdyn.theory.bounds import Case, Observation
+from ntkdyn.theory.bounds import Case, Observation, not_computed
 
 DENSE_UP_TO = 800
 """Up to this many numbers in the state all eigenvalues are computed."""
@@ -256,6 +256,8 @@ def optimal_step_size(case: Case, *, largest: float | None = None) -> Optimum:
     the step size, so this is the optimum.
     """
     largest = 2 / case.landscape.smoothness if largest is None else largest
+    if not 0 < largest < np.inf:
+        raise InputError(f"optimal step size: largest must be positive and finite, got {largest}")
     grid = largest * np.geomspace(1e-3, 1, 25)
     rates = [rate(_with_step(case, step)) for step in grid]
     best = int(np.argmin(rates))
@@ -320,6 +322,8 @@ def with_gap(weights: Mixing, gap: float) -> Mixing:
         raise InputError(f"spectral gap: must be in (0, 1], got {gap}")
     if not weights.symmetric:
         raise InputError("spectral gap: is set for symmetric W only")
+    if weights.agents == 1 and gap != 1:
+        raise InputError(f"spectral gap: is 1 with one agent, and cannot be made {gap}")
     agents, least = weights.agents, min(weights.smallest_eigenvalue, 0)
     safe = weights.matrix if least == 0 else (weights.matrix - least * np.eye(agents)) / (1 - least)
     own = 1 - float(np.linalg.eigvalsh(safe - 1 / agents).max())
@@ -338,11 +342,13 @@ def exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observ
     """A number that the case alone has, where rounds are linear and iterates not too large."""
 
     def observe(record: Record) -> Observation:
+        if not case.landscape.quadratic:
+            return not_computed(record, "needs the squared error")
+        if not computable(case):
+            return not_computed(record, f"needs at most {KERNEL_UP_TO} rows of the kernel")
         try:
-            seen = value() if computable(case) else np.nan
+            return Observation(np.full(record.sizes["round"], value()), 1e-9)
         except NotFound:
-            seen = np.nan
-        known = np.full(record.sizes["round"], seen)
-        return Observation(known, np.inf if np.isnan(seen) else 1e-9)
+            return not_computed(record, "its spectrum was not found")
 
     return observe

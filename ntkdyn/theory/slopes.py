@@ -97,7 +97,7 @@ def _mean_squares(
         **more,
     )
     at = case(problem, method, weights, kernel=more["kernel"])
-    apart, above = bounds.disagreement(record).values, bounds.excess(at)(record).values
+    apart, above = bounds.disagreement(at)(record).values, bounds.excess(at)(record).values
     return float(np.mean(apart**2)), float(np.mean(above))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import mpmath
 import numpy as np
 import sympy
 from jaxtyping import Float
@@ -208,11 +209,11 @@ def eigenvalues(method: str | Method) -> list[sympy.Expr]:
 
 
 def stability_limit(method: str | Method, graph: Spectrum) -> sympy.Expr:
-    """The s = eta lambda at which the first mode of this graph stops shrinking.
+    """The s = eta lambda up to which no mode of this graph grows; zero where none is that small.
 
     An eigenvalue can reach the unit circle at 1, at -1, or as a pair of product one (degree two);
-    each is an equation in s for each w, and the smallest positive solution beyond which the
-    modulus exceeds one is the limit.
+    each is an equation in s for each w. Between zero and the solutions a mode grows or does not,
+    which is looked up halfway.
     """
     polynomial = characteristic(method)
     if polynomial.degree() > 2:
@@ -220,20 +221,23 @@ def stability_limit(method: str | Method, graph: Spectrum) -> sympy.Expr:
             f"stability limit: closed forms are for at most two factors per mode, here there are "
             f"{polynomial.degree()}; use dynamics.step_size_limit"
         )
-    z = polynomial.gen
-    limits = []
-    for w in dict.fromkeys(graph.values):
-        at = polynomial.as_expr().subs(W, w)
-        crossings = [at.subs(z, -1), at.subs(z, 1)]
-        if polynomial.degree() == 2:
-            crossings.append(polynomial.TC().subs(W, w) - 1)
-        limits += [
-            root
-            for equation in crossings
-            for root in _positive_roots(equation)
-            if _radius(polynomial, w, root, 1.001) > 1 >= _radius(polynomial, w, root, 0.999)
-        ]
-    return min(limits, key=float) if limits else sympy.oo
+    return min((_limit_at(polynomial, w) for w in dict.fromkeys(graph.values)), key=float)
+
+
+def _limit_at(polynomial: sympy.Poly, w: sympy.Expr) -> sympy.Expr:
+    """The same of the mode with this w."""
+    at, z = polynomial.as_expr().subs(W, w), polynomial.gen
+    crossings = [at.subs(z, -1), at.subs(z, 1)]
+    if polynomial.degree() == 2:
+        crossings.append(polynomial.TC().subs(W, w) - 1)
+    reached = sorted({root for each in crossings for root in _positive_roots(each)}, key=float)
+    begins = [sympy.Integer(0), *reached]
+    ends = [*map(float, reached), 2 * float(begins[-1]) + 1]
+    for begin, end in zip(begins, ends, strict=True):
+        apart = end - float(begin) > 1e-12 * end
+        if apart and _radius(polynomial, w, (float(begin) + end) / 2) > 1:
+            return begin
+    return sympy.oo
 
 
 def _positive_roots(equation: sympy.Expr) -> list[sympy.Expr]:
@@ -241,9 +245,9 @@ def _positive_roots(equation: sympy.Expr) -> list[sympy.Expr]:
     return [root for root in roots if root.is_real and float(root) > 0]
 
 
-def _radius(polynomial: sympy.Poly, w: sympy.Expr, s: sympy.Expr, factor: float) -> float:
-    """Largest modulus of the factors other than one, at w and factor x s."""
-    at = polynomial.as_expr().subs({W: sympy.N(w, 30), S: sympy.N(s, 30) * factor})
+def _radius(polynomial: sympy.Poly, w: sympy.Expr, s: float) -> float:
+    """Largest modulus of the factors other than one, at w and s."""
+    at = polynomial.as_expr().subs({W: sympy.N(w, 30), S: s})
     roots = np.roots([complex(c) for c in sympy.Poly(at, polynomial.gen).all_coeffs()])
     return float(np.abs(roots[np.abs(roots - 1) > 1e-9]).max(initial=0)) - 1e-9
 
@@ -310,9 +314,19 @@ def trajectory(method: str | Method, graph: Spectrum, targets: Sequence[Any]) ->
 def numeric(
     trajectory: sympy.Matrix, step: float, rounds: Sequence[int]
 ) -> Float[np.ndarray, "rounds agents"]:
-    """A trajectory at s = `step`, by `sympy.lambdify`."""
-    function = sympy.lambdify((S, T), list(trajectory), "numpy")
-    return np.stack([np.real(np.asarray(function(complex(step), int(t)), complex)) for t in rounds])
+    """A trajectory at s = `step`, in many digits, by `sympy.lambdify`.
+
+    Where factors coincide the formula is 0/0; in s it is a polynomial, so a point `BESIDE` does.
+    """
+    function = sympy.lambdify((S, T), list(trajectory), "mpmath")
+    with mpmath.workdps(DIGITS):
+        beside = mpmath.mpf(step) + mpmath.mpf(BESIDE)
+        told = [[float(mpmath.re(x)) for x in function(beside, int(t))] for t in rounds]
+    return np.array(told)
+
+
+BESIDE, DIGITS = "1e-30", 120
+"""in s, and the digits in which that is not lost twice over"""
 
 
 # --- derivations for teaching -----------------------------------------------------------------
@@ -366,11 +380,17 @@ def derivation(method: str | Method, graph: Spectrum) -> list[Step]:
         ),
         Step(
             "A factor reaches the unit circle first at",
-            rf"\eta \lambda = {sympy.latex(limit)} \approx {float(limit):.6g}"
-            if limit.is_finite
-            else r"\text{no step size}",
+            _reached(limit),
         ),
     ]
+
+
+def _reached(limit: sympy.Expr) -> str:
+    if not limit.is_finite:
+        return r"\text{no step size}"
+    if limit == 0:
+        return r"\eta \lambda = 0 \text{: a mode grows at every step size}"
+    return rf"\eta \lambda = {sympy.latex(limit)} \approx {float(limit):.6g}"
 
 
 def text(steps: Sequence[Step]) -> str:

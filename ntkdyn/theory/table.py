@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from ntkdyn.errors import InputError
 from ntkdyn.records import Record, environment
 from ntkdyn.theory.bounds import Case, Verdict
 from ntkdyn.theory.theorems import bounds_of
@@ -22,6 +23,8 @@ class Row(NamedTuple):
 
 def rows(case: Case, predicted: Record, observed: Record | None = None) -> list[Row]:
     """Every bound about the case's method."""
+    if observed is not None:
+        _same_rounds(predicted["round"].values, observed["round"].values)
     return [
         Row(
             bound.check(predicted),
@@ -29,6 +32,17 @@ def rows(case: Case, predicted: Record, observed: Record | None = None) -> list[
         )
         for bound in bounds_of(case)
     ]
+
+
+def _same_rounds(predicted: np.ndarray, observed: np.ndarray) -> None:
+    if not np.array_equal(predicted, observed):
+        said = (
+            f"{len(each)} rounds from {each[0]} to {each[-1]}" for each in (predicted, observed)
+        )
+        raise InputError(
+            "bounds: the two records must hold the same rounds, and the predicted one has "
+            f"{next(said)}, the observed one {next(said)}"
+        )
 
 
 COLUMNS = ("bound", "of", "assumptions", "round", "bound there", "exact", "observed", "verdict")
@@ -58,7 +72,7 @@ def record(case: Case, found: Sequence[Row]) -> Record:
     """The table as a record, which `ntkdyn figure bounds` draws.
 
     Variables over `bound` and `round`: `promised`; `seen` of the linearized problem and `observed`
-    of real networks, NaN where not known or lost in rounding. Over `bound`: `state`,
+    of real networks, NaN where not known, not finite, or lost in rounding. Over `bound`: `state`,
     `observed_state`, `quantity`, `source` and `assumptions`, in words.
     """
     exact = [row.predicted for row in found]
@@ -90,7 +104,7 @@ def record(case: Case, found: Sequence[Row]) -> Record:
 
 
 def _told(verdict: Verdict) -> np.ndarray:
-    return np.where(verdict.seen > verdict.resolution, verdict.seen, np.nan)
+    return np.where(verdict.told, verdict.seen, np.nan)
 
 
 def _assumed(verdict: Verdict) -> str:
@@ -104,7 +118,16 @@ def _said(whose: str, verdict: Verdict) -> str:
         return f"{whose}VIOLATED at round {verdict.violated_at}, ratio {verdict.tightness:.3g}"
     if verdict.state == "holds":
         return f"{whose}holds, ratio {verdict.tightness:.3g}"
-    return f"{whose}{verdict.state}"
+    said, away = f"{whose}{verdict.state}", verdict.diverged_at
+    if verdict.unknown:
+        return f"{said}: {verdict.unknown}"
+    if away is None:
+        return said
+    return (
+        f"{said} at round {away}"
+        if verdict.state == "diverged"
+        else f"{said}; diverged at round {away}"
+    )
 
 
 def _number(value: float) -> str:

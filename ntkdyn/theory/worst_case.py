@@ -110,6 +110,8 @@ def by_search(
 ) -> float:
     """max E(rounds) over quadratics in `dimension` dimensions, by ascent from `starts` starts."""
     weights = _checked(method, weights, rounds, known)
+    _whole("dimension", dimension)
+    _whole("starts", starts)
     agents = weights.agents
     spectra = agents * dimension
     angles = agents * dimension * (dimension - 1) // 2
@@ -131,6 +133,11 @@ def by_search(
         ).fun
         for _ in range(starts)
     ]
+    if not np.isfinite(found).all():
+        raise SolverFailure(
+            "worst case: the search met errors that are not finite, so there is no number to "
+            "report; take a smaller step size or fewer rounds"
+        )
     return -float(min(found))
 
 
@@ -209,7 +216,8 @@ def _attempt(problem: Any, settings: dict[str, Any]) -> tuple[float, str]:
             value = problem.solve(wrapper="cvxpy", verbose=0, **settings)
         except Exception as error:  # whatever a solver throws, there is no number
             return np.nan, f"{type(error).__name__} ({error})"
-    return float(value), problem.wrapper.prob.status
+    status = problem.wrapper.prob.status
+    return (np.nan, f"{status} without a value") if value is None else (float(value), status)
 
 
 def _balanced(PEPit: Any, agents: int) -> list[Any]:
@@ -277,13 +285,18 @@ def _directions(agents: int, dimension: int, heterogeneity: float) -> tuple[Arra
 
 
 def _checked(method: Method, weights: Any, rounds: int, known: Class) -> Mixing:
-    if rounds < 1:
-        raise InputError(f"worst case: rounds must be at least 1, got {rounds}")
-    if not 0 <= known.convexity < known.smoothness or known.heterogeneity < 0:
+    _whole("rounds", rounds)
+    ordered = 0 <= known.convexity < known.smoothness < np.inf
+    if not ordered or not 0 <= known.heterogeneity < np.inf:
         raise InputError(
-            f"worst case: needs 0 <= convexity < smoothness and heterogeneity >= 0, got "
+            f"worst case: needs 0 <= convexity < smoothness and heterogeneity >= 0, finite, got "
             f"{known.convexity}, {known.smoothness} and {known.heterogeneity}"
         )
     if not isinstance(method.step_size, (int, float)):
         raise InputError("worst case: the step size must be a number")
     return applied(method, weights)
+
+
+def _whole(name: str, number: int) -> None:
+    if not isinstance(number, (int, np.integer)) or number < 1:
+        raise InputError(f"worst case: {name} must be a whole number of at least 1, got {number}")

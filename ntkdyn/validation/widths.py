@@ -9,12 +9,15 @@ Per value of what is swept and per start, one real training, predicted with each
 Theory has gap and drift fall at least like width^(-1/2) (Lee et al. 2019), and the movement like
 width^(-1) where hidden layers meet, since |theta_0| grows like the width while the distance
 travelled stays. Slopes are those of straight lines through log-log points, one per value and seed.
+A run that diverges leaves NaN.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,13 +26,14 @@ import scipy.stats
 import xarray as xr
 from jaxtyping import Float
 
+from ntkdyn.checkpoints import check_same
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
-from ntkdyn.records import Record, environment
+from ntkdyn.records import Record, environment, whole_file
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
 
@@ -46,6 +50,49 @@ class Slope(NamedTuple):
     intercept: float
 
 
+class Kept:
+    """A file that keeps the runs of a sweep as they are done; remove it when the record is written.
+
+    `settings` name what was asked. With `resume`, a sweep that was asked the same is continued, and
+    without, an unfinished one is refused.
+    """
+
+    def __init__(self, path: str | Path, *, resume: bool, settings: Mapping[str, Any]) -> None:
+        self._path, self._done = Path(path), {}
+        self._settings = {name: str(value) for name, value in settings.items()}
+        if not self._path.is_file():
+            return
+        if not resume:
+            raise InputError(
+                f"sweep: {path} is of an unfinished sweep; resume it, or remove the file to begin "
+                f"again"
+            )
+        saved = self._read()
+        check_same(self._path, saved["settings"], self._settings)
+        self._done = saved["runs"]
+
+    def run(self, value: float | int, seed: int, measure: Callable[[], Any]) -> dict[str, Any]:
+        """What one run shows, measured if it is not known."""
+        name = f"{value} {seed}"
+        if name not in self._done:
+            measured = measure()
+            self._done[name] = {key: np.asarray(each).tolist() for key, each in measured.items()}
+            with whole_file(self._path) as unfinished:
+                held = {"settings": self._settings, "runs": self._done}
+                unfinished.write_text(json.dumps(held), encoding="utf-8")
+        return self._done[name]
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            saved = json.loads(self._path.read_text("utf-8"))
+        except ValueError:
+            saved = None
+        parts = saved if isinstance(saved, dict) else {}
+        if not all(isinstance(parts.get(name), dict) for name in ("settings", "runs")):
+            raise InputError(f"sweep: {self._path} is damaged; remove it to begin again")
+        return parts
+
+
 def sweep(
     case: Callable[[Any, int], tuple[Problem, Method]],
     weights: Any,
@@ -60,6 +107,7 @@ def sweep(
     batch_seed: int | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Record:
     """`case(value, seed)`, a problem and a method, trained, and predicted with each kernel.
 
@@ -67,12 +115,10 @@ def sweep(
     agent), `kernel_drift` if `drift` is asked for and `movement` (along, seed, agent), the
     `step_size_taken` (along, seed), and of each of the three its slope with the 95 % interval,
     where there are values enough: `gap_slope` (kernel, estimate) and so on. A step size given as a
-    share of the limit is taken with the first kernel. Batches and precision as for `train`.
+    share of the limit is taken with the first kernel. Batches and precision as for `train`. `kept`
+    holds the runs that are done, which are not run again.
     """
-    if not len(values) or not len(seeds):
-        raise InputError(f"sweep: needs at least one {along} and one seed")
-    if len(set(values)) < len(values) or min(values) <= 0:
-        raise InputError(f"sweep: every {along} must be positive and given once, got {values}")
+    check(along, values, seeds, kernels)
     drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
     measure = functools.partial(
         _measured, weights, rounds, kernels, Keep(kernel=drift), drawn, precision
@@ -80,7 +126,8 @@ def sweep(
     pairs = [(value, seed) for value in values for seed in seeds]
     found = []
     for done, (value, seed) in enumerate(pairs, start=1):
-        found.append(measure(*case(value, seed)))
+        one = lambda value=value, seed=seed: measure(*case(value, seed))
+        found.append(kept.run(value, seed, one) if kept else one())
         if progress:
             progress(done, len(pairs))
     record = xr.Dataset(
@@ -110,17 +157,24 @@ def width_sweep(
     return found.assign_attrs(weights=weights.name)
 
 
+def diverged(record: Record) -> list[tuple[float | int, int]]:
+    """The values and seeds whose runs diverged, or their predictions."""
+    apart = record["gap"].isnull().any(("kernel", "agent")).transpose(record.attrs["along"], "seed")
+    along, seeds = (record[name].values.tolist() for name in apart.dims)
+    return [(along[row], seeds[column]) for row, column in np.argwhere(apart.values)]
+
+
 def slope(record: Record, kernel: str | None = None, variable: str = "gap") -> Slope:
     """The slope of log(variable, mean over agents) against the logarithm of what was swept.
 
-    Runs in which it is zero or infinite (a linear model, a step that diverges) are left out; NaN
+    Runs in which it is zero or not finite (a linear model, a step that diverges) are left out; NaN
     where fewer than two values of what was swept remain.
     """
     along = record.attrs["along"]
     if record.sizes[along] < 2:
         raise InputError(f"slope: needs at least two values of {along}")
     values = record[variable] if kernel is None else record[variable].sel(kernel=kernel)
-    means = values.mean("agent").transpose(along, "seed")
+    means = values.mean("agent", skipna=False).transpose(along, "seed")
     x = np.log(np.repeat(record[along].values, record.sizes["seed"]).astype(float))
     y = means.values.reshape(-1)
     told = np.isfinite(y) & (y > 0)
@@ -136,6 +190,25 @@ def fitted(x: Float[np.ndarray, " runs"], y: Float[np.ndarray, " runs"]) -> Slop
     half = float(fit.stderr * scipy.stats.t.ppf(0.975, len(x) - 2)) if len(x) > 2 else np.inf
     middle = float(fit.slope)
     return Slope(middle, middle - half, middle + half, float(fit.intercept))
+
+
+def check(
+    along: str, values: Sequence[float | int], seeds: Sequence[int], kernels: Sequence[str]
+) -> None:
+    """Refuse what cannot be swept."""
+    if not len(values) or not len(seeds):
+        raise InputError(f"sweep: needs at least one {along} and one seed")
+    if not all(0 < value < np.inf for value in values) or len(set(values)) < len(values):
+        raise InputError(
+            f"sweep: every {along} must be positive, finite and given once, got {values}"
+        )
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise InputError(f"sweep: every seed must be from 0 to 2^32 - 1, got {list(seeds)}")
+    for kernel in kernels:
+        if kernel not in KERNELS:
+            raise unknown("kernel", kernel, KERNELS)
+    if not len(kernels) or len(set(kernels)) < len(kernels):
+        raise InputError(f"sweep: every kernel must be given once, got {', '.join(kernels)}")
 
 
 def _dimensions(drift: bool) -> dict[str, tuple[str, ...]]:
@@ -169,7 +242,7 @@ def _measured(
     problem: Problem,
     method: Method,
 ) -> dict[str, Any]:
-    """What one training and its predictions show in the last round."""
+    """What one training and its predictions show in the last round; NaN where it diverged."""
     known = assess(setting(problem, kernels[0], method, weights)).method
     run = (problem, known, weights, [rounds])
     observed = train(*run, keep=keep, precision=precision, **drawn)
@@ -177,8 +250,20 @@ def _measured(
     size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(problem.start)))
     last = observed.isel(round=-1)
     measured = {
-        "gap": [compare(each, observed)["gap"].values[-1] for each in predicted],
-        "movement": last["displacement"].values / size,
+        "gap": [_gap(each, observed) for each in predicted],
+        "movement": _finite(last["displacement"].values / size),
         "step_size_taken": float(known.step_size),
     }
-    return measured | ({"kernel_drift": last["kernel_drift"].values} if keep.kernel else {})
+    drifted = {"kernel_drift": _finite(last["kernel_drift"].values)} if keep.kernel else {}
+    return measured | drifted
+
+
+def _gap(predicted: Record, observed: Record) -> Float[np.ndarray, " agents"]:
+    ends = [run["outputs"].values[-1] for run in (predicted, observed)]
+    if not all(np.isfinite(end).all() for end in ends):
+        return np.full(observed.sizes["agent"], np.nan)
+    return _finite(compare(predicted, observed)["gap"].values[-1])
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)

@@ -86,7 +86,7 @@ def diffusion_disagreement(case: Case) -> Bound:
         "Yuan, Ling, Yin 2016, bounded deviation from the mean; ATC, CTA derived likewise",
         (*descends(case), bounds.contracting(case)),
         lambda t: factor * _drift(case, t),
-        bounds.disagreement,
+        bounds.disagreement(case),
         case,
     )
 
@@ -156,7 +156,7 @@ def nonexpansion(case: Case) -> Bound:
         "Chaudhari et al. 2025 (type of statement); proof ours",
         (bounds.squared_error(case), *descends(case), fits),
         lambda t: np.full_like(t, limit),
-        bounds.travelled,
+        bounds.travelled(case),
         case,
     )
 
@@ -173,12 +173,14 @@ def centralized(case: Case) -> Bound:
     off = float(np.abs(case.weights.matrix - 1 / scape.agents).max())
     alone = scape.agents == 1 or (off <= 1e-9 and case.method.name != "dgd")
     found = f"{scape.agents} agents, W is off 11'/m by {off:.2g}, method {case.method.name}"
+
+    start = scape.start_excess
     return Bound(
         "centralized",
         "F(mean x) - min F",
         "elementary",
         (bounds.squared_error(case), Assumption("all is averaged", alone, found)),
-        lambda t: rho ** (2 * t) * scape.start_excess,
-        bounds.excess(case),
+        lambda t: rho ** (2 * t) * start if start else np.zeros_like(t),
+        bounds.excess(case, growth=max(rho, 1.0)),
         case,
     )

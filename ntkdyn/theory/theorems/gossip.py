@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
@@ -46,8 +47,7 @@ def sgd_convex(case: Case) -> Bound:
 
     From |mean x+ - x*|^2 <= |mean x - x*|^2 - eta (F - F*) + 3/2 eta L Xi (eta <= 1/(4L)), and
     Xi+ <= (1 - p/4) Xi + (12 order eta^2 L / p)(F - F*) + 6 order eta^2 zeta^2 / p, summed; the
-    coupling is at most half where eta <= p / (12 sqrt(order) L). A record that skips rounds shows
-    a part of the sum.
+    coupling is at most half where eta <= p / (12 sqrt(order) L).
     """
     gossip = Gossip(case)
     floor = 72 * gossip.order * gossip.eta**2 * gossip.L * gossip.zeta2 / gossip.floored**2
@@ -101,15 +101,19 @@ def sgd_nonconvex(case: Case) -> Bound:
     step = gossip.step_up_to(
         case, times, "min(1, p/(max(4, 8 sqrt(P)) sqrt(order))) / L", 1 / gossip.L
     )
+
+    def observe(record: Record) -> Observation:
+        values, rounded, _ = bounds.excess(case)(record)
+        steep = scape.squared_gradient(bounds.centroid(case, record))
+        return Observation(steep, 2 * scape.mean_smoothness * rounded)
+
     return Bound(
         "D-SGD, non-convex",
         "mean over rounds of |grad F(mean x)|^2",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
         lambda t: 4 * scape.start_excess / (gossip.eta * np.maximum(t, 1e-300)) + floor,
-        running_mean(
-            lambda record: Observation(scape.squared_gradient(bounds.centroid(case, record)))
-        ),
+        running_mean(observe),
         case,
     )
 
@@ -117,11 +121,16 @@ def sgd_nonconvex(case: Case) -> Bound:
 def running_mean(
     observe: Callable[[Record], Observation],
 ) -> Callable[[Record], Observation]:
-    """1/T times the sum over the recorded rounds before T; the terms not recorded are dropped."""
+    """1/T times the sum over the rounds before T."""
 
     def mean(record: Record) -> Observation:
-        values, resolution = observe(record)
-        before = np.concatenate([[0.0], np.cumsum(values)[:-1]])
-        return Observation(before / np.maximum(record["round"].values, 1), resolution)
+        values, resolution, _ = observe(record)
+        before = [_before(each) for each in np.broadcast_arrays(values, resolution)]
+        rounds = np.maximum(record["round"].values, 1)
+        return bounds.mean_over_rounds(record, before[0] / rounds, before[1] / rounds)
 
     return mean
+
+
+def _before(values: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+    return np.concatenate([[0.0], np.cumsum(values)[:-1]])

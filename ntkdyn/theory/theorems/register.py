@@ -34,7 +34,8 @@ def case(
     """The case of a method whose step size is a number."""
     agents = problem.task.agents
     given = mixing(weights, agents=agents)
-    return Case(landscape(problem, kernel), method, applied(method, given, agents=agents), given)
+    weights = applied(method, given, agents=agents)
+    return Case(landscape(problem, kernel), method, weights, given)
 
 
 def bounds_of(case: Case) -> list[Bound]:

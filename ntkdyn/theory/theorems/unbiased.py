@@ -44,7 +44,7 @@ def tracking_disagreement(case: Case) -> Bound:
         TRACKING,
         tracked(case),
         lambda t: _tracking(case, t)[:, 1],
-        bounds.disagreement,
+        bounds.disagreement(case),
         case,
     )
 
@@ -143,9 +143,10 @@ def extra_rate(case: Case) -> Bound:
     start, gap = _energy(case, _lazy(case)), 1 - second(case.weights.matrix)
 
     def observe(record: Record) -> Observation:
-        values, resolution = bounds.disagreement(record)
+        values, resolution, _ = bounds.disagreement(case)(record)
         rounds = np.maximum(record["round"].values, 1)
-        return Observation(np.cumsum(values**2) / rounds, len(values) * resolution**2)
+        means = [np.cumsum(each**2) / rounds for each in (values, resolution)]
+        return bounds.mean_over_rounds(record, *means)
 
     return Bound(
         "EXTRA, rate",
@@ -260,7 +261,7 @@ def second(matrix: np.ndarray) -> float:
 def _distance(case: Case, record: Record, factor: float) -> Observation:
     """factor |Delta|^2 + 2 m (F(mean x) - F*) / L_F <= factor |Delta|^2 + m |mean x - x*|^2."""
     scape = case.landscape
-    apart, blur = bounds.disagreement(record)
-    above, noise = bounds.excess(case)(record)
+    apart, blur, _ = bounds.disagreement(case)(record)
+    above, noise, _ = bounds.excess(case)(record)
     scale = 2 * scape.agents / scape.mean_smoothness
     return Observation(factor * apart**2 + scale * above, factor * blur**2 + scale * noise)
