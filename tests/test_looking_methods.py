@@ -304,20 +304,17 @@ def test_trust_and_kernels_of_methods_that_look_further(name):
     heads, public = (3, PUBLIC) if name == "mhd" else (1, None)
     problem, more = problem_of(heads, public), MHD if name == "mhd" else {}
     method = methods.METHODS[name](step_size=0.01, **more)
-    keep = nd.Keep(trust=True, kernel=True)
+    keep = nd.Keep(trust=True, kernel=True, parameter_rounds=[20], per_tensor=None)
     predicted = nd.predict(problem, method, RING, [0, 20], keep=keep)
     observed = nd.train(problem, method, RING, [0, 20], keep=keep._replace(trust=False))
     assert (predicted["kernel_drift"] == 0).all() and (observed["kernel_drift"][1] > 0).all()
     first = [record["label_alignment"].values[0] for record in (predicted, observed)]
     assert np.abs(first[0] - first[1]).max() < 1e-5
-    at = nd.predict(
-        problem, method, RING, [0, 20], keep=nd.Keep(parameter_rounds=[20], per_tensor=None)
-    )
-    theta = at["parameters"].values[0, 0]
     leaves, tree = jax.tree.flatten(problem.start)
     sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    parts = [p.reshape(leaf.shape) for p, leaf in zip(np.split(theta, sizes), leaves, strict=True)]
     with precision.double():
+        theta = jnp.split(jnp.asarray(predicted["parameters"].values[0, 0]), sizes)
+        parts = [part.reshape(leaf.shape) for part, leaf in zip(theta, leaves, strict=True)]
         real = problem.network.apply(tree.unflatten(parts), jnp.asarray(problem.inputs, float))
     outputs = predicted["outputs"].values[1, 0]
     shown = np.asarray(real)[:, : outputs.shape[1]]

@@ -329,8 +329,9 @@ def test_averaging_rate_and_period(small):
     often = run(nd.methods.periodic(method("atc", 0.15), 1), W)
     assert np.abs(often - run(method("atc", 0.15), W)).max() < 1e-12
     rare = run(nd.methods.periodic(method("atc", 0.15), 3), W)
-    assert rare.method == "periodic(atc, 3)"
-    assert json.loads(rare.settings)["mixing"]["tau"] == 3
+    record = nd.predict(problem, nd.methods.periodic(method("atc", 0.15), 3), W, [20])
+    assert record.method == "periodic(atc, 3)"
+    assert json.loads(record.settings)["mixing"]["tau"] == 3
     rarer = nd.methods.periodic(nd.methods.local_sgd(step_size=0.15, tau=4), 6)
     assert rarer.mixing.every == 12
     both = nd.methods.damped(nd.methods.local_sgd(step_size=0.15, tau=4), 0.5)
@@ -438,6 +439,7 @@ def test_other_weights_that_are_refused(small):
         (lambda: nd.methods.dimat(step_size=0.1, optimiser=["adam"]), "did you mean 'adam'"),
     ],
 )
+@pytest.mark.usefixtures("types_unchecked")
 def test_refused_settings(make, message):
     with pytest.raises(InputError, match=message):
         make()
