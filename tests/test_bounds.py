@@ -364,7 +364,7 @@ def test_a_run_away_hides_no_disagreement():
 
 
 @pytest.mark.filterwarnings("ignore:predict. errors that grow")
-@pytest.mark.parametrize("share", [0.5, 0.999, 50.0])
+@pytest.mark.parametrize("share", [0.5, 50.0])
 @pytest.mark.parametrize("start", ["anywhere", "at the minimiser", "solved", "nearly there"])
 def test_nothing_is_violated_by_overflow_or_rounding(share, start):
     """All is averaged, so that nothing keeps errors from growing; K is of rank two."""

@@ -13,7 +13,7 @@ import ntkdyn as nd
 from ntkdyn import figures, records
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def record(small):
     problem, _ = small(8)
     keep = nd.Keep(parameter_rounds=[2])
