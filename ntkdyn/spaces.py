@@ -386,7 +386,7 @@ class TeamSpace(eqx.Module):
         return jnp.concatenate(by_team)[order]
 
 
-def _wider(outputs: Outputs, width: int) -> Outputs:
+def _wider(outputs: Outputs, width: int) -> Float[Array, "agents rows width"]:
     return jnp.pad(outputs, ((0, 0), (0, 0), (0, width - outputs.shape[2])))
 
 
