@@ -9,6 +9,7 @@ serves one run at a time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -33,23 +34,43 @@ Record = xr.Dataset
 VERSIONS_OF = ("ntkdyn", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "xarray")
 
 
+HEADERS = 2**18
+"""bytes that a file may hold beside the record's own numbers"""
+
+
 def write(record: Record, path: str | Path) -> Path:
     """Write the record to `path`: first beside it, then, complete, in its place.
 
-    Of several processes that made it together, only the first writes. The file is made in memory:
-    HDF5 does not recover from a full disk, and says so many times over.
+    Of several processes that made it together, only the first writes. It needs room on the disk for
+    the record as it is in memory, though the file is smaller.
     """
     import jax
 
     path = Path(path)
     if jax.process_index():
         return path
-    content = record.assign_attrs(_as_text(record.attrs)).to_netcdf(
-        engine="h5netcdf", encoding=_compressed(record)
-    )
     with whole_file(path) as unfinished:
-        unfinished.write_bytes(content)
+        _check_room(unfinished, record.nbytes + HEADERS)
+        try:
+            record.assign_attrs(_as_text(record.attrs)).to_netcdf(
+                unfinished, engine="h5netcdf", encoding=_compressed(record)
+            )
+        except RuntimeError as error:
+            raise OSError(str(error).splitlines()[0]) from None
     return path
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Refuse what the disk has no room for before HDF5 begins, which does not recover from that."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+        file.truncate(0)
 
 
 def read(path: str | Path) -> Record:
