@@ -26,7 +26,7 @@ import xarray as xr
 from PIL import Image
 
 import ntkdyn as nd
-from ntkdyn import dynamics, experiment, figures, records
+from ntkdyn import disk, dynamics, experiment, figures, records
 from ntkdyn.validation.widths import width_sweep
 
 HERE = Path(__file__).parent
@@ -243,7 +243,7 @@ def thumbnail(picture: Path, path: Path) -> None:
     with Image.open(picture) as image:
         height = round(720 * image.height / image.width)
         small = image.convert("RGB").resize((720, height), Image.Resampling.LANCZOS)
-    with records.whole_file(path) as unfinished:
+    with disk.whole_file(path) as unfinished:
         small.quantize(256).save(unfinished, format="png", optimize=True)
 
 
@@ -295,7 +295,7 @@ def main() -> None:
     for name, given in pictures(wanted.figures):
         shown.append(show(name, given, wanted.thumbnails))
         print(shown[-1]["command"], flush=True)
-    with records.whole_file(OUT / "index.html") as unfinished:
+    with disk.whole_file(OUT / "index.html") as unfinished:
         unfinished.write_text(PAGE.render(shown=shown), encoding="utf-8")
     print(OUT / "index.html")
 

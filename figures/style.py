@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ntkdyn.disk import whole_file
 from ntkdyn.errors import InputError
-from ntkdyn.records import whole_file
 
 FORMATS = ("pdf", "svg", "png")
 

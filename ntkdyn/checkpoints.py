@@ -28,10 +28,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ntkdyn.disk import whole_file
 from ntkdyn.errors import InputError
 from ntkdyn.kernels.store import fingerprint
 from ntkdyn.processes import from_first, on_all, on_host
-from ntkdyn.records import whole_file
 
 KEPT = 2
 """How many states are kept: the last, and the one to fall back to."""

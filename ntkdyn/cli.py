@@ -29,6 +29,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ntkdyn import disk
 from ntkdyn.bench.app import app as bench
 from ntkdyn.errors import InputError, unknown
 
@@ -247,7 +248,7 @@ def sweep(
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     path, unfinished = out / "sweep.nc", out / "sweep.json"
     first = work.spec.seed
-    with records.claimed(out):
+    with disk.claimed(out):
         with _going_on(RESUMED), _watched(quiet) as bar:
             found = work.sweep(
                 along,
@@ -318,7 +319,7 @@ def compare(
     """Write the comparison, the overlay and the report of two records."""
     from ntkdyn import experiment, records
 
-    with records.claimed(out):
+    with disk.claimed(out):
         files = experiment.files(out)
         comparison = experiment.compare(records.read(predicted), records.read(observed), files)
     _say_gap(comparison, [files.comparison, files.overlay, files.report], quiet, show)
@@ -530,7 +531,7 @@ def _conduct(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    with records.claimed(out):
+    with disk.claimed(out):
         files = experiment.files(out)
         checkpoints = saving and work.checkpoints(out, **saving._asdict())
         resume = saving is not None and saving.resume
@@ -560,7 +561,7 @@ def _one_side(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    with records.claimed(out):
+    with disk.claimed(out):
         files = experiment.files(out)
         path = files.predicted if side == "predict" else files.observed
         with _watched(quiet) as bar:

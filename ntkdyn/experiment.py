@@ -21,7 +21,18 @@ import numpy as np
 import pydantic
 import tomli_w
 
-from ntkdyn import data, dynamics, figures, graphs, kernels, methods, networks, records, validation
+from ntkdyn import (
+    data,
+    disk,
+    dynamics,
+    figures,
+    graphs,
+    kernels,
+    methods,
+    networks,
+    records,
+    validation,
+)
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, unknown
@@ -615,7 +626,7 @@ def _is_of_another(path: Path, spec: Spec) -> bool:
 def files(folder: str | Path) -> Files:
     """The files of an output folder, which is made if need be and must be writable."""
     folder = Path(folder)
-    with records.whole_file(folder / ".writable"):
+    with disk.whole_file(folder / ".writable"):
         pass
     (folder / ".writable").unlink()
     return Files(*(folder / name for name in Files()))

@@ -14,7 +14,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import networkx as nx
@@ -23,7 +22,7 @@ import scipy.sparse as sparse
 import scipy.sparse.linalg
 from jaxtyping import Complex, Float
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_whole, is_real, is_whole, unknown
 
 LANCZOS_FROM = 512
 """From how many agents on the outer eigenvalues of a symmetric W are found without the others."""
@@ -96,7 +95,7 @@ def random_regular(agents: int, degree: int, *, seed: int) -> nx.Graph:
 
 def erdos_renyi(agents: int, probability: float, *, seed: int) -> nx.Graph:
     """Each pair is linked with `probability`, drawn anew until the graph is connected."""
-    if not _is_number(probability) or not 0 < probability <= 1:
+    if not is_real(probability) or not 0 < probability <= 1:
         raise InputError(
             f"erdos_renyi: probability must be a number in (0, 1], got {probability!r}"
         )
@@ -396,7 +395,7 @@ def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
     if epsilon is None:
         spectrum = np.linalg.eigvalsh(np.diag(degrees) - _adjacency(graph))
         epsilon = min(2 / (spectrum[1] + spectrum[-1]), 1 / degrees.max())
-    if not _is_number(epsilon) or not 0 < epsilon * degrees.max() <= 1:
+    if not is_real(epsilon) or not 0 < epsilon * degrees.max() <= 1:
         raise InputError(
             f"laplacian: epsilon must be a number in (0, {1 / degrees.max():.4g}] on this graph, "
             f"or a weight is negative; got {epsilon!r}"
@@ -406,7 +405,7 @@ def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
 
 def lazy(weights: Mixing, stay: float = 0.5) -> Mixing:
     """stay I + (1 - stay) W: every agent keeps the share `stay` of its own iterate."""
-    if not _is_number(stay) or not 0 <= stay < 1:
+    if not is_real(stay) or not 0 <= stay < 1:
         raise InputError(f"lazy: stay must be a number in [0, 1), got {stay!r}")
     kept = stay * np.eye(weights.agents) + (1 - stay) * weights.matrix
     return replace(weights, matrix=kept, name=f"lazy {weights.name}")
@@ -464,7 +463,7 @@ def link_failures(weights: Mixing, probability: float, length: int, *, seed: int
     summing to one, and columns too where W is symmetric. Where W is one of columns, as `push` makes
     it, an agent keeps what it would have sent, so that columns go on summing to one.
     """
-    if not _is_number(probability) or not 0 <= probability < 1:
+    if not is_real(probability) or not 0 <= probability < 1:
         raise InputError(
             f"link_failures: probability must be a number in [0, 1), got {probability!r}"
         )
@@ -602,16 +601,9 @@ def _rng(seed: int, graph: str) -> np.random.Generator:
 
 
 def _at_least(value: int, least: int, graph: str, argument: str = "agents") -> int:
-    if not _is_index(value) or value < least:
-        raise InputError(
-            f"{graph}: {argument} must be a whole number from {least} on, got {value!r}"
-        )
+    check_whole(f"{graph}: {argument}", value, least)
     return int(value)
 
 
 def _is_index(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return is_whole(value) and value >= 0

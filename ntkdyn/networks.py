@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ntkdyn import precision
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_whole, is_real, is_whole, unknown
 from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
 
@@ -512,8 +511,7 @@ def _checked_image(
 ) -> tuple[int, ...] | None:
     """`image` as a tuple, once the settings of convolutions are found in order."""
     for name, value in (("filter", filter), ("strides", strides)):
-        if not _is_size(value):
-            raise InputError(f"{kind}: {name} must be a whole number from 1 on, got {value!r}")
+        check_whole(f"{kind}: {name}", value, 1)
     if image is None:
         return None
     if (
@@ -555,7 +553,7 @@ def _check_count(kind: str, params: Any) -> None:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole(value) and value >= 1
 
 
 def _described(
@@ -654,6 +652,6 @@ def _per_layer(
         raise InputError(f"{kind}: {name} must be one number or {layers}, got {len(value)}")
     values = tuple(value) if several else (value,) * layers
     for each in values:
-        if not isinstance(each, Real) or isinstance(each, bool) or not math.isfinite(each):
+        if not is_real(each) or not math.isfinite(each):
             raise InputError(f"{kind}: {name} must be finite numbers, got {each!r}")
     return tuple(float(each) for each in values)

@@ -2,19 +2,15 @@
 
 Dimensions are agent, round, layer, point, output; predictions and observations have the same
 variables, so that they can be laid over each other by name. Attributes are text, numbers and
-true/false; those that hold more are JSON. Files appear whole or not at all, and a folder
-serves one run at a time.
+true/false; those that hold more are JSON.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,12 +18,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ntkdyn import disk
 from ntkdyn.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
 
 Record = xr.Dataset
 
@@ -49,8 +41,8 @@ def write(record: Record, path: str | Path) -> Path:
     path = Path(path)
     if jax.process_index():
         return path
-    with whole_file(path) as unfinished:
-        _check_room(unfinished, record.nbytes + HEADERS)
+    with disk.whole_file(path) as unfinished:
+        disk.reserve(unfinished, record.nbytes + HEADERS)
         try:
             record.assign_attrs(_as_text(record.attrs)).to_netcdf(
                 unfinished, engine="h5netcdf", encoding=_compressed(record)
@@ -58,19 +50,6 @@ def write(record: Record, path: str | Path) -> Path:
         except RuntimeError as error:
             raise OSError(str(error).splitlines()[0]) from None
     return path
-
-
-def _check_room(path: Path, size: int) -> None:
-    """Refuse what the disk has no room for before HDF5 begins, which does not recover from that."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
-        file.truncate(0)
 
 
 def read(path: str | Path) -> Record:
@@ -93,69 +72,6 @@ def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
         return how(path, engine="h5netcdf")
     except (OSError, ValueError) as error:
         raise InputError(f"record: {path} is not a netCDF4 file; {error}") from None
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends well and vanishes when not."""
-    unfinished = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        unfinished = Path(name)
-        yield unfinished
-        unfinished.chmod(0o644)
-        os.replace(unfinished, path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(f"output: cannot write {path}; {reason}") from None
-    finally:
-        if unfinished:
-            unfinished.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def claimed(folder: str | Path) -> Iterator[None]:
-    """The folder, made if need be, for one run at a time; a claim ends with its process.
-
-    Of several processes that run together, only the first claims.
-    """
-    import jax
-
-    folder = Path(folder)
-    if fcntl is None or jax.process_index():
-        yield
-        return
-    lock = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = _locked(lock)
-    except BlockingIOError:
-        raise InputError(f"output: {folder} is in use by another run") from None
-    except OSError as error:
-        raise InputError(f"output: cannot write {folder}; {error.strerror}") from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(held)
-
-
-def _locked(path: Path) -> int:
-    """The open file, locked; one that its holder took away meanwhile is made again."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
 
 
 def environment() -> dict[str, str]:

@@ -18,7 +18,7 @@ import xarray as xr
 from ntkdyn.figures import interactive
 
 import ntkdyn as nd
-from ntkdyn import cli, experiment, figures, records
+from ntkdyn import cli, disk, experiment, figures, records
 from ntkdyn.theory import rates
 
 SPEC = """
@@ -305,7 +305,7 @@ def test_options_are_refused_before_anything_is_computed(
 
 
 def test_a_folder_in_use_is_left_alone(spec, tmp_path, capsys):
-    with records.claimed(tmp_path):
+    with disk.claimed(tmp_path):
         for command in ("run", "predict", "train"):
             assert call(command, spec, "--out", tmp_path) == 2
             assert f"output: {tmp_path} is in use by another run" in capsys.readouterr().err

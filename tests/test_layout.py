@@ -20,9 +20,10 @@ ALLOWED = {
     "vectors": set(),
     "losses": {"errors"},
     "graphs": {"errors"},
-    "records": {"errors"},
+    "disk": {"errors"},
+    "records": {"disk", "errors"},
     "data": {"errors"},
-    "kernels": {"errors", "precision", "processes"},
+    "kernels": {"disk", "errors", "precision", "processes"},
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "precision", "vectors"},
     "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
     "memory": {"engine", "errors", "sharding"},
-    "checkpoints": {"errors", "kernels", "processes", "records"},
+    "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
         "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods",
         "problems", "processes", "records", "sharding", "spaces", "vectors",
@@ -41,10 +42,10 @@ ALLOWED = {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
         "methods", "precision", "problems", "records", "runs", "spaces", "vectors",
     },
-    "figures": {"errors", "records"},
+    "figures": {"disk", "errors", "records"},
     "validation": {
-        "checkpoints", "dynamics", "engine", "errors", "keeping", "kernels", "memory", "methods",
-        "networks", "precision", "problems", "processes", "records", "runs", "sharding", "spaces",
+        "checkpoints", "disk", "dynamics", "engine", "errors", "keeping", "kernels", "memory",
+        "methods", "networks", "precision", "problems", "processes", "records", "runs", "sharding", "spaces",
         "vectors",
     },
     "theory": {
@@ -52,7 +53,7 @@ ALLOWED = {
         "records", "validation", "vectors",
     },
     "experiment": {
-        "checkpoints", "data", "dynamics", "engine", "errors", "figures", "graphs", "keeping",
+        "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs", "keeping",
         "kernels", "methods", "networks", "problems", "records", "runs", "theory", "validation",
     },
     "bench": {
@@ -61,7 +62,9 @@ ALLOWED = {
     },
     "health": {"kernels"},
     "__main__": {"cli"},
-    "cli": {"bench", "errors", "experiment", "figures", "health", "methods", "records", "theory"},
+    "cli": {
+        "bench", "disk", "errors", "experiment", "figures", "health", "methods", "records", "theory",
+    },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
 

@@ -10,7 +10,7 @@ import xarray as xr
 from cases import MIXINGS, method
 
 import ntkdyn as nd
-from ntkdyn import figures, records
+from ntkdyn import disk, figures, records
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,14 @@ def test_a_folder_is_claimed_by_one_run_at_a_time(tmp_path):
     folder = tmp_path / "new"
     for _ in range(2):
         said = f"{folder} is in use by another run"
-        with records.claimed(folder), pytest.raises(nd.InputError, match=said):
-            records.claimed(folder).__enter__()
+        with disk.claimed(folder), pytest.raises(nd.InputError, match=said):
+            disk.claimed(folder).__enter__()
         assert not list(folder.iterdir())
     (folder / ".lock").touch()
-    with records.claimed(folder):
+    with disk.claimed(folder):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(nd.InputError, match="cannot write"), records.claimed(tmp_path / "file"):
+    with pytest.raises(nd.InputError, match="cannot write"), disk.claimed(tmp_path / "file"):
         pass
 
 

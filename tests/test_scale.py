@@ -247,11 +247,16 @@ def test_bfloat16_products_add_up_in_float32():
     assert all((leaf == 4096).all() for leaf in jax.tree.leaves(pull(jnp.ones_like(outputs))[0]))
 
 
+M_MMAP_THRESHOLD = -3
+"""of malloc.h: larger blocks are mapped one by one"""
+
+
 def wanted_and_taken():
     """Bytes of a compiled round by the estimate, and by Linux.
 
-    The most of three times: memory that is freed late hides in what there was before.
+    Memory that is freed goes back at once, or it would hide in what there was before.
     """
+    ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 2**16)
     problem = problem_of(1536, 64, features=64)
     with nd.precision.single():
         asked = runs.plan(problem.task, method("atc", 0.05), RING, 4)
@@ -266,7 +271,6 @@ def wanted_and_taken():
 
 def _taken(call):
     """Bytes resident at most while that goes on, beyond what was before."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = held("VmRSS")
     with open("/proc/self/clear_refs", "w") as refs:
         refs.write("5")

@@ -111,13 +111,13 @@ def test_refused_worst_cases(monkeypatch):
         worst_case.by_program(by, graphs.metropolis(graphs.ring(8)), 10)
     with pytest.raises(nd.InputError, match="0 <= convexity < smoothness"):
         worst_case.by_program(by, PAIR, 2, worst_case.Class(1.0, 2.0))
-    with pytest.raises(nd.InputError, match="rounds must be a whole number of at least 1"):
+    with pytest.raises(nd.InputError, match="rounds must be a whole number from 1 on"):
         worst_case.by_search(by, PAIR, 0, seed=0)
     for known in (worst_case.Class(np.inf), worst_case.Class(1.0, 0.1, np.nan)):
         with pytest.raises(nd.InputError, match="heterogeneity >= 0, finite, got"):
             worst_case.by_search(by, PAIR, 2, known, seed=0)
     for name in ("dimension", "starts"):
-        with pytest.raises(nd.InputError, match=f"{name} must be a whole number of at least 1"):
+        with pytest.raises(nd.InputError, match=f"{name} must be a whole number from 1 on"):
             worst_case.by_search(by, PAIR, 2, **{name: 0}, seed=0)
     with pytest.raises(worst_case.SolverFailure, match="unbounded without a value"):
         worst_case.by_program(method("dgd", 100.0), PAIR, 3)

@@ -22,8 +22,8 @@ from ntkdyn.figures.interactive import (
 )
 from ntkdyn.figures.interactive.page import contents, render
 
+from ntkdyn.disk import whole_file
 from ntkdyn.errors import InputError
-from ntkdyn.records import whole_file
 
 PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)
 

@@ -22,13 +22,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_whole, unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,14 +262,6 @@ SOURCES = (*SHIPPED, *FILES)
 
 LARGEST_SEED = 2**63 - 1
 """as large as a whole number in a spec or a record may be"""
-
-
-def check_whole(what: str, value: Any, least: int, most: int | None = None) -> None:
-    """Refuse what is no whole number from `least` on."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        until = "on" if most is None else f"to {most}"
-        raise InputError(f"{what} must be a whole number from {least} {until}, got {value!r}")
 
 
 def _check_numbers(what: str, inputs: np.ndarray) -> None:

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from ntkdyn.data.datasets import LARGEST_SEED, Dataset, check_whole
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.data.datasets import LARGEST_SEED, Dataset
+from ntkdyn.errors import InputError, check_whole, unknown
 
 DRAWS = 10_000
 """How often a Dirichlet partition is drawn anew before `min_points` is called too many."""

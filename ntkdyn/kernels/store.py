@@ -11,7 +11,6 @@ while tiles are written, so it can be read after the process was killed at any m
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, PyTree
 
+from ntkdyn.disk import reserve
 from ntkdyn.errors import InputError
 from ntkdyn.kernels.tiles import Tiling, place
 
@@ -127,7 +127,7 @@ def _create(
         unfinished.touch()
     try:
         with _writing(path):
-            _reserve(unfinished, size + int(np.prod(blocks)) + HEADERS * (1 + len(names)))
+            reserve(unfinished, size + int(np.prod(blocks)) + HEADERS * (1 + len(names)))
         with _writing(path), h5py.File(unfinished, "w", libver="earliest") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -143,22 +143,10 @@ def _create(
             file.attrs["format"], file.attrs["fingerprint"] = FORMAT, mark
             file.attrs["block"] = tiling.block
         with _writing(path):
-            _reserve(unfinished, unfinished.stat().st_size)
+            reserve(unfinished, unfinished.stat().st_size)
             unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Take so many bytes of the disk, where the system can promise them."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
 
 
 @contextlib.contextmanager

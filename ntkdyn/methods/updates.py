@@ -17,7 +17,6 @@ that starts from y = 0 and a previous gradient of 0 has y = g(x) after its first
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -27,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_whole, is_real, unknown
 from ntkdyn.vectors import Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
@@ -63,8 +62,7 @@ def check_share(name: str, value: Any, *, one: bool = False) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number from 1 on."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}: must be a whole number from 1 on, got {value!r}")
+    check_whole(f"{name}:", value, 1)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -77,7 +75,7 @@ def _is_number(name: str, value: Any) -> bool:
     """Whether it is one whose size is known; arrays, symbols and shares of the limit are not."""
     if value is None or isinstance(value, (bool, str, bytes, list, tuple, dict)):
         raise InputError(f"{name}: must be a number, got {value!r}")
-    return isinstance(value, numbers.Real)
+    return is_real(value)
 
 
 @runtime_checkable

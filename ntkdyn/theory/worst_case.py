@@ -33,7 +33,7 @@ import scipy.optimize
 from jaxtyping import Array, Float
 
 from ntkdyn import precision
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole
 from ntkdyn.graphs import Mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
@@ -110,8 +110,8 @@ def by_search(
 ) -> float:
     """max E(rounds) over quadratics in `dimension` dimensions, by ascent from `starts` starts."""
     weights = _checked(method, weights, rounds, known)
-    _whole("dimension", dimension)
-    _whole("starts", starts)
+    check_whole("worst case: dimension", dimension, 1)
+    check_whole("worst case: starts", starts, 1)
     agents = weights.agents
     spectra = agents * dimension
     angles = agents * dimension * (dimension - 1) // 2
@@ -285,7 +285,7 @@ def _directions(agents: int, dimension: int, heterogeneity: float) -> tuple[Arra
 
 
 def _checked(method: Method, weights: Any, rounds: int, known: Class) -> Mixing:
-    _whole("rounds", rounds)
+    check_whole("worst case: rounds", rounds, 1)
     ordered = 0 <= known.convexity < known.smoothness < np.inf
     if not ordered or not 0 <= known.heterogeneity < np.inf:
         raise InputError(
@@ -295,8 +295,3 @@ def _checked(method: Method, weights: Any, rounds: int, known: Class) -> Mixing:
     if not isinstance(method.step_size, (int, float)):
         raise InputError("worst case: the step size must be a number")
     return applied(method, weights)
-
-
-def _whole(name: str, number: int) -> None:
-    if not isinstance(number, (int, np.integer)) or number < 1:
-        raise InputError(f"worst case: {name} must be a whole number of at least 1, got {number}")

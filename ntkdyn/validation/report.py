@@ -12,7 +12,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from ntkdyn.records import Record, whole_file
+from ntkdyn.disk import whole_file
+from ntkdyn.records import Record
 from ntkdyn.validation.accounting import SOURCES
 
 MEASURES = {

@@ -27,13 +27,14 @@ import xarray as xr
 from jaxtyping import Float
 
 from ntkdyn.checkpoints import check_same
+from ntkdyn.disk import whole_file
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
-from ntkdyn.records import Record, environment, whole_file
+from ntkdyn.records import Record, environment
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
 
