@@ -45,16 +45,16 @@ ALLOWED = {
     "figures": {"disk", "errors", "records"},
     "validation": {
         "checkpoints", "disk", "dynamics", "engine", "errors", "keeping", "kernels", "memory",
-        "methods", "networks", "precision", "problems", "processes", "records", "runs", "sharding", "spaces",
-        "vectors",
+        "methods", "networks", "precision", "problems", "processes", "records", "runs", "sharding",
+        "spaces", "vectors",
     },
     "theory": {
         "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",
         "records", "validation", "vectors",
     },
     "experiment": {
-        "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs", "keeping",
-        "kernels", "methods", "networks", "problems", "records", "runs", "theory", "validation",
+        "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
+        "keeping", "kernels", "methods", "networks", "problems", "records", "runs", "theory", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
@@ -63,7 +63,8 @@ ALLOWED = {
     "health": {"kernels"},
     "__main__": {"cli"},
     "cli": {
-        "bench", "disk", "errors", "experiment", "figures", "health", "methods", "records", "theory",
+        "bench", "disk", "errors", "experiment", "figures", "health", "methods", "records",
+        "theory",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
