@@ -7,6 +7,7 @@ A `System` is everything a round needs, as one pytree; `advance` takes a compile
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -62,6 +63,11 @@ class System(eqx.Module):
     def everything(self) -> Batch:
         """Every agent's own training rows."""
         return self.batches.everything
+
+    @property
+    def period(self) -> int:
+        """After how many rounds the mixing repeats."""
+        return math.lcm(self.weights.length, self.method.mixing.every)
 
     def init(self) -> State:
         """Everybody at the start; fresh arrays, which `advance` may overwrite."""

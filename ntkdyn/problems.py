@@ -490,7 +490,7 @@ def _check_symmetric(matrix: Float[np.ndarray, "n n"]) -> None:
 
 def _check_not_negative(matrix: Float[np.ndarray, "n n"]) -> None:
     """Cholesky's test, with room for the rounding of a kernel computed in single precision."""
-    room = ROUNDED * np.abs(matrix).sum(axis=1).max()
+    room = max(ROUNDED * np.abs(matrix).sum(axis=1).max(), np.finfo(np.float64).tiny)
     try:
         scipy.linalg.cholesky(matrix + room * np.eye(len(matrix)), overwrite_a=True)
     except np.linalg.LinAlgError:

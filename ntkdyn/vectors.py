@@ -13,6 +13,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 
@@ -20,14 +21,15 @@ class Vector(eqx.Module):
     """x = (x_1, ..., x_agents): a pytree whose leaves have a leading agent axis.
 
     Sums, differences and multiples are taken leaf by leaf. A factor is a number, or an array
-    (agents,) that scales each agent by its own entry; it takes the leaf's dtype.
+    (agents,) that scales each agent by its own entry; it takes the leaf's dtype. Leaves may be
+    NumPy's, and stay so.
     """
 
-    tree: PyTree[Float[Array, "agents ..."]]
+    tree: PyTree[Float[Array | np.ndarray, "agents ..."]]
 
     __array_ufunc__ = None
 
-    def map(self, function: Callable[[Array], Array]) -> Vector:
+    def map(self, function: Callable) -> Vector:
         """The vector whose leaves are `function` of this one's."""
         return Vector(jax.tree.map(function, self.tree))
 
@@ -49,6 +51,7 @@ class Vector(eqx.Module):
         return self.map(lambda leaf: leaf / _per_agent(divisor, leaf))
 
 
-def _per_agent(factor: ArrayLike, leaf: Array) -> Array:
-    factor = jnp.asarray(factor, leaf.dtype)
+def _per_agent(factor: ArrayLike, leaf: Array | np.ndarray) -> Array | np.ndarray:
+    numpy = isinstance(leaf, np.ndarray) and not isinstance(factor, jax.Array)
+    factor = (np if numpy else jnp).asarray(factor, leaf.dtype)
     return factor.reshape(factor.shape + (1,) * (leaf.ndim - 1)) if factor.ndim else factor

@@ -32,7 +32,8 @@ from jaxtyping import Array, Float
 from ntkdyn import losses, precision
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import Affine, affine, unflattened
-from ntkdyn.dynamics.modes import Features, Modes, reduced
+from ntkdyn.dynamics.modes import Modes
+from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import known_step, one_map
 from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
@@ -114,7 +115,7 @@ class Flow:
         With K = F F^T, agent i's displacement is F^T c_i: the same length, fewer coordinates.
         """
         self._check_dense()
-        matrix, _ = reduced(self._affine, Features(self._affine.kernel))
+        matrix = Realization(self._affine, Features(self._affine.kernel).rows).matrix()
         return (matrix - np.eye(len(matrix))) / self.step_size
 
     def _check_dense(self) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -25,8 +25,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.dynamics import contours
-from ntkdyn.dynamics.affine import Affine, Landing, affine, linear_part, unflattened
+from ntkdyn.dynamics.affine import Affine, Landing, affine_rounds, linear_part, unflattened
 from ntkdyn.dynamics.modes import Modes
+from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.methods.updates import State
@@ -43,7 +44,19 @@ ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "contour
 DENSE_UP_TO = 2000
 """The largest state whose matrix is squared or decomposed."""
 
-EPS = float(np.finfo(np.float64).eps)
+UNLUCKY = 32
+"""How many times as large an error may be as the larger one that two changes at random made."""
+
+ITERATIONS = 8
+"""Of the power iteration that estimates how long rounding errors are carried on."""
+
+TOLERANCE = 1e-9
+"""Of what a way leaves out, relative to theta_t - theta_0, where none is asked for."""
+
+EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
+
+ROUNDED = 8 * EPS
+"""What rounding adds to an error in every round that it is carried on undiminished."""
 
 
 class Way(NamedTuple):
@@ -60,7 +73,8 @@ class Jumps:
     """The ways of one system; called between recorded rounds, it jumps or says to step.
 
     `error` holds the estimated relative error of theta_t - theta_0 at every recorded round, and
-    `taken` the way that led there.
+    `taken` the way that led there: the cheapest that is within `tolerance`, or the one that comes
+    closest to 1e-9 where none is given.
     """
 
     def __init__(
@@ -68,11 +82,11 @@ class Jumps:
         system: System,
         *,
         via: str = "auto",
-        tolerance: float = 1e-9,
+        tolerance: float | None = None,
         stable: bool = True,
     ) -> None:
-        self._system, self._tolerance = system, tolerance
-        self._via, self._stable = via, stable
+        self._system, self._via, self._stable = system, via, stable
+        self._tolerance, self._strict = tolerance or TOLERANCE, tolerance is not None
         self.error: dict[int, float] = {0: 0.0}
         self.taken: dict[int, str] = {0: "start"}
 
@@ -84,27 +98,65 @@ class Jumps:
         if self._via == "auto" and stepping < self._study_seconds:
             return self._step(done, wanted)
         ways = {name: way for name, way in self._open.items() if way.valid(wanted)}
-        missed = {}
+        best, by = None, ""
         for name in sorted(ways, key=lambda each: ONCE[each] + ways[each].seconds(done, wanted)):
-            land = ways[name].land
-            if land is None:
+            if ways[name].land is None:
+                if best is None or self._stepped(done, wanted) < best.total:
+                    return self._step(done, wanted)
+                continue
+            landing = self._landed(ways[name].land, wanted)
+            if best is None or not landing.total > best.total:
+                best, by = landing, name
+            if landing.total <= self._tolerance or not np.isfinite(landing.state).all():
                 break
-            with np.errstate(over="ignore", invalid="ignore"):
-                landing = land(wanted)
-            if landing.error <= self._tolerance or not np.isfinite(landing.state).all():
-                self._note(wanted, name, landing.error)
-                return unflattened(state, landing.state)
-            missed[name] = landing.error
-        if missed:
-            best = min(missed, key=missed.get)
+        if best is None:
+            return self._step(done, wanted)
+        self._check(best, by, wanted)
+        self._note(wanted, by, best.total)
+        return unflattened(state, best.state)
+
+    def _landed(self, land: Callable[[int], Landing], round: int) -> Landing:
+        """There, with what rounding makes of lengths: |K| |c|^2 of their own squares, c' K c."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            landing = land(round)
+            c = np.tensordot(self._affine.loops[0].X, landing.state, 1)
+            own = max(float(np.sum(c * (self._affine.kernel @ c))), TINY)
+            spoilt = EPS * self._kernel_norm * float(np.sum(c**2)) / own
+        return landing._replace(rounding=landing.rounding + spoilt)
+
+    def _check(self, best: Landing, by: str, round: int) -> None:
+        """Refuse what is too far off for a tolerance that was given."""
+        if self._strict and np.isfinite(best.state).all() and best.total > self._tolerance:
             raise InputError(
-                f"tolerance: {self._tolerance:g} cannot be met in round {wanted}; {best} comes "
-                f'closest with an error of {missed[best]:.1g}; raise it or take via="steps"'
+                f"tolerance: {self._tolerance:g} cannot be met in round {round}; {by} comes "
+                f'closest with an error of {best.total:.1g}; raise it or take via="steps"'
             )
-        return self._step(done, wanted)
 
     def _step(self, done: int, wanted: int) -> None:
-        self._note(wanted, "steps", self.error[done] + EPS * (wanted - done))
+        self._note(wanted, "steps", self._stepped(done, wanted))
+
+    def _stepped(self, done: int, wanted: int) -> float:
+        """The error that steps from round `done` on lead to."""
+        return self.error[done] + ROUNDED * self._carried(wanted - done)
+
+    @functools.cached_property
+    def _kernel_norm(self) -> float:
+        return _norm(self._affine.kernel)
+
+    def _carried(self, rounds: int) -> float:
+        """sum_s |P^s| over so many rounds: how long what rounding adds stays, at the most.
+
+        One in every round where the iterate is all there is; sums that a method keeps collect more.
+        """
+        if len(jax.tree.leaves(self._system.init())) == 1:
+            return float(rounds)
+        loops = [loop.in_units for loop in self._affine.loops]
+        power = functools.reduce(lambda done, loop: loop.P @ done, loops, np.eye(len(loops[0].P)))
+        squares = []
+        for _ in range((rounds // len(loops)).bit_length()):
+            squares.append(_norm(power))
+            power = power @ power
+        return len(loops) * _carried(squares)
 
     def _note(self, round: int, way: str, error: float) -> None:
         self.taken[round], self.error[round] = way, error
@@ -134,12 +186,14 @@ class Jumps:
 
     @functools.cached_property
     def _affine(self) -> Affine:
-        return affine(self._system)
+        return affine_rounds(self._system)
 
     @functools.cached_property
     def _open(self) -> dict[str, Way]:
         """The ways that may be taken."""
-        ways = self._ways(real=self._affine.loop.symmetrisable and self._stable)
+        loops = self._affine.loops
+        real = self._stable and len(loops) == 1 and loops[0].symmetrisable
+        ways = self._ways(real=real)
         if self._via == "auto":
             return ways
         if self._via not in ways:
@@ -176,52 +230,91 @@ class Jumps:
         return InputError(f'via: {via} needs {why}; use via="auto"')
 
 
-class Powers:
-    """A^(2^j) and b_j = sum_{s<2^j} A^s b, squared as far as is asked.
+Squares = list[tuple[np.ndarray, np.ndarray]]
+"""(A^(2^j), b_j) for j = 0, 1, ..."""
 
-    On the states that are reached only (`Loop.reached`): rounding errors in sums that a method
-    keeps would grow with t. From both ends of the binary digits of t the same z_t is put together
-    with other roundings; their difference is the error estimate.
+
+class Powers:
+    """A^(2^j) and b_j = sum_{s<2^j} A^s b over periods, squared as far as is asked.
+
+    On the minimal realization, in which no sum that the method keeps collects rounding errors. What
+    rounding does is seen on two more sets, begun from A whose entries are changed at random by as
+    much as rounding may.
     """
 
     def __init__(self, affine: Affine) -> None:
-        self._basis = affine.loop.reached
-        self._affine = affine._replace(loop=affine.loop.moving)
-        self._squares: list[tuple[np.ndarray, np.ndarray]] = []
+        self._features = Features(affine.kernel)
+        self._whole = Realization(affine, self._features.rows)
+        self._sets: list[Squares] = []
 
     def seconds(self, round: int) -> float:
-        missing = max(0, round.bit_length() - len(self._squares))
-        size = self._affine.size
-        return (2 * missing * size**3 + 4 * round.bit_length() * size**2) / FLOPS
+        done = len(self._sets[0]) if self._sets else 0
+        missing, size = max(0, round.bit_length() - done), self._whole.size
+        return 3 * (2 * missing * size**3 + 4 * round.bit_length() * size**2) / FLOPS
 
     def land(self, round: int) -> Landing:
-        digits = [j for j in range(round.bit_length()) if round >> j & 1]
-        self._square_up_to(round.bit_length())
-        upwards, downwards = (self._assembled(order) for order in (digits, digits[::-1]))
-        scale = max(np.linalg.norm(upwards), EPS)
-        state = np.tensordot(self._basis, upwards.reshape(self._affine.drive().shape), 1)
-        return Landing(state, float(np.linalg.norm(upwards - downwards) / scale))
+        periods, rest = divmod(round, self._whole.period)
+        self._square_up_to(periods.bit_length())
+        x, *changed = (self._assembled(squares, periods) for squares in self._sets)
+        apart = max(np.linalg.norm(self._whole.iterate(each - x)) for each in changed)
+        moved = np.linalg.norm(self._whole.iterate(x))
+        for each in range(rest):
+            x = self._whole.matrix(each) @ x + self._whole.drive(each)
+        state = self._features.coefficients(self._whole.states(x))
+        return Landing(state, 0.0, ROUNDED + UNLUCKY * float(apart / max(moved, TINY)))
 
-    def _assembled(self, digits: list[int]) -> np.ndarray:
-        z = np.zeros((self._affine.size, self._affine.residual.shape[1]))
-        for j in digits:
-            power, driven = self._squares[j]
-            z = power @ z + driven
-        return z
+    def _assembled(self, squares: Squares, periods: int) -> Float[np.ndarray, "state sides"]:
+        x = np.zeros_like(self._whole.drive())
+        for j in range(periods.bit_length()):
+            if periods >> j & 1:
+                power, driven = squares[j]
+                x = power @ x + driven
+        return x
 
     def _square_up_to(self, count: int) -> None:
-        if not self._squares:
-            drive = self._affine.drive().reshape(self._affine.size, -1)
-            self._squares.append((self._affine.matrix(), drive))
-        while len(self._squares) < count:
-            power, driven = self._squares[-1]
-            self._squares.append((power @ power, power @ driven + driven))
+        if not self._sets:
+            matrix, drive = self._whole.over_period
+            rng, size = np.random.default_rng(0), EPS * np.abs(matrix).max(initial=0)
+            change = [size * rng.standard_normal(matrix.shape) for _ in range(2)]
+            self._sets = [[(matrix + each, drive)] for each in (0, *change)]
+        for squares in self._sets:
+            while len(squares) < count:
+                power, driven = squares[-1]
+                squares.append((power @ power, power @ driven + driven))
+
+
+def _carried(squares: Sequence[float]) -> float:
+    """A bound on sum_s |A^s| over s < 2^count, from |A|, |A^2|, |A^4|, ..., `count` of them."""
+    return max([1.0, *squares]) * (1 + sum(2**j * norm for j, norm in enumerate(squares)))
+
+
+def _norm(matrix: np.ndarray) -> float:
+    """Not less than the largest singular value, and not much more."""
+    columns, rows = (np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
+    return float(min(np.sqrt(columns * rows), np.linalg.norm(matrix)))
 
 
 def along_contour(affine: Affine, round: int, tolerance: float) -> Landing:
     """z_t from as few nodes as the tolerance allows."""
     nodes = contours.nodes_for(round, tolerance)
-    return Landing(contours.state_at(affine, round, nodes), contours.error(round, nodes))
+    state = contours.state_at(affine, round, nodes)
+    return Landing(state, contours.error(round, nodes), rounding(affine, round, tolerance))
+
+
+def rounding(affine: Affine, round: int, tolerance: float) -> float:
+    """What rounding adds to theta_t - theta_0, relative, where the spectrum is real.
+
+    sum_{s<t} lambda^s is at most 1 / (1/t + 1 - lambda), twice: the norm of (1 + 1/t - A)^-1, by
+    power iteration, or t where that is little enough.
+    """
+    if ROUNDED * round <= tolerance / 10:
+        return ROUNDED * round
+    solve, state, longest = affine.resolvent(1 / round), affine.drive(), 0.0
+    for _ in range(ITERATIONS):
+        state = state / np.linalg.norm(state)
+        state = solve(state)
+        longest = max(longest, float(np.linalg.norm(state)))
+    return ROUNDED * min(round, 2 * longest)
 
 
 def degree(round: int, tolerance: float) -> int:
@@ -245,7 +338,8 @@ def chebyshev(system: System, affine: Affine, round: int, tolerance: float) -> L
     coefficients[: top + 1] = transformed[: top + 1] / len(exact)
     coefficients[0] /= 2
     flat = _chebyshev_sum(system, jnp.asarray(coefficients), jnp.asarray(top + 1))
-    return Landing(np.asarray(flat).reshape(affine.drive().shape), float(wrong.max()))
+    state = np.asarray(flat).reshape(affine.drive().shape)
+    return Landing(state, float(wrong.max()), rounding(affine, round, tolerance))
 
 
 @eqx.filter_jit

@@ -8,7 +8,11 @@ G = 1 q^T / (lambda - 1) + G_0 + ..., and K = F F^T,
 
 Where the network can fit all points, u = 0: every agent ends in the centralized minimum-norm
 interpolant theta_0 - J^T K^-1 e. Where it can't, what G_0 leaves between the agents is the bias
-of a constant step; a method whose G_0 vanishes between agents has none.
+of a constant step; a method whose G_0 vanishes between agents has none. G is that of the states
+gradients can reach: sums that a method keeps have poles at one too, and are never moved.
+
+Where exchanges or the graph repeat after some rounds, rest is the fixed point of a whole period,
+x = A x + b on the minimal realization (`realization`): where agents are at the start of each.
 """
 
 from __future__ import annotations
@@ -18,13 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse.linalg
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from ntkdyn import precision
-from ntkdyn.dynamics.affine import Affine, Loop, affine
-from ntkdyn.dynamics.modes import Features
+from ntkdyn.dynamics.affine import Affine, affine_rounds
+from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.predict import predict
-from ntkdyn.dynamics.stability import assess, check_one_map, setting
+from ntkdyn.dynamics.realization import Features, Realization
+from ntkdyn.dynamics.stability import assess, check_repeats, setting
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
 from ntkdyn.keeping import Keep
@@ -39,6 +44,9 @@ AT_ONE = 1e-8
 
 BESIDE = 1e-6
 """How far from one, where A may be singular, eigenvalues near one are looked for."""
+
+DENSE_UP_TO = 1000
+"""The largest state that moves whose matrix is decomposed or solved with."""
 
 INTERPOLATES = 1e-8
 """Residuals this small, relative to those at the start, count as none."""
@@ -64,28 +72,26 @@ def limit(
     Variables: `outputs` (agent, point, output) and every loss and accuracy of a prediction;
     `bias` (agent), |theta_i - theta*| / |theta* - theta_0| with theta* the minimum-norm minimiser
     of the common objective; `residual` (point, output), f - y at the agent that owns the point.
-    Attribute `interpolates`: whether all residuals vanish. The method must be stable.
+    Attributes: `interpolates`, whether all residuals vanish; `period`, the rounds after which
+    exchanges and graph repeat, at whose start the agents are. The method must be stable.
     """
     asked = setting(problem, kernel, method, weights)
-    check_one_map(asked, "limit in closed form")
+    check_repeats(asked, "limit in closed form")
     stability = assess(asked)
     if not stability.stable:
         raise InputError(
             f"limit: {method.name} is unstable at step size {float(stability.method.step_size):g} "
             f"and comes to no rest; its largest stable one is {stability.limit:.6g}"
         )
-    system = _system(problem, stability.method, weights, kernel)
-    map, task = affine(system), problem.task
+    map, task = affine_rounds(_system(problem, stability.method, weights, kernel)), problem.task
     features = Features(map.kernel)
-    rest = at_rest(map.loop)
-    center, gradients = _balance(map, features, rest)
-    coefficients = center + rest.held[:, map.owner][:, :, None] * gradients
+    coefficients = (_resting if len(map.loops) == 1 else _returning)(map, features)
     best = _centralized(map, features, task.agents)
     shape = (task.agents, task.train, task.targets.shape[1])
     whole = problem.kernel(kernel).whole
     outputs = problem.initial + _read_out(whole, coefficients.reshape(shape))
-    residual = (gradients * map.counts[:, None]).reshape(shape[1:])
     off = [_length(map.kernel, each - best) for each in coefficients]
+    residual = outputs[task.owner, np.arange(task.train)] - task.targets[: task.train]
     variables = {
         "outputs": (("agent", "point", "output"), outputs),
         "bias": ("agent", np.array(off) / max(_length(map.kernel, best), 1e-300)),
@@ -93,7 +99,28 @@ def limit(
     }
     variables |= {name: ("agent", values) for name, values in measure(task, outputs).items()}
     small = np.abs(residual).max() <= INTERPOLATES * max(np.abs(map.residual).max(), 1e-300)
-    return xr.Dataset(variables, attrs={"interpolates": bool(small), **stability.attributes()})
+    known = {"interpolates": bool(small), "period": len(map.loops), **stability.attributes()}
+    return xr.Dataset(variables, attrs=known)
+
+
+def _resting(map: Affine, features: Features) -> Float[np.ndarray, "agents coordinates sides"]:
+    """Every agent's coefficients, by one linear system of the size of the kernel."""
+    rest = at_rest(map.loop.moving)
+    center, gradients = _balance(map, features, rest)
+    return center + rest.held[:, map.owner][:, :, None] * gradients
+
+
+def _returning(map: Affine, features: Features) -> Float[np.ndarray, "agents coordinates sides"]:
+    """The same by the fixed point of a period, for small problems."""
+    whole = Realization(map, features.rows)
+    if whole.size > DENSE_UP_TO:
+        raise InputError(
+            f"limit: the state that moves has {whole.size} entries, and a period of "
+            f"{whole.period} rounds is solved for up to {DENSE_UP_TO}; take fewer points or agents"
+        )
+    matrix, drive = whole.over_period
+    fixed = np.linalg.lstsq(np.eye(whole.size) - matrix, drive, rcond=None)[0]
+    return features.coefficients(whole.iterate(fixed))
 
 
 def at_rest(loop: Loop) -> Rest:
@@ -159,31 +186,46 @@ def slowest_modes(
     """The eigenvalues of A nearest to one, on what training can reach of parameter space.
 
     Variables over `mode`: `eigenvalue_real`, `eigenvalue_imaginary`, and `time_constant`
-    -1 / log |lambda|, the rounds in which the mode shrinks by e.
+    -1 / log |lambda|, the rounds in which the mode shrinks by e. Where exchanges or the graph
+    repeat after some rounds, A is that of a period (attribute `period`), and time still in rounds.
     """
-    map = affine(_system(problem, method, weights, kernel))
-    features = Features(map.kernel)
-    shape = (len(map.loop.P), len(features.values), 1)
-    size = shape[0] * shape[1]
-    if not 1 <= count < size - 1:
-        raise InputError(f"count: must be from 1 to {size - 2}, got {count}")
-    solve = map.resolvent(BESIDE)
-
-    def invert(x: np.ndarray) -> np.ndarray:
-        return features.displacement(solve(features.coefficients(x.reshape(shape)))).reshape(-1)
-
-    inverse = scipy.sparse.linalg.LinearOperator((size, size), matvec=invert, dtype=float)
-    start = np.random.default_rng(0).standard_normal(size)
-    values = scipy.sparse.linalg.eigs(inverse, count, v0=start, return_eigenvectors=False)
-    found = 1 + BESIDE - 1 / values
-    found = found[np.argsort(np.abs(found - 1))]
+    asked = setting(problem, kernel, method, weights)
+    check_repeats(asked, "modes")
+    map = affine_rounds(_system(problem, assess(asked).method, weights, kernel))
+    whole = Realization(map, Features(map.kernel).rows)
+    if not 1 <= count <= whole.size:
+        raise InputError(f"count: must be from 1 to {whole.size}, got {count}")
+    if whole.size <= DENSE_UP_TO:
+        found = np.linalg.eigvals(whole.over_period[0]).astype(complex)
+    elif whole.period == 1:
+        found = _nearest_to_one(whole, count)
+    else:
+        raise InputError(
+            f"modes: the state that moves has {whole.size} entries, and a period of "
+            f"{whole.period} rounds is decomposed up to {DENSE_UP_TO}; take fewer points or agents"
+        )
+    found = found[np.argsort(np.abs(found - 1), kind="stable")][:count]
+    with np.errstate(divide="ignore"):
+        lasting = -whole.period / np.log(np.abs(found))
     return xr.Dataset(
         {
             "eigenvalue_real": ("mode", found.real),
             "eigenvalue_imaginary": ("mode", found.imag),
-            "time_constant": ("mode", -1 / np.log(np.abs(found))),
-        }
+            "time_constant": ("mode", lasting),
+        },
+        attrs={"period": whole.period},
     )
+
+
+def _nearest_to_one(whole: Realization, count: int) -> Complex[np.ndarray, " count"]:
+    """Eigenvalues of A by Arnoldi iteration with (1 + beside - A)^-1."""
+    solve = whole.resolvent(BESIDE)
+    inverse = scipy.sparse.linalg.LinearOperator(
+        (whole.size, whole.size), matvec=lambda x: solve(x.reshape(*whole.shape, 1)).reshape(-1)
+    )
+    start = np.random.default_rng(0).standard_normal(whole.size)
+    values = scipy.sparse.linalg.eigs(inverse, count, v0=start, return_eigenvectors=False)
+    return 1 + BESIDE - 1 / values
 
 
 def rounds_until(

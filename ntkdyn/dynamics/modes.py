@@ -18,58 +18,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from ntkdyn.dynamics.affine import LINEAR, Affine, Landing
+from ntkdyn.dynamics.affine import Affine, Landing
 from ntkdyn.dynamics.contours import geometric_sum
-
-RANK = 1e-14
-"""Eigenvalues of K below this share of the largest are none, per dimension."""
-
-
-class Features:
-    """K = F F^T over the directions that K has."""
-
-    def __init__(self, kernel: Float[np.ndarray, "coordinates coordinates"]) -> None:
-        values, vectors = scipy.linalg.eigh(kernel, driver="evd", check_finite=False)
-        none = np.searchsorted(values, RANK * len(values) * values[-1], side="right")
-        self.values, self.vectors = values[none:], vectors[:, none:]
-        self.rows = self.vectors * np.sqrt(self.values)
-
-    def displacement(self, c: Float[np.ndarray, "*states coordinates sides"]) -> np.ndarray:
-        """x = F^T c."""
-        return self.rows.T @ c
-
-    def read(self, kernel: Float[np.ndarray, "points coordinates"]) -> np.ndarray:
-        """Features of other points, from their kernel with the training points."""
-        return kernel @ self._inverse
-
-    def coefficients(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
-        """c with F^T c = x."""
-        return self._inverse @ x
-
-    def outputs(self, x: Float[np.ndarray, "*states features sides"]) -> np.ndarray:
-        """K c with F^T c = x."""
-        return self.rows @ x
-
-    @functools.cached_property
-    def _inverse(self) -> Float[np.ndarray, "coordinates features"]:
-        return self.vectors / np.sqrt(self.values)
-
-
-def reduced(
-    affine: Affine, features: Features
-) -> tuple[Float[np.ndarray, "reached reached"], Float[np.ndarray, "reached sides"]]:
-    """A and b on the displacements that training can reach, states x features, flattened."""
-    loop, rows, owner = affine.loop, features.rows, affine.owner
-    rank = rows.shape[1]
-    matrix = np.kron(loop.P, np.eye(rank)).reshape(len(loop.P), rank, len(loop.P), rank)
-    drive = np.zeros((len(loop.P), rank, affine.residual.shape[1]))
-    for agent in range(loop.Q.shape[1]):
-        own = owner == agent
-        share = rows[own].T / affine.counts[own]
-        matrix += np.einsum("s,t,rq->srtq", loop.Q[:, agent], loop.R[agent], share @ rows[own])
-        drive += np.einsum("s,rd->srd", loop.Q[:, agent], share @ affine.residual[own])
-    size = len(loop.P) * rank
-    return matrix.reshape(size, size), drive.reshape(size, -1)
+from ntkdyn.dynamics.loops import LINEAR
+from ntkdyn.dynamics.realization import Features
 
 
 class Modes:
@@ -78,6 +30,8 @@ class Modes:
     @staticmethod
     def exist(affine: Affine) -> bool:
         """Whether the method is DGD with symmetric W, by its loop."""
+        if len(affine.loops) > 1:
+            return False
         P, Q, R, _ = affine.loop
         if P.shape != Q.shape:
             return False
@@ -164,9 +118,9 @@ class Modes:
         return np.concatenate([self.features.rows[own].T @ felt[own] for own in self._owned()])
 
     def land(self, round: int) -> Landing:
-        """z_t; its error is the decomposition's own, carried through t rounds."""
+        """z_t; rounding is the decomposition's own, at most, carried through t rounds."""
         apart, vectors = self._decomposed
         wrong = np.abs(self.matrix() @ vectors - vectors * apart).max() if round else 0.0
         reach = min(round, 1 / max(np.abs(apart).min(), 1e-300))
         (state,) = self.states(lambda each: geometric_sum(each, round)[:, None])
-        return Landing(state, float(wrong * reach))
+        return Landing(state, 0.0, float(4 * wrong * reach))

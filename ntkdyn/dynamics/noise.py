@@ -17,7 +17,7 @@ they enter: the noise is as large as the residuals, and dies where all of them c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -25,8 +25,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from ntkdyn import precision
-from ntkdyn.dynamics.affine import Affine, affine
-from ntkdyn.dynamics.modes import Features, reduced
+from ntkdyn.dynamics.affine import affine_rounds
+from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import assess, setting
 from ntkdyn.errors import InputError
 from ntkdyn.measures import measure, shares
@@ -36,7 +36,7 @@ from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds, system_of
 
 STATE_UP_TO = 2000
-"""The largest state, per output, whose covariance is followed."""
+"""The largest state that moves, per output, whose covariance is followed."""
 
 STEADY = 1e-10
 """A covariance that changes by less than this share has come to rest."""
@@ -60,6 +60,8 @@ def minibatch_noise(
     kernel: str = "empirical",
 ) -> Record:
     """Mean and spread over all draws of batches, in the given rounds or at rest (None).
+
+    Where exchanges or the graph repeat after some rounds, rest is at the start of a period.
 
     Variables: `mean_outputs` and `std_outputs` (round, agent, point, output); per loss,
     `NAME_mean`, its expectation, and `NAME_of_mean`, that of the mean model (round, agent). For
@@ -102,39 +104,54 @@ class Moments:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size: must be at least 1, got {batch_size}")
-        method = assess(setting(problem, kernel, method, weights)).method
-        asked = plan(problem.task, method, weights, 0)
-        self.map = affine(system_of(asked, problem.kernel_space(kernel)))
-        if self.map.size > STATE_UP_TO:
+        self.stability = assess(setting(problem, kernel, method, weights))
+        asked = plan(problem.task, self.stability.method, weights, 0)
+        self.map = affine_rounds(system_of(asked, problem.kernel_space(kernel)))
+        self._check_size(len(self.map.kernel))
+        self.features = Features(self.map.kernel)
+        whole = Realization(self.map, self.features.rows)
+        self._check_size(whole.size)
+        self._rounds = [_round(whole, self.features, each) for each in range(whole.period)]
+        self.X, self._over_period = whole.reached.loops[0].X, whole.over_period
+        parts = self.map.owner, self.map.counts, self.map.point
+        self._spread = batch_covariance(*parts, batch_size)
+        sides = self.map.residual.shape[1]
+        self.done = 0
+        self.mean = np.zeros((sides, whole.size))
+        self.covariance = np.zeros((sides, whole.size, whole.size))
+
+    def _check_size(self, size: int) -> None:
+        if size > STATE_UP_TO:
             raise InputError(
-                f"noise: the state has {self.map.size} entries per output and its covariance is "
+                f"noise: the state has {size} entries per output and its covariance is "
                 f"followed up to {STATE_UP_TO}; take fewer points, outputs or agents"
             )
-        self.features = Features(self.map.kernel)
-        self._matrix, self._drive = reduced(self.map, self.features)
-        self._felt, self._kick = _noise_ports(self.map, self.features)
-        whole = self.map
-        self._spread = batch_covariance(whole.owner, whole.counts, whole.point, batch_size)
-        sides, size = self.map.residual.shape[1], len(self._matrix)
-        self.mean = np.zeros((sides, size))
-        self.covariance = np.zeros((sides, size, size))
 
     def advance(self, rounds: int) -> None:
         """So many rounds more."""
         for _ in range(rounds):
-            noise = self._noise()
-            self.mean = self.mean @ self._matrix.T + self._drive.T
-            self.covariance = self._matrix @ self.covariance @ self._matrix.T + noise
+            round = self._rounds[self.done % len(self._rounds)]
+            noise = self._noise(round, self.mean, self.covariance)
+            self.mean = self.mean @ round.matrix.T + round.drive.T
+            self.covariance = round.matrix @ self.covariance @ round.matrix.T + noise
+            self.done += 1
 
     def settle(self) -> None:
-        """Go to rest: C = A C A^T + noise(C), the noise renewed until it no longer changes."""
-        apart = np.eye(len(self._matrix)) - self._matrix
-        self.mean = np.linalg.lstsq(apart, self._drive, rcond=None)[0].T
+        """Go to rest, at the start of a period: C = A C A^T + what the period's noise adds.
+
+        The noise is renewed until it no longer changes.
+        """
+        if not self.stability.stable:
+            raise InputError(
+                f"noise: {self.stability.method.name} is unstable at step size "
+                f"{float(self.stability.method.step_size):g} and comes to no rest"
+            )
+        matrix, drive = self._over_period
+        self.mean = np.linalg.lstsq(np.eye(len(matrix)) - matrix, drive, rcond=None)[0].T
         for _ in range(PATIENCE):
             before = self.covariance
-            noise = self._noise()
             self.covariance = np.stack(
-                [scipy.linalg.solve_discrete_lyapunov(self._matrix, each) for each in noise]
+                [scipy.linalg.solve_discrete_lyapunov(matrix, each) for each in self._added()]
             )
             change = np.abs(self.covariance - before).max()
             if change <= STEADY * np.abs(self.covariance).max():
@@ -144,15 +161,27 @@ class Moments:
             "for rounds"
         )
 
-    def _noise(self) -> Float[np.ndarray, "sides state state"]:
+    def _added(self) -> Float[np.ndarray, "sides state state"]:
+        """What a period's noise adds to the covariance, begun from the one there is."""
+        mean, covariance, added = self.mean, self.covariance, np.zeros_like(self.covariance)
+        for round in self._rounds:
+            noise = self._noise(round, mean, covariance)
+            mean = mean @ round.matrix.T + round.drive.T
+            covariance = round.matrix @ covariance @ round.matrix.T + noise
+            added = round.matrix @ added @ round.matrix.T + noise
+        return added
+
+    def _noise(
+        self, round: Round, mean: np.ndarray, covariance: np.ndarray
+    ) -> Float[np.ndarray, "sides state state"]:
         """The covariance that one round's batches add."""
-        off = self.mean @ self._felt.T + self.map.residual.T
-        moment = self._felt @ self.covariance @ self._felt.T + off[:, :, None] * off[:, None, :]
-        return self._kick @ (self._spread * moment) @ self._kick.T
+        off = mean @ round.felt.T + self.map.residual.T
+        moment = round.felt @ covariance @ round.felt.T + off[:, :, None] * off[:, None, :]
+        return round.kick @ (self._spread * moment) @ round.kick.T
 
     def displacement(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (agents, features, sides) and covariance (agents, sides, features, features)."""
-        X, rank = self.map.loop.X, len(self.features.values)
+        X, rank = self.X, len(self.features.values)
         mean = self.mean.reshape(len(self.mean), -1, rank)
         blocks = self.covariance.reshape(len(mean), X.shape[1], rank, X.shape[1], rank)
         return (
@@ -161,12 +190,22 @@ class Moments:
         )
 
 
-def _noise_ports(map: Affine, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """What residuals see of the state, as rows; and where a point's noise enters, as columns."""
-    loop, owner, rows = map.loop, map.owner, features.rows
+class Round(NamedTuple):
+    """A round of the moving state, and where residuals and noise meet it."""
+
+    matrix: Float[np.ndarray, "state state"]
+    drive: Float[np.ndarray, "state sides"]
+    felt: Float[np.ndarray, "coordinates state"]
+    """what residuals see of the state"""
+    kick: Float[np.ndarray, "state coordinates"]
+    """where a point's noise enters"""
+
+
+def _round(whole: Realization, features: Features, round: int) -> Round:
+    loop, owner, rows = whole.reached.loops[round], whole.affine.owner, features.rows
     felt = np.einsum("as,af->asf", loop.R[owner], rows).reshape(len(owner), -1)
-    kick = np.einsum("sa,af->sfa", loop.Q[:, owner] / map.counts, rows)
-    return felt, kick.reshape(-1, len(owner))
+    kick = np.einsum("sa,af->sfa", loop.Q[:, owner] / whole.affine.counts, rows)
+    return Round(whole.matrix(round), whole.drive(round), felt, kick.reshape(-1, len(owner)))
 
 
 def batch_covariance(

@@ -10,11 +10,10 @@ import numpy as np
 
 from ntkdyn import losses, precision
 from ntkdyn.dynamics.jumps import Jumps
-from ntkdyn.dynamics.stability import Stability, assess, known_step, setting
+from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats, setting
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Jump, Progress, System
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import MixingSequence
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Kernel, KernelProblem, Problem
@@ -39,7 +38,7 @@ def predict(
     stability: Stability | None = None,
     progress: Progress | None = None,
     via: str = "auto",
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
@@ -56,10 +55,12 @@ def predict(
     `stable` is then False; with "implicit" the limit is not known. `stability`, as
     `dynamics.assess` gives it, saves working it out again.
 
-    With the squared error and all points in each round no round needs the ones before: `via`
-    says how they are reached ("steps", "powers", "chebyshev", "contour"; `dynamics.jumps`), by
-    default the cheapest. The record's `error_estimate` (round) is that of theta_t - theta_0,
-    relative; it stays below `tolerance`.
+    With the squared error and all points in each round no round needs the ones before, nor where
+    exchanges or the graph repeat after some rounds: `via` says how they are reached ("steps",
+    "powers", "modes", "chebyshev", "contour"; `dynamics.jumps`), by default the cheapest. The
+    record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding included. It
+    is below `tolerance`, or the call is refused; without one, below 1e-9 or as little as double
+    precision allows: modes so slow that t rounds are few to them are known to t times 1e-15.
     """
     asked = plan(
         problem.task,
@@ -71,14 +72,14 @@ def predict(
         batch_seed=batch_seed,
         keep=keep,
     )
-    if not 0 < tolerance < 1:
+    if tolerance is not None and not 0 < tolerance < 1:
         raise InputError(f"tolerance: must be between 0 and 1, got {tolerance}")
     if kernel == "implicit" and not isinstance(problem, KernelProblem):
         _steps_only(via, "an implicit kernel")
         return _without_a_kernel(problem, asked, progress)
     method.check_space("kernel")
     space = problem.kernel_space(kernel, method.view)
-    if not method.affine:
+    if not method.linear:
         stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
@@ -169,14 +170,14 @@ def _steps_only(via: str, what: str) -> None:
 class _Ways:
     """Whether there are short cuts between this plan's rounds, and which were taken."""
 
-    def __init__(self, plan: Plan, stable: bool | None, via: str, tolerance: float) -> None:
+    def __init__(self, plan: Plan, stable: bool | None, via: str, tolerance: float | None) -> None:
         self._arguments = {"via": via, "tolerance": tolerance, "stable": stable}
         self._plan, self._jumps = plan, None
         reasons = {
             plan.task.loss.name: plan.task.loss is not losses.mse,
             "minibatches": plan.batch_size is not None,
-            "a changing graph": isinstance(plan.weights, MixingSequence),
-            plan.method.name: not plan.method.affine,
+            plan.method.name: not plan.method.linear,
+            "a graph that changes for so long": not repeats(plan.method, plan.weights),
         }
         against = [reason for reason, holds in reasons.items() if holds]
         self.open = not against and via != "steps"

@@ -1,15 +1,14 @@
-"""Stability limits: the largest step size at which a method's errors do not grow.
+"""Stability limits: the largest step size up to which a method's errors do not grow.
 
-With the squared error, H_i = J_i^T J_i / n_i and symmetric W,
+With the squared error and n_o the number of points of a point's owner o, a method whose transfer
+function at step size one is G(lambda) is stable up to
 
-    DGD        W - eta H          stable iff eta lambda_max((I+W)^-1[o,o'] * K / sqrt(n n')) <= 1
-    CTA, ATC   W (I - eta H)      stable iff eta lambda_max((I+W)^-1 W [o,o'] * K / sqrt(n n')) <= 1
+    eta = 1 / lambda_max(G(-1)[o, o'] * K / sqrt(n n'))
 
-where * is the entry-wise product over pairs of training points with owners o, o': the agents'
-coupling and the kernel meet in one matrix of the size of the kernel. It follows from the Schur
-complement of I + W - eta H >= 0. For CTA and ATC it is exact where W >= 0; otherwise complex
-eigenvalues may leave the unit disc first, and the spectral radius of the method's own map decides,
-as it does for every other method and for directed graphs.
+wherever its errors grow at lambda = -1 first (`criterion`): the agents' coupling and the kernel
+meet entry by entry in one matrix of the size of the kernel. For DGD G(-1) = (I + W)^-1, for ATC and
+CTA with W >= 0 it is (I + W)^-1 W. Everywhere else (directed graphs, exchanges in some rounds only,
+graphs that change in a cycle) the eigenvalues of the method's own rounds over a period decide.
 
 The map is linear for the squared error. For another loss the limit is that of its largest second
 derivative: sufficient, not necessary.
@@ -17,31 +16,49 @@ derivative: sufficient, not necessary.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 import scipy.sparse.linalg
 from jaxtyping import Float
 
 from ntkdyn import losses, precision
 from ntkdyn.data import full
-from ntkdyn.dynamics.affine import spectral_radius
-from ntkdyn.engine import System
+from ntkdyn.dynamics.affine import Affine, affine_rounds
+from ntkdyn.dynamics.criterion import crosses_at_minus_one
+from ntkdyn.dynamics.loops import PERIOD_UP_TO, open_loops
+from ntkdyn.dynamics.realization import Features, Realization, triangular
+from ntkdyn.dynamics.spectra import (
+    DENSE_UP_TO,
+    GROWS,
+    outer_eigenvalues,
+    spectral_radius,
+    wholly,
+)
+from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, Weights, mixing
+from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
-from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit
+from ntkdyn.methods.updates import OfLimit
 from ntkdyn.problems import Kernel, KernelProblem, Problem, Task
 from ntkdyn.spaces import KernelSpace
 
-MARGIN = 1e-9
-"""Spectral radii up to 1 + MARGIN count as stable: modes outside the kernel's range stay put."""
-
-
 FOLLOWED = 10**6
 """The largest state of which the growth is worked out where the limit is known without."""
+
+SLOW = 0.05
+"""Eigenvalues nearer to one than this are no measure of how far from unstable a method is."""
+
+NO_STEP = 1e-7
+"""Limits below this share of 1 / max_i lambda_max(H_i) are zero."""
+
+EXACTLY, BY_ITERATION = 1e-12, 1e-7
+"""To what share of itself a limit is found from all eigenvalues, and from those on the rim."""
 
 
 class Setting(NamedTuple):
@@ -53,22 +70,33 @@ class Setting(NamedTuple):
     weights: Weights
 
 
+class Limit(NamedTuple):
+    """The largest stable step size, and how it is known."""
+
+    value: float
+    by: str
+    """"closed form", "eigenvalues" (all of them) or "iteration" (those found on the rim)"""
+
+
 class Stability(NamedTuple):
     """The method with its step size as a number, whether it is stable, and what is known of it."""
 
     method: Method
     stable: bool | None
-    """None where it is not known: rounds that differ, or maps that are not affine"""
+    """None where it is not known: rounds that never repeat, or maps that are not affine"""
     limit: float | None
     """the largest stable step size, where it had to be known"""
     growth: float | None = None
     """by what factor an unstable method's errors grow in a round, in the long run"""
+    limit_by: str | None = None
+    """how the limit is known, as in `Limit`"""
 
     def attributes(self) -> dict[str, Any]:
         """For a record."""
         known = {
             "stable": self.stable,
             "step_size_limit": self.limit,
+            "step_size_limit_by": self.limit_by,
             "growth_per_round": self.growth,
         }
         return {name: value for name, value in known.items() if value is not None}
@@ -76,16 +104,23 @@ class Stability(NamedTuple):
 
 @precision.in_double
 def step_size_limit(
-    problem: Problem | KernelProblem, method: Method, weights: Any, *, kernel: str = "empirical"
+    problem: Problem | KernelProblem,
+    method: Method,
+    weights: Any,
+    *,
+    kernel: str = "empirical",
+    progress: Progress | None = None,
 ) -> float:
-    """The largest step size at which `method` is stable, all points in each round.
+    """The largest step size up to which `method` is stable, all points in each round.
 
-    Exact for the squared error (found to 1e-6 where there is no closed form), sufficient for
-    other losses; the method's own step size does not matter.
+    For the squared error it is exact in closed form (`criterion`), found to 1e-8 of itself from all
+    eigenvalues of small states, and to 1e-6 from those that Arnoldi iteration finds on the rim of
+    larger ones; for other losses it is sufficient. Zero: no step is stable; infinite: every step
+    is, as the kernel is zero. The method's own step size does not matter.
     """
     asked = setting(problem, kernel, method, weights)
-    check_one_map(asked, "stability limit")
-    return _limit(asked)
+    check_repeats(asked, "stability limit")
+    return _limit(asked, progress).value
 
 
 def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weights: Any) -> Setting:
@@ -97,49 +132,69 @@ def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weigh
 
 
 @precision.in_double
-def assess(setting: Setting) -> Stability:
+def assess(setting: Setting, progress: Progress | None = None) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
     method = setting.method
-    if not one_map(method, setting.weights):
+    if not repeats(method, setting.weights):
         return Stability(known_step(method), None, None)
     limit = _closed_form(setting)
     if isinstance(method.step_size, OfLimit):
-        limit = _limit(setting) if limit is None else limit
-        if limit == 0:
-            raise InputError(
-                f"step size: no step size of {method.name} is stable on these weights, so there "
-                f"is no share of the limit; give a number"
-            )
-        method = method.with_step_size(method.step_size.share * limit)
-    curvature = setting.task.loss.curvature
-    if limit is not None and method.step_size <= limit:
-        return Stability(method, True, limit)
+        limit = limit or _limit(setting, progress)
+        method = method.with_step_size(_share(method, limit))
+    step = float(method.step_size)
+    if limit is not None and step <= limit.value:
+        return Stability(method, True, limit.value, None, limit.by)
     if limit is not None and setting.kernel.training.shape[0] * setting.task.agents > FOLLOWED:
-        return Stability(method, False, limit)
-    radius = _radius(setting, method.step_size * curvature)
-    if limit is None and radius <= 1 + MARGIN:
+        return Stability(method, False, limit.value, None, limit.by)
+    growth = Family(setting).growth(step * setting.task.loss.curvature)
+    if limit is None and growth <= 1 + GROWS:
         return Stability(method, True, None)
-    limit = _limit(setting) if limit is None else limit
-    return Stability(method, False, limit, radius)
+    limit = limit or _limit(setting, progress)
+    return Stability(method, False, limit.value, growth, limit.by)
+
+
+def _share(method: Method, limit: Limit) -> float:
+    """The step size that is the asked share of the limit."""
+    if limit.value == 0:
+        raise InputError(
+            f"step size: no step size of {method.name} is stable on these weights, so there "
+            f"is no share of the limit; give a number"
+        )
+    if limit.value == math.inf:
+        raise InputError(
+            "step size: the kernel is zero, so every step size is stable and there is no share of "
+            "the limit; give a number"
+        )
+    return method.step_size.share * limit.value
 
 
 def known_step(method: Method) -> Method:
     """The method, refused if its step size is a share of a limit that nobody knows."""
     if isinstance(method.step_size, OfLimit):
         raise InputError(
-            f"step size: a share of the limit needs a kernel, the same mixing in every round and a "
-            f"method that is one affine map; give {method.name} a number"
+            f"step size: a share of the limit needs a kernel, mixing that repeats and a "
+            f"method whose rounds are affine maps; give {method.name} a number"
         )
     return method
 
 
+def period_of(method: Method, weights: Weights) -> int:
+    """After how many rounds the method's exchanges on these weights repeat."""
+    return math.lcm(len(weights.rounds), method.mixing.every)
+
+
+def repeats(method: Method, weights: Weights) -> bool:
+    """Whether rounds are affine maps that repeat, so that the spectrum over a period decides."""
+    return method.linear and period_of(method, weights) <= PERIOD_UP_TO
+
+
 def one_map(method: Method, weights: Weights) -> bool:
-    """Whether all rounds are one affine map, whose spectrum decides."""
-    return method.affine and isinstance(weights, Mixing)
+    """Whether all rounds are one affine map."""
+    return method.linear and period_of(method, weights) == 1
 
 
 def check_one_map(setting: Setting, what: str) -> None:
-    """Refuse a method or a graph to which `what` does not belong."""
+    """Refuse a method or a graph whose rounds differ, where `what` is for one map only."""
     if not one_map(setting.method, setting.weights):
         raise InputError(
             f"{setting.method.name}: has no {what}, as its rounds on these weights are not one and "
@@ -147,30 +202,33 @@ def check_one_map(setting: Setting, what: str) -> None:
         )
 
 
-def _limit(setting: Setting) -> float:
-    closed = _closed_form(setting)
-    return _bisected(setting) / setting.task.loss.curvature if closed is None else closed
+def check_repeats(setting: Setting, what: str) -> None:
+    """Refuse a method or a graph whose rounds are no affine maps, or do not repeat soon."""
+    if not repeats(setting.method, setting.weights):
+        raise InputError(
+            f"{setting.method.name}: has no {what}, as its rounds on these weights are no affine "
+            f"maps that repeat within {PERIOD_UP_TO} rounds"
+        )
 
 
-def _closed_form(setting: Setting) -> float | None:
-    """The limit for DGD, CTA and ATC with symmetric W, where one matrix decides."""
-    weights, update = setting.weights, setting.method.update
-    if (
-        setting.method.mixing.rate != 1
-        or not weights.symmetric
-        or not isinstance(update, (DGD, CTA, ATC))
-    ):
+def _limit(setting: Setting, progress: Progress | None = None) -> Limit:
+    return _closed_form(setting) or _crossing(setting, progress)
+
+
+def _closed_form(setting: Setting) -> Limit | None:
+    """1 / lambda_max(G(-1) * K / sqrt(n n')), where that decides."""
+    method, weights = setting.method, setting.weights
+    if not setting.kernel.training.any():
+        return Limit(math.inf, "closed form")
+    if not one_map(method, weights) or not weights.rounds[0].symmetric:
         return None
-    if weights.smallest_eigenvalue <= -1 + 1e-12:
-        return 0.0
-    identity = np.eye(weights.agents)
-    numerator = identity if isinstance(update, DGD) else weights.matrix
-    coupling = np.linalg.solve(identity + weights.matrix, numerator)
-    limit = 1 / _largest_eigenvalue(coupling, setting)
-    certain = isinstance(update, DGD) or weights.smallest_eigenvalue >= 0
-    if not certain and _radius(setting, limit) > 1 + MARGIN:
+    if not crosses_at_minus_one(method, weights.rounds[0]):
         return None
-    return limit / setting.task.loss.curvature
+    (loop,) = open_loops(one_output(setting, 1.0))
+    _, coupling = loop.at(-2.0)
+    return Limit(
+        1 / _largest_eigenvalue(coupling, setting) / setting.task.loss.curvature, "closed form"
+    )
 
 
 def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], setting: Setting) -> float:
@@ -186,32 +244,89 @@ def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], setting: S
     return float(values[0])
 
 
-def _bisected(setting: Setting) -> float:
-    """Where the spectral radius passes one, to 1e-6 of the step size; 0 if it starts above."""
-    lower, upper = 0.0, 1 / _largest_eigenvalue(np.eye(setting.weights.agents), setting)
-    smallest = 1e-9 * upper
-    while _radius(setting, upper) <= 1 + MARGIN:
+class Family:
+    """A setting's rounds at every step size, with the squared error."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    def at(self, step_size: float) -> Realization:
+        """The minimal realization at this step size."""
+        loops = open_loops(one_output(self._setting, step_size))
+        return Realization(self._map._replace(loops=loops), self._rows)
+
+    def growth(self, step_size: float) -> float:
+        """The factor by which errors grow in a round, in the long run."""
+        whole = self.at(step_size)
+        return spectral_radius(whole) ** (1 / whole.period)
+
+    def margin(self, step_size: float) -> float:
+        """How far the outermost eigenvalue is outside the unit circle, negative inside.
+
+        Those next to one count only where they are outside: slow modes are always there.
+        """
+        values = outer_eigenvalues(self.at(step_size))
+        beyond = np.abs(values) - 1 - GROWS
+        told = (np.abs(values - 1) > SLOW) | (beyond > 0)
+        return float(beyond[told].max(initial=-SLOW))
+
+    @property
+    def dense(self) -> bool:
+        """Whether all eigenvalues are computed."""
+        return wholly(self.at(1.0))
+
+    @functools.cached_property
+    def _map(self) -> Affine:
+        return affine_rounds(one_output(self._setting, 1.0))
+
+    @functools.cached_property
+    def _rows(self) -> Float[np.ndarray, "coordinates features"]:
+        small = len(self._map.kernel) <= DENSE_UP_TO
+        return Features(self._map.kernel).rows if small else triangular(self._map.kernel)
+
+
+def _crossing(setting: Setting, progress: Progress | None) -> Limit:
+    """Where an eigenvalue first leaves the unit disc as the step size grows; 0: from the start."""
+    family, looked = Family(setting), 0
+
+    def margin(step_size: float) -> float:
+        nonlocal looked
+        looked += 1
+        if progress:
+            progress(min(looked, LOOKS - 1), LOOKS)
+        return family.margin(step_size)
+
+    first = 1 / _largest_eigenvalue(np.eye(setting.weights.agents), setting)
+    lower = first / 16
+    while margin(lower) > 0:
+        lower /= 16
+        if lower < NO_STEP * first:
+            return Limit(0.0, "eigenvalues" if family.dense else "iteration")
+    upper = 2 * lower
+    while margin(upper) <= 0:
         lower, upper = upper, 2 * upper
-    while upper - lower > max(1e-6 * lower, smallest):
-        middle = (lower + upper) / 2
-        stable = _radius(setting, middle) <= 1 + MARGIN
-        lower, upper = (middle, upper) if stable else (lower, middle)
-    return lower
+    precisely = EXACTLY if family.dense else BY_ITERATION
+    found = scipy.optimize.brentq(margin, lower, upper, rtol=precisely, xtol=precisely * lower)
+    if progress:
+        progress(LOOKS, LOOKS)
+    value = found / setting.task.loss.curvature
+    return Limit(value, "eigenvalues" if family.dense else "iteration")
 
 
-def _radius(setting: Setting, step_size: float) -> float:
-    return spectral_radius(one_output(setting, step_size))
+LOOKS = 20
+"""About how many step sizes are looked at to find a limit without a closed form."""
 
 
 def one_output(setting: Setting, step_size: float) -> System:
     """The method with the squared error, on one output where outputs do not couple."""
-    task = setting.task
+    task, weights = setting.task, setting.weights
     block = setting.kernel.whole[: task.train]
     initial = jnp.zeros((task.train, 1 if block.ndim == 2 else block.shape[1]))
+    changing = isinstance(weights, MixingSequence)
     return System(
         space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
         method=setting.method.with_step_size(jnp.asarray(step_size)),
-        weights=operator_of(setting.weights.matrix),
+        weights=operator_of(weights.matrices if changing else weights.matrix),
         batches=full(task.owner, task.agents),
         targets=initial,
         loss=losses.mse,

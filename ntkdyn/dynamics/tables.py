@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from ntkdyn import precision
-from ntkdyn.dynamics.affine import outer_eigenvalues
-from ntkdyn.dynamics.stability import assess, one_output, setting
+from ntkdyn.dynamics.spectra import outer_eigenvalues
+from ntkdyn.dynamics.stability import Family, assess, check_repeats, period_of, setting
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record, environment
@@ -41,12 +41,14 @@ def spectrum(
 ) -> Record:
     """The eigenvalues z of one round, errors(t + 1) = A errors(t): stable where all |z| <= 1.
 
-    All of them where the state is small, otherwise those on the rim; see `outer_eigenvalues`.
-    The squared error is meant, whatever the problem's loss.
+    All of them where the state that moves is small, otherwise those on the rim; see `spectra`. Of a
+    whole period (attribute `period`) where exchanges or the graph repeat after some rounds. The
+    squared error is meant, whatever the problem's loss.
     """
     asked = setting(problem, kernel, method, weights)
+    check_repeats(asked, "spectrum")
     known = assess(asked)
-    values = outer_eigenvalues(one_output(asked, known.method.step_size))
+    values = outer_eigenvalues(Family(asked).at(known.method.step_size))
     return xr.Dataset(
         {
             "eigenvalue_real": ("eigenvalue", values.real),
@@ -57,6 +59,7 @@ def spectrum(
             "step_size": float(known.method.step_size),
             "weights": asked.weights.name,
             "spectral_gap": asked.weights.spectral_gap,
+            "period": period_of(asked.method, asked.weights),
             **known.attributes(),
             **environment(),
         },

@@ -95,10 +95,14 @@ class Method(eqx.Module):
         return self.update.spaces & self.mixing.spaces
 
     @property
+    def linear(self) -> bool:
+        """Whether every round is an affine map, for the squared error and given W."""
+        return all(part.affine for part in (self.update, self.mixing, self.objective))
+
+    @property
     def affine(self) -> bool:
         """Whether every round is one and the same affine map, for the squared error and fixed W."""
-        parts = (self.update, self.mixing, self.objective)
-        return all(part.affine for part in parts) and self.mixing.every == 1
+        return self.linear and self.mixing.every == 1
 
     def floats_sent(
         self, listeners: Float[np.ndarray, " agents"], sizes: objectives.Sizes

@@ -16,12 +16,13 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.data.batches import Batch
@@ -39,6 +40,8 @@ class Dense(eqx.Module):
     """(W x)_i = sum_j W_ij x_j as one matrix product per leaf."""
 
     weights: Float[Array, "agents agents"]
+    length: ClassVar[int] = 1
+    """of the cycle that the weights go through"""
 
     def __call__(self, x: Vector) -> Vector:
         return x.map(functools.partial(weighted, self.weights))
@@ -51,6 +54,10 @@ class Dense(eqx.Module):
         """W."""
         return self.weights
 
+    def matrices(self) -> Float[np.ndarray, "length agents agents"]:
+        """W in every round of the cycle."""
+        return np.asarray(self.matrix())[None]
+
 
 class Sparse(eqx.Module):
     """(W x)_i = sum over the k-th agents that i hears from, one k at a time."""
@@ -58,6 +65,7 @@ class Sparse(eqx.Module):
     heard: Int[Array, "agents degree"]
     weights: Float[Array, "agents degree"]
     """zero where an agent hears from fewer than `degree`"""
+    length: ClassVar[int] = 1
 
     def __call__(self, x: Vector) -> Vector:
         def heard(k: int) -> Vector:
@@ -76,17 +84,48 @@ class Sparse(eqx.Module):
         nothing = jnp.zeros((agents, agents), self.weights.dtype)
         return nothing.at[jnp.arange(agents)[:, None], self.heard].add(self.weights)
 
+    def matrices(self) -> Float[np.ndarray, "length agents agents"]:
+        """W in every round of the cycle."""
+        return np.asarray(self.matrix())[None]
+
 
 class Cycle(eqx.Module):
     """W(t) = the (t modulo length)-th of a sequence."""
 
     weights: Float[Array, "length agents agents"]
 
+    @property
+    def length(self) -> int:
+        return len(self.weights)
+
     def at(self, round: Round) -> Dense:
         return Dense(self.weights[jnp.asarray(round) % len(self.weights)])
 
+    def matrices(self) -> Float[np.ndarray, "length agents agents"]:
+        """W in every round of the cycle."""
+        return np.asarray(self.weights)
 
-Operator = Dense | Sparse | Cycle
+
+class Plain(NamedTuple):
+    """W applied to vectors of NumPy arrays, outside of compiled rounds."""
+
+    weights: np.ndarray | scipy.sparse.csr_array
+
+    @staticmethod
+    def of(matrix: Float[np.ndarray, "agents agents"]) -> Plain:
+        """Sparse where most weights are zero."""
+        few = 4 * np.count_nonzero(matrix) < matrix.size
+        return Plain(scipy.sparse.csr_array(matrix) if few else matrix)
+
+    def __call__(self, x: Vector) -> Vector:
+        return x.map(lambda leaf: self.weights @ leaf)
+
+    def at(self, round: Round) -> Plain:
+        del round
+        return self
+
+
+Operator = Dense | Sparse | Cycle | Plain
 
 
 def weighted(weights: Float[Array, "*heard agents"], leaf: Array) -> Array:
@@ -239,4 +278,6 @@ class Periodic(Rule):
         self, weights: Operator, round: Round = 0, scene: Any = None
     ) -> Callable[[Vector], Vector]:
         mix, due = self.mixing.bind(weights, round, scene), (round + 1) % self.tau == 0
+        if isinstance(due, bool):
+            return mix if due else lambda x: x
         return lambda x: jax.lax.cond(due, lambda sent: mix(sent), lambda sent: sent, x)

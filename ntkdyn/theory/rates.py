@@ -2,7 +2,7 @@
 
 With the squared error and fixed W a method is an affine map z -> A z + b of its state, taken here
 from its own step, in an orthonormal basis of what training can reach and on the states that a start
-from zero can have (`dynamics.affine.Loop.moving`). Its rate is the spectral radius of A:
+from zero can have (`dynamics.loops`). Its rate is the spectral radius of A:
 
     A = P (x) I + sum_i Q_i R_i (x) H_i
 
@@ -26,7 +26,7 @@ import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
-from ntkdyn.dynamics.affine import Loop
+from ntkdyn.dynamics.loops import Loop
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing

@@ -1,0 +1,190 @@
+"""A method on a graph as a linear system, and the part of it that ever moves.
+
+What a method does to one kernel coordinate (a training point, or a point and an output where
+outputs couple) is the same for all of them, with the gradients u as an input from outside:
+
+    z <- P z + Q u,      v = R z is where gradients are taken,      x = X z
+
+P, Q, R and X come from the method's own step, so they cannot drift from what is run. The states
+that gradients can reach from zero are the span of Q, P Q, P^2 Q, ...: sums that a method keeps
+(1'q of corrections, 1'(y - g') of trackers) stay zero there, and with them goes a double eigenvalue
+one of P, which is no growth. What is asked of a method's rounds (limits, rates, variances, powers)
+is asked of this controllable part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.engine import System
+from ntkdyn.errors import InputError
+from ntkdyn.methods.mixing import Plain
+from ntkdyn.vectors import Vector
+
+LINEAR = 1e-10
+"""How far from linear a step may be, relative to its values, and still count as rounded."""
+
+REACHED = 1e-10
+"""Directions that a round adds to those reached before by less than this share are none."""
+
+EPS = 8 * float(np.finfo(np.float64).eps)
+"""What rounding makes of zero, relative to the largest value there is."""
+
+PERIOD_UP_TO = 512
+"""The most rounds after which a method and a changing graph may repeat."""
+
+
+class Loop(NamedTuple):
+    """z+ = P z + Q u, v = R z, x = X z: a method on a graph, its gradients u from outside."""
+
+    P: Float[np.ndarray, "states states"]
+    Q: Float[np.ndarray, "states agents"]
+    R: Float[np.ndarray, "agents states"]
+    X: Float[np.ndarray, "agents states"]
+
+    @property
+    def symmetrisable(self) -> bool:
+        """Whether A is similar to a symmetric matrix, so its spectrum real, whatever the kernel.
+
+        It is where P is symmetric and -R Q a function of P that is nowhere negative: DGD with
+        symmetric W (R Q = -eta), ATC and CTA with W >= 0 too (R Q = -eta W).
+        """
+        if self.P.shape != self.Q.shape or np.abs(self.P - self.P.T).max() > LINEAR:
+            return False
+        felt = -self.R @ self.Q
+        apart = max(np.abs(felt - felt.T).max(), np.abs(felt @ self.P - self.P @ felt).max())
+        scale = np.abs(felt).max()
+        return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
+
+    @property
+    def units(self) -> Float[np.ndarray, " states"]:
+        """What counts as one of every entry of the state, so that no entry dwarfs another.
+
+        A gradient that moves the iterate by one changes an entry by its unit: trackers and momenta
+        hold gradients, which are iterates over a step size. The same for all agents.
+        """
+        kinds = np.abs(self.Q).reshape(-1, self.Q.shape[1] ** 2).max(axis=1)
+        kinds = np.where(kinds > 0, kinds / np.abs(self.X @ self.Q).max(), 1.0)
+        return np.repeat(kinds, self.Q.shape[1])
+
+    @property
+    def in_units(self) -> Loop:
+        """The same loop on the state in `units`."""
+        return _rescaled(self, self.units)
+
+    @property
+    def moving(self) -> Loop:
+        """The controllable part, in an orthonormal basis (in `units`) of the states reached."""
+        return Reached.by([self]).loops[0]
+
+    def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:
+        """(lambda - P)^-1 and G(lambda) = R (lambda - P)^-1 Q for lambda = 1 + beyond."""
+        identity = np.eye(len(self.P))
+        inverse = np.linalg.inv(beyond * identity + (identity - self.P))
+        return inverse, self.R @ inverse @ self.Q
+
+
+class Reached(NamedTuple):
+    """The states that gradients can reach from zero in any of the rounds, z = basis x."""
+
+    basis: Float[np.ndarray, "states free"]
+    loops: tuple[Loop, ...]
+    """the rounds' loops on x"""
+
+    @staticmethod
+    def by(loops: Sequence[Loop]) -> Reached:
+        """The smallest space that holds every round's Q and that no round's P leads out of."""
+        units = np.max([loop.units for loop in loops], axis=0)
+        scaled = [_rescaled(loop, units) for loop in loops]
+        free = _reach(scaled)
+        moving = [
+            Loop(free.T @ loop.P @ free, free.T @ loop.Q, loop.R @ free, loop.X @ free)
+            for loop in scaled
+        ]
+        return Reached(units[:, None] * free, tuple(moving))
+
+
+def _rescaled(loop: Loop, units: Float[np.ndarray, " states"]) -> Loop:
+    return Loop(
+        loop.P * units / units[:, None], loop.Q / units[:, None], loop.R * units, loop.X * units
+    )
+
+
+def _reach(loops: Sequence[Loop]) -> Float[np.ndarray, "states free"]:
+    """An orthonormal basis of what repeated P make of Q; the identity where that is everything."""
+    size = len(loops[0].P)
+    basis, new = np.zeros((size, 0)), np.concatenate([loop.Q for loop in loops], axis=1)
+    scale = np.linalg.norm(new, 2)
+    while new.shape[1] and basis.shape[1] < size:
+        new = _directions(new - basis @ (basis.T @ new), scale)
+        new = _directions(new - basis @ (basis.T @ new), 1.0)
+        basis = np.concatenate([basis, new], axis=1)
+        new = np.concatenate([loop.P @ new for loop in loops], axis=1)
+        scale = max(np.linalg.norm(loop.P, 2) for loop in loops)
+    return basis if basis.shape[1] < size else np.eye(size)
+
+
+def _directions(
+    columns: Float[np.ndarray, "states many"], scale: float
+) -> Float[np.ndarray, "states new"]:
+    """An orthonormal basis of the columns, without what is a negligible share of `scale`."""
+    basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return basis[:, sizes > REACHED * scale]
+
+
+def open_loops(system: System) -> tuple[Loop, ...]:
+    """The method's step in every round of its period, linear in its state and in its gradients."""
+    name, period = system.method.name, system.period
+    if not system.method.linear:
+        raise InputError(f"{name}: has no closed form, its rounds are not affine maps")
+    if period > PERIOD_UP_TO:
+        raise InputError(
+            f"{name}: has no closed form, its rounds on these weights repeat after {period} only, "
+            f"and at most {PERIOD_UP_TO} are looked at"
+        )
+    cycle = [Plain.of(each) for each in system.weights.matrices()]
+    return tuple(_open(system, cycle[each % len(cycle)], each) for each in range(period))
+
+
+def _open(system: System, weights: Plain, round: int) -> Loop:
+    """P, Q, R and X, by one step from all unit states, and one more from a state at random.
+
+    Columns of the vectors are the unit states, the unit gradients, and the state at random.
+    """
+    agents, method = system.space.agents, system.method
+    name, update = method.name, method.with_step_size(float(method.step_size)).update
+    start, tree = jax.tree.flatten(update.init(Vector(np.zeros((agents, 1)))))
+    if any(leaf.shape != (agents, 1) for leaf in start):
+        raise InputError(f"{name}: has no closed form, its state is not made of vectors")
+    states = len(start) * agents
+    probe = np.random.default_rng(0).standard_normal(states + agents)
+    columns = np.concatenate([np.eye(states + agents), probe[:, None]], axis=1)
+    seen: list[np.ndarray] = []
+
+    def grad(x: Vector) -> Vector:
+        seen.append(np.asarray(x.tree))
+        return Vector(columns[states:])
+
+    state = tree.unflatten(np.split(columns[:states], len(start)))
+    after = update.step(state, grad, method.mixing.bind(weights, round, system))
+    if len(seen) != 1:
+        raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
+    moved = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(after)])
+    felt, iterate = seen[0], np.asarray(state.x.tree)
+    if not _linear(np.concatenate([moved, felt, iterate]), probe):
+        raise InputError(f"{name}: has no closed form, its step is not linear")
+    if felt[:, states:-1].any():
+        raise InputError(f"{name}: has no closed form, its gradients feed back within a round")
+    return Loop(moved[:, :states], moved[:, states:-1], felt[:, :states], iterate[:, :states])
+
+
+def _linear(rows: Float[np.ndarray, "rows columns"], probe: Float[np.ndarray, " units"]) -> bool:
+    """Whether the last column is that combination of the others, but for rounding."""
+    sizes = np.abs(rows[:, :-1]) @ np.abs(probe)
+    apart = np.abs(rows[:, :-1] @ probe - rows[:, -1])
+    return bool((apart <= LINEAR * sizes + EPS * sizes.max()).all())
