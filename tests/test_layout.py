@@ -54,7 +54,8 @@ ALLOWED = {
     },
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
-        "keeping", "kernels", "methods", "networks", "problems", "records", "runs", "theory", "validation",
+        "keeping", "kernels", "methods", "networks", "problems", "records", "runs", "theory",
+        "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",

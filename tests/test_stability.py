@@ -10,7 +10,7 @@ from cases import AFFINE, MIXINGS, PLAIN, method
 
 import ntkdyn as nd
 from ntkdyn import graphs
-from ntkdyn.dynamics import criterion, loops, spectra, stability
+from ntkdyn.dynamics import criterion, spectra, stability
 from ntkdyn.precision import in_double
 from ntkdyn.vectors import Vector
 
@@ -197,7 +197,7 @@ def test_the_graph_may_change_in_a_cycle():
 
 def test_what_gradients_cannot_reach_is_no_part_of_a_loop():
     """DIGing keeps 1'(y - g'): of 3 x 4 states, 11 move, and their eigenvalue one is single."""
-    (loop,) = loops.open_loops(stability.one_output(asked("diging", DIRECTED), 0.1))
+    (loop,) = asked("diging", DIRECTED).loops(0.1)
     moving = loop.moving
     assert loop.P.shape == (12, 12) and moving.P.shape == (11, 11)
     ones = lambda P: np.sum(np.abs(np.linalg.eigvals(P) - 1) < 1e-6)

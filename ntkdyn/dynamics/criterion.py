@@ -30,14 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Complex, Float
 
-from ntkdyn import losses
-from ntkdyn.data import full
-from ntkdyn.dynamics.loops import Loop, open_loops
-from ntkdyn.engine import System
+from ntkdyn.dynamics.loops import Loop, loops_on
 from ntkdyn.graphs import Mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Dense
-from ntkdyn.spaces import KernelSpace
 
 SLACK = 1e-9
 """By this share the inequality may fail; the limit is then too large by no more."""
@@ -79,16 +75,7 @@ def _angles() -> Float[np.ndarray, " angles"]:
 
 def _on_one_mode(method: Method, value: float) -> Loop:
     """The loop at step size one of an agent that W multiplies by one of its eigenvalues."""
-    alone = jnp.ones((1, 1))
-    system = System(
-        space=KernelSpace(alone, jnp.zeros((1, 1)), 1, {}),
-        method=method.with_step_size(jnp.asarray(1.0)),
-        weights=Dense(value * alone),
-        batches=full(np.zeros(1, dtype=int), 1),
-        targets=jnp.zeros((1, 1)),
-        loss=losses.mse,
-    )
-    (loop,) = open_loops(system)
+    (loop,) = loops_on(method.with_step_size(1.0), Dense(jnp.full((1, 1), value)), agents=1)
     return loop
 
 

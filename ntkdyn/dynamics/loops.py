@@ -18,12 +18,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ntkdyn import losses
+from ntkdyn.data import full
 from ntkdyn.engine import System
 from ntkdyn.errors import InputError
-from ntkdyn.methods.mixing import Plain
+from ntkdyn.methods import Method
+from ntkdyn.methods.mixing import Operator, Plain
+from ntkdyn.spaces import KernelSpace
 from ntkdyn.vectors import Vector
 
 LINEAR = 1e-10
@@ -135,6 +140,19 @@ def _directions(
     """An orthonormal basis of the columns, without what is a negligible share of `scale`."""
     basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     return basis[:, sizes > REACHED * scale]
+
+
+def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...]:
+    """The method's loops on a graph: the same whatever the kernel, which is 1 here."""
+    system = System(
+        space=KernelSpace(jnp.ones((agents, agents)), jnp.zeros((agents, 1)), agents, {}),
+        method=method,
+        weights=operator,
+        batches=full(np.arange(agents), agents),
+        targets=jnp.zeros((agents, 1)),
+        loss=losses.mse,
+    )
+    return open_loops(system)
 
 
 def open_loops(system: System) -> tuple[Loop, ...]:

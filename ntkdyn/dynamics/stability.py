@@ -30,7 +30,7 @@ from ntkdyn import losses, precision
 from ntkdyn.data import full
 from ntkdyn.dynamics.affine import Affine, affine_rounds
 from ntkdyn.dynamics.criterion import crosses_at_minus_one
-from ntkdyn.dynamics.loops import PERIOD_UP_TO, open_loops
+from ntkdyn.dynamics.loops import PERIOD_UP_TO, Loop, loops_on
 from ntkdyn.dynamics.realization import Features, Realization, triangular
 from ntkdyn.dynamics.spectra import (
     DENSE_UP_TO,
@@ -43,7 +43,7 @@ from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.methods import Method
-from ntkdyn.methods.mixing import operator_of
+from ntkdyn.methods.mixing import Operator, operator_of
 from ntkdyn.methods.updates import OfLimit
 from ntkdyn.problems import Kernel, KernelProblem, Problem, Task
 from ntkdyn.spaces import KernelSpace
@@ -68,6 +68,15 @@ class Setting(NamedTuple):
     task: Task
     method: Method
     weights: Weights
+
+    def loops(self, step_size: float) -> tuple[Loop, ...]:
+        """The method on the graph as linear systems, one for every round of a period."""
+        method = self.method.with_step_size(step_size)
+        return loops_on(method, _operator(self.weights), self.weights.agents)
+
+
+def _operator(weights: Weights) -> Operator:
+    return operator_of(weights.matrices if isinstance(weights, MixingSequence) else weights.matrix)
 
 
 class Limit(NamedTuple):
@@ -224,7 +233,7 @@ def _closed_form(setting: Setting) -> Limit | None:
         return None
     if not crosses_at_minus_one(method, weights.rounds[0]):
         return None
-    (loop,) = open_loops(one_output(setting, 1.0))
+    (loop,) = setting.loops(1.0)
     _, coupling = loop.at(-2.0)
     return Limit(
         1 / _largest_eigenvalue(coupling, setting) / setting.task.loss.curvature, "closed form"
@@ -252,8 +261,8 @@ class Family:
 
     def at(self, step_size: float) -> Realization:
         """The minimal realization at this step size."""
-        loops = open_loops(one_output(self._setting, step_size))
-        return Realization(self._map._replace(loops=loops), self._rows)
+        map = self._map._replace(loops=self._setting.loops(step_size))
+        return Realization(map, self._rows)
 
     def growth(self, step_size: float) -> float:
         """The factor by which errors grow in a round, in the long run."""
@@ -322,11 +331,10 @@ def one_output(setting: Setting, step_size: float) -> System:
     task, weights = setting.task, setting.weights
     block = setting.kernel.whole[: task.train]
     initial = jnp.zeros((task.train, 1 if block.ndim == 2 else block.shape[1]))
-    changing = isinstance(weights, MixingSequence)
     return System(
         space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
         method=setting.method.with_step_size(jnp.asarray(step_size)),
-        weights=operator_of(weights.matrices if changing else weights.matrix),
+        weights=_operator(weights),
         batches=full(task.owner, task.agents),
         targets=initial,
         loss=losses.mse,

@@ -26,10 +26,11 @@ import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
-from ntkdyn.dynamics.loops import Loop
+from ntkdyn.dynamics.loops import Loop, loops_on
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
+from ntkdyn.methods.mixing import operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case, Observation, not_computed
 
@@ -55,22 +56,9 @@ class NotFound(InputError):
 
 def open_loop(case: Case) -> Loop:
     """The method's step as z+ = P z + Q u, its gradients u from outside."""
-    update, agents = case.method.update, case.landscape.agents
-    start = update.init(np.zeros((agents, 1)))
-    states = len(start) * agents
-    mix = lambda x: case.weights.matrix @ x
-    seen: list[np.ndarray] = []
-
-    def grad(x: np.ndarray) -> np.ndarray:
-        seen.append(x)
-        return np.concatenate([np.zeros((agents, states)), np.eye(agents)], axis=1)
-
-    columns = np.concatenate([np.eye(states), np.zeros((states, agents))], axis=1)
-    state = type(start)(*np.split(columns, len(start)))
-    moved = np.concatenate(update.step(state, grad, mix))
-    if len(seen) != 1:
-        raise InputError(f"rates: {case.method.name} takes {len(seen)} gradients a round, not one")
-    return Loop(moved[:, :states], moved[:, states:], seen[0][:, :states], state.x[:, :states])
+    agents = case.landscape.agents
+    (loop,) = loops_on(case.method, operator_of(case.given.matrix), agents)
+    return loop
 
 
 def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
