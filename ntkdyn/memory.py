@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 from ntkdyn.engine import POINTS_AT_ONCE, System, advance, watching
 from ntkdyn.errors import InputError
 from ntkdyn.sharding import Layout
+from ntkdyn.sizes import in_words, machine
 
 
 class Need(NamedTuple):
@@ -92,20 +92,7 @@ def available(layout: Layout | None) -> float:
         if device.process_index == jax.process_index()
     ]
     limit = (ours[0].memory_stats() or {}).get("bytes_limit")
-    return float(limit) if limit else _of_machine() / (len(ours) if layout else 1)
-
-
-def in_words(size: float | int) -> str:
-    """Bytes as people say them."""
-    power = min(4, max(0, int(math.log10(max(size, 1)) // 3)))
-    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def _of_machine() -> float:
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError):
-        return math.inf
+    return float(limit) if limit else machine() / (len(ours) if layout else 1)
 
 
 def _shapes(system: System) -> Any:

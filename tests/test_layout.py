@@ -15,6 +15,8 @@ PACKAGE = ROOT / "ntkdyn"
 
 ALLOWED = {
     "errors": set(),
+    "sizes": {"errors"},
+    "arrays": {"errors", "sizes"},
     "precision": set(),
     "processes": set(),
     "vectors": set(),
@@ -32,7 +34,7 @@ ALLOWED = {
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
-    "memory": {"engine", "errors", "sharding"},
+    "memory": {"engine", "errors", "sharding", "sizes"},
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
         "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods",

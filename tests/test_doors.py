@@ -1,0 +1,81 @@
+"""What comes from outside: numbers, arrays and sizes are refused in one sentence, or taken."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import scipy.sparse
+
+from ntkdyn import arrays, errors, sizes
+from ntkdyn.errors import InputError
+
+
+def refused(message, call, *args, **settings):
+    with pytest.raises(InputError, match=message):
+        call(*args, **settings)
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    """A machine with 100 MB to spare."""
+    monkeypatch.setattr(sizes, "free", lambda: 1e8)
+
+
+def test_echoes_are_cut_and_the_way_out_stays():
+    assert len(errors.shown("a" * 10_000)) == errors.ECHO
+    assert errors.shown(-(10**5000)) == "a number of about 5000 digits"
+    said = str(InputError(f"x: got {'a' * 10**6}; give fewer"))
+    assert len(said) == errors.SENTENCE and said.startswith("x: got aaa")
+    assert said.endswith("aaa; give fewer")
+    refused("from 1 on, got a number of about 5000 digits", errors.check_whole, "x", -(10**5000), 1)
+    assert len(str(errors.unknown("graph", "r" * 10**6, ["ring"]))) < 2 * errors.ECHO
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.array(3), np.uint64(3)])
+def test_whole_numbers_of_any_kind_are_taken(value):
+    assert errors.check_whole("x", value, 1, 3) == 3
+
+
+@pytest.mark.parametrize("value", [True, 3.0, np.array(3.0), np.array([3]), "3", None, np.True_])
+def test_what_is_no_whole_number_is_refused(value):
+    refused("x must be a whole number from 1 on, got", errors.check_whole, "x", value, 1)
+
+
+def test_numbers_keep_their_dtype_and_its_rounding():
+    for kind, eps in [("f4", 2**-23), ("f2", 2**-10), ("f8", 2**-52), ("i4", 2**-52)]:
+        taken = arrays.numbers("x", np.ones(2, kind))
+        assert taken.dtype == kind and arrays.rounding(taken.dtype) == eps
+    half = arrays.numbers("x", np.ones(2, ml_dtypes.bfloat16))
+    assert arrays.rounding(half.dtype) == 2**-7 and arrays.double("x", half, 1).dtype == "f8"
+
+
+NO_NUMBERS = {
+    "complex": (np.ones(2, complex), "x: must be real numbers, got complex ones"),
+    "text": (["1", "2"], "got text"),
+    "dates": (np.array(["2026-01-01"], "M8[D]"), "got dates"),
+    "times": (np.array([1], "m8[s]"), "got times"),
+    "objects": ([None, 1], "got object"),
+    "masked": (np.ma.masked_array([1.0, 2.0], [0, 1]), "got a masked one; fill or drop its gaps"),
+    "ragged": ([[1.0], [1.0, 2.0]], "must be an array of numbers; .*inhomogeneous"),
+    "empty": ([], r"must hold at least one number, got shape \(0,\)"),
+    "infinite": ([1, np.inf], "entry 1 is inf; all numbers must be finite"),
+    "nan": ([[1, np.nan]], r"entry \(0, 1\) is nan"),
+    "huge": (scipy.sparse.csr_array((10**5, 10**5)), "made dense takes about 80 GB of memory, and"),
+}
+
+
+@pytest.mark.usefixtures("small_machine")
+@pytest.mark.parametrize("values, message", NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_arrays_that_are_no_numbers_are_refused(values, message):
+    refused(message, arrays.numbers, "x", values)
+
+
+def test_memory_is_what_is_left_of_the_machine_and_of_the_container(tmp_path, monkeypatch):
+    assert 0 < sizes.free() <= sizes.machine()
+    monkeypatch.setattr(sizes, "GROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1500000\n")
+    (tmp_path / "memory.current").write_text("500000\n")
+    assert sizes.free() == 1e6
+    refused("x takes about 1 TB of memory, and 1 MB are free; ask", sizes.check_room, "x", 1e12)
+    sizes.check_room("x", 1e6)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert sizes.free() > 1e6
