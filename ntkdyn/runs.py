@@ -387,6 +387,7 @@ def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
         "step_size": float(plan.method.step_size),
         "settings": json.dumps(plan.method.settings),
         "weights": plan.weights.name,
+        **({"weights_adjusted": plan.weights.adjusted} if plan.weights.adjusted else {}),
         "spectral_gap": plan.weights.spectral_gap,
         "loss": plan.task.loss.name,
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,

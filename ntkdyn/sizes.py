@@ -13,7 +13,7 @@ GROUP = Path("/sys/fs/cgroup")
 """where Linux says how much of the machine a container may use"""
 
 
-def check_room(what: str, size: float, advice: str = "ask for less") -> None:
+def check_room(what: str, size: int | float, advice: str = "ask for less") -> None:
     """Refuse `what`, which takes `size` bytes, where fewer are free."""
     there = free()
     if size > there:

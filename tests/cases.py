@@ -22,6 +22,7 @@ ARGUMENTS = {
     "hypercube": {"dimension": 3},
     "petersen": {},
     "dyck": {},
+    "four_rings": {},
     "davis": {},
     "random_regular": {"agents": 8, "degree": 3, "seed": 0},
     "erdos_renyi": {"agents": 8, "probability": 0.4, "seed": 1},

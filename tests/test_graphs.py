@@ -1,12 +1,14 @@
 """Graphs and mixing matrices: known spectra, invariants, refusals."""
 
+import itertools
+
 import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse
 from cases import MIXINGS, TOPOLOGIES
 
-from ntkdyn import graphs
+from ntkdyn import graphs, sizes
 from ntkdyn.errors import InputError
 
 
@@ -51,16 +53,18 @@ def test_spectra_known_in_closed_form():
 
 
 def test_counts_of_agents_and_links():
-    sizes = {name: (len(graph), graph.number_of_edges()) for name, graph in TOPOLOGIES.items()}
-    assert sizes["ring"] == (8, 8) and sizes["path"] == (8, 7) and sizes["complete"] == (8, 28)
+    counts = {name: (len(graph), graph.number_of_edges()) for name, graph in TOPOLOGIES.items()}
+    assert counts["ring"] == (8, 8) and counts["path"] == (8, 7) and counts["complete"] == (8, 28)
     assert (
-        sizes["star"] == (8, 7) and sizes["hypercube"] == (8, 12) and sizes["petersen"] == (10, 15)
+        counts["star"] == (8, 7)
+        and counts["hypercube"] == (8, 12)
+        and counts["petersen"] == (10, 15)
     )
-    assert sizes["exponential"] == (8, 20) and sizes["directed_exponential"] == (8, 24)
-    assert sizes["dyck"] == (32, 48) and sizes["davis"] == (32, 89)
-    assert sizes["circulant"] == (8, 12) and sizes["two_hubs"] == (8, 12)
+    assert counts["exponential"] == (8, 20) and counts["directed_exponential"] == (8, 24)
+    assert counts["dyck"] == counts["four_rings"] == (32, 48) and counts["davis"] == (32, 89)
+    assert counts["circulant"] == (8, 12) and counts["two_hubs"] == (8, 12)
     assert nx.girth(TOPOLOGIES["dyck"]) == 6 and nx.diameter(TOPOLOGIES["dyck"]) == 5
-    assert sizes["random_regular"] == (8, 12) and sizes["from_edges"] == (8, 8)
+    assert counts["random_regular"] == (8, 12) and counts["from_edges"] == (8, 8)
     assert graphs.torus(3, 4).number_of_edges() == 24
     assert len(graphs.ring(1)) == 1 and graphs.ring(2).number_of_edges() == 1
 
@@ -107,7 +111,7 @@ BAD = {
     "not finite": ([[np.nan, 1], [0.5, 0.5]], r"entry \(0, 0\) is nan"),
     "disconnected": (np.eye(3), r"falls into 3 parts .*\[0\], \[1\], \[2\]"),
     "one way only": ([[1, 0], [0.5, 0.5]], "falls into 2 parts that do not all reach"),
-    "text": ("ring", "must be an array of numbers"),
+    "text": ("ring", "must be real numbers, got text"),
     "ragged": ([[1.0], [0.5, 0.5]], "must be an array of numbers"),
 }
 
@@ -233,10 +237,154 @@ def test_built_by_name_equals_built_by_hand():
 
 
 def test_the_graph_that_ccl_calls_dyck_is_another():
-    circles = [(8 * k + i, 8 * k + (i + 1) % 8) for k in range(4) for i in range(8)]
-    even = [(i, i + 8) for first in (0, 16) for i in range(first, first + 8, 2)]
-    odd = [(i, i + 16) for first in (1, 9) for i in range(first, first + 7, 2)]
-    other = graphs.from_edges(circles + even + odd)
-    assert {degree for _, degree in other.degree} == {3} and len(other) == 32
-    gaps = [graphs.uniform(graph).spectral_gap for graph in (graphs.dyck(), other)]
+    true, theirs = graphs.dyck(), graphs.four_rings()
+    assert {degree for _, degree in theirs.degree} == {3} and len(theirs) == 32
+    assert not nx.is_isomorphic(true, theirs) and nx.is_connected(theirs)
+    gaps = [graphs.uniform(graph).spectral_gap for graph in (true, theirs)]
     assert np.allclose(gaps, [0.191, 0.146], atol=5e-4)
+    neighbours = {0: {1, 7, 8}, 7: {0, 6, 23}, 15: {8, 14, 31}, 16: {17, 23, 24}, 30: {29, 31, 22}}
+    assert all(set(theirs[i]) == near for i, near in neighbours.items())
+
+
+def test_two_hubs_as_dimat_weighs_them():
+    W = graphs.hundredths(graphs.two_hubs(10)).matrix
+    leaf, hub = np.eye(10)[0] * 0.78, np.eye(10)[8] * 0.12
+    leaf[8:], hub[:8] = 0.11, 0.11
+    assert np.allclose(W[0], leaf, atol=1e-15) and np.allclose(W[8], hub, atol=1e-15)
+    assert np.allclose(graphs.hundredths(graphs.two_hubs(5)).matrix[4], [0.25] * 3 + [0, 0.25])
+    with pytest.raises(InputError, match="100 neighbours, and a weight of 1 / 101 is zero"):
+        graphs.hundredths(graphs.star(101))
+
+
+SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0)]
+
+
+@pytest.mark.parametrize("rule", graphs.WEIGHTS.values(), ids=graphs.WEIGHTS)
+def test_parallel_links_loops_and_links_of_weight_zero_count_for_nothing(rule):
+    wanted = rule(graphs.from_edges([*SQUARE, (0, 2)])).matrix
+    links = [*SQUARE, (0, 2), (2, 0), (1, 0), (3, 3)]
+    zero = nx.Graph([*SQUARE, (0, 2)])
+    zero.add_edge(1, 3, weight=0.0)
+    for graph in (nx.MultiGraph(links), nx.Graph(links), zero):
+        assert (rule(graph).matrix == wanted).all()
+        drawn = graphs.random_matchings(graph, 3, seed=0).matrices
+        assert (
+            drawn == graphs.random_matchings(graphs.from_edges(links), 3, seed=0).matrices
+        ).all()
+    directed = nx.MultiDiGraph([*SQUARE, (0, 1)])
+    assert graphs.uniform(directed).matrix[1, 0] == 0.5
+
+
+def test_weights_of_links_are_not_dropped_without_a_word():
+    weighted = nx.Graph()
+    weighted.add_weighted_edges_from([(0, 1, 0.25), (1, 2, 0.5), (2, 0, 0.25)])
+    with pytest.raises(InputError, match="from 0.25 to 0.5, which metropolis does not use; .*W"):
+        graphs.metropolis(weighted)
+    alone = graphs.metropolis(nx.Graph(weighted.edges())).matrix
+    assert (alone == graphs.metropolis(graphs.complete(3)).matrix).all()
+    for odd in ("a", np.nan, 1j):
+        weighted.add_edge(0, 1, weight=odd)
+        with pytest.raises(InputError, match="have weights of their own, like"):
+            graphs.uniform(weighted)
+    nx.set_edge_attributes(weighted, 7.0, "weight")
+    assert (graphs.metropolis(weighted).matrix == alone).all()
+
+
+def test_rounded_weights_are_set_right_and_it_is_said():
+    rng = np.random.default_rng(0)
+    exact = {
+        "symmetric": graphs.metropolis(TOPOLOGIES["from_edges"]).matrix,
+        "no diagonal": np.ones((4, 4)) / 3 - np.eye(4) / 3,
+        "doubly": np.einsum("k,kij->ij", rng.dirichlet(np.ones(6)), [
+            np.eye(5)[rng.permutation(5)] for _ in range(6)]),
+        "rows": (lambda A: A / A.sum(axis=1, keepdims=True))(rng.random((5, 5))),
+    }  # fmt: skip
+    rounded = [lambda W: W.astype(np.float32), lambda W: np.round(W, 6), lambda W: W // 1e-6 * 1e-6]
+    for (name, W), cut in itertools.product(exact.items(), rounded):
+        made = graphs.mixing(cut(W))
+        assert np.abs(made.matrix - W).max() < 1e-5 and (made.matrix >= 0).all()
+        assert np.abs(made.matrix.sum(axis=1) - 1).max() < 1e-14
+        assert made.symmetric == (name in ("symmetric", "no diagonal"))
+        assert made.doubly_stochastic == (name != "rows")
+        sums = [
+            cut(W).astype(float).sum(axis=axis) for axis in ((1,) if name == "rows" else (0, 1))
+        ]
+        assert ("sum" in made.adjusted) == (np.abs(np.stack(sums) - 1).max() > graphs.ROUNDING)
+        assert graphs.mixing(W).adjusted == ""
+        assert ((made.matrix > 0) == (W > 0)).all()
+    # one link that nobody meant, below zero and above
+    nearly = exact["symmetric"].copy()
+    nearly[0, 5], nearly[5, 0] = -1e-17, 1e-17
+    made = graphs.mixing(nearly)
+    assert made.matrix[0, 5] == made.matrix[5, 0] == 0
+    assert made.adjusted == "2 weights as small as rounding set to zero"
+    assert graphs.MixingSequence((made, made), "").adjusted == made.adjusted
+    columns = graphs.mixing(exact["rows"].T.astype(np.float32), sums="columns")
+    assert np.abs(columns.matrix.sum(axis=0) - 1).max() < 1e-14
+    for factor, message in [(1 + 1e-4, "row 0 sums to 1.0001; rows"), (1 - 5e-6, "0.999995; rows")]:
+        with pytest.raises(InputError, match=message):
+            graphs.mixing(exact["symmetric"] * factor)
+    with pytest.raises(InputError, match=r"entry \(0, 1\) is -1e-05; weights must not"):
+        graphs.mixing(np.array([[1 + 1e-5, -1e-5], [0.5, 0.5]], np.float32))
+
+
+def test_lazy_takes_what_mixing_takes():
+    W = graphs.metropolis(graphs.ring(4))
+    assert (graphs.lazy(W.matrix).matrix == graphs.lazy(W).matrix).all()
+    both = graphs.lazy([W.matrix, W])
+    assert (both.matrices == graphs.lazy(W).matrix).all() and len(both.rounds) == 2
+
+
+NO_GRAPHS = [
+    (lambda: graphs.mixing(graphs.ring(4)), r"got a graph, .* give `graphs.metropolis\(graph\)`"),
+    (lambda: graphs.mixing([nx.DiGraph(SQUARE)]), r"give `graphs.uniform\(graph\)`"),
+    (lambda: graphs.lazy(graphs.ring(4)), r"give `graphs.metropolis\(graph\)`"),
+    (lambda: graphs.metropolis(np.eye(4)), "metropolis: needs a networkx graph, .* got ndarray"),
+    (lambda: graphs.uniform([(0, 1)]), "uniform: needs a networkx .* got list; .*from_edges"),
+    (lambda: graphs.push(nx.DiGraph()), "push: the graph is empty"),
+    (lambda: graphs.random_matchings(nx.Graph(), 2, seed=0), "the graph is empty"),
+    (lambda: graphs.link_failures([np.eye(1)] * 2, 0.1, 2, seed=0), "of one round, got a sequence"),
+    (lambda: graphs.mixing(np.eye(2) * 1j), "mixing matrix: must be real numbers, got complex"),
+    (lambda: graphs.mixing([[["1"]]]), "mixing matrix: must be real numbers, got text"),
+    (lambda: graphs.mixing(np.ma.masked_array(np.eye(2))), "got a masked one"),
+    (lambda: graphs.mixing([[[1, 2], [3]]]), "must be an array of numbers"),
+    (lambda: graphs.mixing(None), "must be real numbers, got object"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("make, message", NO_GRAPHS)
+def test_what_is_no_graph_or_no_matrix_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+TOO_LARGE = [
+    lambda: graphs.ring(10**6),
+    lambda: graphs.complete(4000),
+    lambda: graphs.torus(300, 300),
+    lambda: graphs.torus(10**9, 10**9),
+    lambda: graphs.hypercube(30),
+    lambda: graphs.circulant(10**7),
+    lambda: graphs.random_regular(10**9, 3, seed=0),
+    lambda: graphs.erdos_renyi(10**9, 0.5, seed=0),
+    lambda: graphs.from_edges([(0, 10**9)]),
+    lambda: graphs.isolated(10**10),
+    lambda: graphs.metropolis(nx.path_graph(10**4)),
+    lambda: graphs.one_peer_exponential(10**6),
+    lambda: graphs.link_failures(RING, 0.1, 10**8, seed=0),
+    lambda: graphs.random_matchings(graphs.ring(4), 10**8, seed=0),
+    lambda: graphs.mixing(scipy.sparse.csr_array((10**6, 10**6))),
+]
+
+
+@pytest.mark.parametrize("make", TOO_LARGE)
+def test_what_takes_more_memory_than_there_is_is_refused_before(make, monkeypatch):
+    monkeypatch.setattr(sizes, "free", lambda: 5e8)
+    with pytest.raises(InputError, match="takes about .* of memory, and 500 MB are free; "):
+        make()
+
+
+def test_a_graph_for_another_number_of_agents_is_refused_before_it_is_weighed():
+    with pytest.raises(InputError, match="graph torus: has 36 agents, the problem has 4"):
+        graphs.build("torus", "metropolis", {"agents": 4}, rows=6, columns=6)

@@ -21,7 +21,7 @@ ALLOWED = {
     "processes": set(),
     "vectors": set(),
     "losses": {"errors"},
-    "graphs": {"errors"},
+    "graphs": {"arrays", "errors", "sizes"},
     "disk": {"errors"},
     "records": {"disk", "errors"},
     "data": {"errors"},

@@ -1,0 +1,87 @@
+"""Graphs, mixing matrices, and what their spectra say.
+
+    topology (who is linked)  x  weights (how much each link counts)  =  mixing matrix W
+
+A ring with Metropolis weights is `metropolis(ring(8))`; half as eager, `lazy(metropolis(ring(8)))`;
+a matrix of one's own, checked, `mixing(W)`. Row i of W holds the weights that agent i puts on the
+agents it hears from. Graphs are networkx graphs; an arc j -> i of a directed one means that j
+sends to i, so that W[i, j] > 0.
+"""
+
+from ntkdyn.graphs.checks import mixing
+from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, Mixing, MixingSequence, Weights
+from ntkdyn.graphs.named import build
+from ntkdyn.graphs.sequences import link_failures, one_peer_exponential, random_matchings
+from ntkdyn.graphs.topologies import (
+    TOPOLOGIES,
+    circulant,
+    complete,
+    davis,
+    directed_exponential,
+    directed_ring,
+    dyck,
+    erdos_renyi,
+    exponential,
+    four_rings,
+    from_edges,
+    hypercube,
+    path,
+    petersen,
+    random_regular,
+    ring,
+    star,
+    torus,
+    two_hubs,
+)
+from ntkdyn.graphs.weights import (
+    WEIGHTS,
+    hundredths,
+    isolated,
+    laplacian,
+    lazy,
+    max_degree,
+    metropolis,
+    push,
+    uniform,
+)
+
+__all__ = [
+    "LANCZOS_FROM",
+    "ROUNDING",
+    "TOPOLOGIES",
+    "WEIGHTS",
+    "Mixing",
+    "MixingSequence",
+    "Weights",
+    "build",
+    "circulant",
+    "complete",
+    "davis",
+    "directed_exponential",
+    "directed_ring",
+    "dyck",
+    "erdos_renyi",
+    "exponential",
+    "four_rings",
+    "from_edges",
+    "hundredths",
+    "hypercube",
+    "isolated",
+    "laplacian",
+    "lazy",
+    "link_failures",
+    "max_degree",
+    "metropolis",
+    "mixing",
+    "one_peer_exponential",
+    "path",
+    "petersen",
+    "push",
+    "random_matchings",
+    "random_regular",
+    "ring",
+    "star",
+    "torus",
+    "two_hubs",
+    "uniform",
+]

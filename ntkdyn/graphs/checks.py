@@ -1,0 +1,183 @@
+"""The door for a W from outside: rounding in it is set right, and said; all else is refused.
+
+Weights that were printed with six decimals, or computed in single precision, sum to one and are
+symmetric only so far. What they lack is made up for by as little as possible, so that what theory
+needs holds to double precision: a symmetric W stays symmetric and takes it from its diagonal, one
+whose rows and columns both sum to one is scaled by rows and columns, others by rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+from jaxtyping import Float
+
+from ntkdyn import arrays
+from ntkdyn.errors import InputError
+from ntkdyn.graphs.matrices import ROUNDING, Mixing, MixingSequence, check_connected
+
+PRINTED = 1e-6
+"""How far a weight may be from what was meant: that of six decimals, also if cut off."""
+
+GATHERED = 8
+"""Rounding errors that a weight may have gathered, as one minus the sum of the others has."""
+
+NOTHING = np.finfo(np.float64).eps
+"""A weight that small changes no sum: it is zero."""
+
+
+def mixing(
+    weights: Any, *, name: str = "given", agents: int | None = None, sums: str = "rows"
+) -> Mixing | MixingSequence:
+    """W as given, checked: square, finite, non-negative, rows summing to one, connected.
+
+    A list of matrices, or an array (length, agents, agents), is a sequence, gone through again and
+    again. A `Mixing` or `MixingSequence` passes through; with `agents`, any must be for that many.
+    With `sums` "columns" it is the columns that must sum to one, as push-sum has it. What is
+    rounding of six decimals or of the dtype is set right; `adjusted` says how.
+    """
+    if isinstance(weights, (Mixing, MixingSequence)):
+        checked = weights
+    elif _is_sequence(weights):
+        checked = MixingSequence(tuple(_part(each, name, sums) for each in weights), name)
+    else:
+        checked = _part(weights, name, sums)
+        check_connected(checked.matrix)
+    if agents is not None and checked.agents != agents:
+        raise InputError(f"mixing matrix: is for {checked.agents} agents, the problem has {agents}")
+    return checked
+
+
+def single(
+    matrix: Float[np.ndarray, "agents agents"],
+    name: str,
+    sums: str = "rows",
+    precision: float = NOTHING,
+) -> Mixing:
+    """One matrix of float64s, computed in that precision, which need not be connected."""
+    matrix, zeroed = _without_nothing(matrix, precision)
+    _check_entries(matrix, sums, precision)
+    matrix, summed = _summing_to_one(matrix, sums, precision)
+    return Mixing(matrix, name, sums, "; ".join(filter(None, (zeroed, summed))))
+
+
+def checked(matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows") -> Mixing:
+    """One matrix, which must be connected."""
+    made = single(matrix, name, sums)
+    check_connected(made.matrix)
+    return made
+
+
+def axis_of(sums: str) -> int:
+    """Along which axis W is added up for the sums of its rows or columns."""
+    return {"rows": 1, "columns": 0}[sums]
+
+
+def _part(weights: Any, name: str, sums: str) -> Mixing:
+    """A matrix from outside; one that is checked passes."""
+    if isinstance(weights, Mixing):
+        return weights
+    array = _square(weights)
+    return single(array.astype(np.float64), name, sums, arrays.rounding(array.dtype))
+
+
+def _is_sequence(weights: Any) -> bool:
+    if scipy.sparse.issparse(weights) or isinstance(weights, (str, nx.Graph)):
+        return False
+    if isinstance(weights, (list, tuple)):
+        return bool(weights) and all(map(_is_matrix, weights))
+    return getattr(weights, "ndim", 0) == 3
+
+
+def _is_matrix(value: Any) -> bool:
+    if isinstance(value, (Mixing, nx.Graph)):
+        return True
+    return scipy.sparse.issparse(value) or arrays.plain("mixing matrix", value).ndim == 2
+
+
+def _square(weights: Any) -> np.ndarray:
+    if isinstance(weights, nx.Graph):
+        rule = "uniform" if weights.is_directed() else "metropolis"
+        raise InputError(
+            f"mixing matrix: got a graph, whose links have no weights yet; give "
+            f"`graphs.{rule}(graph)`"
+        )
+    matrix = arrays.real("mixing matrix", weights)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise InputError(f"mixing matrix: must be square (agents, agents), got {matrix.shape}")
+    return arrays.numbers("mixing matrix", matrix)
+
+
+def _without_nothing(
+    matrix: Float[np.ndarray, "agents agents"], precision: float
+) -> tuple[Float[np.ndarray, "agents agents"], str]:
+    """W with zeros where an entry is rounding, above or below zero, and how many there were."""
+    tiny = (np.abs(matrix) <= NOTHING) | ((matrix < 0) & (matrix >= -GATHERED * precision))
+    changed = int((tiny & (matrix != 0)).sum())
+    return np.where(tiny, 0.0, matrix), f"{changed} weights as small as rounding set to zero" * (
+        changed > 0
+    )
+
+
+def _check_entries(matrix: Float[np.ndarray, "agents agents"], sums: str, precision: float) -> None:
+    if (matrix < 0).any():
+        i, j = np.argwhere(matrix < 0)[0]
+        raise InputError(
+            f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]:.4g}; weights must not be negative"
+        )
+    found = matrix.sum(axis=axis_of(sums))
+    worst = int(np.abs(found - 1).argmax())
+    if not _about_one(matrix, axis_of(sums), precision):
+        raise InputError(
+            f"mixing matrix: {sums[:-1]} {worst} sums to {found[worst]:.9g}; {sums} must sum to 1"
+        )
+
+
+def _about_one(matrix: Float[np.ndarray, "agents agents"], axis: int, precision: float) -> bool:
+    """Whether sums are one but for the rounding of every weight that they are made of."""
+    room = np.maximum((matrix > 0).sum(axis=axis), 1) * max(PRINTED, precision)
+    return bool((np.abs(matrix.sum(axis=axis) - 1) <= room).all())
+
+
+def _summing_to_one(
+    matrix: Float[np.ndarray, "agents agents"], sums: str, precision: float
+) -> tuple[Float[np.ndarray, "agents agents"], str]:
+    """W with sums of one, and by how much they were not."""
+    axis = axis_of(sums)
+    both = all(_about_one(matrix, each, precision) for each in (0, 1))
+    off = max(np.abs(matrix.sum(axis=each) - 1).max() for each in ((0, 1) if both else (axis,)))
+    if off <= ROUNDING:
+        return matrix, ""
+    if np.abs(matrix - matrix.T).max() <= GATHERED * precision:
+        matrix = (matrix + matrix.T) / 2
+        kept = matrix.diagonal() + 1 - matrix.sum(axis=1)
+        if (matrix.diagonal() > 0).all() and (kept > 0).all():
+            np.fill_diagonal(matrix, kept)
+            return matrix, f"what rows lacked of a sum of one, up to {off:.2g}, put on the diagonal"
+    scaled = _doubly_scaled(matrix) if both else matrix / matrix.sum(axis=axis, keepdims=True)
+    lines = "rows and columns" if both else sums
+    return scaled, f"{lines} scaled to sum to one, which they missed by up to {off:.2g}"
+
+
+def _doubly_scaled(
+    matrix: Float[np.ndarray, "agents agents"],
+) -> Float[np.ndarray, "agents agents"]:
+    """diag(a) W diag(b) with rows and columns that sum to one, by Newton's method from a = b = 1.
+
+    The shortest step keeps a symmetric W symmetric. Two steps square an error of 1e-6 twice.
+    """
+    here = scipy.sparse.csr_array(matrix)
+    for _ in range(2):
+        rows, columns = here.sum(axis=1), here.sum(axis=0)
+        system = scipy.sparse.block_array(
+            [[scipy.sparse.diags_array(rows), here], [here.T, scipy.sparse.diags_array(columns)]]
+        )
+        lacking = np.concatenate([1 - rows, 1 - columns])
+        step = 1 + scipy.sparse.linalg.lsqr(system, lacking, atol=1e-14, btol=1e-14)[0]
+        a, b = (scipy.sparse.diags_array(part) for part in np.split(step, 2))
+        here = scipy.sparse.csr_array(a @ here @ b)
+    return here.toarray()

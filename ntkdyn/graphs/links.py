@@ -1,0 +1,79 @@
+"""From a networkx graph to who hears from whom: checked, parallel links counted once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn import sizes
+from ntkdyn.errors import InputError, is_real
+
+
+def adjacency(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
+    """A[i, j] = 1 where i hears from j; agents in the order of their numbers, nobody from itself.
+
+    A link of weight zero is none. Other weights are refused unless all are the same: no rule here
+    uses them.
+    """
+    agents = _checked(graph, rule)
+    pairs = [(i, j) for i, j, weight in graph.edges(data="weight") if weight != 0]
+    sender, listener = np.array(pairs, dtype=int).reshape(-1, 2).T
+    matrix = np.zeros((agents, agents))
+    matrix[listener, sender] = 1
+    if not graph.is_directed():
+        matrix[sender, listener] = 1
+    np.fill_diagonal(matrix, 0)
+    return matrix
+
+
+def check_room(graph: str, agents: int, links: int | float) -> None:
+    """Refuse a graph whose links, or whose W, take more memory than there is."""
+    sizes.check_room(
+        f"{graph}: a graph of {agents:.9g} agents with its mixing matrix",
+        LINK * links + 8 * COPIES * float(agents) ** 2,
+        "ask for fewer agents",
+    )
+
+
+LINK = 300
+"""bytes that a link takes in networkx, in both directions, as measured"""
+
+COPIES = 3
+"""of W that are held while it is made and checked"""
+
+
+def _checked(graph: Any, rule: str) -> int:
+    """How many agents the graph has; refuses what cannot be weighed."""
+    if not isinstance(graph, nx.Graph):
+        raise InputError(
+            f"{rule}: needs a networkx graph, like `graphs.ring(8)`, got {type(graph).__name__}; "
+            f"`graphs.mixing` takes a matrix of weights, `graphs.from_edges` a list of links"
+        )
+    agents = len(graph)
+    if not agents:
+        raise InputError(f"{rule}: the graph is empty; it must have at least one agent")
+    if set(graph) != set(range(agents)):
+        raise InputError(
+            f"{rule}: agents of the graph must be numbered 0 to {agents - 1}, without gaps; "
+            f"`networkx.convert_node_labels_to_integers` numbers them"
+        )
+    check_room(rule, agents, graph.number_of_edges())
+    _check_weights(graph, rule)
+    return agents
+
+
+def _check_weights(graph: nx.Graph, rule: str) -> None:
+    given = [weight for *_, weight in graph.edges(data="weight") if weight is not None]
+    odd = [weight for weight in given if not is_real(weight) or not math.isfinite(weight)]
+    different = {weight for weight in given if weight != 0}
+    if odd or len(different) > 1:
+        known = f"like {odd[0]!r}" if odd else f"from {min(different):.4g} to {max(different):.4g}"
+        raise InputError(
+            f"{rule}: the links of the graph have weights of their own, {known}, which {rule} "
+            f"does not use; `graphs.mixing(networkx.to_numpy_array(graph).T)` takes them as W, "
+            f"`{rule}(networkx.{'Di' * graph.is_directed()}Graph(graph.edges()))` leaves them out"
+        )

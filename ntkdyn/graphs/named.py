@@ -1,0 +1,40 @@
+"""Graphs and weights by name, as a spec gives them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ntkdyn.errors import InputError, unknown
+from ntkdyn.graphs.matrices import Mixing
+from ntkdyn.graphs.topologies import TOPOLOGIES
+from ntkdyn.graphs.weights import WEIGHTS, lazy
+
+
+def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any) -> Mixing:
+    """The mixing matrix of a named topology with named weights, as a spec gives them.
+
+    `weights` is a name of `WEIGHTS`, or "lazy" and such a name: "lazy metropolis". `settings` are
+    the topology's arguments, those it does not take refused by name; `defaults` are used where
+    it takes them and they are not set, and `agents` of them is how many there must be.
+    """
+    if topology not in TOPOLOGIES:
+        raise unknown("graph", topology, TOPOLOGIES)
+    rule = str(weights).removeprefix("lazy ")
+    if rule not in WEIGHTS:
+        raise unknown("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
+    parameters = inspect.signature(TOPOLOGIES[topology]).parameters
+    for name in settings:
+        if name not in parameters:
+            raise unknown(f"setting of graph {topology}", name, parameters)
+    settings = {name: defaults[name] for name in parameters if name in defaults} | settings
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in settings:
+            raise InputError(f"graph {topology}: {name} must be given")
+    graph = TOPOLOGIES[topology](**settings)
+    wanted = defaults.get("agents", len(graph))
+    if len(graph) != wanted:
+        raise InputError(f"graph {topology}: has {len(graph)} agents, the problem has {wanted}")
+    weighed = WEIGHTS[rule](graph)
+    return lazy(weighed) if weights.startswith("lazy ") else weighed

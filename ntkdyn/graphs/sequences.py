@@ -1,0 +1,97 @@
+"""Graphs that change by the round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn import sizes
+from ntkdyn.errors import InputError, check_whole, is_real, shown
+from ntkdyn.graphs.checks import axis_of, mixing, single
+from ntkdyn.graphs.matrices import Mixing, MixingSequence
+from ntkdyn.graphs.weights import both_ways
+
+
+def one_peer_exponential(agents: int) -> MixingSequence:
+    """In round t everybody averages with i - 2^(t mod log2 m) alone (Assran et al. 2019).
+
+    Doubly stochastic; where m is a power of two, a cycle ends at the exact mean.
+    """
+    agents = check_whole("one_peer_exponential: agents", agents, 2)
+    hops = [2**k for k in range(agents.bit_length()) if 2**k < agents]
+    _check_length("one_peer_exponential", len(hops), agents)
+    identity, name = np.eye(agents), "one-peer exponential"
+    means = [(identity + np.roll(identity, -hop, axis=1)) / 2 for hop in hops]
+    return MixingSequence(tuple(single(each, name) for each in means), name)
+
+
+def random_matchings(graph: nx.Graph, length: int, *, seed: int) -> MixingSequence:
+    """In each round a maximal matching of the links, drawn at random, averages in pairs."""
+    linked = both_ways(graph, "random_matchings")
+    length = _check_length("random_matchings", length, len(graph))
+    rng = _rng(seed, "random_matchings")
+    pairs = [(i, j) for i, j in dict.fromkeys(graph.edges()) if linked[i, j]]
+    drawn = (_matching(pairs, len(graph), rng) for _ in range(length))
+    name = "random matchings"
+    return MixingSequence(tuple(single(each, name) for each in drawn), name)
+
+
+def _matching(
+    pairs: Sequence[tuple[int, int]], agents: int, rng: np.random.Generator
+) -> Float[np.ndarray, "agents agents"]:
+    matrix = np.eye(agents)
+    for i, j in rng.permutation(np.array(pairs)):
+        if matrix[i, i] == matrix[j, j] == 1:
+            matrix[[i, i, j, j], [i, j, i, j]] = 0.5
+    return matrix
+
+
+def link_failures(weights: Any, probability: float, length: int, *, seed: int) -> MixingSequence:
+    """In each round every link fails with `probability`, both ways where W is symmetric.
+
+    What an agent would have heard over a failed link it hears from itself, so that rows go on
+    summing to one, and columns too where W is symmetric. Where W is one of columns, as `push` makes
+    it, an agent keeps what it would have sent, so that columns go on summing to one.
+    """
+    if not is_real(probability) or not 0 <= probability < 1:
+        raise InputError(
+            f"link_failures: probability must be a number in [0, 1), got {shown(probability)}"
+        )
+    weights = mixing(weights)
+    if isinstance(weights, MixingSequence):
+        raise InputError("link_failures: takes the weights of one round, got a sequence of them")
+    length = _check_length("link_failures", length, weights.agents)
+    rng = _rng(seed, "link_failures")
+    name = f"{weights.name} with failures"
+    drawn = (_failed(weights, probability, rng) for _ in range(length))
+    return MixingSequence(tuple(single(each, name, weights.sums) for each in drawn), name)
+
+
+def _failed(
+    weights: Mixing, probability: float, rng: np.random.Generator
+) -> Float[np.ndarray, "agents agents"]:
+    up = rng.random(weights.matrix.shape) >= probability
+    if weights.symmetric:
+        up = np.triu(up) | np.triu(up).T
+    matrix = np.where(up | np.eye(weights.agents, dtype=bool), weights.matrix, 0.0)
+    return matrix + np.diag(1 - matrix.sum(axis=axis_of(weights.sums)))
+
+
+COPIES = 2
+"""of all matrices: one by one, and together as a run takes them"""
+
+
+def _check_length(name: str, length: int, agents: int) -> int:
+    """The number of rounds, for whose matrices there is room."""
+    length = check_whole(f"{name}: length", length, 1)
+    size = 8.0 * COPIES * length * agents**2
+    sizes.check_room(f"{name}: {length} matrices of {agents} agents", size, "ask for fewer rounds")
+    return length
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng(check_whole(f"{name}: seed", seed, 0))

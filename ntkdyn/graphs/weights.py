@@ -1,0 +1,119 @@
+"""Weights: how much each link counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn.errors import InputError, check_whole, is_real, shown
+from ntkdyn.graphs.checks import checked, mixing
+from ntkdyn.graphs.links import adjacency, check_room
+from ntkdyn.graphs.matrices import Mixing, MixingSequence, Weights
+
+
+def metropolis(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007)."""
+    linked = both_ways(graph, "metropolis")
+    degrees = linked.sum(axis=1)
+    return _filled(linked / (1 + np.maximum.outer(degrees, degrees)), "metropolis")
+
+
+def uniform(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too."""
+    heard = adjacency(graph, "uniform") + np.eye(len(graph))
+    return checked(heard / heard.sum(axis=1, keepdims=True), "uniform")
+
+
+def max_degree(graph: nx.Graph) -> Mixing:
+    """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max)."""
+    linked = both_ways(graph, "max_degree")
+    return _filled(linked / (1 + linked.sum(axis=1).max()), "max_degree")
+
+
+def hundredths(graph: nx.Graph) -> Mixing:
+    """w_ij = floor(100 / (1 + d_max)) / 100 on links, w_ii = 1 - sum.
+
+    `max_degree` rounded down to two decimals, as DIMAT's code has it on `two_hubs`.
+    """
+    linked = both_ways(graph, "hundredths")
+    largest = int(linked.sum(axis=1).max())
+    if largest > 99:
+        raise InputError(
+            f"hundredths: an agent has {largest} neighbours, and a weight of 1 / {largest + 1} is "
+            f"zero in two decimals; `max_degree` does not round"
+        )
+    return _filled(linked * (100 // (1 + largest)) / 100, "hundredths")
+
+
+def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
+    """W = I - epsilon L, with the best constant 2 / (l_2 + l_max), at most 1 / d_max, as default.
+
+    The best constant minimises the second-largest modulus (Xiao, Boyd 2004); the cap keeps
+    every weight non-negative.
+    """
+    linked = both_ways(graph, "laplacian")
+    degrees = linked.sum(axis=1)
+    if len(graph) == 1:
+        return isolated(1)
+    if epsilon is None:
+        spectrum = np.linalg.eigvalsh(np.diag(degrees) - linked)
+        epsilon = min(2 / (spectrum[1] + spectrum[-1]), 1 / degrees.max())
+    if not is_real(epsilon) or not 0 < epsilon * degrees.max() <= 1:
+        raise InputError(
+            f"laplacian: epsilon must be a number in (0, {1 / degrees.max():.4g}] on this graph, "
+            f"or a weight is negative; got {shown(epsilon)}"
+        )
+    return _filled(linked * epsilon, "laplacian")
+
+
+def lazy(weights: Any, stay: float = 0.5) -> Weights:
+    """stay I + (1 - stay) W: every agent keeps the share `stay` of its own iterate.
+
+    `weights` is whatever `mixing` takes; of a sequence, every matrix.
+    """
+    if not is_real(stay) or not 0 <= stay < 1:
+        raise InputError(f"lazy: stay must be a number in [0, 1), got {shown(stay)}")
+    weights = mixing(weights)
+    name = f"lazy {weights.name}"
+    if isinstance(weights, MixingSequence):
+        return MixingSequence(tuple(lazy(each, stay) for each in weights.rounds), name)
+    kept = stay * np.eye(weights.agents) + (1 - stay) * weights.matrix
+    return replace(weights, matrix=kept, name=name)
+
+
+def isolated(agents: int) -> Mixing:
+    """W = I: nobody hears from anybody. The one disconnected matrix, for comparison."""
+    agents = check_whole("isolated: agents", agents, 1)
+    check_room("isolated", agents, 0)
+    return Mixing(np.eye(agents), "isolated")
+
+
+def push(graph: nx.Graph) -> Mixing:
+    """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one."""
+    sent = adjacency(graph, "push") + np.eye(len(graph))
+    return checked(sent / sent.sum(axis=0), "push", "columns")
+
+
+def both_ways(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
+    """Who is linked to whom in an undirected graph."""
+    linked = adjacency(graph, rule)
+    if graph.is_directed():
+        raise InputError(f"{rule}: needs an undirected graph; `uniform` takes a directed one")
+    return linked
+
+
+def _filled(matrix: Float[np.ndarray, "agents agents"], name: str) -> Mixing:
+    """W with these weights on the links and what is left of one on the diagonal."""
+    np.fill_diagonal(matrix, 1 - matrix.sum(axis=1))
+    return checked(matrix, name)
+
+
+WEIGHTS: dict[str, Callable[..., Mixing]] = {
+    weigh.__name__: weigh
+    for weigh in (metropolis, uniform, max_degree, hundredths, laplacian, push)
+}
