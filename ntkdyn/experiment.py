@@ -28,6 +28,7 @@ from ntkdyn import (
     figures,
     graphs,
     kernels,
+    losses,
     methods,
     networks,
     records,
@@ -347,7 +348,8 @@ class Experiment:
         odd = sorted(set(settings) - set(inspect.signature(make).parameters))
         if odd:
             raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
-        return make(outputs=self.partition.data.classes * self.method.heads, **settings)
+        columns = losses.named(self.spec.loss).outputs(self.partition.data.classes)
+        return make(outputs=columns * self.method.heads, **settings)
 
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""

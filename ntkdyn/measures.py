@@ -44,8 +44,14 @@ def measure(
 
 
 def _right(answers: Float[np.ndarray, "... classes"], labels: np.ndarray) -> np.ndarray:
-    """1 where the largest output is that of the label, 0 where not, NaN where one is no number."""
-    right = (answers.argmax(axis=-1) == labels).astype(np.float64)
+    """1 where the label is named, 0 where not, NaN where an output is no number.
+
+    Several outputs name the class of the largest; a single one the second of two where it is
+    positive.
+    """
+    single = answers.shape[-1] == 1
+    said = (answers[..., 0] > 0).astype(int) if single else answers.argmax(axis=-1)
+    right = (said == labels).astype(np.float64)
     return np.where(np.isnan(answers).any(axis=-1), np.nan, right)
 
 
@@ -79,10 +85,10 @@ def measure_heads(
 ) -> dict[str, Float[np.ndarray, "agents heads"]]:
     """Accuracy of every head on the test points, and on those weighed like an agent's own."""
     agents, _, width = outputs.shape
-    classes = width // task.heads
+    columns, classes = width // task.heads, task.classes
     labels = task.labels[task.basis :]
     right = _right(
-        outputs[:, task.basis :].reshape(agents, -1, task.heads, classes), labels[:, None]
+        outputs[:, task.basis :].reshape(agents, -1, task.heads, columns), labels[:, None]
     )
     own = np.zeros((agents, classes))
     np.add.at(own, (task.owner, task.labels[: task.train]), 1)

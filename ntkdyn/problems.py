@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, Int
 
 from ntkdyn import losses, precision
 from ntkdyn.data import Batches, Partition, full, minibatches
-from ntkdyn.data.partitions import check_owner
+from ntkdyn.data.partitions import owners
 from ntkdyn.errors import InputError, unknown
+from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
@@ -34,9 +34,6 @@ from ntkdyn.spaces import (
     TangentSpace,
     TeamSpace,
 )
-
-ROUNDED = 1e-6
-"""Negative eigenvalues of a kernel up to this share of its norm count as rounding."""
 
 
 class Task(NamedTuple):
@@ -61,6 +58,11 @@ class Task(NamedTuple):
     def basis(self) -> int:
         """How many points gradients come from: all but the test points."""
         return self.train + self.public
+
+    @property
+    def classes(self) -> int:
+        """How many classes the outputs of one head tell apart."""
+        return 2 if self.loss.binary else self.targets.shape[1]
 
     @property
     def counts(self) -> Int[np.ndarray, " agents"]:
@@ -116,11 +118,14 @@ class Problem:
         if isinstance(self.public, jax.Array):
             object.__setattr__(self, "public", np.asarray(self.public))
         classes = self.partition.data.classes
+        columns = self.loss.targets(np.zeros(1, dtype=int), classes).shape[1]
         for network in self.networks:
-            if network.outputs % classes:
+            if network.outputs % columns:
+                wanted = f", for which {self.loss.name} has one output" if columns == 1 else ""
                 raise InputError(
                     f"problem: the network has {network.outputs} outputs and the data {classes} "
-                    f"classes; they must agree, or the former be a multiple: one set per head"
+                    f"classes{wanted}; they must agree, or the former be a multiple: one set per "
+                    f"head"
                 )
         if len({network.outputs for network in self.networks}) > 1:
             raise InputError("problem: all agents' networks must have the same number of outputs")
@@ -146,7 +151,7 @@ class Problem:
     @property
     def heads(self) -> int:
         """How many times the number of classes the networks have outputs."""
-        return self.networks[0].outputs // self.partition.data.classes
+        return self.networks[0].outputs // self.loss.outputs(self.partition.data.classes)
 
     @functools.cached_property
     def task(self) -> Task:
@@ -239,7 +244,7 @@ class Problem:
     @precision.in_double
     def _empirical(self) -> Kernel:
         train = self.task.train
-        blocks = self._layer_blocks(self._only_network().apply, "outputs")
+        blocks = self._layerblocks(self._only_network().apply, "outputs")
         whole = np.asarray(sum(blocks.values()))
         return Kernel(whole, {n: np.asarray(b[:train]) for n, b in blocks.items()}, "empirical")
 
@@ -261,7 +266,7 @@ class Problem:
     def _featured(self) -> KernelSpace:
         apply = self._only_network().with_features
         initial = jax.jit(apply)(*self._arrays())
-        whole = sum(self._layer_blocks(apply, "features").values())
+        whole = sum(self._layerblocks(apply, "features").values())
         return KernelSpace(whole, initial, self.task.agents, {})
 
     @functools.cached_property
@@ -270,7 +275,7 @@ class Problem:
         apply = self._only_network().apply
         params, inputs = self._arrays()
         train = self.task.train
-        blocks = self._layer_blocks(apply, "layers")
+        blocks = self._layerblocks(apply, "layers")
         at_training = lambda tree: apply(tree, inputs[:train])
         alone = {layer: _only_layer(params, layer) for layer in blocks}
         along = {n: jax.jvp(at_training, (params,), (tree,))[1] for n, tree in alone.items()}
@@ -282,7 +287,7 @@ class Problem:
         """How many points gradients come from, the first of all: public ones only with features."""
         return self.task.basis if view == "features" else self.task.train
 
-    def _layer_blocks(self, apply: Apply, view: str) -> dict[str, Array]:
+    def _layerblocks(self, apply: Apply, view: str) -> dict[str, Array]:
         params, inputs = self._arrays()
         return empirical.layer_ntk(apply, params, inputs, inputs[: self.columns(view)])
 
@@ -327,9 +332,13 @@ class Problem:
 class KernelProblem:
     """A problem given by arrays alone: f = f0 + K c, and L_i the mean loss over owned points.
 
-    K (n, n), the same for all outputs, or (n k, n k), point by point with k outputs each; y (n, k);
-    owner (n,) ints from 0 on; f0 (n, k) outputs at the start, zero if left out. For test points
-    give `K_test` (m, n) or (m k, n k), `y_test` (m, k) and `f0_test`. All become float64.
+    K (n, n), the same for all outputs, or one of (n k, n k), (n, k, n, k) and (n, n, k, k), the
+    first where two of them agree, with k outputs each; or what `kernels.compute` returns. y (n, k)
+    or (n,); owner (n,) ints from 0 on; f0 like y, outputs at the start, zero if left out. For test
+    points give `K_test`, with m points for the first n, `y_test` and `f0_test`. All become float64.
+
+    A K that is symmetric but for the rounding of its dtype is made so. Of the logistic loss targets
+    may be -1 and +1, which are taken as 0 and 1. Records say in attributes where either was done.
     """
 
     def __init__(
@@ -344,41 +353,51 @@ class KernelProblem:
         f0_test: Any = None,
         loss: str | Loss = "mse",
     ) -> None:
-        y = _finite("y", y, 2)
-        owner = _owners(owner, len(y))
-        outputs = y.shape[1]
-        kernel = _blocks("K", K, len(y), len(y), outputs)
-        square = kernel.reshape(len(y) * (outputs if kernel.ndim == 4 else 1), -1)
-        _check_symmetric(square)
-        _check_not_negative(square)
-        f0 = np.zeros_like(y) if f0 is None else _shaped("f0", f0, y.shape)
         if (K_test is None) != (y_test is None):
             raise InputError("K_test and y_test: give both or neither")
+        if K_test is None and f0_test is not None:
+            raise InputError("f0_test: goes with K_test and y_test")
+        loss, y = losses.named(loss), columns("y", y)
+        owner = owners(owner, None, len(y))
+        kernel, symmetrised = symmetric(*blocks("K", K, len(y), len(y), y.shape[1]))
+        f0 = np.zeros_like(y) if f0 is None else shaped("f0", f0, y.shape)
+        given = y
         if K_test is not None:
-            y_test = _finite("y_test", y_test, 2)
-            rows = _blocks("K_test", K_test, len(y_test), len(y), outputs)
+            y_test = columns("y_test", y_test)
+            rows, _ = blocks("K_test", K_test, len(y_test), len(y), y.shape[1])
             if rows.ndim != kernel.ndim:
                 raise InputError(
                     "K_test: must have the form of K, per point or per point and output"
                 )
-            shape = (len(y_test), outputs)
-            f0_test = np.zeros(shape) if f0_test is None else _shaped("f0_test", f0_test, shape)
-            kernel, y, f0 = (
+            shape = (len(y_test), y.shape[1])
+            y_test = shaped("y_test", y_test, shape)
+            f0_test = np.zeros(shape) if f0_test is None else shaped("f0_test", f0_test, shape)
+            kernel, given, f0 = (
                 np.concatenate(p) for p in ((kernel, rows), (y, y_test), (f0, f0_test))
             )
-        self.task = Task(y, owner, int(owner.max()) + 1, losses.named(loss), None)
+        targets = loss.read(given)
+        self.task = Task(targets, owner, int(owner.max()) + 1, loss, _classes_of(targets, loss))
         self.initial = f0
+        self.adjusted = symmetrised | (
+            {} if (targets == given).all() else {"targets_adjusted": "-1 and +1 taken as 0 and 1"}
+        )
         self._kernel = Kernel(kernel, {}, "given")
 
     def kernel(self, name: str = "given") -> Kernel:
-        """The kernel that was given, whatever it is called."""
+        """The kernel that was given, by any name that a kernel can have."""
+        if name not in KERNELS:
+            raise unknown("kernel", name, KERNELS)
         return self._kernel
 
     def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:
         """The one space a bare kernel has."""
         if view != "outputs":
             raise InputError(f"kernel: the method needs {view}, which a bare kernel does not tell")
-        return _kernel_space(self._kernel, self.initial, self.task.agents)
+        return _kernel_space(self.kernel(kernel), self.initial, self.task.agents)
+
+
+KERNELS = ("given", "empirical", "infinite", "implicit")
+"""what a kernel can be called: by whom it was made, or how"""
 
 
 def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...]) -> Params:
@@ -430,72 +449,10 @@ def _check_public(public: Any, inputs: np.ndarray) -> None:
         )
 
 
-def _finite(name: str, values: Any, dimensions: int) -> Float[np.ndarray, ...]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{name}: must be an array of numbers, got {type(values).__name__}"
-        ) from None
-    if array.ndim != dimensions or not array.size:
-        raise InputError(
-            f"{name}: must have {dimensions} dimensions and entries, got {array.shape}"
-        )
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"{name}: entry {where} is {array[where]}; all numbers must be finite")
-    return array
-
-
-def _shaped(name: str, values: Any, shape: tuple[int, int]) -> Float[np.ndarray, ...]:
-    array = _finite(name, values, 2)
-    if array.shape != shape:
-        raise InputError(f"{name}: must be (points, outputs) = {shape}, got {array.shape}")
-    return array
-
-
-def _owners(owner: Any, points: int) -> Int[np.ndarray, " train"]:
-    array = np.asarray(owner)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"owner: must be a list of whole numbers, got {array.dtype} {array.shape}")
-    if len(array) == points and array.min() >= 0:
-        check_owner(array, int(array.max()) + 1, points)
-    else:
-        check_owner(array, len(array), points)
-    return array.astype(int)
-
-
-def _blocks(name: str, values: Any, rows: int, train: int, outputs: int) -> Float[np.ndarray, ...]:
-    """(rows, train), or (rows k, train k) unfolded to (rows, k, train, k)."""
-    array = _finite(name, values, 2)
-    if array.shape == (rows, train):
-        return array
-    if array.shape == (rows * outputs, train * outputs):
-        return array.reshape(rows, outputs, train, outputs)
-    raise InputError(
-        f"{name}: must be {(rows, train)}, the same for every output, or "
-        f"{(rows * outputs, train * outputs)}, got {array.shape}"
-    )
-
-
-def _check_symmetric(matrix: Float[np.ndarray, "n n"]) -> None:
-    difference = np.abs(matrix - matrix.T)
-    if difference.max() > 1e-8 * np.abs(matrix).max():
-        i, j = (int(k) for k in np.unravel_index(difference.argmax(), matrix.shape))
-        raise InputError(
-            f"K: must be symmetric, but entries ({i}, {j}) and ({j}, {i}) are "
-            f"{matrix[i, j]:.6g} and {matrix[j, i]:.6g}"
-        )
-
-
-def _check_not_negative(matrix: Float[np.ndarray, "n n"]) -> None:
-    """Cholesky's test, with room for the rounding of a kernel computed in single precision."""
-    room = max(ROUNDED * np.abs(matrix).sum(axis=1).max(), np.finfo(np.float64).tiny)
-    try:
-        scipy.linalg.cholesky(matrix + room * np.eye(len(matrix)), overwrite_a=True)
-    except np.linalg.LinAlgError:
-        smallest = float(np.linalg.eigvalsh(matrix)[0])
-        raise InputError(
-            f"K: its smallest eigenvalue is {smallest:.6g}, and a kernel has none below zero; "
-            f"add {-smallest:.6g} to the diagonal, or see how it was computed"
-        ) from None
+def _classes_of(
+    targets: Float[np.ndarray, "points outputs"], loss: Loss
+) -> Int[np.ndarray, " points"] | None:
+    """The classes that the targets of a binary loss name, if they are no probabilities between."""
+    if not loss.binary or ((targets > 0) & (targets < 1)).any():
+        return None
+    return targets[:, 0].astype(int)

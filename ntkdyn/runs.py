@@ -334,9 +334,10 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
     if plan.keep.outputs:
         variables["outputs"] = (("round", "agent", "point", "output"), np.stack(main))
     if task.labels is not None:
-        counts = np.zeros((task.agents, task.targets.shape[1]), dtype=int)
+        counts = np.zeros((task.agents, task.classes), dtype=int)
         np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
-        variables["class_counts"] = (("agent", "output"), counts)
+        column = "output" if task.classes == task.targets.shape[1] else "class"
+        variables["class_counts"] = (("agent", column), counts)
     return variables
 
 

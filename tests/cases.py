@@ -97,7 +97,10 @@ def small_problem(agents: int, loss: str, width: int = 8) -> Small:
     data = small_data()
     owner = np.sort(np.random.default_rng(1).integers(0, agents, len(data.train_labels)))
     owner[:agents] = np.arange(agents)
-    network = nd.networks.mlp((width, width), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
+    outputs = nd.losses.named(loss).outputs(data.classes)
+    network = nd.networks.mlp(
+        (width, width), outputs=outputs, activation="erf", w_std=1.5, b_std=0.3
+    )
     problem = nd.Problem(network, Partition(data, owner, agents, "given"), loss=loss, seed=3)
     return Small(problem, dense_jacobian(problem))
 

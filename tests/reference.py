@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
+SLOPES = {
+    "mse": lambda f, y: f - y,
+    "huber": lambda f, y: np.clip(f - y, -1, 1),
+    "cross_entropy": lambda f, y: np.exp(f) / np.exp(f).sum() - y,
+    "logistic": lambda f, y: 1 / (1 + np.exp(-f)) - y,
+}
+"""dl/df of the outputs of one point"""
+
 
 class Agent:
     """One agent of a linearized network: f(x_a) = f0[a] + J[a] d."""
@@ -26,12 +34,7 @@ class Agent:
         total = np.zeros_like(at)
         for a in self.points:
             f = self.initial[a] + self.jacobian[a] @ at
-            if self.loss == "mse":
-                slope = f - self.targets[a]
-            else:
-                odds = np.exp(f - f.max())
-                slope = odds / odds.sum() - self.targets[a]
-            total += self.jacobian[a].T @ slope / len(self.points)
+            total += self.jacobian[a].T @ SLOPES[self.loss](f, self.targets[a]) / len(self.points)
         return total
 
     def combine(self, messages):

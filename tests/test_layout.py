@@ -24,12 +24,15 @@ ALLOWED = {
     "graphs": {"arrays", "errors", "sizes"},
     "disk": {"errors"},
     "records": {"disk", "errors"},
-    "data": {"errors"},
+    "data": {"arrays", "errors"},
     "kernels": {"disk", "errors", "precision", "processes"},
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "precision", "vectors"},
     "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
-    "problems": {"data", "errors", "kernels", "losses", "networks", "precision", "spaces"},
+    "given": {"arrays", "errors", "kernels", "sizes"},
+    "problems": {
+        "data", "errors", "given", "kernels", "losses", "networks", "precision", "spaces",
+    },
     "keeping": {"errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
@@ -56,8 +59,8 @@ ALLOWED = {
     },
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
-        "keeping", "kernels", "methods", "networks", "problems", "records", "runs", "theory",
-        "validation",
+        "keeping", "kernels", "losses", "methods", "networks", "problems", "records", "runs",
+        "theory", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",

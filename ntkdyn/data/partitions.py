@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from ntkdyn import arrays
 from ntkdyn.data.datasets import LARGEST_SEED, Dataset
 from ntkdyn.errors import InputError, check_whole, unknown
 
@@ -50,7 +51,8 @@ class Partition:
     rule: str
 
     def __post_init__(self) -> None:
-        check_owner(self.owner, self.agents, len(self.data.train_labels))
+        checked = owners(self.owner, self.agents, len(self.data.train_labels))
+        object.__setattr__(self, "owner", checked)
 
     @property
     def counts(self) -> Int[np.ndarray, "agents classes"]:
@@ -100,19 +102,32 @@ def partition(
     return Partition(_only(data, kept), owner[kept], agents, f"{by}({named})" if named else by)
 
 
-def check_owner(owner: Int[np.ndarray, " train"], agents: int, points: int) -> None:
-    """Refuse owners that are not agents, and agents that own nothing."""
+def owners(owner: Any, agents: int | None, points: int) -> Int[np.ndarray, " train"]:
+    """The owner of every point, an agent each; refuses agents that own nothing.
+
+    Without `agents`, there are as many as the largest number says.
+    """
+    owner = arrays.plain("owner", owner)
+    if owner.ndim != 1 or owner.dtype.kind not in "iu":
+        raise InputError(
+            f"owner: must be a list of whole numbers, got {owner.dtype} of shape {owner.shape}"
+        )
     if owner.shape != (points,):
         raise InputError(
             f"owner: must be one agent per training point ({points},), got {owner.shape}"
         )
-    if owner.min() < 0 or owner.max() >= agents:
+    if owner.min() < 0:
+        raise InputError(f"owner: agents are numbered from 0, got {owner.min()}")
+    agents = int(owner.max()) + 1 if agents is None else check_whole("owner: agents", agents, 1)
+    if owner.max() >= agents:
         raise InputError(
             f"owner: must be from 0 to {agents - 1}, got {owner.min()} to {owner.max()}"
         )
-    empty = np.flatnonzero(np.bincount(owner, minlength=agents) == 0)
-    if len(empty):
-        raise InputError(f"owner: agent {empty[0]} owns no point; every agent needs at least one")
+    held = np.unique(owner)
+    if len(held) < agents:
+        empty = np.setdiff1d(np.arange(len(held) + 1), held)[0]
+        raise InputError(f"owner: agent {empty} owns no point; every agent needs at least one")
+    return owner.astype(int)
 
 
 def _check_setting(by: str, name: str, value: Any, classes: int) -> None:

@@ -40,7 +40,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 @precision.in_double
 def ensemble(
-    problem: Problem,
+    problem: Problem | KernelProblem,
     method: Method,
     weights: Any,
     rounds: int | Sequence[int],
@@ -59,6 +59,10 @@ def ensemble(
     `NAME_band` (quantile, round, agent) from `draws` starts drawn with `seed`. `nngp`, the
     covariance of f_0 at all points, is the network's own if left out. Needs the squared error.
     """
+    if isinstance(problem, KernelProblem):
+        raise InputError(
+            "ensemble: needs networks, whose starts are random; a bare kernel has none"
+        )
     if problem.task.loss.name != "mse":
         raise InputError("ensemble: needs the squared error, whose outputs stay Gaussian")
     if draws < 1:

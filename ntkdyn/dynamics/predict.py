@@ -86,8 +86,9 @@ def predict(
     known = lambda: problem.kernel(kernel)
     ways = _Ways(asked, stability.stable, via, tolerance)
     record = ways.noted(_with_a_kernel(problem, asked, space, ways, known, progress))
-    given = "given" if isinstance(problem, KernelProblem) else kernel
-    return _finite(record.assign_attrs(space="kernel", kernel=given, **stability.attributes()))
+    bare = isinstance(problem, KernelProblem)
+    told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
+    return _finite(record.assign_attrs(space="kernel", **told, **stability.attributes()))
 
 
 def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) -> Record:

@@ -21,7 +21,13 @@ from jaxtyping import Array, Float
 
 from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
-from ntkdyn.methods.objectives import Rule, Setting, Sizes, slopes
+from ntkdyn.methods.objectives import (
+    Rule,
+    Setting,
+    Sizes,
+    check_outputs_per_class,
+    slopes,
+)
 from ntkdyn.methods.updates import check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -42,6 +48,7 @@ class CrossFeature(Rule):
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
         """Refuse a task without classes."""
+        check_outputs_per_class(method, task)
         if task.labels is None:
             raise InputError(f"{method}: needs classes, and the task has none; give labelled data")
 

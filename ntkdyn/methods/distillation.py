@@ -27,7 +27,13 @@ from jaxtyping import Array, Float
 from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
 from ntkdyn.methods.mixing import Links
-from ntkdyn.methods.objectives import Rule, Setting, Sizes, slopes
+from ntkdyn.methods.objectives import (
+    Rule,
+    Setting,
+    Sizes,
+    check_outputs_per_class,
+    slopes,
+)
 from ntkdyn.methods.updates import check_count, check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -70,6 +76,7 @@ class Distillation(Rule):
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
         """Refuse a task without public points, and a pool that the run never fills."""
+        check_outputs_per_class(method, task)
         if not task.public:
             raise InputError(f"{method}: needs public points; give the problem some (`public=`)")
         if self.pool * self.pool_every > rounds:

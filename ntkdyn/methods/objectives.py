@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkdyn.data.batches import Batch
+from ntkdyn.errors import InputError
 from ntkdyn.losses import Loss
 from ntkdyn.methods.mixing import Links
 from ntkdyn.spaces import Space
@@ -84,6 +85,15 @@ class Local(Rule):
             return pull(slopes(outputs, wanted, batch, setting.loss))
 
         return grad
+
+
+def check_outputs_per_class(method: str, task: Any) -> None:
+    """Refuse a loss with one output for two classes, where classes are looked at one by one."""
+    if task.loss.binary:
+        raise InputError(
+            f"{method}: needs an output per class, and loss {task.loss.name} has one for both; use "
+            f"cross_entropy"
+        )
 
 
 def slopes(

@@ -1,0 +1,125 @@
+"""Kernels and targets from outside: every form is taken, rounding set right."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import ntkdyn as nd
+from ntkdyn import kernels, sizes
+
+RNG = np.random.default_rng(0)
+OWNER = np.arange(6) % 2
+W = [[0.6, 0.4], [0.4, 0.6]]
+
+
+def full_kernel(points=6, outputs=2):
+    J = RNG.standard_normal((points * outputs, 30))
+    return (J @ J.T).reshape(points, outputs, points, outputs)
+
+
+def outputs_of(*args, **more):
+    problem = nd.KernelProblem(*args, **more)
+    return nd.predict(problem, nd.methods.dgd(step_size=0.01), W, [0, 7])["outputs"].values
+
+
+def test_every_form_of_a_kernel_is_the_same_problem():
+    K, y, K_test = full_kernel(), RNG.standard_normal((6, 2)), RNG.standard_normal((3, 2, 6, 2))
+    forms = [
+        lambda K: K,
+        lambda K: K.reshape(K.shape[0] * 2, -1),
+        lambda K: K.transpose(0, 2, 1, 3),
+    ]
+    made = [
+        outputs_of(form(K), y, OWNER, K_test=form(K_test), y_test=np.zeros((3, 2)))
+        for form in forms
+    ]
+    assert np.ptp(made[0][1]) > 0.1 and (made[1] == made[0]).all() and (made[2] == made[0]).all()
+    # two points with two outputs: read as (n, k, n, k)
+    square = full_kernel(2)
+    read = nd.KernelProblem(square, np.ones((2, 2)), [0, 1]).kernel().whole
+    assert (read == (square + square.transpose(2, 3, 0, 1)) / 2).all()
+
+
+def test_one_output_needs_no_second_axis():
+    K, y, f0 = full_kernel(outputs=1), RNG.standard_normal(6), RNG.standard_normal(6)
+    flat = outputs_of(K[:, 0, :, 0], y, OWNER, f0)
+    assert (flat == outputs_of(K[:, 0, :, 0], y[:, None], OWNER, f0[:, None])).all()
+    assert (flat == outputs_of(K, y, list(OWNER), f0)).all() and np.ptp(flat[1]) > 0.1
+
+
+def test_what_compute_returns_is_taken():
+    apply = lambda params, x: x @ params
+    x, params = RNG.standard_normal((6, 3)).astype("f4"), np.ones((3, 2), "f4")
+    full, trace = (kernels.compute(apply, params, x, form=form) for form in ("full", "trace"))
+    y = RNG.standard_normal((6, 2))
+    assert (outputs_of(full, y, OWNER) == outputs_of(full.values, y, OWNER)).all()
+    with pytest.raises(nd.InputError, match='K: the trace form does not tell 2 .* form="full"'):
+        nd.KernelProblem(trace, y, OWNER)
+
+
+@pytest.mark.parametrize("kind, noise", [("f8", 1e-9), ("f4", 1e-7), (ml_dtypes.bfloat16, 4e-3)])
+def test_a_kernel_is_symmetric_but_for_the_rounding_of_its_dtype(kind, noise):
+    J = RNG.standard_normal((6, 30))
+    exact = J @ J.T
+    rounded = (exact * (1 + noise * np.sign(np.triu(np.ones((6, 6)), 1)))).astype(kind)
+    problem = nd.KernelProblem(rounded, np.ones(6), OWNER)
+    whole = problem.kernel().whole
+    assert (whole == whole.T).all() and np.abs(whole - exact).max() < 4 * noise * exact.max()
+    record = nd.predict(problem, nd.methods.dgd(step_size=0.01), W, 1)
+    assert record.attrs["kernel_adjusted"].startswith("symmetrised; entries differed by up to")
+    assert problem.adjusted.keys() == {"kernel_adjusted"}
+    assert nd.KernelProblem(exact, np.ones(6), OWNER).adjusted == {}
+    far = exact + np.triu(np.full((6, 6), 0.6 * exact.max()), 1)
+    with pytest.raises(nd.InputError, match="must be symmetric"):
+        nd.KernelProblem(far.astype(kind), np.ones(6), OWNER)
+
+
+def test_a_kernel_of_single_precision_as_computed():
+    A = np.random.default_rng(0).standard_normal((30, 400)).astype(np.float32)
+    K = A @ A[::1].T.copy()
+    K[3, 5] = np.nextafter(K[3, 5], np.float32(np.inf))
+    assert nd.KernelProblem(K, np.ones((30, 1)), np.arange(30) % 4).adjusted
+
+
+EYE, ONES = np.eye(2), np.ones(2)
+
+REFUSED = [
+    (EYE * 1j, ONES, [0, 1], {}, "K: must be real numbers, got complex ones"),
+    (EYE, ONES * 1j, [0, 1], {}, "y: must be real numbers, got complex ones"),
+    (EYE, ["1", "2"], [0, 1], {}, "y: must be real numbers, got text"),
+    (EYE, np.array([1, 2], "M8[D]"), [0, 1], {}, "y: must be real numbers, got dates"),
+    (np.ma.masked_array(EYE), ONES, [0, 1], {}, "K: .* got a masked one"),
+    (EYE, ONES, [0, 10**10], {}, "owner: agent 1 owns no point"),
+    (EYE, ONES, np.array([0, 1.0]), {}, "owner: must be a list of whole numbers, got float64"),
+    (EYE, ONES, ["a", "b"], {}, "owner: must be a list of whole numbers, got <U1"),
+    (EYE, ONES, [], {}, "owner: must be a list of whole numbers"),
+    (EYE, ONES, [0, 1], {"f0_test": [1]}, "f0_test: goes with K_test and y_test"),
+    (EYE, ONES, [0, 1], {"K_test": EYE, "y_test": np.ones((2, 2))}, "y_test: must be .* = .2, 1"),
+    (np.ones((2, 2, 3)), ONES, [0, 1], {}, r"K: must be \(2, 2\), the same .*got \(2, 2, 3\)"),
+    ({}, ONES, [0, 1], {}, "K: must be "),
+    (EYE, None, [0, 1], {}, "y: must be real numbers, got object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("K, y, owner, more, message", REFUSED)
+def test_refused(K, y, owner, more, message):
+    with pytest.raises(nd.InputError, match=message):
+        nd.KernelProblem(K, y, owner, **more)
+
+
+def test_a_kernel_that_does_not_fit_is_refused_before_it_is_copied(monkeypatch):
+    monkeypatch.setattr(sizes, "free", lambda: 1e6)
+    huge = np.broadcast_to(np.float32(0), (50_000, 50_000))
+    with pytest.raises(nd.InputError, match=r"K: a kernel \(50000, 50000\) takes about 80 GB of"):
+        nd.KernelProblem(huge, np.ones(50_000), np.zeros(50_000, int))
+
+
+def test_a_bare_kernel_has_the_names_of_kernels_and_no_others():
+    problem = nd.KernelProblem(EYE, ONES, [0, 1])
+    dgd = nd.methods.dgd(step_size=0.1)
+    for name in ("given", "empirical", "infinite"):
+        assert nd.predict(problem, dgd, W, 1, kernel=name).attrs["kernel"] == "given"
+    with pytest.raises(nd.InputError, match="no kernel is called 'nonsense'; known: empirical, gi"):
+        nd.predict(problem, dgd, W, 1, kernel="nonsense")
+    with pytest.raises(nd.InputError, match="ensemble: needs networks, whose starts are random"):
+        nd.dynamics.ensemble(problem, dgd, W, 1, seed=0)
