@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn import losses, precision
 from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_whole, unknown
 from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.structure import layer_names
@@ -34,6 +34,9 @@ from ntkdyn.spaces import (
     TangentSpace,
     TeamSpace,
 )
+
+LARGEST_SEED = 2**32 - 1
+"""of larger ones JAX takes the last 32 bits in single precision, but all in double"""
 
 
 class Task(NamedTuple):
@@ -135,6 +138,8 @@ class Problem:
                     f"problem: {name} must be one for all or one for each of the "
                     f"{self.partition.agents} agents, got {len(listed)}"
                 )
+        for each in self.seed if isinstance(self.seed, Sequence) else [self.seed]:
+            check_whole("problem: seed", each, 0, LARGEST_SEED)
         if self.public is not None:
             _check_public(self.public, self.partition.data.train_inputs)
 

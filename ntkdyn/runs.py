@@ -16,9 +16,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
+from ntkdyn import arrays, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
@@ -27,7 +28,7 @@ from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
-from ntkdyn.problems import Problem, Task
+from ntkdyn.problems import LARGEST_SEED, Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.records import Record, environment
 from ntkdyn.sharding import Layout
@@ -40,6 +41,13 @@ KEPT = {
     "label_alignment": ("round", "agent"),
 }
 """what `keep` may ask of every recorded round, and its dimensions"""
+
+
+NUMBER = 100
+"""bytes of a round in a record without outputs, as measured"""
+
+LARGEST_ROUND = 2**53
+"""up to here every whole number is a float64"""
 
 
 class Plan(NamedTuple):
@@ -82,7 +90,10 @@ def plan(
         )
     if (batch_size is None) != (batch_seed is None):
         raise InputError("batch_size and batch_seed: give both, or neither for all points")
-    recorded = recorded_rounds(rounds, record_every)
+    if batch_size is not None:
+        batch_size = check_whole("batch_size:", batch_size, 1)
+        batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
+    recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
     keep = keep._replace(parameter_rounds=sorted(set(keep.parameter_rounds)))
     missing = [round for round in keep.parameter_rounds if round not in recorded]
     if missing:
@@ -90,21 +101,48 @@ def plan(
     return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
 
 
-def recorded_rounds(rounds: int | Sequence[int], record_every: int | None) -> list[int]:
-    """[0, every, 2 every, ..., rounds], about a hundred by default; or the rounds listed."""
-    if isinstance(rounds, (int, np.integer)):
-        if rounds < 0:
-            raise InputError(f"rounds: must not be negative, got {rounds}")
-        every = max(1, math.ceil(rounds / 100)) if record_every is None else record_every
-        if every < 1:
-            raise InputError(f"record_every: must be at least 1, got {record_every}")
-        return sorted({*range(0, rounds + 1, every), int(rounds)})
+def recorded_rounds(
+    rounds: int | Sequence[int], record_every: int | None, size: int = NUMBER
+) -> list[int]:
+    """[0, every, 2 every, ..., rounds], about a hundred by default; or the rounds listed.
+
+    `size` are the bytes that the record of one round takes.
+    """
+    if not is_whole(rounds):
+        return _listed(rounds, record_every, size)
+    rounds = check_whole("rounds:", rounds, 0, LARGEST_ROUND)
+    every = max(1, math.ceil(rounds / 100)) if record_every is None else record_every
+    every = check_whole("record_every:", every, 1)
+    _check_room(rounds // every + 1, size)
+    return sorted({*range(0, rounds + 1, every), rounds})
+
+
+def _listed(rounds: Any, record_every: int | None, size: int) -> list[int]:
+    """Rounds that are listed one by one."""
+    given = arrays.plain("rounds", rounds)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not given.size:
+        raise InputError(
+            f"rounds: must be a whole number, or a list of whole numbers, got {shown(rounds)}"
+        )
     if record_every is not None:
         raise InputError("record_every: goes with a number of rounds, not with a list of them")
-    listed = [int(each) for each in rounds]
-    if not listed or listed[0] < 0 or any(b <= a for a, b in zip(listed, listed[1:], strict=False)):
-        raise InputError(f"rounds: must be ascending and not negative, got {listed}")
-    return listed
+    if given[0] < 0 or given[-1] > LARGEST_ROUND or (given[1:] <= given[:-1]).any():
+        raise InputError(f"rounds: must be ascending and not negative, got {shown(rounds)}")
+    _check_room(len(given), size)
+    return given.tolist()
+
+
+def _check_room(recorded: int, size: int) -> None:
+    sizes.check_room(
+        f"rounds: a record of {recorded} rounds",
+        recorded * size,
+        "record fewer of them (`record_every`)",
+    )
+
+
+def _record_of_a_round(task: Task) -> int:
+    """Bytes of the outputs of all agents and of their mean, as they are seen and in the record."""
+    return NUMBER + 2 * 8 * (task.agents + 1) * task.heads * task.targets.size
 
 
 def run(

@@ -1,10 +1,13 @@
 """What comes from outside: numbers, arrays and sizes are refused in one sentence, or taken."""
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
 
+import ntkdyn as nd
 from ntkdyn import arrays, errors, sizes
 from ntkdyn.errors import InputError
 
@@ -79,3 +82,73 @@ def test_memory_is_what_is_left_of_the_machine_and_of_the_container(tmp_path, mo
     sizes.check_room("x", 1e6)
     (tmp_path / "memory.max").write_text("max\n")
     assert sizes.free() > 1e6
+
+
+BARE = nd.KernelProblem(np.diag([1.0, 2.0, 3.0]), [[1.0], [2.0], [3.0]], [0, 1, 1])
+HALVES = [[0.5, 0.5], [0.5, 0.5]]
+DGD = nd.methods.dgd(step_size=0.1)
+
+WRONG_RUNS = [
+    ({"rounds": [0.9, 1.9]}, r"rounds: must be a whole .*, or a list of .* got \[0.9, 1.9\]"),
+    ({"rounds": 6.0}, "rounds: must be a whole number, or a list of whole numbers, got 6.0"),
+    ({"rounds": "a"}, "rounds: must be .*, got 'a'"),
+    ({"rounds": None}, "rounds: must be .*, got None"),
+    ({"rounds": True}, "rounds: must be .*, got True"),
+    ({"rounds": []}, r"rounds: must be .*, got \[\]"),
+    ({"rounds": [[1, 2]]}, "rounds: must be .*, got .*1, 2"),
+    ({"rounds": -1}, "rounds: must be a whole number from 0 to 9007199254740992, got -1"),
+    ({"rounds": 2**63}, "rounds: must be a whole number from 0 to 9007.*, got 9223"),
+    ({"rounds": [3, 2]}, "rounds: must be ascending and not negative"),
+    ({"rounds": [2**60]}, "rounds: must be ascending"),
+    ({"rounds": [1], "record_every": 1}, "record_every: goes with a number of rounds"),
+    ({"rounds": 3, "record_every": 0}, "record_every: must be a whole number from 1 on, got 0"),
+    ({"rounds": 3, "record_every": 0.5}, "record_every: must be .*, got 0.5"),
+    ({"rounds": 10**9, "record_every": 1}, "a record of 1000000001 rounds takes about 244 GB of"),
+    ({"rounds": 3, "batch_size": 1.5, "batch_seed": 0}, "batch_size: must be .*, got 1.5"),
+    ({"rounds": 3, "batch_size": 1, "batch_seed": 2**32}, "batch_seed: .* to 4294967295, got"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_machine", "types_unchecked")
+@pytest.mark.parametrize("settings, message", WRONG_RUNS)
+def test_rounds_and_batches_that_cannot_be_are_refused(settings, message):
+    refused(message, nd.predict, BARE, DGD, HALVES, **settings)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_rounds_of_any_integer_kind_are_taken():
+    run = lambda rounds: nd.predict(BARE, DGD, HALVES, rounds)["round"].values.tolist()
+    assert run(np.int64(2)) == run(np.array(2)) == run(range(3)) == run((0, 1, 2)) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("value", [lambda t: 0.1, "0.1", None, 1j, [0.1], np.array("a"), True])
+def test_step_sizes_that_are_no_numbers_are_refused(value):
+    refused("step size: must be a number, got", nd.methods.dgd, step_size=value)
+    refused("step size: must be a number, got", DGD.with_step_size, value)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("kind", [np.array, jnp.array, np.float32])
+def test_numbers_in_arrays_are_checked_like_others(kind):
+    refused(r"must be in \[0, 1\), got 2", nd.methods.heavy_ball, step_size=0.1, beta=kind(2.0))
+    refused("step size: must be positive and finite, got -1", nd.methods.dgd, step_size=kind(-1.0))
+    assert nd.methods.dgd(step_size=kind(0.5)).step_size == 0.5
+
+
+def test_a_traced_step_size_is_still_taken():
+    double = jax.jit(lambda step: 2 * nd.methods.dgd(step_size=step).step_size)
+    assert double(0.25) == 0.5
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, [0, 2**32]])
+def test_seeds_that_would_draw_twice_are_refused(seed):
+    """From 2^32 on JAX draws otherwise in single precision than in double."""
+    from cases import small_data
+
+    share = nd.data.Partition(small_data(), np.arange(14) % 2, 2, "given")
+    network = nd.networks.mlp((4,), outputs=2)
+    refused(
+        "seed must be a whole number from 0 to 4294967295", nd.Problem, network, share, seed=seed
+    )

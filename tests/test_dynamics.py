@@ -423,6 +423,23 @@ def test_rounds_until_every_error_is_below(small):
     assert dynamics.rounds_until(problem, at, W, 1e-12, at_most=50) is None
 
 
+def test_rounds_until_every_accuracy_is_above(small):
+    problem, W, at = small(8).problem, MIXINGS["ring"], method("dgd", 0.2)
+    accuracy = nd.predict(problem, at, W, 60, record_every=1)["train_accuracy"].min("agent").values
+    first = int((accuracy > accuracy[0]).argmax())
+    assert first > 0 and (np.diff(accuracy[: first + 1]) >= 0).all() and accuracy[first] <= 1
+    until = functools.partial(dynamics.rounds_until, problem, at, W, measured="train_accuracy")
+    assert until(above=float(accuracy[first])) == first and until(above=float(accuracy[0])) == 0
+    assert until(above=1.1, at_most=40) is None
+    for bounds, message in [
+        ({}, "below and above: give one of them"),
+        ({"below": 0.5, "above": 0.5}, "below and above: give one of them"),
+        ({"above": np.inf}, "above: must be a finite number, got inf"),
+    ]:
+        with pytest.raises(nd.InputError, match=message):
+            until(**bounds)
+
+
 def test_minibatch_noise_is_the_mean_over_all_batches():
     """Every batch of every round enumerated: 2 agents, 3 points each, 2 drawn, 2 rounds."""
     rng = np.random.default_rng(0)

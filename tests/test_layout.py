@@ -40,8 +40,8 @@ ALLOWED = {
     "memory": {"engine", "errors", "sharding", "sizes"},
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
-        "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures", "methods",
-        "problems", "processes", "records", "sharding", "spaces", "vectors",
+        "arrays", "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures",
+        "methods", "problems", "processes", "records", "sharding", "sizes", "spaces", "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",

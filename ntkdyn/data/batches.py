@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import check_whole
 
 
 class Batch(NamedTuple):
@@ -60,8 +60,7 @@ def minibatches(
     owner: Int[np.ndarray, " train"], agents: int, size: int, *, key: PRNGKeyArray
 ) -> Batches:
     """Every agent draws `size` of its own points per round, or uses all if it has fewer."""
-    if size < 1:
-        raise InputError(f"batch size: must be at least 1, got {size}")
+    size = check_whole("batch size:", size, 1)
     everything = full(owner, agents).everything
     size = min(size, everything.rows.shape[1])
     return Batches(everything, size, key)

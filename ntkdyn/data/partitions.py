@@ -7,9 +7,9 @@ dirichlet    each class split by shares drawn from Dirichlet(alpha, ..., alpha):
              holds its even share gets no more of the later classes, and the draw is repeated
              until everybody has `min_points` (Lin et al. 2021)
 dirichlet_groups    agents in groups of ten, each group with its own slice of the shuffled points,
-             dealt as by dirichlet until everybody in it has half an even share; then all are laid
-             end to end and cut anew into equal runs (Lin et al. 2021; Aketi, Roy 2024, as their
-             code has it)
+             dealt as by dirichlet, classes in order, until everybody in it has half an even share;
+             then all are laid end to end, each one's points ordered by class, and cut anew into
+             equal runs (Lin et al. 2021; Aketi, Roy 2024, as their code has it)
 classes      class c to agent c mod agents, all classes trimmed to the smallest; with more agents
              than classes each class is cut into equal slices (Saadati et al. 2024, as their code
              has it)
@@ -19,8 +19,9 @@ primary      every agent has `primary_labels` labels of its own, drawn at random
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -217,7 +218,11 @@ def _primary(scene: Scene, primary_labels: int, skew: float) -> np.ndarray:
 
 
 def _dirichlet(scene: Scene, alpha: float) -> np.ndarray:
-    return _drawn("dirichlet", scene, alpha, "lower min_points, raise alpha")
+    def draw() -> np.ndarray:
+        order = scene.rng.permutation(np.unique(scene.labels))
+        return _dirichlet_draw(scene, alpha, order, np.round)
+
+    return _enough("dirichlet", scene, alpha, draw, "lower min_points, raise alpha")
 
 
 def _dirichlet_groups(scene: Scene, alpha: float) -> np.ndarray:
@@ -226,18 +231,21 @@ def _dirichlet_groups(scene: Scene, alpha: float) -> np.ndarray:
     ends = np.cumsum(sizes) * len(labels) // agents
     laid = []
     for rows, size in zip(np.split(rng.permutation(len(labels)), ends[:-1]), sizes, strict=True):
-        group = Scene(labels[rows], classes, size, math.ceil(len(rows) / size / 2), rng)
-        dealt = _drawn("dirichlet_groups", group, alpha, "raise alpha")
-        laid.append(rows[np.argsort(dealt, kind="stable")])
+        group = Scene(labels[rows], classes, size, len(rows) // (2 * size), rng)
+        draw = functools.partial(_dirichlet_draw, group, alpha, range(classes), np.floor)
+        dealt = _enough("dirichlet_groups", group, alpha, draw, "raise alpha")
+        laid.append(rows[np.lexsort((group.labels, dealt))])
     owner = np.empty(len(labels), dtype=int)
     owner[np.concatenate(laid)] = _runs(len(labels), agents)
     return owner
 
 
-def _drawn(by: str, scene: Scene, alpha: float, advice: str) -> np.ndarray:
+def _enough(
+    by: str, scene: Scene, alpha: float, draw: Callable[[], np.ndarray], advice: str
+) -> np.ndarray:
     """The first draw that leaves everybody enough."""
     for _ in range(DRAWS):
-        owner = _dirichlet_draw(scene.labels, scene.agents, alpha, scene.rng)
+        owner = draw()
         if np.bincount(owner, minlength=scene.agents).min() >= scene.min_points:
             return owner
     raise InputError(
@@ -248,15 +256,20 @@ def _drawn(by: str, scene: Scene, alpha: float, advice: str) -> np.ndarray:
 
 
 def _dirichlet_draw(
-    labels: np.ndarray, agents: int, alpha: float, rng: np.random.Generator
+    scene: Scene,
+    alpha: float,
+    order: Iterable[int] | Int[np.ndarray, " present"],
+    whole: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
+    """Class after class is split by shares; `whole` makes whole numbers of where it is cut."""
+    labels, _, agents, _, rng = scene
     owner = np.empty(len(labels), dtype=int)
     held = np.zeros(agents, dtype=int)
-    for label in rng.permutation(np.unique(labels)):
+    for label in order:
         rows = rng.permutation(np.flatnonzero(labels == label))
         share = rng.dirichlet(np.full(agents, alpha)) * (held < len(labels) / agents)
         share = share / share.sum() if share.sum() > 0 else np.full(agents, 1 / agents)
-        cuts = np.round(np.cumsum(share)[:-1] * len(rows)).astype(int)
+        cuts = whole(np.cumsum(share)[:-1] * len(rows)).astype(int)
         owner[rows] = np.searchsorted(cuts, np.arange(len(rows)), side="right")
         held += np.bincount(owner[rows], minlength=agents)
     return owner

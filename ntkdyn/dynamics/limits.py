@@ -31,7 +31,7 @@ from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import assess, check_repeats, setting
 from ntkdyn.engine import System
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole, is_real, shown
 from ntkdyn.keeping import Keep
 from ntkdyn.measures import measure
 from ntkdyn.methods import Method
@@ -232,20 +232,21 @@ def rounds_until(
     problem: Problem | KernelProblem,
     method: Method,
     weights: Any,
-    below: float,
+    below: float | None = None,
     *,
+    above: float | None = None,
     measured: str = "train_loss",
     kernel: str = "empirical",
     at_most: int = 10**7,
 ) -> int | None:
     """The first round in which every agent's `measured` is at most `below`; None: not by `at_most`.
 
-    Rounds are doubled until it is, then halved between: where an error rises again on its way, an
-    earlier such round can be missed, and the one returned is still one where the next before is
-    above.
+    With `above` instead, as for accuracies, the first in which it is at least that. Rounds are
+    doubled until it is, then halved between: where an error rises again on its way, an earlier such
+    round can be missed, and the one returned is still one where the next before is not.
     """
-    if not below > 0:
-        raise InputError(f"below: must be positive, got {below}")
+    _check_one_bound(below, above)
+    at_most = check_whole("at_most:", at_most, 1)
     stability = assess(setting(problem, kernel, method, weights))
 
     def reached(round: int) -> bool:
@@ -260,9 +261,19 @@ def rounds_until(
         )
         if measured not in record or record[measured].dims != ("round", "agent"):
             raise InputError(f"measured: the prediction has no {measured} per agent")
-        return bool((record[measured] <= below).all())
+        values = record[measured]
+        return bool((values <= below).all() if above is None else (values >= above).all())
 
     return _first(reached, at_most)
+
+
+def _check_one_bound(below: Any, above: Any) -> None:
+    if (below is None) == (above is None):
+        raise InputError("below and above: give one of them, above for accuracies")
+    if above is None and not (is_real(below) and 0 < below < np.inf):
+        raise InputError(f"below: must be positive and finite, got {shown(below)}")
+    if below is None and not (is_real(above) and np.isfinite(above)):
+        raise InputError(f"above: must be a finite number, got {shown(above)}")
 
 
 def _first(reached: Any, at_most: int) -> int | None:

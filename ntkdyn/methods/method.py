@@ -57,6 +57,7 @@ class Method(eqx.Module):
 
     def with_step_size(self, step_size: StepSize) -> Method:
         """The same method with another step size."""
+        updates.check_positive("step size", step_size)
         return eqx.tree_at(
             lambda method: method.update.step_size,
             self,

@@ -23,10 +23,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, check_whole, is_real, unknown
+from ntkdyn.errors import InputError, check_whole, is_real, shown, unknown
 from ntkdyn.vectors import Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
@@ -68,14 +69,22 @@ def check_count(name: str, value: Any) -> None:
 def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither true nor false."""
     if not isinstance(value, bool):
-        raise InputError(f"{name}: must be true or false, got {value!r}")
+        raise InputError(f"{name}: must be true or false, got {shown(value)}")
 
 
 def _is_number(name: str, value: Any) -> bool:
-    """Whether it is one whose size is known; arrays, symbols and shares of the limit are not."""
-    if value is None or isinstance(value, (bool, str, bytes, list, tuple, dict)):
-        raise InputError(f"{name}: must be a number, got {value!r}")
-    return is_real(value)
+    """Whether its size is known: not of what is traced, symbols, shares of the limit, arrays.
+
+    Refuses what is none of these.
+    """
+    if is_real(value):
+        return True
+    dtype = getattr(value, "dtype", np.dtype(object))
+    if jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer):
+        return not isinstance(value, jax.core.Tracer) and value.ndim == 0
+    if isinstance(value, OfLimit) or hasattr(value, "free_symbols"):
+        return False
+    raise InputError(f"{name}: must be a number, got {shown(value)}")
 
 
 @runtime_checkable
