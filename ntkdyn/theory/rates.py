@@ -15,6 +15,7 @@ other is larger by Arnoldi iteration with a power of A, in which moduli lie far 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -26,11 +27,12 @@ import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
+from ntkdyn import precision
 from ntkdyn.dynamics.loops import Loop, loops_on
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
-from ntkdyn.methods.mixing import operator_of
+from ntkdyn.methods.mixing import Fixed, operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case, Observation, not_computed
 
@@ -54,10 +56,11 @@ class NotFound(InputError):
     """Iterations for eigenvalues did not converge."""
 
 
+@precision.in_double
 def open_loop(case: Case) -> Loop:
     """The method's step as z+ = P z + Q u, its gradients u from outside."""
-    agents = case.landscape.agents
-    (loop,) = loops_on(case.method, operator_of(case.given.matrix), agents)
+    method = dataclasses.replace(case.method, mixing=Fixed())  # its rate gamma is in the weights
+    (loop,) = loops_on(method, operator_of(case.weights.matrix), case.landscape.agents)
     return loop
 
 
