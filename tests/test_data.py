@@ -10,6 +10,7 @@ import re
 import shutil
 import tarfile
 import threading
+import zipfile
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ import pooch
 import pytest
 from cases import small_data
 
-from ntkdyn import data
+from ntkdyn import data, sizes
 from ntkdyn.data import datasets, partitions, published
 from ntkdyn.errors import InputError
 
@@ -283,6 +284,35 @@ def test_settings_that_are_no_whole_numbers_are_refused(digits):
         refused(message, data.Dataset, "bad", inputs, numbered, points, labels, 2, "none")
 
 
+@pytest.mark.usefixtures("types_unchecked")
+def test_points_and_labels_of_any_plain_form_are_taken_or_refused():
+    points, labels = np.arange(6.0).reshape(3, 2), [0, 1, 1]
+    make = lambda x=points, y=labels, x_=points, y_=labels, classes=2: data.Dataset(
+        "any", x, y, x_, y_, classes, "none"
+    )
+    wanted = make()
+    for same in (
+        make(points.tolist(), np.array(labels)[:, None]),
+        make(y_=tuple(labels), classes=np.int64(2)),
+    ):
+        assert (same.train_inputs == points).all() and type(same.classes) is int
+        assert (same.train_labels == wanted.train_labels).all() and same.test_labels.shape == (3,)
+    dealt = data.Partition(wanted, [0, 1, 1], 2, "given")
+    assert dealt.counts.tolist() == [[1, 0], [0, 2]] and dealt.owner.dtype.kind == "i"
+    for bad, message in [
+        ({"x_": points[:, :1]}, r"test_inputs: must have the shape .*, \(2,\), got \(1,\)"),
+        ({"x": points[:, 0]}, r"train_inputs: must be \(points, \*features\), got shape \(3,\)"),
+        ({"y": np.eye(3)}, r"train_labels: must be one per point .* got shape \(3, 3\)"),
+        ({"y": 1}, r"train_labels: must be one per point .* got shape \(\)"),
+        ({"x": None}, r"train_inputs: must be \(points"),
+        ({"x": np.ma.masked_array(points)}, "train_inputs: .* got a masked one"),
+        ({"y": ["a", "b", "c"]}, "train_labels: must be integers, got <U1"),
+        ({"classes": 2.0}, "classes must be a whole number from 1 on, got 2.0"),
+    ]:
+        refused(message, make, **bad)
+    refused("owner: agent 1 owns no point", data.Partition, wanted, [0, 2, 2], 10**10, "given")
+
+
 def _idx_file(path, array):
     header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     opened = gzip.open if path.suffix == ".gz" else open
@@ -354,7 +384,11 @@ BAD_IDX = {
     "truncated": (LABELS, lambda c: c[:-3], f"{LABELS} is truncated: 16 bytes are exp.*, got 13"),
     "header only": (LABELS, lambda c: c[:6], f"{LABELS} is truncated"),
     "empty": (LABELS, lambda c: c[:0], f"{LABELS} must begin with 0 0 8 1"),
-    "too long": (LABELS, lambda c: c + b"\0", f"{LABELS} is too long: 16 bytes are exp.*, got 17"),
+    "too long": (
+        LABELS,
+        lambda c: c + b"\0",
+        f"{LABELS} is too long: 16 bytes are exp.*, got more",
+    ),
     "wrong magic": (LABELS, lambda c: c[:3] + b"\3" + c[4:], f"{LABELS} must.*, got 0 0 8 3"),
     "truncated gzip": (IMAGES, lambda c: c[:-20], f"{IMAGES} is damaged or unreadable"),
     "tampered gzip": (IMAGES, _flipped, f"{IMAGES} is damaged or unreadable"),
@@ -368,7 +402,8 @@ BAD_IDX = {
 
 
 @pytest.mark.parametrize("name, change, message", BAD_IDX.values(), ids=BAD_IDX)
-def test_damaged_images_are_refused_by_name(name, change, message, tmp_path):
+def test_damaged_images_are_refused_by_name(name, change, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "free", lambda: 1e9)
     _mnist(tmp_path)
     _damaged(tmp_path / name, change)
     refused(message, data.load, "mnist", train=2, test=2, seed=0, data_dir=tmp_path)
@@ -445,6 +480,11 @@ def server(tmp_path, monkeypatch):
         thread.join()
 
 
+def _unpacked(folder, name):
+    plain = folder / name
+    return plain.read_bytes() if plain.is_file() else gzip.open(f"{plain}.gz").read()
+
+
 @pytest.fixture
 def images(server, tmp_path, monkeypatch):
     """A small MNIST on the server, under its own SHA-256."""
@@ -452,7 +492,7 @@ def images(server, tmp_path, monkeypatch):
     folder.mkdir()
     _mnist(folder)
     for dataset, name in published.IDX:
-        _, content = datasets._content(folder, name)
+        content = _unpacked(folder, name)
         digest = hashlib.sha256(content).hexdigest()
         monkeypatch.setitem(published.IDX, (dataset, name), (len(content), digest))
         server.files[f"{name}.gz"] = gzip.compress(content, mtime=1)
@@ -541,7 +581,7 @@ def test_the_real_files_have_the_published_digests():
         folder = datasets._folder(dataset, None)
         for owner, name in published.IDX:
             if owner == dataset:
-                _, content = datasets._content(folder, name)
+                content = _unpacked(folder, name)
                 size, digest = published.IDX[owner, name]
                 assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
 
@@ -595,6 +635,72 @@ def test_arrays_that_are_no_images_or_labels_are_refused(name, change, message, 
     parts = {"x_train": images[:6], "y_train": np.arange(6), "x_test": images[6:], "y_test": [6]}
     np.savez(tmp_path / "usps.npz", **parts | {name: change(np.asarray(parts[name]))})
     refused(message, data.load, "usps", train=4, test=1, seed=4, data_dir=tmp_path)
+
+
+def test_files_that_unpack_to_more_than_they_say_are_not_read_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "free", lambda: 1e6)
+    _mnist(tmp_path)
+    image = tmp_path / IMAGES.removesuffix(".gz")
+    head = bytes([0, 0, 8, 3])
+    four = b"".join(each.to_bytes(4, "big") for each in (2**31, 2**31, 4))
+    load = lambda name: data.load(name, train=2, test=2, seed=0, data_dir=tmp_path)
+    image.write_bytes(head + four)
+    refused(r"says it holds, \[2147483648, 2147483648, 4\], takes about 18.4 EB", load, "mnist")
+    honest = head + b"".join(each.to_bytes(4, "big") for each in (8, 28, 28))
+    with image.open("wb") as file:
+        file.write(honest)
+        file.truncate(10**12)  # holes: they take no room on the disk
+    refused(f"{image.name} is too long: 6288 bytes are expected, got more", load, "mnist")
+    image.unlink()
+    with gzip.open(f"{image}.gz", "wb", 1) as file:
+        file.write(honest + bytes(10**8))
+    refused(f"{IMAGES} is too long: 6288 bytes are expected, got more", load, "mnist")
+    monkeypatch.setattr(datasets, "BATCHES", (("data_batch_1.bin",), 3073))
+    with gzip.open(tmp_path / "data_batch_1.bin.gz", "wb", 1) as file:
+        file.write(bytes(10**8))
+    refused("batch_1.bin.gz is damaged: .* got more than 3073 bytes", load, "cifar-10")
+
+
+def _npy(shape, numbers):
+    made = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(made, header)
+    return made.getvalue() + numbers
+
+
+@pytest.mark.parametrize(
+    "shape, numbers, message",
+    [
+        ((10**9, 16, 16), b"", r"x_train is \(1000000000, 16, 16\), which takes about 2.05 TB of"),
+        ((10, 16, 16), b"", "is truncated: .* bytes are expected, got 128"),
+        ((1, 16, 16), bytes(10**7), "is too long: 2176 bytes are expected, got more"),
+        ((-1, 16, 16), b"", "usps.npz is "),
+    ],
+)
+def test_headers_of_arrays_that_lie_are_refused(shape, numbers, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "free", lambda: 1e9)
+    with zipfile.ZipFile(tmp_path / "usps.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x_train.npy", _npy(shape, numbers))
+    refused(message, data.load, "usps", train=4, test=1, seed=4, data_dir=tmp_path)
+
+
+def test_any_changed_byte_of_an_npz_is_one_sentence_or_none(tmp_path):
+    """Never anything but the images as they were, or a refusal."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16), dtype=np.uint8)
+    path = tmp_path / "usps.npz"
+    np.savez(path, x_train=images[:3], y_train=[0, 1, 2], x_test=images[3:], y_test=[3])
+    whole = path.read_bytes()
+    load = lambda: data.load("usps", train=2, test=1, seed=0, data_dir=tmp_path)
+    wanted, rng, bad = load().train_inputs, np.random.default_rng(1), 0
+    for place in rng.choice(len(whole), 300, replace=False):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            assert (load().train_inputs == wanted).all()
+        except InputError:
+            bad += 1
+    assert 150 < bad < 300
 
 
 def test_truncated_photographs_are_refused(tmp_path, monkeypatch):

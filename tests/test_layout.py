@@ -24,7 +24,7 @@ ALLOWED = {
     "graphs": {"arrays", "errors", "sizes"},
     "disk": {"errors"},
     "records": {"disk", "errors"},
-    "data": {"arrays", "errors"},
+    "data": {"arrays", "errors", "sizes"},
     "kernels": {"disk", "errors", "precision", "processes"},
     "networks": {"errors", "precision", "kernels"},
     "spaces": {"kernels", "precision", "vectors"},

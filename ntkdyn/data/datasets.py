@@ -13,19 +13,23 @@ variable NTKDYN_DATA names, or in what of it is called as the dataset is. Where 
 the published files are downloaded once (`published`); not so usps, which has none in this format.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
+import math
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from ntkdyn import arrays, sizes
 from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
 from ntkdyn.errors import InputError, check_whole, unknown
 
@@ -43,9 +47,17 @@ class Dataset:
     normalisation: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_whole("classes", self.classes, 1))
         for part in ("train", "test"):
-            inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
-            _check_points(f"{part}_inputs", inputs, f"{part}_labels", labels, self.classes)
+            names = f"{part}_inputs", f"{part}_labels"
+            given = (getattr(self, name) for name in names)
+            for name, array in zip(names, _points(names, *given, self.classes), strict=True):
+                object.__setattr__(self, name, array)
+        if self.test_inputs.shape[1:] != self.train_inputs.shape[1:]:
+            raise InputError(
+                f"test_inputs: must have the shape of the training points, "
+                f"{self.train_inputs.shape[1:]}, got {self.test_inputs.shape[1:]}"
+            )
 
 
 def load(
@@ -144,17 +156,26 @@ def _idx_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _idx(dataset: str, folder: Path, name: str, dimensions: int) -> np.ndarray:
     """An IDX file of bytes: 0 0 8 d, then d sizes of four bytes each, then the numbers."""
-    path, content = _content(folder, name)
     start = 4 + 4 * dimensions
-    if content[:4] != bytes([0, 0, 8, dimensions]):
-        raise InputError(
-            f"data_dir: {path} must begin with 0 0 8 {dimensions}, as an IDX file of bytes in "
-            f"{dimensions} dimensions does, got {' '.join(map(str, content[:4]))}"
-        )
-    sizes = np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4").astype(int)
-    _check_size(path, len(content), start + int(sizes.prod()))
+    with _opened(folder, name) as (path, file):
+        head = file.read(start)
+        if head[:4] != bytes([0, 0, 8, dimensions]):
+            raise InputError(
+                f"data_dir: {path} must begin with 0 0 8 {dimensions}, as an IDX file of bytes in "
+                f"{dimensions} dimensions does, got {' '.join(map(str, head[:4]))}"
+            )
+        if len(head) < start:
+            _check_size(path, len(head), start)
+        shape = np.frombuffer(head[4:], ">u4").tolist()
+        numbers = math.prod(shape)
+        sizes.check_room(f"data_dir: what {path} says it holds, {shape},", numbers, REALLY)
+        content = head + file.read(numbers + 1)
+    _check_size(path, len(content), start + numbers)
     _check_published(dataset, path, name, content)
-    return np.frombuffer(content[start:], np.uint8).reshape(sizes)
+    return np.frombuffer(content[start:], np.uint8).reshape(shape)
+
+
+REALLY = "see whether the file is what it should be"
 
 
 def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -178,12 +199,14 @@ def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cifar_batch(folder: Path, name: str) -> np.ndarray:
-    path, content = _content(folder, name)
-    row = 1 + 3 * 32 * 32
+    row, most = 1 + 3 * 32 * 32, BATCHES[1]
+    with _opened(folder, name) as (path, file):
+        content = file.read(most + 1)
     if len(content) % row or not content:
+        size = f"more than {most}" if len(content) > most else len(content)
         raise InputError(
-            f"data_dir: {path} is damaged: it must hold images of {row} bytes each, got "
-            f"{len(content)} bytes"
+            f"data_dir: {path} is damaged: it must hold images of {row} bytes each, got {size} "
+            f"bytes"
         )
     return np.frombuffer(content, np.uint8).reshape(-1, row)
 
@@ -194,13 +217,14 @@ def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise InputError(f"data_dir: {folder} holds no {path.name}")
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            held = {part: (file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test")}
-    except KeyError as error:
-        raise InputError(
-            f"data_dir: {path} must hold x_, y_train and x_, y_test; {error}"
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as file:
+            held = {
+                part: (_member(path, file, f"x_{part}"), _member(path, file, f"y_{part}"))
+                for part in ("train", "test")
+            }
+    except InputError:
+        raise
+    except Exception as error:  # whatever damaged headers of zip and npy files can set off
         raise InputError(
             f"data_dir: {path} is damaged or no .npz of plain arrays; {error}"
         ) from None
@@ -216,16 +240,41 @@ def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(len(images), -1), labels.astype(int)
 
 
-def _content(folder: Path, name: str) -> tuple[Path, bytes]:
-    """The file of that name, gzipped or not, and what is in it."""
-    for path, opened in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
-        if path.is_file():
-            try:
-                with opened(path, "rb") as file:
-                    return path, file.read()
-            except (OSError, EOFError, zlib.error) as error:
-                raise InputError(f"data_dir: {path} is damaged or unreadable; {error}") from None
-    raise InputError(f"data_dir: {folder} holds no {name}, gzipped or not")
+def _member(path: Path, file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of an .npz, once its header agrees with its size and there is room for it."""
+    if f"{name}.npy" not in file.namelist():
+        raise InputError(
+            f"data_dir: {path} must hold x_, y_train and x_, y_test, and has no {name}"
+        )
+    with file.open(f"{name}.npy") as member:
+        shape, _, dtype = HEADERS[np.lib.format.read_magic(member)](member)
+        start, size = member.tell(), math.prod(shape) * dtype.itemsize
+    sizes.check_room(f"data_dir: {path} says that {name} is {shape}, which", size, REALLY)
+    if not dtype.hasobject:
+        _check_size(path, file.getinfo(f"{name}.npy").file_size, start + size)
+    with file.open(f"{name}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+"""version of an .npy -> what reads its header"""
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
+    """The file of that name, gzipped or not, to be read."""
+    ways = [(folder / name, open), (folder / f"{name}.gz", gzip.open)]
+    path, how = next((way for way in ways if way[0].is_file()), (None, None))
+    if path is None:
+        raise InputError(f"data_dir: {folder} holds no {name}, gzipped or not")
+    try:
+        with how(path, "rb") as file:
+            yield path, file
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"data_dir: {path} is damaged or unreadable; {error}") from None
 
 
 def _check_published(dataset: str, path: Path, name: str, content: bytes) -> None:
@@ -240,8 +289,8 @@ def _check_published(dataset: str, path: Path, name: str, content: bytes) -> Non
 
 def _check_size(path: Path, size: int, wanted: int) -> None:
     if size != wanted:
-        what = "truncated" if size < wanted else "too long"
-        raise InputError(f"data_dir: {path} is {what}: {wanted} bytes are expected, got {size}")
+        what, got = ("truncated", f"got {size}") if size < wanted else ("too long", "got more")
+        raise InputError(f"data_dir: {path} is {what}: {wanted} bytes are expected, {got}")
 
 
 Source = tuple[np.ndarray, np.ndarray]
@@ -278,12 +327,20 @@ def _check_labels(what: str, labels: np.ndarray) -> None:
         raise InputError(f"{what}: must be integers, got {labels.dtype}")
 
 
-def _check_points(what: str, inputs: np.ndarray, of: str, labels: np.ndarray, classes: int) -> None:
-    if len(inputs) != len(labels):
+def _points(
+    names: tuple[str, str], inputs: Any, labels: Any, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and their labels as arrays, one label each."""
+    what, of = names
+    inputs, labels = arrays.plain(what, inputs), arrays.plain(of, labels)
+    if inputs.ndim < 2:
+        raise InputError(f"{what}: must be (points, *features), got shape {inputs.shape}")
+    labels = labels.reshape(-1) if labels.shape == (len(inputs), 1) else labels
+    if labels.shape != (len(inputs),):
         raise InputError(
-            f"{of}: must be one per point of {what} ({len(inputs)}), got {len(labels)}"
+            f"{of}: must be one per point of {what} ({len(inputs)}), got shape {labels.shape}"
         )
-    if not len(inputs):
+    if not inputs.size:
         raise InputError(f"{what}: must hold at least one point")
     _check_numbers(what, inputs)
     _check_labels(of, labels)
@@ -291,3 +348,4 @@ def _check_points(what: str, inputs: np.ndarray, of: str, labels: np.ndarray, cl
         raise InputError(
             f"{of}: must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
         )
+    return inputs, labels
