@@ -243,9 +243,7 @@ def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def _member(path: Path, file: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array of an .npz, once its header agrees with its size and there is room for it."""
     if f"{name}.npy" not in file.namelist():
-        raise InputError(
-            f"data_dir: {path} must hold x_, y_train and x_, y_test, and has no {name}"
-        )
+        raise InputError(f"data_dir: {path} must hold x_, y_train and x_, y_test; no {name} there")
     with file.open(f"{name}.npy") as member:
         shape, _, dtype = HEADERS[np.lib.format.read_magic(member)](member)
         start, size = member.tell(), math.prod(shape) * dtype.itemsize
