@@ -33,7 +33,7 @@ from ntkdyn.figures import (
     width,
 )
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, public, unknown
 
 FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
@@ -55,6 +55,8 @@ __all__ = [
     "width",
     "write",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)
 
 
 def summary(name: str) -> str:

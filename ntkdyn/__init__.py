@@ -14,7 +14,7 @@ spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is pr
 
 from ntkdyn import data, dynamics, graphs, kernels, losses, methods, networks, records
 from ntkdyn.dynamics import predict, step_size_limit
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, public
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import of_limit
 from ntkdyn.problems import KernelProblem, Problem
@@ -41,3 +41,5 @@ __all__ = [
     "step_size_limit",
     "train",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -3,7 +3,7 @@
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 ECHO = 200
@@ -60,6 +60,24 @@ def check_whole(what: str, value: Any, least: int, most: int | None = None) -> i
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The refusal of a name that is not in `known`, with the nearest one that is."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+    hint = _nearest(str(name), known) or f"known: {', '.join(known)}"
     return InputError(f"{kind}: no {kind} is called {shown(name)}; {hint}")
+
+
+def public(
+    module: str, names: Iterable[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a module: its public names, the nearest to one it lacks."""
+    known = sorted(names)
+
+    def lacking(name: str) -> Any:
+        hint = _nearest(name, known)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint and f'; {hint}'}")
+
+    return lacking, lambda: known
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The question whether the nearest of the sorted names was meant, if one is near."""
+    nearest = difflib.get_close_matches(name[:ECHO], known, n=1, cutoff=0.4)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""

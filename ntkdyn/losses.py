@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, public, unknown
 
 ROUNDED = 1e-6
 """How far from one the probabilities of a point may add up to, as in single precision."""
@@ -138,3 +138,8 @@ def named(name: str | Loss) -> Loss:
     if not isinstance(name, str) or name not in LOSSES:
         raise unknown("loss", name, LOSSES)
     return LOSSES[name]
+
+
+__all__ = ["LOSSES", "Loss", "cross_entropy", "huber", "logistic", "mse", "named"]
+
+__getattr__, __dir__ = public(__name__, __all__)

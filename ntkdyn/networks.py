@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ntkdyn import precision
-from ntkdyn.errors import InputError, check_whole, is_real, is_whole, unknown
+from ntkdyn.errors import InputError, check_whole, is_real, is_whole, public, unknown
 from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
 
@@ -655,3 +655,8 @@ def _per_layer(
         if not is_real(each) or not math.isfinite(each):
             raise InputError(f"{kind}: {name} must be finite numbers, got {each!r}")
     return tuple(float(each) for each in values)
+
+
+__all__ = ["KINDS", "Network", "cnn", "mlp", "resnet", "wrap"]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from ntkdyn import disk
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, public
 
 Record = xr.Dataset
 
@@ -114,3 +114,8 @@ def _compressed(record: Record) -> dict[str, dict[str, Any]]:
         for name, variable in record.variables.items()
         if np.issubdtype(variable.dtype, np.number) and variable.ndim
     }
+
+
+__all__ = ["Record", "attributes", "environment", "read", "write"]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -1,5 +1,7 @@
 """What comes from outside: numbers, arrays and sizes are refused in one sentence, or taken."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -8,8 +10,9 @@ import pytest
 import scipy.sparse
 
 import ntkdyn as nd
-from ntkdyn import arrays, errors, sizes
+from ntkdyn import arrays, errors, figures, sizes, theory, validation
 from ntkdyn.errors import InputError
+from ntkdyn.theory import theorems  # noqa: F401, so that theory.theorems is there
 
 
 def refused(message, call, *args, **settings):
@@ -82,6 +85,25 @@ def test_memory_is_what_is_left_of_the_machine_and_of_the_container(tmp_path, mo
     sizes.check_room("x", 1e6)
     (tmp_path / "memory.max").write_text("max\n")
     assert sizes.free() > 1e6
+
+
+PUBLIC = [
+    nd, nd.data, nd.dynamics, nd.graphs, nd.kernels, nd.losses, nd.methods, nd.networks, nd.records,
+    figures, theory, theory.theorems, validation,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_modules_show_their_public_names_and_name_the_nearest(module):
+    assert dir(module) == sorted(set(module.__all__)) and len(module.__all__) == len(dir(module))
+    for name in module.__all__:
+        inside = importlib.util.find_spec(f"{module.__name__}.{name}") if module is theory else None
+        assert not name.startswith("_") and (inside or hasattr(module, name))
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}x'; did you mean '"):
+            getattr(module, f"{name}x")
+    assert not hasattr(module, "__nothing__")
+    with pytest.raises(AttributeError, match=r"has no attribute 'qqqq'$"):
+        module.qqqq  # noqa: B018
 
 
 BARE = nd.KernelProblem(np.diag([1.0, 2.0, 3.0]), [[1.0], [2.0], [3.0]], [0, 1, 1])

@@ -8,5 +8,8 @@ alike.
 from ntkdyn.data.batches import Batch, Batches, full, minibatches
 from ntkdyn.data.datasets import Dataset, load
 from ntkdyn.data.partitions import Partition, partition
+from ntkdyn.errors import public
 
 __all__ = ["Batch", "Batches", "Dataset", "Partition", "full", "load", "minibatches", "partition"]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -13,6 +13,7 @@ from ntkdyn.dynamics.stability import (
     step_size_limit,
 )
 from ntkdyn.dynamics.tables import kernel_table, spectrum
+from ntkdyn.errors import public
 
 __all__ = [
     "Flow",
@@ -34,3 +35,5 @@ __all__ = [
     "spectrum",
     "step_size_limit",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -8,6 +8,7 @@ agents it hears from. Graphs are networkx graphs; an arc j -> i of a directed on
 sends to i, so that W[i, j] > 0.
 """
 
+from ntkdyn.errors import public
 from ntkdyn.graphs.checks import mixing
 from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, Mixing, MixingSequence, Weights
 from ntkdyn.graphs.named import build
@@ -85,3 +86,5 @@ __all__ = [
     "two_hubs",
     "uniform",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -7,6 +7,7 @@ products                    K v, leading eigenpairs, trace: without the matrix
 diagnostics                 eigenvalues, rank, jitter; drift and alignment
 """
 
+from ntkdyn.errors import public
 from ntkdyn.kernels import diagnostics, empirical, infinite, products, structure
 from ntkdyn.kernels.computing import compute
 from ntkdyn.kernels.results import Computed, Plan, owned_block
@@ -22,3 +23,5 @@ __all__ = [
     "products",
     "structure",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -16,6 +16,7 @@ us in full, and papers/ says what is.
 
 from __future__ import annotations
 
+from ntkdyn.errors import public
 from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.cross_features import CrossFeature
 from ntkdyn.methods.distillation import Distillation
@@ -303,3 +304,5 @@ METHODS = {
 
 __all__ = ["METHODS", "Method", "Needs", "OfLimit", "StepSize", "damped", "of_limit", "periodic"]
 __all__ += list(METHODS)
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -7,3 +7,21 @@ noisy.bounds_of(case, batch_size)                       D-SGD under minibatch no
 worst_case.by_program(method, W, rounds)                the worst over a class of functions
 symbolic.derivation("dgd", symbolic.ring(4))            closed forms, step by step
 """
+
+from ntkdyn.errors import public
+
+__all__ = [
+    "alignment",
+    "bounds",
+    "formulas",
+    "landscape",
+    "noisy",
+    "rates",
+    "slopes",
+    "symbolic",
+    "table",
+    "theorems",
+    "worst_case",
+]
+
+__getattr__, __dir__ = public(__name__, __all__)

@@ -8,6 +8,8 @@ docstring with explicit constants, and these, not the paper's, are what is check
 """
 
 # in the order of the table of bounds
+from ntkdyn.errors import public
+
 from ntkdyn.theory.theorems import diffusion, gossip, unbiased, linear  # isort: skip
 from ntkdyn.theory.theorems.register import THEOREMS, Theorem, about, bounds_of, case
 
@@ -22,3 +24,5 @@ __all__ = [
     "linear",
     "unbiased",
 ]
+
+__getattr__, __dir__ = public(__name__, __all__)
