@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole, is_whole, shown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
@@ -77,10 +77,14 @@ class Sample(NamedTuple):
 def sample(keep: Keep, origin: PyTree, agents: int) -> Sample:
     """Draw the entries to keep of parameters shaped like `origin`."""
     chosen = list(range(agents) if keep.parameter_agents is None else keep.parameter_agents)
-    outside = [agent for agent in chosen if not 0 <= agent < agents]
+    outside = [agent for agent in chosen if not is_whole(agent) or not 0 <= agent < agents]
     if outside:
-        raise InputError(f"keep: agent {outside[0]} is not one of the {agents}, numbered from 0")
-    rng = np.random.default_rng(keep.seed)
+        raise InputError(
+            f"keep: agent {shown(outside[0])} is not one of the {agents}, numbered from 0"
+        )
+    if keep.per_tensor is not None:
+        check_whole("keep: per_tensor", keep.per_tensor, 1)
+    rng = np.random.default_rng(check_whole("keep: seed", keep.seed, 0))
     leaves = jax.tree.leaves(origin)
     entries = [_drawn(leaf.size, keep.per_tensor, rng) for leaf in leaves]
     return Sample(leaves, entries, layer_names(origin), chosen)

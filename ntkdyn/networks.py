@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ntkdyn import precision
+from ntkdyn import precision, sizes
 from ntkdyn.errors import InputError, check_whole, is_real, is_whole, public, unknown
 from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
@@ -32,6 +32,9 @@ from ntkdyn.kernels.structure import Structure, structure
 Params = PyTree[Float[Array, "..."]]
 Scales = tuple[tuple[float, ...], tuple[float, ...]]
 """w_std and b_std of every layer"""
+
+EACH = 12
+"""bytes of a parameter at the start in single precision and, predicted from, in double"""
 
 LARGEST = 2**38
 """the most parameters a network may have: one TiB of them in float32"""
@@ -377,7 +380,9 @@ def _network(
     def start(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
         _check_features(kind, axes, image, features)
         with precision.single():
-            _check_count(kind, jax.eval_shape(lambda key: draw(key, features), key))
+            count = _check_count(kind, jax.eval_shape(lambda key: draw(key, features), key))
+            what = f"{kind}: {count:.3g} parameters"
+            sizes.check_room(what, EACH * count, "ask for smaller widths")
             return draw(key, features)
 
     def kernel(x1: Any, x2: Any, get: str) -> Any:
@@ -387,9 +392,9 @@ def _network(
     def apply(params: Params, inputs: Array) -> Array:
         return evaluate(jax.tree.unflatten(tree, [params[name] for name in names]), inputs)
 
-    sizes = "-".join(map(str, [*description["widths"], description["outputs"]]))
+    listed = "-".join(map(str, [*description["widths"], description["outputs"]]))
     return Network(
-        name=f"{description['kind']} {sizes} {description['activation']}",
+        name=f"{description['kind']} {listed} {description['activation']}",
         start=start,
         apply=apply,
         outputs=description["outputs"],
@@ -543,13 +548,14 @@ def _check_features(
         )
 
 
-def _check_count(kind: str, params: Any) -> None:
-    """Refuse more than the `LARGEST` number of parameters, by their shapes."""
+def _check_count(kind: str, params: Any) -> int:
+    """How many parameters there are, by their shapes; refuses more than `LARGEST`."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     if count > LARGEST:
         raise InputError(
             f"{kind}: widths must give at most {LARGEST:.2g} parameters, got {count:.2g}"
         )
+    return count
 
 
 def _is_size(value: Any) -> bool:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkdyn import losses, precision
+from ntkdyn import losses, precision, sizes
 from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
 from ntkdyn.errors import InputError, check_whole, unknown
@@ -37,6 +37,10 @@ from ntkdyn.spaces import (
 
 LARGEST_SEED = 2**32 - 1
 """of larger ones JAX takes the last 32 bits in single precision, but all in double"""
+
+
+BESIDE = 2
+"""kernels in float64 beside those of the layers: their sum, and its copy in a space"""
 
 
 class Task(NamedTuple):
@@ -262,6 +266,7 @@ class Problem:
                 f"problem: {network.name} has no known kernel at infinite width; "
                 f'use kernel="empirical"'
             )
+        self._check_room(BESIDE, 1, self.task.train)
         inputs = jnp.asarray(self.inputs, jnp.float64)
         whole = infinite.ntk(network.kernel, inputs, inputs[: self.task.train])
         return Kernel(np.asarray(whole), {}, "infinite")
@@ -294,7 +299,19 @@ class Problem:
 
     def _layerblocks(self, apply: Apply, view: str) -> dict[str, Array]:
         params, inputs = self._arrays()
+        outputs = jax.eval_shape(apply, params, inputs[:1]).shape[-1]
+        layers = len(set(layer_names(params)))
+        self._check_room(BESIDE + layers, outputs, self.columns(view))
         return empirical.layer_ntk(apply, params, inputs, inputs[: self.columns(view)])
+
+    def _check_room(self, kernels: int, outputs: int, columns: int) -> None:
+        """Refuse so many kernels between all points and the first `columns` without room."""
+        points = len(self.inputs)
+        sizes.check_room(
+            f"problem: the kernel between {points} and {columns} points with {outputs} outputs",
+            8 * kernels * points * columns * outputs**2,
+            'take fewer points, or kernel="implicit", which forms none',
+        )
 
     @property
     def _team(self) -> bool:

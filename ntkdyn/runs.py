@@ -94,10 +94,13 @@ def plan(
         batch_size = check_whole("batch_size:", batch_size, 1)
         batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
     recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
-    keep = keep._replace(parameter_rounds=sorted(set(keep.parameter_rounds)))
-    missing = [round for round in keep.parameter_rounds if round not in recorded]
+    asked, known = list(keep.parameter_rounds), set(recorded)
+    missing = [round for round in asked if not is_whole(round) or int(round) not in known]
     if missing:
-        raise InputError(f"keep: parameters are asked of round {missing[0]}, which is not recorded")
+        raise InputError(
+            f"keep: parameters are asked of round {shown(missing[0])}, which is not recorded"
+        )
+    keep = keep._replace(parameter_rounds=sorted(set(map(int, asked))))
     return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
 
 

@@ -8,11 +8,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
+from cases import small_data
 
 import ntkdyn as nd
 from ntkdyn import arrays, errors, figures, sizes, theory, validation
 from ntkdyn.errors import InputError
 from ntkdyn.theory import theorems  # noqa: F401, so that theory.theorems is there
+from ntkdyn.validation import widths
 
 
 def refused(message, call, *args, **settings):
@@ -167,10 +169,57 @@ def test_a_traced_step_size_is_still_taken():
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5, [0, 2**32]])
 def test_seeds_that_would_draw_twice_are_refused(seed):
     """From 2^32 on JAX draws otherwise in single precision than in double."""
-    from cases import small_data
-
     share = nd.data.Partition(small_data(), np.arange(14) % 2, 2, "given")
     network = nd.networks.mlp((4,), outputs=2)
     refused(
         "seed must be a whole number from 0 to 4294967295", nd.Problem, network, share, seed=seed
     )
+
+
+def _thousands():
+    """A problem of 3,000 points, with a network of one layer and two outputs."""
+    points = np.zeros((3000, 2), np.float32)
+    many = nd.data.Dataset(
+        "many", points, np.arange(3000) % 2, points[:1], np.array([0]), 2, "none"
+    )
+    share = nd.data.Partition(many, np.arange(3000) % 2, 2, "given")
+    return nd.Problem(nd.networks.mlp((3,), outputs=2), share)
+
+
+LINEAR = (lambda params, x: x @ params, np.ones((2, 2), "f4"), np.ones((6000, 2), "f4"))
+
+TOO_LARGE = {
+    "kernel": (lambda: nd.predict(_thousands(), DGD, HALVES, 1), "3001 and 3000 points .* 1.15 GB"),
+    "infinite": (
+        lambda: nd.predict(_thousands(), DGD, HALVES, 1, kernel="infinite"), "takes about 144 MB",
+    ),
+    "compute": (lambda: nd.kernels.compute(*LINEAR), "6000 x 2 x 6000 x 2 numbers .* 576 MB"),
+    "widths": (
+        lambda: nd.networks.mlp((40_000, 40_000), outputs=2).start(jax.random.key(0), (8,)),
+        r"mlp: 1.6e\+09 parameters takes about 19.2 GB",
+    ),
+    "starts": (
+        lambda: widths.check("width", [4], range(10**9), ["empirical"]),
+        "sweep: a record of 1000000000 runs takes about 1 TB",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_machine")
+@pytest.mark.parametrize("make, message", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_takes_more_than_there_is_is_refused_before_it_is_begun(make, message):
+    refused(message, make)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_what_is_kept_is_named_by_whole_numbers():
+    share = nd.data.Partition(small_data(), np.arange(14) % 2, 2, "given")
+    problem = nd.Problem(nd.networks.mlp((3,), outputs=2), share)
+    for settings, message in [
+        ({"parameter_rounds": [0.5]}, "parameters are asked of round 0.5, which is not recorded"),
+        ({"parameter_rounds": ["a"]}, "parameters are asked of round 'a', which is not recorded"),
+        ({"parameter_rounds": [1], "parameter_agents": [0.5]}, "agent 0.5 is not one of the 2"),
+        ({"parameter_rounds": [1], "per_tensor": 0}, "per_tensor must be a whole number from 1 on"),
+        ({"parameter_rounds": [1], "seed": "a"}, "seed must be a whole number from 0 on, got 'a'"),
+    ]:
+        refused(f"keep: {message}", nd.predict, problem, DGD, HALVES, 1, keep=nd.Keep(**settings))

@@ -338,6 +338,7 @@ def test_lazy_takes_what_mixing_takes():
 NO_GRAPHS = [
     (lambda: graphs.mixing(graphs.ring(4)), r"got a graph, .* give `graphs.metropolis\(graph\)`"),
     (lambda: graphs.mixing([nx.DiGraph(SQUARE)]), r"give `graphs.uniform\(graph\)`"),
+    (lambda: graphs.mixing(graphs.ring(4), sums="columns"), r"give `graphs.push\(graph\)`"),
     (lambda: graphs.lazy(graphs.ring(4)), r"give `graphs.metropolis\(graph\)`"),
     (lambda: graphs.metropolis(np.eye(4)), "metropolis: needs a networkx graph, .* got ndarray"),
     (lambda: graphs.uniform([(0, 1)]), "uniform: needs a networkx .* got list; .*from_edges"),

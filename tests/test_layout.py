@@ -25,13 +25,13 @@ ALLOWED = {
     "disk": {"errors"},
     "records": {"disk", "errors"},
     "data": {"arrays", "errors", "sizes"},
-    "kernels": {"disk", "errors", "precision", "processes"},
-    "networks": {"errors", "precision", "kernels"},
+    "kernels": {"disk", "errors", "precision", "processes", "sizes"},
+    "networks": {"errors", "precision", "kernels", "sizes"},
     "spaces": {"kernels", "precision", "vectors"},
     "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
     "given": {"arrays", "errors", "kernels", "sizes"},
     "problems": {
-        "data", "errors", "given", "kernels", "losses", "networks", "precision", "spaces",
+        "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
     },
     "keeping": {"errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
@@ -45,13 +45,13 @@ ALLOWED = {
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
-        "methods", "precision", "problems", "records", "runs", "spaces", "vectors",
+        "methods", "precision", "problems", "records", "runs", "sizes", "spaces", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
         "checkpoints", "disk", "dynamics", "engine", "errors", "keeping", "kernels", "memory",
         "methods", "networks", "precision", "problems", "processes", "records", "runs", "sharding",
-        "spaces", "vectors",
+        "sizes", "spaces", "vectors",
     },
     "theory": {
         "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",

@@ -24,11 +24,11 @@ import scipy.linalg
 import xarray as xr
 from jaxtyping import Float
 
-from ntkdyn import precision
+from ntkdyn import precision, sizes
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import assess, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole
 from ntkdyn.kernels import infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
@@ -65,8 +65,9 @@ def ensemble(
         )
     if problem.task.loss.name != "mse":
         raise InputError("ensemble: needs the squared error, whose outputs stay Gaussian")
-    if draws < 1:
-        raise InputError(f"draws: must be at least 1, got {draws}")
+    draws = check_whole("draws:", draws, 1)
+    size = 16 * draws * problem.task.targets.size  # drawn, and as outputs
+    sizes.check_room(f"draws: {draws} starts", size, "draw fewer")
     covariance = _nngp(problem) if nngp is None else nngp
     stability = assess(setting(problem, "infinite", method, weights))
     response = _responses(problem, stability.method, weights, rounds, record_every, via, progress)

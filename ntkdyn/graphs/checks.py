@@ -81,7 +81,7 @@ def _part(weights: Any, name: str, sums: str) -> Mixing:
     """A matrix from outside; one that is checked passes."""
     if isinstance(weights, Mixing):
         return weights
-    array = _square(weights)
+    array = _square(weights, sums)
     return single(array.astype(np.float64), name, sums, arrays.rounding(array.dtype))
 
 
@@ -99,9 +99,10 @@ def _is_matrix(value: Any) -> bool:
     return scipy.sparse.issparse(value) or arrays.plain("mixing matrix", value).ndim == 2
 
 
-def _square(weights: Any) -> np.ndarray:
+def _square(weights: Any, sums: str) -> np.ndarray:
     if isinstance(weights, nx.Graph):
         rule = "uniform" if weights.is_directed() else "metropolis"
+        rule = "push" if sums == "columns" else rule
         raise InputError(
             f"mixing matrix: got a graph, whose links have no weights yet; give "
             f"`graphs.{rule}(graph)`"

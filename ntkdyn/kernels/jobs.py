@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ntkdyn import precision
+from ntkdyn import precision, sizes
 from ntkdyn.errors import InputError
 from ntkdyn.kernels import budget, tiles
 from ntkdyn.kernels.budget import Footprint, Load, Task
@@ -112,6 +113,8 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
     """Fill a kernel over pairs of points; its parts by name."""
     if file is not None and jax.process_count() > 1:
         raise InputError("file: several processes cannot write one file; leave it out")
+    if file is None:
+        _check_room(job)
     arranged = _arranged(job, file)
     work = [(_Compiled(job, program), tiling) for program, tiling in arranged.passes]
     fill = functools.partial(tiles.fill, work, job.left, job.right, progress=job.progress)
@@ -128,7 +131,7 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
 
 def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
     """Fill what belongs to points by themselves, (points, outputs): blocks, and no pairs."""
-    result = len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
+    result = _bytes(job)
     tiling, peak = job.tiling(tiles.BLOCK)._replace(held=1), None
     if job.budget is not None:
         tiling, peak = budget.fit_blocks(job.budget, result, tiling, _load(job).footprint)
@@ -144,6 +147,17 @@ def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:
     return values, arranged
 
 
+def _bytes(job: Job) -> int:
+    """What the kernel itself takes, all layers that are kept apart."""
+    return len(job.names) * math.prod(job.shape) * job.dtype.itemsize
+
+
+def _check_room(job: Job) -> None:
+    shape = " x ".join(map(str, job.shape))
+    advice = 'take fewer points, form="trace", or a file, which is filled tile by tile'
+    sizes.check_room(f"kernel: one of {shape} numbers", _bytes(job), advice)
+
+
 def _return_freed_memory() -> None:
     """What compiling left behind goes back to the system, where the C library can (glibc)."""
     with contextlib.suppress(OSError, AttributeError):
@@ -156,7 +170,7 @@ def _arranged(job: Job, file: Path | None) -> Arrangement:
     tiling = job.tiling(begun or tiles.BLOCK)
     if job.budget is None:
         return Arrangement([Pass(job.shared(), tiling)])
-    result = 0 if file else len(job.names) * int(np.prod(job.shape)) * job.dtype.itemsize
+    result = 0 if file else _bytes(job)
     passing = lambda way: [_load(job, share) for share in way]
     task = Task(job.budget, result, tiling, passing([None]))
     ways = [[None], *job.ways] if file is None else [[None]]

@@ -26,11 +26,12 @@ import scipy.stats
 import xarray as xr
 from jaxtyping import Float
 
+from ntkdyn import sizes
 from ntkdyn.checkpoints import check_same
 from ntkdyn.disk import whole_file
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
@@ -193,18 +194,25 @@ def fitted(x: Float[np.ndarray, " runs"], y: Float[np.ndarray, " runs"]) -> Slop
     return Slope(middle, middle - half, middle + half, float(fit.intercept))
 
 
+RUN = 1000
+"""bytes of a run in the record of a sweep, a few numbers per agent"""
+
+
 def check(
     along: str, values: Sequence[float | int], seeds: Sequence[int], kernels: Sequence[str]
 ) -> None:
     """Refuse what cannot be swept."""
-    if not len(values) or not len(seeds):
+    if not len(values) or not seeds:
         raise InputError(f"sweep: needs at least one {along} and one seed")
     if not all(0 < value < np.inf for value in values) or len(set(values)) < len(values):
         raise InputError(
             f"sweep: every {along} must be positive, finite and given once, got {values}"
         )
-    if not all(0 <= seed < 2**32 for seed in seeds):
-        raise InputError(f"sweep: every seed must be from 0 to 2^32 - 1, got {list(seeds)}")
+    ends = [seeds[0], seeds[-1]] if isinstance(seeds, range) else seeds
+    if not all(0 <= seed < 2**32 for seed in ends):
+        raise InputError(f"sweep: every seed must be from 0 to 2^32 - 1, got {shown(seeds)}")
+    runs = len(values) * len(seeds)
+    sizes.check_room(f"sweep: a record of {runs} runs", RUN * runs, "ask for fewer starts")
     for kernel in kernels:
         if kernel not in KERNELS:
             raise unknown("kernel", kernel, KERNELS)
