@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn import losses, precision, sizes
 from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.structure import layer_names
@@ -122,6 +122,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", losses.named(self.loss))
+        check_kind("partition", self.partition, Partition, "as `data.partition` gives")
+        for network in self.networks:
+            check_kind("network", network, Network, "as `networks.mlp` or `networks.wrap` gives")
         if isinstance(self.public, jax.Array):
             object.__setattr__(self, "public", np.asarray(self.public))
         classes = self.partition.data.classes
@@ -150,7 +153,8 @@ class Problem:
     @property
     def networks(self) -> tuple[Network, ...]:
         """The network of all agents, or one for each."""
-        return tuple(self.network) if isinstance(self.network, Sequence) else (self.network,)
+        listed = isinstance(self.network, (list, tuple))
+        return tuple(self.network) if listed else (self.network,)
 
     @property
     def name(self) -> str:
@@ -244,8 +248,7 @@ class Problem:
     def kernel(self, name: str) -> Kernel:
         """The named kernel in float64, computed once."""
         kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
-        if name not in kernels:
-            raise unknown("kernel", name, kernels)
+        check_name("kernel", name, kernels)
         self._check_common_start("a kernel")
         return kernels[name]()
 
@@ -407,8 +410,7 @@ class KernelProblem:
 
     def kernel(self, name: str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
-        if name not in KERNELS:
-            raise unknown("kernel", name, KERNELS)
+        check_name("kernel", name, KERNELS)
         return self._kernel
 
     def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
-from ntkdyn import arrays, sizes
+from ntkdyn import arrays, keeping, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError, check_whole, is_whole, shown
@@ -94,13 +94,7 @@ def plan(
         batch_size = check_whole("batch_size:", batch_size, 1)
         batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
     recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
-    asked, known = list(keep.parameter_rounds), set(recorded)
-    missing = [round for round in asked if not is_whole(round) or int(round) not in known]
-    if missing:
-        raise InputError(
-            f"keep: parameters are asked of round {shown(missing[0])}, which is not recorded"
-        )
-    keep = keep._replace(parameter_rounds=sorted(set(map(int, asked))))
+    keep = keeping.checked(keep, recorded)
     return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
 
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
     },
-    "keeping": {"errors", "kernels", "processes", "vectors"},
+    "keeping": {"arrays", "errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},

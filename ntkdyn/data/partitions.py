@@ -29,8 +29,8 @@ import numpy as np
 from jaxtyping import Int
 
 from ntkdyn import arrays
-from ntkdyn.data.datasets import LARGEST_SEED, Dataset
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.data.datasets import Dataset
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole, is_real, is_whole, shown
 
 DRAWS = 10_000
 """How often a Dirichlet partition is drawn anew before `min_points` is called too many."""
@@ -52,6 +52,7 @@ class Partition:
     rule: str
 
     def __post_init__(self) -> None:
+        check_kind("data", self.data, Dataset, "as `data.load` gives")
         checked = owners(self.owner, self.agents, len(self.data.train_labels))
         object.__setattr__(self, "owner", checked)
 
@@ -79,11 +80,11 @@ def partition(
     `alpha` is that of dirichlet and dirichlet_groups, `primary_labels` and `skew` are primary's.
     What a rule trims away is not in the partition's data.
     """
-    if by not in RULES:
-        raise unknown("partition", by, RULES)
-    check_whole("partition: agents", agents, 1)
-    check_whole("partition: min_points", min_points, 0)
-    check_whole("partition: seed", seed, 0, LARGEST_SEED)
+    check_kind("data", data, Dataset, "as `data.load` gives")
+    check_name("partition", by, RULES)
+    agents = check_whole("partition: agents", agents, 1)
+    min_points = check_whole("partition: min_points", min_points, 0)
+    seed = check_whole("partition: seed", seed, 0)
     if agents * max(min_points, 1) > len(data.train_labels):
         raise InputError(
             f"partition: {agents} agents with at least {max(min_points, 1)} points each need "
@@ -133,12 +134,12 @@ def owners(owner: Any, agents: int | None, points: int) -> Int[np.ndarray, " tra
 
 def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
     """Refuse a setting that the rule does not have, lacks, or cannot use."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf
+    number = is_real(value) and value < math.inf
     good, wanted = {
         "alpha": (number and value > 0, "a positive number"),
         "skew": (number and value >= 0, "a number from 0 on"),
         "primary_labels": (
-            number and isinstance(value, int) and 1 <= value <= classes,
+            is_whole(value) and 1 <= value <= classes,
             f"a whole number from 1 to {classes}, the classes",
         ),
     }[name]
@@ -146,7 +147,7 @@ def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
         owners = " and ".join(rule for rule in RULES if name in RULES[rule].settings)
         good, wanted = value is None, f"left out (it belongs to {owners})"
     if not good:
-        raise InputError(f"partition {by}: {name} must be {wanted}, got {value}")
+        raise InputError(f"partition {by}: {name} must be {wanted}, got {shown(value)}")
 
 
 def _only(data: Dataset, kept: np.ndarray) -> Dataset:

@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
 from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
@@ -183,6 +183,7 @@ def _fraction(value: float) -> str:
 
 def damped(method: Method, gamma: float) -> Method:
     """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
+    check_kind("method", method, Method, "as `methods.dgd` gives")
     updates.check_share("gamma", gamma, one=True)
     rule = _damped(method.name, method.mixing, gamma)
     return _replaced(method, f"damped({method.name}, {gamma:g})", rule)
@@ -198,6 +199,7 @@ def _damped(name: str, rule: Any, gamma: float) -> Any:
 
 def periodic(method: Method, tau: int) -> Method:
     """The same method, exchanging in every tau-th round only."""
+    check_kind("method", method, Method, "as `methods.dgd` gives")
     if method.objective.sends:
         raise InputError(
             f"{method.name}: its gradient looks at what neighbours send in every round; it cannot "

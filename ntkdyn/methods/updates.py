@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, check_whole, is_real, shown, unknown
+from ntkdyn.errors import InputError, check_flag, check_whole, is_real, shown, unknown
 from ntkdyn.vectors import Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
@@ -40,8 +40,10 @@ class OfLimit(eqx.Module):
     share: float
 
     def __check_init__(self) -> None:
-        if not 0 < self.share < math.inf:
-            raise InputError(f"step size: a share of the limit must be positive, got {self.share}")
+        if not is_real(self.share) or not 0 < self.share < math.inf:
+            raise InputError(
+                f"step size: a share of the limit must be positive, got {shown(self.share)}"
+            )
 
 
 StepSize = float | Float[Array, "..."] | OfLimit
@@ -52,24 +54,18 @@ def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
     """Refuse a number that is not positive and finite, or zero with `zero`."""
     if _is_number(name, value) and not (0 < value < math.inf or (zero and value == 0)):
         wanted = "finite and not negative" if zero else "positive and finite"
-        raise InputError(f"{name}: must be {wanted}, got {value}")
+        raise InputError(f"{name}: must be {wanted}, got {shown(value)}")
 
 
 def check_share(name: str, value: Any, *, one: bool = False) -> None:
     """Refuse a number outside [0, 1), or outside [0, 1] with `one`."""
     if _is_number(name, value) and not (0 <= value < 1 or (one and value == 1)):
-        raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {value}")
+        raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {shown(value)}")
 
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number from 1 on."""
     check_whole(f"{name}:", value, 1)
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither true nor false."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name}: must be true or false, got {shown(value)}")
 
 
 def _is_number(name: str, value: Any) -> bool:
