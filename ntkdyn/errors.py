@@ -44,9 +44,9 @@ def _without_middle(sentence: str) -> str:
 
 def is_whole(value: object) -> bool:
     """Whether it is a whole number, an array of one included; true and false are none."""
-    single = getattr(value, "ndim", None) == 0 and getattr(value, "dtype", None) is not None
-    if single and not isinstance(value, numbers.Number):
-        return value.dtype.kind in "iu"
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None:
+        return getattr(value, "shape", None) == () and dtype.kind in ("i", "u")
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 

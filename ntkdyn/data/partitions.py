@@ -20,7 +20,6 @@ primary      every agent has `primary_labels` labels of its own, drawn at random
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +36,9 @@ DRAWS = 10_000
 
 GROUP = 10
 """How many agents share a draw of dirichlet_groups."""
+
+LARGEST_NUMBER = 1e100
+"""a setting that large may still be added up over all agents"""
 
 LEFT_OUT = -1
 """the owner of a point that a rule trims away"""
@@ -93,7 +95,10 @@ def partition(
     given = {"alpha": alpha, "primary_labels": primary_labels, "skew": skew}
     for name, value in given.items():
         _check_setting(by, name, value, data.classes)
-    settings = {name: given[name] for name in RULES[by].settings}
+    settings = {
+        name: int(given[name]) if name == "primary_labels" else float(given[name])
+        for name in RULES[by].settings
+    }
     scene = Scene(data.train_labels, data.classes, agents, min_points, np.random.default_rng(seed))
     owner = RULES[by].deal(scene, **settings)
     kept = owner != LEFT_OUT
@@ -134,7 +139,7 @@ def owners(owner: Any, agents: int | None, points: int) -> Int[np.ndarray, " tra
 
 def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
     """Refuse a setting that the rule does not have, lacks, or cannot use."""
-    number = is_real(value) and value < math.inf
+    number = is_real(value) and value <= LARGEST_NUMBER
     good, wanted = {
         "alpha": (number and value > 0, "a positive number"),
         "skew": (number and value >= 0, "a number from 0 on"),

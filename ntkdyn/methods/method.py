@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from ntkdyn.errors import InputError, check_kind
+from ntkdyn.errors import InputError, check_kind, check_whole
 from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
 from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
@@ -186,7 +186,7 @@ def damped(method: Method, gamma: float) -> Method:
     check_kind("method", method, Method, "as `methods.dgd` gives")
     updates.check_share("gamma", gamma, one=True)
     rule = _damped(method.name, method.mixing, gamma)
-    return _replaced(method, f"damped({method.name}, {gamma:g})", rule)
+    return _replaced(method, f"damped({method.name}, {float(gamma):g})", rule)
 
 
 def _damped(name: str, rule: Any, gamma: float) -> Any:
@@ -200,6 +200,7 @@ def _damped(name: str, rule: Any, gamma: float) -> Any:
 def periodic(method: Method, tau: int) -> Method:
     """The same method, exchanging in every tau-th round only."""
     check_kind("method", method, Method, "as `methods.dgd` gives")
+    tau = check_whole("tau:", tau, 1)
     if method.objective.sends:
         raise InputError(
             f"{method.name}: its gradient looks at what neighbours send in every round; it cannot "
