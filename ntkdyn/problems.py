@@ -424,6 +424,14 @@ KERNELS = ("given", "empirical", "infinite", "implicit")
 """what a kernel can be called: by whom it was made, or how"""
 
 
+def check_problem(problem: Any) -> None:
+    """Refuse what is neither of the two."""
+    if not isinstance(problem, (Problem, KernelProblem)):
+        raise InputError(
+            f"problem: must be a Problem or a KernelProblem, got {type(problem).__name__}"
+        )
+
+
 def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...]) -> Params:
     """The network's parameters from one seed, or stacked from several."""
     if isinstance(seed, Sequence):
