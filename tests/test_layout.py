@@ -28,7 +28,9 @@ ALLOWED = {
     "kernels": {"disk", "errors", "precision", "processes", "sizes"},
     "networks": {"errors", "precision", "kernels", "sizes"},
     "spaces": {"kernels", "precision", "vectors"},
-    "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
+    "methods": {
+        "data", "errors", "graphs", "kernels", "losses", "precision", "spaces", "vectors",
+    },
     "given": {"arrays", "errors", "kernels", "sizes"},
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",

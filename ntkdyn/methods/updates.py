@@ -10,8 +10,9 @@ single parameters.)
         def step(self, state, grad, mix):
             return Iterate(mix(state.x) - self.step_size * grad(state.x))
 
-Whatever is remembered starts at zero, so that the first round needs no case of its own: a tracker
-that starts from y = 0 and a previous gradient of 0 has y = g(x) after its first step.
+What is remembered starts as what needs no case of its own for the first round: a displacement (a
+momentum, a tracker, a gradient) as 0 * x, a point (a former iterate) as x. A point must not start
+as 0 * x, which is theta = 0 on networks and theta_0 in the linear spaces; `origin` refuses that.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class Update(Protocol):
     """One decentralized update rule."""
 
     step_size: StepSize
-    vectors_sent: ClassVar[int]
-    """how many vectors of the size of the parameters go over a link in a round of exchange"""
+    recalled: ClassVar[int]
+    """how many of the vectors it mixes listeners know already, from what they have heard before"""
 
     def init(self, x: Any) -> State:
         """The state before the first round."""
@@ -111,9 +112,7 @@ class Rule(eqx.Module):
     """What all updates have in common."""
 
     step_size: StepSize
-    vectors_sent: ClassVar[int] = 1
-    numbers_sent: ClassVar[int] = 0
-    """how many single numbers go with them"""
+    recalled: ClassVar[int] = 0
     affine: ClassVar[bool] = True
     """whether the new state is affine in the old one wherever the gradient is"""
     why_not: ClassVar[str] = ""
@@ -257,8 +256,6 @@ class Tracking(NamedTuple):
 
 
 class _Tracker(Rule):
-    vectors_sent: ClassVar[int] = 2
-
     def init(self, x: Any) -> Tracking:
         return Tracking(x, 0.0 * x, 0.0 * x)
 
@@ -362,6 +359,7 @@ class GUT(Rule):
     beta: Number = 0.0
     gamma: Number = 1.0
     nesterov: bool = eqx.field(static=True, default=False)
+    recalled: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
         check_share("share mu", self.mu)
@@ -400,7 +398,6 @@ class PushSum(Rule):
     alike, so their ratio reaches the unweighted mean on every strongly connected graph.
     """
 
-    numbers_sent: ClassVar[int] = 1
     affine: ClassVar[bool] = False
 
     def init(self, x: Vector) -> Massed:
@@ -483,7 +480,6 @@ class PooledSGD(Rule):
 
     pool: int = eqx.field(static=True, default=4)
     every: int = eqx.field(static=True, default=10)
-    vectors_sent: ClassVar[int] = 0
     affine: ClassVar[bool] = False
 
     def __check_init__(self) -> None:
