@@ -28,6 +28,7 @@ from ntkdyn import precision, sizes
 from ntkdyn.errors import InputError, check_whole, is_real, is_whole, public, unknown
 from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
+from ntkdyn.models import Model, Trained
 
 Params = PyTree[Float[Array, "..."]]
 Scales = tuple[tuple[float, ...], tuple[float, ...]]
@@ -332,20 +333,39 @@ def _residual(phi: Any, shortcut: Any, first: Any, second: Any) -> tuple[Any, An
 
 
 def wrap(
-    apply: Callable[[Params, Array], Array],
-    start: Callable[[PRNGKeyArray, tuple[int, ...]], Params],
+    apply: Callable[[Any, Array], Array],
+    start: Callable[[PRNGKeyArray, Any], Any],
     outputs: int,
     *,
     name: str = "wrapped",
     kernel: Callable[..., Any] | None = None,
+    trained: Trained = None,
 ) -> Network:
-    """A network from any `apply(params, inputs)` and `start(key, features)`, as flax has them.
+    """A network from any JAX model, f(x) = apply(start(key, ...), x).
 
+    `apply(variables, inputs)` maps (points, *features) to (points, outputs), each point by itself,
+    or to (points,) where there is one output. `start` takes a key, and either the features of one
+    point, a tuple, or a point (1, *features) as flax and haiku do. It is called in float32, and
+    floating-point parameters of any other precision become float32.
+
+    `trained` says which of the variables are parameters; the others are frozen and must be the same
+    for every key:
+
+        "params"       what is found under that name, or under one of several
+        nnx.Param      what is of that type, or of one of several
+        a function     array -> whether it is trained
+        a tree         of such truths, of which a branch may be given by one
+
+    Left out, all arrays of floating-point numbers are, and of flax's collections "params" alone.
     `kernel` is (x1, x2, "ntk" or "nngp") -> kernel at infinite width, if it is known.
+
+    Refuses (`InputError`) a model with other outputs than these, or with no parameters; and, where
+    it meets data in a `Problem`, one whose outputs for a point depend on the others of its batch.
     """
-    if not isinstance(outputs, int) or outputs < 1:
-        raise InputError(f"wrap: outputs must be a whole number from 1 on, got {outputs!r}")
-    return Network(name, start, apply, outputs, kernel, {"kind": "wrapped", "name": name})
+    check_whole("wrap: outputs", outputs, 1)
+    model = Model(apply, start, int(outputs), trained)
+    description = {"kind": "wrapped", "name": name}
+    return Network(name, model.start, model.apply, int(outputs), kernel, description)
 
 
 KINDS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}

@@ -2,7 +2,8 @@
 
 Predictions, kernels and stability limits are computed in float64 inside `double()`; the
 networks that are trained are float32 unless the spec says otherwise, inside `single()`.
-These contexts are the only places where ntkdyn sets JAX's precision.
+These contexts are the only places where ntkdyn sets JAX's precision, and its random numbers: inside
+them a seed draws the same ones whatever the user's settings are.
 """
 
 import contextlib
@@ -19,14 +20,27 @@ EXACT = jax.lax.Precision.HIGHEST
 """Of the products that kernels are made of: never rounded to TF32 or bfloat16 on the way."""
 
 
-def double():
+IMPLEMENTATION = "threefry2x32"
+
+GENERATOR = f"{IMPLEMENTATION}, partitionable"
+"""what draws starts and batches from their seeds, as records say it"""
+
+
+def double() -> contextlib.AbstractContextManager:
     """A context in which JAX computes in float64."""
-    return jax.enable_x64(True)
+    return _computing(x64=True)
 
 
-def single():
+def single() -> contextlib.AbstractContextManager:
     """A context in which JAX computes in float32, and draws the float32 random numbers."""
-    return jax.enable_x64(False)
+    return _computing(x64=False)
+
+
+@contextlib.contextmanager
+def _computing(*, x64: bool) -> Iterator[None]:
+    partitionable = jax.threefry_partitionable(True)
+    with jax.enable_x64(x64), jax.default_prng_impl(IMPLEMENTATION), partitionable:
+        yield
 
 
 @contextlib.contextmanager

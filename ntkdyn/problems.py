@@ -20,13 +20,14 @@ from jaxtyping import Array, Float, Int
 from ntkdyn import losses, precision, sizes
 from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
-from ntkdyn.errors import InputError, check_kind, check_name, check_whole
+from ntkdyn.errors import InputError, check_whole, unknown
 from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
+from ntkdyn.kernels.pointwise import POINTS, outputs_of
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
 from ntkdyn.losses import Loss
-from ntkdyn.networks import Network, Params
+from ntkdyn.networks import KINDS, Network, Params
 from ntkdyn.spaces import (
     KernelSpace,
     LayeredKernelSpace,
@@ -80,7 +81,8 @@ class Task(NamedTuple):
         """All points of every agent in every round, or `size` of them drawn from `seed`."""
         if size is None or seed is None:
             return full(self.owner, self.agents)
-        return minibatches(self.owner, self.agents, size, key=jax.random.key(seed))
+        key = jax.random.key(seed, impl=precision.IMPLEMENTATION)
+        return minibatches(self.owner, self.agents, size, key=key)
 
 
 class Kernel(NamedTuple):
@@ -122,9 +124,6 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", losses.named(self.loss))
-        check_kind("partition", self.partition, Partition, "as `data.partition` gives")
-        for network in self.networks:
-            check_kind("network", network, Network, "as `networks.mlp` or `networks.wrap` gives")
         if isinstance(self.public, jax.Array):
             object.__setattr__(self, "public", np.asarray(self.public))
         classes = self.partition.data.classes
@@ -149,12 +148,14 @@ class Problem:
             check_whole("problem: seed", each, 0, LARGEST_SEED)
         if self.public is not None:
             _check_public(self.public, self.partition.data.train_inputs)
+        for network in dict.fromkeys(self.networks):
+            if network.description.get("kind") not in KINDS:
+                _check_model(network, self.partition.data.train_inputs)
 
     @property
     def networks(self) -> tuple[Network, ...]:
         """The network of all agents, or one for each."""
-        listed = isinstance(self.network, (list, tuple))
-        return tuple(self.network) if listed else (self.network,)
+        return tuple(self.network) if isinstance(self.network, Sequence) else (self.network,)
 
     @property
     def name(self) -> str:
@@ -248,7 +249,8 @@ class Problem:
     def kernel(self, name: str) -> Kernel:
         """The named kernel in float64, computed once."""
         kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
-        check_name("kernel", name, kernels)
+        if name not in kernels:
+            raise unknown("kernel", name, kernels)
         self._check_common_start("a kernel")
         return kernels[name]()
 
@@ -410,7 +412,8 @@ class KernelProblem:
 
     def kernel(self, name: str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
-        check_name("kernel", name, KERNELS)
+        if name not in KERNELS:
+            raise unknown("kernel", name, KERNELS)
         return self._kernel
 
     def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:
@@ -424,20 +427,25 @@ KERNELS = ("given", "empirical", "infinite", "implicit")
 """what a kernel can be called: by whom it was made, or how"""
 
 
-def check_problem(problem: Any) -> None:
-    """Refuse what is neither of the two."""
-    if not isinstance(problem, (Problem, KernelProblem)):
-        raise InputError(
-            f"problem: must be a Problem or a KernelProblem, got {type(problem).__name__}"
-        )
-
-
 def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...]) -> Params:
     """The network's parameters from one seed, or stacked from several."""
     if isinstance(seed, Sequence):
         drawn = [_start(network, each, features) for each in seed]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-    return network.start(jax.random.key(seed), features)
+    with precision.single():
+        return network.start(jax.random.key(seed), features)
+
+
+@precision.float32()
+def _check_model(network: Network, inputs: Float[np.ndarray, points * features]) -> None:
+    """Refuse a model that looks at a point's batch, or has other outputs than it says."""
+    few = np.asarray(inputs[:POINTS], np.float32)
+    outputs = outputs_of(network.apply, _start(network, 0, few.shape[1:]), few)
+    if outputs != network.outputs:
+        raise InputError(
+            f"problem: {network.name} says to have {network.outputs} outputs, but apply returns "
+            f"{outputs}"
+        )
 
 
 def _in_current_precision(tree: Any) -> Any:
@@ -454,7 +462,8 @@ def _only_layer(params: Params, layer: str) -> Params:
 
 def _kernel_space(kernel: Kernel, initial: np.ndarray, agents: int) -> KernelSpace:
     with precision.double():
-        arrays = jax.tree.map(jnp.asarray, (kernel.whole, initial, kernel.layers))
+        arrays = (kernel.whole, initial, kernel.layers)
+        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
     return KernelSpace(arrays[0], arrays[1], agents, arrays[2])
 
 

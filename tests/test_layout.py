@@ -25,17 +25,16 @@ ALLOWED = {
     "disk": {"errors"},
     "records": {"disk", "errors"},
     "data": {"arrays", "errors", "sizes"},
-    "kernels": {"disk", "errors", "precision", "processes", "sizes"},
-    "networks": {"errors", "precision", "kernels", "sizes"},
+    "kernels": {"arrays", "disk", "errors", "precision", "processes", "sizes"},
+    "models": {"errors", "kernels", "precision"},
+    "networks": {"errors", "kernels", "models", "precision", "sizes"},
     "spaces": {"kernels", "precision", "vectors"},
-    "methods": {
-        "data", "errors", "graphs", "kernels", "losses", "precision", "spaces", "vectors",
-    },
+    "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
     "given": {"arrays", "errors", "kernels", "sizes"},
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
     },
-    "keeping": {"arrays", "errors", "kernels", "processes", "vectors"},
+    "keeping": {"errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
@@ -43,7 +42,8 @@ ALLOWED = {
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
         "arrays", "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures",
-        "methods", "problems", "processes", "records", "sharding", "sizes", "spaces", "vectors",
+        "methods", "precision", "problems", "processes", "records", "sharding", "sizes", "spaces",
+        "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",

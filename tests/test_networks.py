@@ -145,17 +145,6 @@ def test_the_same_settings_are_the_same_network(make):
         assert make((4, 4), **{"outputs": 2, "w_std": 1.5} | other) is not one
 
 
-def test_any_model_can_be_wrapped():
-    net = networks.wrap(
-        lambda p, x: jnp.tanh(x @ p),
-        lambda key, features: jax.random.normal(key, (*features, 2)),
-        2,
-    )
-    params = net.start(jax.random.key(0), (3,))
-    assert net.kernel is None and net.apply(params, jnp.ones((4, 3))).shape == (4, 2)
-    assert len(net.taps(params, jnp.ones((4, 3))).taps) == 1
-
-
 REFUSED = [
     ("cnn", {"pool": "averge"}, "did you mean 'average'"),
     ("resnet", {"widths": (4, -1)}, "resnet: widths and outputs must"),
@@ -214,8 +203,3 @@ def test_the_number_of_parameters_is_checked_again_where_the_points_are_known():
     net = networks.mlp((2**30,), outputs=1)
     with pytest.raises(InputError, match="must give at most 2.7e.11 parameters, got 1.1e.12"):
         net.start(jax.random.key(0), (1024,))
-
-
-def test_a_wrapped_model_has_outputs():
-    with pytest.raises(InputError, match="wrap: outputs must be"):
-        networks.wrap(lambda p, x: x, lambda key, features: (), 0)

@@ -8,8 +8,9 @@ tiles, the precision.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from ntkdyn import arrays
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
+from ntkdyn.kernels.pointwise import outputs_of
 from ntkdyn.kernels.programs import Shape
 from ntkdyn.kernels.results import Computed, Plan, Work
 from ntkdyn.kernels.structure import distinct_layers
@@ -55,7 +58,8 @@ def compute(
 
     and `by_layer` keeps each layer's part. `method` is "structured", "jacobian" or "products"
     (`ntkdyn.kernels.programs`); "auto" takes the one with the fewest operations. `dtype` (that of
-    the parameters) and `accumulate` (for the sums over parameters) are "float32" or "float64".
+    the parameters, float32 where theirs is narrower) and `accumulate` (for the sums over
+    parameters) are "float32" or "float64".
 
     `memory` bounds what is held, the kernel included: bytes, or text like "200 MB". With `file`,
     the kernel is not held but written to HDF5 tile by tile, and the same call continues what was
@@ -159,7 +163,7 @@ def in_bytes(memory: int | float | str) -> float:
 
 def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * features]:
     """Finite floating-point points, at least one, on the host."""
-    array = np.asarray(points)
+    array = arrays.plain(name, points)
     if array.dtype.kind in "iub":
         raise InputError(
             f"{name}: must be floating-point numbers, got {array.dtype}; scale them first, "
@@ -170,7 +174,7 @@ def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * f
             f"{name}: must be points with features, (points, *features), none of them empty, "
             f"got shape {array.shape}"
         )
-    array = array.astype(kind, copy=False)
+    array = arrays.real(name, array).astype(kind, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
         first = int(np.argwhere(~finite)[0][0])
@@ -180,6 +184,13 @@ def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * f
 
 def _kind(dtype: str | None, params: PyTree) -> str:
     """The dtype to compute in; only floating-point parameters have a tangent."""
+    collections = params if isinstance(params, Mapping) and "params" in params else {}
+    beside = [name for name in collections if name != "params" and jax.tree.leaves(params[name])]
+    if beside:
+        raise InputError(
+            f"params: beside flax's collection 'params' there is {beside[0]!r}, not trained; "
+            f"give {{'params': variables['params']}} and let apply put the rest beside it"
+        )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         if getattr(leaf, "dtype", None) not in (np.float16, np.float32, np.float64, jnp.bfloat16):
@@ -191,7 +202,8 @@ def _kind(dtype: str | None, params: PyTree) -> str:
             )
     if not leaves:
         raise InputError("params: must hold at least one array, got none")
-    kind = dtype or str(np.result_type(*(leaf.dtype for _, leaf in leaves)))
+    own = functools.reduce(jnp.promote_types, (leaf.dtype for _, leaf in leaves), jnp.float32)
+    kind = dtype or str(own)
     if kind not in ("float32", "float64"):
         raise InputError(f'dtype: must be "float32" or "float64", got {kind!r}')
     return kind
@@ -203,22 +215,7 @@ def _check_model(apply: Apply, params: PyTree, left: np.ndarray, right: np.ndarr
         raise InputError(
             f"x2: must have the features of x1, {left.shape[1:]}, got {right.shape[1:]}"
         )
-    few = jnp.asarray(left[np.arange(3) % len(left)] * np.array([1, 0.5, -1], left.dtype).reshape(
-        -1, *[1] * (left.ndim - 1)
-    ))  # fmt: skip
-    together = np.asarray(jax.jit(apply)(params, few))
-    if together.ndim != 2 or len(together) != 3:
-        raise InputError(
-            f"apply: must return (points, outputs), got {together.shape} for inputs {few.shape}"
-        )
-    alone = np.asarray(jax.jit(apply)(params, few[:1]))
-    scale = max(np.abs(together).max(), np.finfo(left.dtype).tiny)
-    if not np.abs(together[:1] - alone).max() <= 1e-3 * scale:
-        raise InputError(
-            "apply: outputs of one point must not depend on the others of its batch, but they do; "
-            "with batch normalisation, use running averages (evaluation mode) or another norm"
-        )
-    return together.shape[1]
+    return outputs_of(apply, params, left)
 
 
 def _shape(

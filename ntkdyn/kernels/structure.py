@@ -32,6 +32,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ntkdyn.kernels.walk import Apply, Traced
@@ -122,7 +123,12 @@ def structure(
     ]
     free = zip(program.unstructured, rows, strict=True)
     jacobians = [Jacobian(names[leaf], row) for leaf, row in free]
-    return Structure(taps, jacobians)
+    return jax.tree.map(_summable, Structure(taps, jacobians))
+
+
+def _summable(factor: Array) -> Array:
+    """What half precision computed, in float32: kernels are long sums."""
+    return factor.astype(jnp.promote_types(factor.dtype, jnp.float32))
 
 
 def unstructured_layers(
