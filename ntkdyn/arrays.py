@@ -13,6 +13,9 @@ from jaxtyping import Float
 from ntkdyn import sizes
 from ntkdyn.errors import InputError
 
+NUMBER = 40
+"""bytes that a number of a range takes while NumPy reads it, as measured"""
+
 
 def numbers(name: str, values: Any) -> np.ndarray:
     """The values as an array of real, finite numbers, at least one, in the dtype they came in."""
@@ -42,6 +45,8 @@ def plain(name: str, values: Any) -> np.ndarray:
     if scipy.sparse.issparse(values):
         sizes.check_room(f"{name}: {values.shape} made dense", 8.0 * math.prod(values.shape))
         return values.toarray()
+    if isinstance(values, range):
+        sizes.check_room(f"{name}: {values}", NUMBER * len(values))
     try:
         return np.asarray(values)
     except Exception as error:  # whatever another library's arrays raise, like tensors with a tape

@@ -3,6 +3,7 @@
 import difflib
 import math
 import numbers
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,10 @@ SENTENCE = 600
 """characters of a message: room for the longest sentence with what it echoes"""
 
 
+LARGEST = 2**63 - 1
+"""as large as a whole number may be that arrays and files hold"""
+
+
 class InputError(ValueError):
     """The input cannot be used as given; the message is one sentence for the person who gave it."""
 
@@ -21,7 +26,8 @@ class InputError(ValueError):
 
 
 def shown(value: object) -> str:
-    """The value as Python writes it, cut at `ECHO` characters."""
+    """The value as Python writes it, cut at `ECHO` characters; a number in an array as itself."""
+    value = value.item() if getattr(value, "shape", None) == () else value
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
@@ -38,29 +44,51 @@ def _without_middle(sentence: str) -> str:
 
 def is_whole(value: object) -> bool:
     """Whether it is a whole number, an array of one included; true and false are none."""
-    single = getattr(value, "ndim", None) == 0 and getattr(value, "dtype", None) is not None
-    if single and not isinstance(value, numbers.Number):
-        return value.dtype.kind in "iu"
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None:
+        return getattr(value, "shape", None) == () and dtype.kind in ("i", "u")
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_real(value: object) -> bool:
-    """Whether it is one number; true and false are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Whether it is one number that a float can hold; true and false are none."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and not (isinstance(value, int) and abs(value) > sys.float_info.max)
 
 
-def check_whole(what: str, value: Any, least: int, most: int | None = None) -> int:
+def check_whole(what: str, value: Any, least: int, most: int = LARGEST) -> int:
     """The number as an int; refuses what is no whole number from `least` on, or to `most`."""
-    if not is_whole(value) or value < least or (most is not None and value > most):
-        until = "on" if most is None else f"to {most}"
+    if not is_whole(value) or not least <= value <= most:
+        on = most == LARGEST and not (is_whole(value) and value > most)
+        until = "on" if on else f"to {most}"
         raise InputError(f"{what} must be a whole number from {least} {until}, got {shown(value)}")
     return int(value)
+
+
+def check_kind(what: str, value: object, kind: type, example: str) -> None:
+    """Refuse what is not of that kind; `example` says how one has it."""
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{what}: must be a {kind.__name__}, {example}, got {type(value).__name__}"
+        )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: must be true or false, got {shown(value)}")
+
+
+def check_name(kind: str, name: object, known: Iterable[str]) -> None:
+    """Refuse a name that is not in `known`."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The refusal of a name that is not in `known`, with the nearest one that is."""
     known = sorted(known)
-    hint = _nearest(str(name), known) or f"known: {', '.join(known)}"
+    hint = _nearest(shown(name), known) or f"known: {', '.join(known)}"
     return InputError(f"{kind}: no {kind} is called {shown(name)}; {hint}")
 
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from ntkdyn.errors import InputError, check_whole, is_whole, shown
+from ntkdyn import arrays
+from ntkdyn.errors import InputError, check_flag, check_kind, check_whole, shown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
@@ -35,6 +36,34 @@ class Keep(NamedTuple):
     kernel: bool = False
     """kernel_drift |K_t - K_0| / |K_0| and label_alignment of every agent's own kernel, summed over
     outputs, between the training points, in every recorded round"""
+
+
+def checked(keep: Keep, recorded: Sequence[int]) -> Keep:
+    """What is kept of a run that records these rounds; its own rounds ascending, each once."""
+    check_kind("keep", keep, Keep, "as `ntkdyn.Keep()` gives")
+    for name in ("outputs", "trust", "distances", "kernel"):
+        check_flag(f"keep: {name}", getattr(keep, name))
+    if keep.per_tensor is not None:
+        check_whole("keep: per_tensor", keep.per_tensor, 1)
+    rounds, agents = _whole("rounds", keep.parameter_rounds), keep.parameter_agents
+    missing = sorted({*rounds} - {*recorded})
+    if missing:
+        raise InputError(f"keep: parameters are asked of round {missing[0]}, which is not recorded")
+    return keep._replace(
+        parameter_rounds=sorted({*rounds}),
+        parameter_agents=agents if agents is None else _whole("agents", agents),
+        seed=check_whole("keep: seed", keep.seed, 0),
+    )
+
+
+def _whole(what: str, values: Any) -> list[int]:
+    """The rounds or agents that are listed."""
+    array = arrays.plain(f"keep: parameter_{what}", values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(
+            f"keep: parameter_{what} must be a list of whole numbers, got {shown(values)}"
+        )
+    return array.astype(int).tolist()
 
 
 class Sample(NamedTuple):
@@ -77,14 +106,10 @@ class Sample(NamedTuple):
 def sample(keep: Keep, origin: PyTree, agents: int) -> Sample:
     """Draw the entries to keep of parameters shaped like `origin`."""
     chosen = list(range(agents) if keep.parameter_agents is None else keep.parameter_agents)
-    outside = [agent for agent in chosen if not is_whole(agent) or not 0 <= agent < agents]
+    outside = [agent for agent in chosen if not 0 <= agent < agents]
     if outside:
-        raise InputError(
-            f"keep: agent {shown(outside[0])} is not one of the {agents}, numbered from 0"
-        )
-    if keep.per_tensor is not None:
-        check_whole("keep: per_tensor", keep.per_tensor, 1)
-    rng = np.random.default_rng(check_whole("keep: seed", keep.seed, 0))
+        raise InputError(f"keep: agent {outside[0]} is not one of the {agents}, numbered from 0")
+    rng = np.random.default_rng(keep.seed)
     leaves = jax.tree.leaves(origin)
     entries = [_drawn(leaf.size, keep.per_tensor, rng) for leaf in leaves]
     return Sample(leaves, entries, layer_names(origin), chosen)

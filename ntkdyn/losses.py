@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, public, unknown
+from ntkdyn.errors import InputError, check_name, public
 
 ROUNDED = 1e-6
 """How far from one the probabilities of a point may add up to, as in single precision."""
@@ -135,8 +135,7 @@ def named(name: str | Loss) -> Loss:
     """The loss of that name; a `Loss` passes through."""
     if isinstance(name, Loss):
         return name
-    if not isinstance(name, str) or name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
+    check_name("loss", name, LOSSES)
     return LOSSES[name]
 
 

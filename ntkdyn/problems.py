@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn import losses, precision, sizes
 from ntkdyn.data import Batches, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.pointwise import POINTS, outputs_of
@@ -124,6 +124,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", losses.named(self.loss))
+        check_kind("partition", self.partition, Partition, "as `data.partition` gives")
+        for network in self.networks:
+            check_kind("network", network, Network, "as `networks.mlp` or `networks.wrap` gives")
         if isinstance(self.public, jax.Array):
             object.__setattr__(self, "public", np.asarray(self.public))
         classes = self.partition.data.classes
@@ -155,7 +158,8 @@ class Problem:
     @property
     def networks(self) -> tuple[Network, ...]:
         """The network of all agents, or one for each."""
-        return tuple(self.network) if isinstance(self.network, Sequence) else (self.network,)
+        listed = isinstance(self.network, (list, tuple))
+        return tuple(self.network) if listed else (self.network,)
 
     @property
     def name(self) -> str:
@@ -249,8 +253,7 @@ class Problem:
     def kernel(self, name: str) -> Kernel:
         """The named kernel in float64, computed once."""
         kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
-        if name not in kernels:
-            raise unknown("kernel", name, kernels)
+        check_name("kernel", name, kernels)
         self._check_common_start("a kernel")
         return kernels[name]()
 
@@ -412,8 +415,7 @@ class KernelProblem:
 
     def kernel(self, name: str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
-        if name not in KERNELS:
-            raise unknown("kernel", name, KERNELS)
+        check_name("kernel", name, KERNELS)
         return self._kernel
 
     def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:
@@ -425,6 +427,14 @@ class KernelProblem:
 
 KERNELS = ("given", "empirical", "infinite", "implicit")
 """what a kernel can be called: by whom it was made, or how"""
+
+
+def check_problem(problem: Any) -> None:
+    """Refuse what is neither of the two."""
+    if not isinstance(problem, (Problem, KernelProblem)):
+        raise InputError(
+            f"problem: must be a Problem or a KernelProblem, got {type(problem).__name__}"
+        )
 
 
 def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...]) -> Params:

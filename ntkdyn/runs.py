@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
-from ntkdyn import arrays, precision, sizes
+from ntkdyn import arrays, keeping, precision, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
 from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
 from ntkdyn.errors import InputError, check_whole, is_whole, shown
@@ -25,7 +25,7 @@ from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.measures import measure, measure_consensus, measure_heads
-from ntkdyn.methods import METHODS, Method
+from ntkdyn.methods import METHODS, Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
 from ntkdyn.problems import LARGEST_SEED, Problem, Task
@@ -84,6 +84,7 @@ def plan(
         weights, agents=task.agents, sums="columns" if method.needs.columns else "rows"
     )
     method.check_weights(weights)
+    method.check_update()
     if np.ndim(method.step_size):
         raise InputError(
             f"step size: must be one number for all agents, got shape {np.shape(method.step_size)}"
@@ -94,13 +95,7 @@ def plan(
         batch_size = check_whole("batch_size:", batch_size, 1)
         batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
     recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
-    asked, known = list(keep.parameter_rounds), set(recorded)
-    missing = [round for round in asked if not is_whole(round) or int(round) not in known]
-    if missing:
-        raise InputError(
-            f"keep: parameters are asked of round {shown(missing[0])}, which is not recorded"
-        )
-    keep = keep._replace(parameter_rounds=sorted(set(map(int, asked))))
+    keep = keeping.checked(keep, recorded)
     return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
 
 
@@ -199,7 +194,7 @@ def run(
     )
     record = _recorded(plan, built, seen, kept)
     if parameters_each is not None:
-        sent = _floats_sent(plan, built.space, parameters_each)
+        sent = _floats_sent(plan, built, parameters_each)
         record["floats_sent"] = (("round", "agent"), sent)
     return record
 
@@ -321,7 +316,7 @@ def check(plan: Plan, space: Space) -> None:
             f"{plan.method.name}: needs networks with {plan.method.heads} heads of "
             f"{plan.task.targets.shape[1]} outputs each, got {plan.task.heads}"
         )
-    if not space.mixable and plan.method.update.vectors_sent:
+    if not space.mixable and plan.method.mixes:
         raise InputError(
             f"{plan.method.name}: averages parameters, which agents of different architectures "
             f"cannot; mhd does not"
@@ -387,22 +382,35 @@ def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str,
     return {name: (dims, np.stack([m[name] for m in measured])) for name in measured[0]}
 
 
-def _floats_sent(plan: Plan, space: Space, parameters: int) -> Float[np.ndarray, "rounds agents"]:
+def _floats_sent(plan: Plan, built: System, parameters: int) -> Float[np.ndarray, "rounds agents"]:
     """How many numbers every agent has sent to others, in all rounds before each recorded one."""
-    task, method = plan.task, plan.method
+    links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
+    listeners = (links & ~np.eye(plan.task.agents, dtype=bool)).sum(axis=1).astype(float)
+    each = _floats_per_link(built, parameters)
+    period = np.arange(math.lcm(len(listeners), len(each)))
+    heard = listeners[period % len(listeners)]
+    objective, sizes = plan.method.objective, _sizes(plan.task, built.space, parameters)
+    said = np.stack([objective.floats_sent(these, sizes) for these in listeners])
+    paid = each[period % len(each), None] * heard + said[period % len(said)]
+    sums = np.concatenate([np.zeros((1, plan.task.agents)), np.cumsum(paid, axis=0)])
+    rounds = np.array(plan.rounds)
+    return (rounds // len(period))[:, None] * sums[-1] + sums[rounds % len(period)]
+
+
+def _floats_per_link(built: System, parameters: int) -> Float[np.ndarray, " period"]:
+    """How many numbers go over each link, in every round of a period of the mixing."""
+    rule, start = built.method.mixing, jax.eval_shape(built.space.start)
+    each = np.zeros(rule.every)
+    for round in rule.due:
+        mix = exchange.watched(rule, built.weights, round, built)
+        each[round] = exchange.sent(built.method.update, start, mix).floats(parameters)
+    return each
+
+
+def _sizes(task: Task, space: Space, parameters: int) -> Sizes:
     outputs = task.targets.shape[1]
     seen = jax.eval_shape(lambda: space.readout(slice(1))(space.start())[0]).shape[2]
-    features = seen - outputs * task.heads
-    links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
-    listeners = (links & ~np.eye(task.agents, dtype=bool)).sum(axis=1).astype(float)
-    sizes = Sizes(parameters, outputs, features, task.public)
-    costs = [method.floats_sent(each, sizes) for each in listeners]
-    every = method.mixing.every
-    period = math.lcm(len(costs), every)
-    paid = [costs[t % len(costs)] * ((t + 1) % every == 0) for t in range(period)]
-    sums = np.concatenate([np.zeros((1, task.agents)), np.cumsum(paid, axis=0)])
-    rounds = np.array(plan.rounds)
-    return (rounds // period)[:, None] * sums[-1] + sums[rounds % period]
+    return Sizes(parameters, outputs, seen - outputs * task.heads, task.public)
 
 
 def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:

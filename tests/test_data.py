@@ -258,8 +258,8 @@ def test_settings_that_are_no_whole_numbers_are_refused(digits):
         ("agents", True, "from 1 on, got True"),
         ("min_points", -1, "from 0 on, got -1"),
         ("min_points", "a", "from 0 on, got 'a'"),
-        ("seed", -1, "from 0 to 9223372036854775807, got -1"),
-        ("seed", "a", "from 0 to 9223372036854775807, got 'a'"),
+        ("seed", -1, "from 0 on, got -1"),
+        ("seed", "a", "from 0 on, got 'a'"),
         ("seed", 2**70, "from 0 to 9223372036854775807, got 11805"),
     ]:
         settings = {"agents": 4, "seed": 0} | {setting: value}

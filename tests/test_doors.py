@@ -112,6 +112,40 @@ BARE = nd.KernelProblem(np.diag([1.0, 2.0, 3.0]), [[1.0], [2.0], [3.0]], [0, 1, 
 HALVES = [[0.5, 0.5], [0.5, 0.5]]
 DGD = nd.methods.dgd(step_size=0.1)
 
+WRONG_KINDS = [
+    (lambda: nd.data.Partition(None, [0], 1, "given"), "data: must be a Dataset, .* got NoneType"),
+    (lambda: nd.data.partition(1, agents=2, seed=0), "data: must be a Dataset, as `data.load`"),
+    (lambda: nd.data.partition(small_data(), agents=2, by=[], seed=0), "no partition is called"),
+    (lambda: nd.data.load([], train=1, test=1, seed=0), "no dataset is called"),
+    (lambda: nd.Problem(3, None), "partition: must be a Partition, as `data.partition` gives"),
+    (lambda: nd.Problem([3], nd.data.Partition(small_data(), [0] * 14, 1, "")), "a Network, as"),
+    (lambda: nd.methods.damped("dgd", 0.5), "method: must be a Method, .* got str"),
+    (lambda: nd.methods.periodic(None, 2), "method: must be a Method, .* got NoneType"),
+    (lambda: nd.methods.of_limit("a"), "a share of the limit must be positive, got 'a'"),
+    (lambda: nd.predict(BARE, DGD, HALVES, 1, keep=None), "keep: must be a Keep, .* got NoneType"),
+    (
+        lambda: nd.predict(None, DGD, HALVES, 1),
+        "problem: must be a Problem or a KernelProblem, got",
+    ),
+    (lambda: nd.step_size_limit(BARE, "dgd", HALVES), "method: must be a Method, .* got str"),
+    (lambda: nd.predict(BARE, DGD, HALVES, 1, stability=True), "stability: must be a Stability"),
+    (lambda: nd.predict(BARE, DGD, HALVES, 1, via=[]), r"via: must be the name .*, got \[\]"),
+    (lambda: nd.predict(BARE, DGD, HALVES, 1, tolerance="a"), "tolerance: must be .*, got 'a'"),
+    (lambda: nd.predict(BARE, DGD, HALVES, 1, kernel=[]), r"no kernel is called \[\]"),
+    (lambda: nd.dynamics.minibatch_noise(BARE, DGD, HALVES, [1], batch_size=None), "batch_size: m"),
+    (lambda: nd.dynamics.slowest_modes(BARE, DGD, HALVES, count=None), "count: must be a whole"),
+    (lambda: nd.graphs.ring(10**5000), "to 9223372036854775807, got a number of about 5000 dig"),
+    (lambda: nd.methods.gut(step_size=0.1, mu=10**5000), "must be .* got a number of about 5000"),
+    (lambda: nd.losses.named(10**5000), "no loss is called a number of about 5000 digits"),
+]
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("make, message", WRONG_KINDS)
+def test_what_is_of_another_kind_is_refused(make, message):
+    refused(message, make)
+
+
 WRONG_RUNS = [
     ({"rounds": [0.9, 1.9]}, r"rounds: must be a whole .*, or a list of .* got \[0.9, 1.9\]"),
     ({"rounds": 6.0}, "rounds: must be a whole number, or a list of whole numbers, got 6.0"),
@@ -216,9 +250,10 @@ def test_what_is_kept_is_named_by_whole_numbers():
     share = nd.data.Partition(small_data(), np.arange(14) % 2, 2, "given")
     problem = nd.Problem(nd.networks.mlp((3,), outputs=2), share)
     for settings, message in [
-        ({"parameter_rounds": [0.5]}, "parameters are asked of round 0.5, which is not recorded"),
-        ({"parameter_rounds": ["a"]}, "parameters are asked of round 'a', which is not recorded"),
-        ({"parameter_rounds": [1], "parameter_agents": [0.5]}, "agent 0.5 is not one of the 2"),
+        ({"parameter_rounds": [0.5]}, r"parameter_rounds must be a list of whole .* got \[0.5\]"),
+        ({"parameter_rounds": 1}, "parameter_rounds must be a list of whole numbers, got 1"),
+        ({"parameter_agents": [0.5]}, "parameter_agents must be a list of whole numbers, got"),
+        ({"trust": 1}, "trust: must be true or false, got 1"),
         ({"parameter_rounds": [1], "per_tensor": 0}, "per_tensor must be a whole number from 1 on"),
         ({"parameter_rounds": [1], "seed": "a"}, "seed must be a whole number from 0 on, got 'a'"),
     ]:

@@ -596,7 +596,12 @@ def test_refusals(small):
     refused("a stable step size", nd.predict, problem, unstable, W, [100], via="contour")
     refused("comes to no rest", dynamics.limit, problem, unstable, W)
     refused(
-        "count: must be from 1", dynamics.slowest_modes, problem, method("dgd", 0.1), W, count=0
+        "count: must be a whole number from 1",
+        dynamics.slowest_modes,
+        problem,
+        method("dgd", 0.1),
+        W,
+        count=0,
     )
     refused("below: must be positive", dynamics.rounds_until, problem, at, W, 0.0)
     refused("time: must be finite", dynamics.Flow(problem, method("dgd", 0.1), W).state, -1.0)

@@ -29,12 +29,14 @@ ALLOWED = {
     "models": {"errors", "kernels", "precision"},
     "networks": {"errors", "kernels", "models", "precision", "sizes"},
     "spaces": {"kernels", "precision", "vectors"},
-    "methods": {"data", "errors", "graphs", "kernels", "losses", "spaces", "vectors"},
+    "methods": {
+        "data", "errors", "graphs", "kernels", "losses", "precision", "spaces", "vectors",
+    },
     "given": {"arrays", "errors", "kernels", "sizes"},
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
     },
-    "keeping": {"errors", "kernels", "processes", "vectors"},
+    "keeping": {"arrays", "errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},

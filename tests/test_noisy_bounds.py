@@ -156,7 +156,7 @@ def test_weights_that_do_not_contract_and_batches_of_nothing():
     turned = graphs.mixing(np.roll(np.eye(AGENTS), 1, axis=0), agents=AGENTS)
     found = noisy.bounds_of(case._replace(weights=turned, given=turned), 1)
     assert all("beta < 1" in [each.name for each in bound.missing] for bound in found)
-    with pytest.raises(nd.InputError, match="batch_size: must be at least 1, got 0"):
+    with pytest.raises(nd.InputError, match="batch_size: must be a whole number from 1 on, got 0"):
         noisy.bounds_of(case, 0)
 
 

@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import arrays, sizes
 from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.errors import InputError, check_name, check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +68,10 @@ def load(
     Each feature is centred at its mean over the drawn training points; all are divided by the
     one standard deviation of the centred training inputs. Test points use the same numbers.
     """
-    if name not in SOURCES:
-        raise unknown("dataset", name, SOURCES)
-    for argument, value in (("train", train), ("test", test)):
-        check_whole(f"dataset {name}: {argument}", value, 1)
-    check_whole(f"dataset {name}: seed", seed, 0, LARGEST_SEED)
+    check_name("dataset", name, SOURCES)
+    train = check_whole(f"dataset {name}: train", train, 1)
+    test = check_whole(f"dataset {name}: test", test, 1)
+    seed = check_whole(f"dataset {name}: seed", seed, 0)
     inputs, labels = _read(name, data_dir)
     if train + test > len(inputs):
         raise InputError(
@@ -305,10 +304,6 @@ FILES: dict[str, Callable[[str, Path], Source]] = {
 """name -> the same, from a folder; the images are flattened"""
 
 SOURCES = (*SHIPPED, *FILES)
-
-
-LARGEST_SEED = 2**63 - 1
-"""as large as a whole number in a spec or a record may be"""
 
 
 def _check_numbers(what: str, inputs: np.ndarray) -> None:

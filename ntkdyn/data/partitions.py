@@ -20,7 +20,6 @@ primary      every agent has `primary_labels` labels of its own, drawn at random
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,14 +28,17 @@ import numpy as np
 from jaxtyping import Int
 
 from ntkdyn import arrays
-from ntkdyn.data.datasets import LARGEST_SEED, Dataset
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.data.datasets import Dataset
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole, is_real, is_whole, shown
 
 DRAWS = 10_000
 """How often a Dirichlet partition is drawn anew before `min_points` is called too many."""
 
 GROUP = 10
 """How many agents share a draw of dirichlet_groups."""
+
+LARGEST_NUMBER = 1e100
+"""a setting that large may still be added up over all agents"""
 
 LEFT_OUT = -1
 """the owner of a point that a rule trims away"""
@@ -52,6 +54,7 @@ class Partition:
     rule: str
 
     def __post_init__(self) -> None:
+        check_kind("data", self.data, Dataset, "as `data.load` gives")
         checked = owners(self.owner, self.agents, len(self.data.train_labels))
         object.__setattr__(self, "owner", checked)
 
@@ -79,11 +82,11 @@ def partition(
     `alpha` is that of dirichlet and dirichlet_groups, `primary_labels` and `skew` are primary's.
     What a rule trims away is not in the partition's data.
     """
-    if by not in RULES:
-        raise unknown("partition", by, RULES)
-    check_whole("partition: agents", agents, 1)
-    check_whole("partition: min_points", min_points, 0)
-    check_whole("partition: seed", seed, 0, LARGEST_SEED)
+    check_kind("data", data, Dataset, "as `data.load` gives")
+    check_name("partition", by, RULES)
+    agents = check_whole("partition: agents", agents, 1)
+    min_points = check_whole("partition: min_points", min_points, 0)
+    seed = check_whole("partition: seed", seed, 0)
     if agents * max(min_points, 1) > len(data.train_labels):
         raise InputError(
             f"partition: {agents} agents with at least {max(min_points, 1)} points each need "
@@ -92,7 +95,10 @@ def partition(
     given = {"alpha": alpha, "primary_labels": primary_labels, "skew": skew}
     for name, value in given.items():
         _check_setting(by, name, value, data.classes)
-    settings = {name: given[name] for name in RULES[by].settings}
+    settings = {
+        name: int(given[name]) if name == "primary_labels" else float(given[name])
+        for name in RULES[by].settings
+    }
     scene = Scene(data.train_labels, data.classes, agents, min_points, np.random.default_rng(seed))
     owner = RULES[by].deal(scene, **settings)
     kept = owner != LEFT_OUT
@@ -133,12 +139,12 @@ def owners(owner: Any, agents: int | None, points: int) -> Int[np.ndarray, " tra
 
 def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
     """Refuse a setting that the rule does not have, lacks, or cannot use."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf
+    number = is_real(value) and value <= LARGEST_NUMBER
     good, wanted = {
         "alpha": (number and value > 0, "a positive number"),
         "skew": (number and value >= 0, "a number from 0 on"),
         "primary_labels": (
-            number and isinstance(value, int) and 1 <= value <= classes,
+            is_whole(value) and 1 <= value <= classes,
             f"a whole number from 1 to {classes}, the classes",
         ),
     }[name]
@@ -146,7 +152,7 @@ def _check_setting(by: str, name: str, value: Any, classes: int) -> None:
         owners = " and ".join(rule for rule in RULES if name in RULES[rule].settings)
         good, wanted = value is None, f"left out (it belongs to {owners})"
     if not good:
-        raise InputError(f"partition {by}: {name} must be {wanted}, got {value}")
+        raise InputError(f"partition {by}: {name} must be {wanted}, got {shown(value)}")
 
 
 def _only(data: Dataset, kept: np.ndarray) -> Dataset:

@@ -193,8 +193,7 @@ def slowest_modes(
     check_repeats(asked, "modes")
     map = affine_rounds(_system(problem, assess(asked).method, weights, kernel))
     whole = Realization(map, Features(map.kernel).rows)
-    if not 1 <= count <= whole.size:
-        raise InputError(f"count: must be from 1 to {whole.size}, got {count}")
+    count = check_whole("count:", count, 1, whole.size)
     if whole.size <= DENSE_UP_TO:
         found = np.linalg.eigvals(whole.over_period[0]).astype(complex)
     elif whole.period == 1:
@@ -259,8 +258,12 @@ def rounds_until(
             keep=Keep(outputs=False),
             stability=stability,
         )
-        if measured not in record or record[measured].dims != ("round", "agent"):
-            raise InputError(f"measured: the prediction has no {measured} per agent")
+        if (
+            not isinstance(measured, str)
+            or measured not in record
+            or record[measured].dims != ("round", "agent")
+        ):
+            raise InputError(f"measured: the prediction has no {shown(measured)} per agent")
         values = record[measured]
         return bool((values <= below).all() if above is None else (values >= above).all())
 

@@ -28,7 +28,7 @@ from ntkdyn import precision
 from ntkdyn.dynamics.affine import affine_rounds
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import assess, setting
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_whole
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
@@ -102,8 +102,7 @@ class Moments:
         batch_size: int,
         kernel: str = "empirical",
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: must be at least 1, got {batch_size}")
+        batch_size = check_whole("batch_size:", batch_size, 1)
         self.stability = assess(setting(problem, kernel, method, weights))
         asked = plan(problem.task, self.stability.method, weights, 0)
         self.map = affine_rounds(system_of(asked, problem.kernel_space(kernel)))

@@ -13,10 +13,10 @@ from ntkdyn.dynamics.jumps import Jumps
 from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats, setting
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Jump, Progress, System
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
-from ntkdyn.problems import Kernel, KernelProblem, Problem
+from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_problem
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run
 from ntkdyn.spaces import Space
@@ -62,6 +62,11 @@ def predict(
     is below `tolerance`, or the call is refused; without one, below 1e-9 or as little as double
     precision allows: modes so slow that t rounds are few to them are known to t times 1e-15.
     """
+    check_problem(problem)
+    if stability is not None:
+        check_kind("stability", stability, Stability, "as `dynamics.assess` gives")
+    if not isinstance(via, str):
+        raise InputError(f'via: must be the name of a way, like "auto", got {shown(via)}')
     asked = plan(
         problem.task,
         method,
@@ -72,8 +77,9 @@ def predict(
         batch_seed=batch_seed,
         keep=keep,
     )
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise InputError(f"tolerance: must be between 0 and 1, got {tolerance}")
+    if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
+        raise InputError(f"tolerance: must be between 0 and 1, got {shown(tolerance)}")
+    check_name("kernel", kernel, KERNELS)
     if kernel == "implicit" and not isinstance(problem, KernelProblem):
         _steps_only(via, "an implicit kernel")
         return _without_a_kernel(problem, asked, progress)

@@ -40,12 +40,12 @@ from ntkdyn.dynamics.spectra import (
     wholly,
 )
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, operator_of
 from ntkdyn.methods.updates import OfLimit
-from ntkdyn.problems import Kernel, KernelProblem, Problem, Task
+from ntkdyn.problems import Kernel, KernelProblem, Problem, Task, check_problem
 from ntkdyn.spaces import KernelSpace
 
 FOLLOWED = 10**6
@@ -134,6 +134,8 @@ def step_size_limit(
 
 def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weights: Any) -> Setting:
     """The method at work on the problem, with the kernel of that name."""
+    check_problem(problem)
+    check_kind("method", method, Method, "as `methods.dgd` gives")
     sums = "columns" if method.needs.columns else "rows"
     weights = mixing(weights, agents=problem.task.agents, sums=sums)
     method.check_weights(weights)

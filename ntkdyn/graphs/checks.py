@@ -17,7 +17,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float
 
 from ntkdyn import arrays
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_name, check_whole
 from ntkdyn.graphs.matrices import ROUNDING, Mixing, MixingSequence, check_connected
 
 PRINTED = 1e-6
@@ -25,6 +25,8 @@ PRINTED = 1e-6
 
 GATHERED = 8
 """Rounding errors that a weight may have gathered, as one minus the sum of the others has."""
+
+AXES = {"rows": 1, "columns": 0}
 
 NOTHING = np.finfo(np.float64).eps
 """A weight that small changes no sum: it is zero."""
@@ -40,6 +42,9 @@ def mixing(
     With `sums` "columns" it is the columns that must sum to one, as push-sum has it. What is
     rounding of six decimals or of the dtype is set right; `adjusted` says how.
     """
+    check_name("sums of a mixing matrix", sums, AXES)
+    if agents is not None:
+        agents = check_whole("mixing matrix: agents", agents, 1)
     if isinstance(weights, (Mixing, MixingSequence)):
         checked = weights
     elif _is_sequence(weights):
@@ -74,7 +79,7 @@ def checked(matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "
 
 def axis_of(sums: str) -> int:
     """Along which axis W is added up for the sums of its rows or columns."""
-    return {"rows": 1, "columns": 0}[sums]
+    return AXES[sums]
 
 
 def _part(weights: Any, name: str, sums: str) -> Mixing:

@@ -133,6 +133,12 @@ class MixingSequence:
     name: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rounds, tuple) or not all(
+            isinstance(each, Mixing) for each in self.rounds
+        ):
+            raise InputError(
+                "mixing sequence: must be a tuple of `Mixing`; `mixing` makes it of a list"
+            )
         if not self.rounds or len({each.agents for each in self.rounds}) != 1:
             raise InputError("mixing sequence: must hold matrices for one number of agents")
         check_connected(self.matrix)

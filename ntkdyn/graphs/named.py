@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name, unknown
 from ntkdyn.graphs.matrices import Mixing
 from ntkdyn.graphs.topologies import TOPOLOGIES
 from ntkdyn.graphs.weights import WEIGHTS, lazy
@@ -19,11 +19,9 @@ def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: 
     the topology's arguments, those it does not take refused by name; `defaults` are used where
     it takes them and they are not set, and `agents` of them is how many there must be.
     """
-    if topology not in TOPOLOGIES:
-        raise unknown("graph", topology, TOPOLOGIES)
-    rule = str(weights).removeprefix("lazy ")
-    if rule not in WEIGHTS:
-        raise unknown("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
+    check_name("graph", topology, TOPOLOGIES)
+    check_name("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
+    rule = weights.removeprefix("lazy ")
     parameters = inspect.signature(TOPOLOGIES[topology]).parameters
     for name in settings:
         if name not in parameters:

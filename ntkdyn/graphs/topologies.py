@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ def erdos_renyi(agents: int, probability: float, *, seed: int) -> nx.Graph:
         raise InputError(
             f"erdos_renyi: probability must be a number in (0, 1], got {shown(probability)}"
         )
+    probability = float(probability)
     agents = _agents("erdos_renyi", agents, 1, lambda m: probability * m * m / 2)
     return _first_connected(
         lambda rng: nx.gnp_random_graph(agents, probability, seed=rng), seed, "erdos_renyi"
@@ -105,7 +107,7 @@ def directed_exponential(agents: int) -> nx.DiGraph:
 def circulant(agents: int, hops: Sequence[int] = (1, 4)) -> nx.Graph:
     """i is linked to i +- hop modulo `agents`, for every hop: the "torus" of CCL's code."""
     agents = check_whole("circulant: agents", agents, 3)
-    given = list(hops) if isinstance(hops, Iterable) else []
+    given = _listed(hops, agents)
     if not given or any(not _is_index(hop) or not 1 <= hop < agents for hop in given):
         raise InputError(
             f"circulant: hops must be a list of whole numbers from 1 to {agents - 1}, got "
@@ -150,9 +152,9 @@ def davis() -> nx.Graph:
 
 def from_edges(edges: Iterable[Sequence[int]], agents: int | None = None) -> nx.Graph:
     """The graph with these links; agents are numbered from 0 to the largest number named."""
-    if not isinstance(edges, Iterable):
+    if not isinstance(edges, Iterable) or getattr(edges, "shape", None) == ():
         raise InputError(f"edges: must be a list of pairs of agent numbers, got {shown(edges)}")
-    pairs = [_pair(edge) for edge in edges]
+    pairs = [_pair(edge) for edge in _listed(edges)]
     if agents is None:
         agents = 1 + max(map(max, pairs), default=0)
     graph = nx.empty_graph(_agents("from_edges", agents, 1))
@@ -163,7 +165,7 @@ def from_edges(edges: Iterable[Sequence[int]], agents: int | None = None) -> nx.
 
 
 def _pair(edge: Any) -> tuple[int, int]:
-    ends = tuple(edge) if isinstance(edge, Iterable) else ()
+    ends = _listed(edge, 2)
     if len(ends) != 2 or not all(_is_index(end) for end in ends):
         raise InputError(
             f"edges: each must be a pair of agent numbers from 0 on, got {shown(edge)}"
@@ -197,6 +199,14 @@ def _agents(
     agents = check_whole(f"{graph}: agents", agents, least)
     check_room(graph, agents, links(agents))
     return agents
+
+
+def _listed(values: Any, most: int | None = None) -> list[Any]:
+    """What is listed; nothing of what is no list, or of one with more than `most` entries."""
+    if not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
+        return []
+    first = list(itertools.islice(values, most if most is None else most + 1))
+    return first if most is None or len(first) <= most else []
 
 
 def _is_index(value: Any) -> bool:

@@ -63,7 +63,7 @@ def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
     if epsilon is None:
         spectrum = np.linalg.eigvalsh(np.diag(degrees) - linked)
         epsilon = min(2 / (spectrum[1] + spectrum[-1]), 1 / degrees.max())
-    if not is_real(epsilon) or not 0 < epsilon * degrees.max() <= 1:
+    if not is_real(epsilon) or not 0 < epsilon <= 1 / degrees.max():
         raise InputError(
             f"laplacian: epsilon must be a number in (0, {1 / degrees.max():.4g}] on this graph, "
             f"or a weight is negative; got {shown(epsilon)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import NamedTuple
 
-from ntkdyn.methods import METHODS, Method
+from ntkdyn.methods import METHODS, Method, exchange
 
 PAPERS = (
     (
@@ -58,10 +58,10 @@ def _row(name: str) -> Row:
 
 def _sent(method: Method) -> str:
     """What goes over a link in a round: vectors of the size of the parameters, and what else."""
-    update, parts = method.update, []
-    if update.vectors_sent:
-        parts.append(f"{update.vectors_sent} vector{'s' if update.vectors_sent > 1 else ''}")
-    if update.numbers_sent:
+    sent, parts = exchange.of_update(method.update), []
+    if sent.vectors:
+        parts.append(f"{sent.vectors} vector{'s' if sent.vectors > 1 else ''}")
+    if sent.numbers:
         parts.append("1 number")
     if method.objective.sends:
         parts.append(method.objective.sends)

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind, check_whole
 from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
-from ntkdyn.methods import mixing, objectives, updates
+from ntkdyn.methods import exchange, mixing, objectives, origin, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
 
 
@@ -105,13 +104,18 @@ class Method(eqx.Module):
         """Whether every round is one and the same affine map, for the squared error and fixed W."""
         return self.linear and self.mixing.every == 1
 
-    def floats_sent(
-        self, listeners: Float[np.ndarray, " agents"], sizes: objectives.Sizes
-    ) -> Float[np.ndarray, " agents"]:
-        """How many numbers each agent sends in a round of exchange, with so many listeners."""
-        update = self.update
-        vectors = update.vectors_sent * sizes.parameters + update.numbers_sent
-        return vectors * listeners + self.objective.floats_sent(listeners, sizes)
+    @property
+    def mixes(self) -> bool:
+        """Whether agents exchange vectors at all."""
+        return exchange.of_update(self.with_step_size(1.0).update).vectors > 0
+
+    def check_update(self) -> None:
+        """Refuse an update of another's making that depends on where parameters have their zero.
+
+        The package's own are tested, and some of them take seconds to try.
+        """
+        if type(self.update).__module__ != updates.__name__:
+            origin.check(self.name, self.with_step_size(0.5).update)
 
     def check_space(self, space: str) -> None:
         """Refuse a space that the method does not run in, and say which it does."""
@@ -183,9 +187,10 @@ def _fraction(value: float) -> str:
 
 def damped(method: Method, gamma: float) -> Method:
     """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
+    check_kind("method", method, Method, "as `methods.dgd` gives")
     updates.check_share("gamma", gamma, one=True)
     rule = _damped(method.name, method.mixing, gamma)
-    return _replaced(method, f"damped({method.name}, {gamma:g})", rule)
+    return _replaced(method, f"damped({method.name}, {float(gamma):g})", rule)
 
 
 def _damped(name: str, rule: Any, gamma: float) -> Any:
@@ -198,6 +203,8 @@ def _damped(name: str, rule: Any, gamma: float) -> Any:
 
 def periodic(method: Method, tau: int) -> Method:
     """The same method, exchanging in every tau-th round only."""
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    tau = check_whole("tau:", tau, 1)
     if method.objective.sends:
         raise InputError(
             f"{method.name}: its gradient looks at what neighbours send in every round; it cannot "
@@ -207,6 +214,6 @@ def periodic(method: Method, tau: int) -> Method:
 
 
 def _replaced(method: Method, name: str, rule: Any) -> Method:
-    if not method.update.vectors_sent:
+    if not method.mixes:
         raise InputError(f"{method.name}: averages nothing, however often or timidly")
     return Method(name, method.update, rule, method.objective, method.needs)

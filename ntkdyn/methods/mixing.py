@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -125,7 +125,32 @@ class Plain(NamedTuple):
         return self
 
 
-Operator = Dense | Sparse | Cycle | Plain
+@jax.jit
+def marked(x: Vector) -> Vector:
+    """x; in a traced program the call is a mark (`exchange`)."""
+    return x
+
+
+class Marking:
+    """Weights that mark whatever goes through them."""
+
+    def __init__(self, weights: Operator) -> None:
+        self.weights, self.used = weights, False
+
+    def at(self, round: Round) -> Marking:
+        self.weights = self.weights.at(round)
+        return self
+
+    def matrix(self) -> Float[Array, "agents agents"]:
+        """W."""
+        return self.weights.matrix()
+
+    def __call__(self, x: Vector) -> Vector:
+        self.used = True
+        return self.weights(marked(x))
+
+
+Operator = Dense | Sparse | Cycle | Plain | Marking
 
 
 def weighted(weights: Float[Array, "*heard agents"], leaf: Array) -> Array:
@@ -211,6 +236,11 @@ class Rule(eqx.Module):
         return 1
 
     @property
+    def due(self) -> Sequence[int]:
+        """The rounds of a period in which anything is exchanged."""
+        return range(self.every)
+
+    @property
     def rate(self) -> float:
         """The share gamma of the way to the average that is gone."""
         return 1.0
@@ -257,6 +287,12 @@ class Periodic(Rule):
     @property
     def every(self) -> int:
         return math.lcm(self.tau, self.mixing.every)
+
+    @property
+    def due(self) -> Sequence[int]:
+        inner = self.mixing
+        exchanging = range(self.tau - 1, self.every, self.tau)
+        return [round for round in exchanging if round % inner.every in inner.due]
 
     @property
     def rate(self) -> float:

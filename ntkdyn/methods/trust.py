@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, is_real, unknown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
 from ntkdyn.methods.updates import Number, check_positive
@@ -61,7 +61,7 @@ class DRT(Rule):
             raise unknown("normalisation of drt", self.normalised, NORMALISED)
         check_positive("drt: kappa", self.kappa)
         check_positive("drt: cap", self.cap)
-        if not isinstance(self.cap, Array) and self.cap < 1:
+        if is_real(self.cap) and self.cap < 1:
             raise InputError(f"drt: cap must be at least 1, got {self.cap}")
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:

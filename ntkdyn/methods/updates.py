@@ -10,8 +10,9 @@ single parameters.)
         def step(self, state, grad, mix):
             return Iterate(mix(state.x) - self.step_size * grad(state.x))
 
-Whatever is remembered starts at zero, so that the first round needs no case of its own: a tracker
-that starts from y = 0 and a previous gradient of 0 has y = g(x) after its first step.
+What is remembered starts as what needs no case of its own for the first round: a displacement (a
+momentum, a tracker, a gradient) as 0 * x, a point (a former iterate) as x. A point must not start
+as 0 * x, which is theta = 0 on networks and theta_0 in the linear spaces; `origin` refuses that.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, check_whole, is_real, shown, unknown
+from ntkdyn.errors import InputError, check_flag, check_whole, is_real, shown, unknown
 from ntkdyn.vectors import Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
@@ -40,8 +41,10 @@ class OfLimit(eqx.Module):
     share: float
 
     def __check_init__(self) -> None:
-        if not 0 < self.share < math.inf:
-            raise InputError(f"step size: a share of the limit must be positive, got {self.share}")
+        if not is_real(self.share) or not 0 < self.share < math.inf:
+            raise InputError(
+                f"step size: a share of the limit must be positive, got {shown(self.share)}"
+            )
 
 
 StepSize = float | Float[Array, "..."] | OfLimit
@@ -52,24 +55,18 @@ def check_positive(name: str, value: Any, *, zero: bool = False) -> None:
     """Refuse a number that is not positive and finite, or zero with `zero`."""
     if _is_number(name, value) and not (0 < value < math.inf or (zero and value == 0)):
         wanted = "finite and not negative" if zero else "positive and finite"
-        raise InputError(f"{name}: must be {wanted}, got {value}")
+        raise InputError(f"{name}: must be {wanted}, got {shown(value)}")
 
 
 def check_share(name: str, value: Any, *, one: bool = False) -> None:
     """Refuse a number outside [0, 1), or outside [0, 1] with `one`."""
     if _is_number(name, value) and not (0 <= value < 1 or (one and value == 1)):
-        raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {value}")
+        raise InputError(f"{name}: must be in [0, 1{']' if one else ')'}, got {shown(value)}")
 
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a whole number from 1 on."""
     check_whole(f"{name}:", value, 1)
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither true nor false."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name}: must be true or false, got {shown(value)}")
 
 
 def _is_number(name: str, value: Any) -> bool:
@@ -99,8 +96,8 @@ class Update(Protocol):
     """One decentralized update rule."""
 
     step_size: StepSize
-    vectors_sent: ClassVar[int]
-    """how many vectors of the size of the parameters go over a link in a round of exchange"""
+    recalled: ClassVar[int]
+    """how many of the vectors it mixes listeners know already, from what they have heard before"""
 
     def init(self, x: Any) -> State:
         """The state before the first round."""
@@ -115,9 +112,7 @@ class Rule(eqx.Module):
     """What all updates have in common."""
 
     step_size: StepSize
-    vectors_sent: ClassVar[int] = 1
-    numbers_sent: ClassVar[int] = 0
-    """how many single numbers go with them"""
+    recalled: ClassVar[int] = 0
     affine: ClassVar[bool] = True
     """whether the new state is affine in the old one wherever the gradient is"""
     why_not: ClassVar[str] = ""
@@ -261,8 +256,6 @@ class Tracking(NamedTuple):
 
 
 class _Tracker(Rule):
-    vectors_sent: ClassVar[int] = 2
-
     def init(self, x: Any) -> Tracking:
         return Tracking(x, 0.0 * x, 0.0 * x)
 
@@ -366,6 +359,7 @@ class GUT(Rule):
     beta: Number = 0.0
     gamma: Number = 1.0
     nesterov: bool = eqx.field(static=True, default=False)
+    recalled: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
         check_share("share mu", self.mu)
@@ -404,7 +398,6 @@ class PushSum(Rule):
     alike, so their ratio reaches the unweighted mean on every strongly connected graph.
     """
 
-    numbers_sent: ClassVar[int] = 1
     affine: ClassVar[bool] = False
 
     def init(self, x: Vector) -> Massed:
@@ -487,7 +480,6 @@ class PooledSGD(Rule):
 
     pool: int = eqx.field(static=True, default=4)
     every: int = eqx.field(static=True, default=10)
-    vectors_sent: ClassVar[int] = 0
     affine: ClassVar[bool] = False
 
     def __check_init__(self) -> None:

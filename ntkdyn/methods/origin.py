@@ -1,0 +1,62 @@
+"""Origin: an update must not know where parameters have their zero.
+
+Iterates are points and their differences displacements. In NetworkSpace a point is theta, in the
+linear spaces theta - theta_0: the same update is the same algorithm there only if a shift of the
+start, and of the losses with it, shifts every later iterate by as much. So it is where whatever it
+adds up has weights that sum to one for a point, and to zero for a displacement (a momentum, a
+tracker, a correction), which alone may start as 0 * x. A point that starts as 0 * x is theta = 0 in
+one space and theta_0 in the others.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn import precision
+from ntkdyn.errors import InputError
+from ntkdyn.methods.mixing import weighted
+from ntkdyn.methods.updates import Update
+from ntkdyn.vectors import Vector
+
+AGENTS, ROUNDS = 3, 4
+"""All hear from all; one thing remembered may reach x by way of another, a round later each."""
+
+SHIFT = 8.0
+"""Sums of it and of the gradients below lose no more than a digit."""
+
+ROUNDING = 1e-9
+"""Of numbers up to SHIFT in float64, some rounds later; in float32 where JAX has no other."""
+
+
+@precision.in_double
+def check(name: str, update: Update) -> None:
+    """Refuse an update whose iterates depend on where zero is."""
+    here, there = _iterates(update, 0.0), _iterates(update, SHIFT)
+    off = np.abs(there - SHIFT - here).max(axis=(1, 2))
+    if not off.max() <= ROUNDING * SHIFT:
+        first = int(np.argmax(~(off <= ROUNDING * SHIFT)))
+        raise InputError(
+            f"{name}: its iterates depend from round {first + 1} on where parameters are zero, "
+            f"so that it would be another algorithm on networks than in their linearization; what "
+            f"it compares with x must start as x (only differences may start as 0 * x), and what "
+            f"it adds up to a new x must have weights that sum to one"
+        )
+
+
+def _iterates(update: Update, shift: float) -> Float[np.ndarray, "rounds agents numbers"]:
+    """Some rounds on quadratics around `shift`, from a common start there."""
+    rng = np.random.default_rng(0)
+    slopes, forces = jnp.asarray(rng.uniform(0.5, 1.5, (2, AGENTS, 2)))
+    weights = (jnp.eye(AGENTS) + 1) / (AGENTS + 1)
+    grad = lambda x: x.map(lambda leaf: slopes * (leaf - shift) + forces)
+    mix = lambda x: x.map(functools.partial(weighted, weights))
+    state, seen = update.init(Vector(jnp.full((AGENTS, 2), shift))), []
+    for _ in range(ROUNDS):
+        state = update.step(state, grad, mix)
+        seen.append(np.asarray(jax.tree.leaves(state.x)[0]))
+    return np.stack(seen)
