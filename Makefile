@@ -1,6 +1,7 @@
 # make demo    predict and train eight agents on digits, and lay one over the other
 # make test    the tests, the same command that CI runs; two at a time, so one thread of LAPACK each
 # make lint    style and formatting
+# make fuzz    10,000 malformed inputs at every door, and the table of what came of them
 # make lock    requirements.lock anew, from pyproject.toml
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint lock
+.PHONY: demo test lint fuzz lock
 
 demo: $(READY)
 	$(BIN)/ntkdyn demo
@@ -19,6 +20,9 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+fuzz: $(READY)
+	OPENBLAS_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz --table analysis/results/fuzz.md
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

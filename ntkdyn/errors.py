@@ -19,10 +19,13 @@ LARGEST = 2**63 - 1
 
 
 class InputError(ValueError):
-    """The input cannot be used as given; the message is one sentence for the person who gave it."""
+    """The input cannot be used as given; the message is one sentence for the person who gave it.
+
+    It is on one line, whatever it repeats of the input.
+    """
 
     def __init__(self, sentence: object = "") -> None:
-        super().__init__(_without_middle(str(sentence)))
+        super().__init__(_without_middle(" ".join(str(sentence).split())))
 
 
 def shown(value: object) -> str:

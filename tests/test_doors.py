@@ -35,6 +35,7 @@ def test_echoes_are_cut_and_the_way_out_stays():
     assert len(said) == errors.SENTENCE and said.startswith("x: got aaa")
     assert said.endswith("aaa; give fewer")
     refused("from 1 on, got a number of about 5000 digits", errors.check_whole, "x", -(10**5000), 1)
+    assert str(InputError("x: got [[1, 2],\n  [3, 4]]")) == "x: got [[1, 2], [3, 4]]"
     assert len(str(errors.unknown("graph", "r" * 10**6, ["ring"]))) < 2 * errors.ECHO
 
 
