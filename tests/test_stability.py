@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from cases import AFFINE, MIXINGS, PLAIN, method
+from cases import AFFINE, MIXINGS, method
 
 import ntkdyn as nd
 from ntkdyn import graphs
@@ -92,8 +92,11 @@ def radius(name, W, step_size, rank):
     return np.abs(np.linalg.eigvals(basis.T @ whole @ basis)).max()
 
 
-@pytest.mark.parametrize("rank", [9, 3])
-@pytest.mark.parametrize("name, W", CASES, ids=lambda each: getattr(each, "name", each))
+@pytest.mark.parametrize(
+    "name, W, rank",
+    [(name, W, 3) for name, W in CASES] + [(name, W, 9) for name, W in CASES if W.agents == 4],
+    ids=lambda each: getattr(each, "name", each),
+)
 @in_double
 def test_eigenvalues_leave_the_disc_at_the_limit(name, W, rank):
     limit = nd.step_size_limit(bare(W.agents, rank), method(name, 1.0), W)
@@ -104,7 +107,11 @@ def test_eigenvalues_leave_the_disc_at_the_limit(name, W, rank):
     assert radius(name, W, limit * (1 + 1e-5), rank) > 1 + 1e-8
 
 
-@pytest.mark.parametrize("name, W", CASES, ids=lambda each: getattr(each, "name", each))
+@pytest.mark.parametrize(
+    "name, W",
+    [(name, W) for name, W in CASES if name != "local_sgd" or W is SYMMETRIC],
+    ids=lambda each: getattr(each, "name", each),
+)
 @in_double
 def test_every_way_to_a_limit_finds_the_same(name, W, monkeypatch):
     """In closed form, by all eigenvalues, by those on the rim; whatever the kernel's units."""
@@ -224,7 +231,7 @@ def test_sums_that_methods_keep_are_no_growth(name, expected):
     assert np.abs(predicted["outputs"].values[-1, :, :4] - 1).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ["dgd", "atc"])
 def test_runs_shrink_below_the_limit_and_grow_above(small, name):
     W = MIXINGS["directed_ring"]
     problem, _ = small(8)

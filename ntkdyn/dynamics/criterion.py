@@ -48,7 +48,7 @@ def crosses_at_minus_one(method: Method, weights: Mixing) -> bool:
     The method must be one affine map in every round, and W symmetric.
     """
     values = _between(weights.smallest_eigenvalue)
-    alone = [_on_one_mode(method, each) for each in values]
+    alone = _by_mode(method, values)
     if not all(_averages(each) for each in alone):
         return False
     least = _transfer(alone, np.array([-1.0 + 0j])).real
@@ -73,10 +73,16 @@ def _angles() -> Float[np.ndarray, " angles"]:
     return np.concatenate([ends, np.linspace(0.1, np.pi - 0.1, 500), np.pi - ends[40:]])
 
 
-def _on_one_mode(method: Method, value: float) -> Loop:
-    """The loop at step size one of an agent that W multiplies by one of its eigenvalues."""
-    (loop,) = loops_on(method.with_step_size(1.0), Dense(jnp.full((1, 1), value)), agents=1)
-    return loop
+def _by_mode(method: Method, values: Float[np.ndarray, " modes"]) -> list[Loop]:
+    """The loops at step size one of agents alone that W multiplies by one of its eigenvalues."""
+    modes = len(values)
+    (loop,) = loops_on(method.with_step_size(1.0), Dense(jnp.diag(jnp.asarray(values))), modes)
+    P, Q = loop.P.reshape(-1, modes, len(loop.P) // modes, modes), loop.Q.reshape(-1, modes, modes)
+    R, X = (each.reshape(modes, -1, modes) for each in (loop.R, loop.X))
+    return [
+        Loop(P[:, one, :, one], Q[:, one, one, None], R[None, one, :, one], X[None, one, :, one])
+        for one in range(modes)
+    ]
 
 
 def _averages(alone: Loop) -> bool:
