@@ -2,12 +2,14 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import setuptools
 from ntkdyn.figures import interactive
 
 ROOT = Path(__file__).parent.parent
@@ -161,11 +163,16 @@ else:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_every_package_is_shipped():
-    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    there = {"ntkdyn", "ntkdyn.figures", "ntkdyn.figures.interactive"}
-    there |= {f"ntkdyn.{p.parent.name}" for p in PACKAGE.glob("*/__init__.py")}
-    assert set(setup["packages"]) == there
+def test_every_package_is_shipped(monkeypatch):
+    """With the folder each is taken from, as setuptools is told."""
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **kept: told.update(kept))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
+    there |= {"ntkdyn.figures", "ntkdyn.figures.interactive"}
+    assert set(told["packages"]) == there and "ntkdyn.theory.theorems" in there
+    assert told["package_dir"] == {"ntkdyn.figures": "figures"}
 
 
 def test_every_file_of_the_explorables_is_shipped():
