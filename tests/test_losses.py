@@ -110,10 +110,10 @@ def test_signs_are_taken_as_classes_and_it_is_said():
     assert signs.attrs["targets_adjusted"] == "-1 and +1 taken as 0 and 1"
     assert "targets_adjusted" not in classes.attrs
     assert (signs["train_accuracy"][0] == 0.5).all() and (signs["train_accuracy"][-1] == 1).all()
-    between = run([0.25, 0.5, 1.0, 0.0])
-    assert "train_accuracy" not in between and between["train_loss"][-1, 0] > 0.5
-    tested = run([-1, 1, 1, -1], K_test=[[0.0, 1, 0, 0]], y_test=[1])
-    assert tested["test_accuracy"][-1, 0] == 1 and tested["targets"].values[-1] == 1
+    make = functools.partial(nd.KernelProblem, K, owner=owner, loss="logistic")
+    assert make([0.25, 0.5, 1.0, 0.0]).task.labels is None
+    tested = make([-1, 1, 1, -1], K_test=[[0.0, 1, 0, 0]], y_test=[1]).task
+    assert tested.labels.tolist() == [0, 1, 1, 0, 1] and tested.targets[-1] == 1
 
 
 @pytest.mark.parametrize(
