@@ -319,6 +319,10 @@ def test_rounded_weights_are_set_right_and_it_is_said():
     assert made.matrix[0, 5] == made.matrix[5, 0] == 0
     assert made.adjusted == "2 weights as small as rounding set to zero"
     assert graphs.MixingSequence((made, made), "").adjusted == made.adjusted
+    single = exact["symmetric"].astype(np.float32)
+    single[0, 5] = -5e-8
+    made = graphs.mixing(single)
+    assert made.matrix[0, 5] == 0 and made.symmetric and made.doubly_stochastic
     columns = graphs.mixing(exact["rows"].T.astype(np.float32), sums="columns")
     assert np.abs(columns.matrix.sum(axis=0) - 1).max() < 1e-14
     for factor, message in [(1 + 1e-4, "row 0 sums to 1.0001; rows"), (1 - 5e-6, "0.999995; rows")]:
