@@ -31,6 +31,9 @@ from ntkdyn.problems import KernelProblem, Problem
 NEGLIGIBLE = 1e-10
 """Eigenvalues below this share of the largest count as zero: nothing is reached along them."""
 
+DENSE_UP_TO = 64
+"""Up to this many eigenvalues all are computed at once, sooner than Lanczos finds the largest."""
+
 
 class Reach(NamedTuple):
     """D^(1/2) K D^(1/2) = U diag(s) U^T on its range."""
@@ -228,7 +231,7 @@ class Landscape:
             return vectors.T @ through / np.sqrt(values)
 
         size = len(values)
-        if size <= 64:
+        if size <= DENSE_UP_TO:
             return float(np.linalg.eigvalsh(np.stack([apply(e) for e in np.eye(size)])).max())
         acting = scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, dtype=float)
         start = np.random.default_rng(0).standard_normal(size)
