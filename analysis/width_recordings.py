@@ -79,7 +79,7 @@ def kernel_at(problem: nd.Problem, flat: np.ndarray) -> np.ndarray:
 
 def record_run(problem: nd.Problem, step_size: float, weights: nd.graphs.Mixing) -> dict:
     """Train, and keep losses, outputs, gap and the drift of the kernel."""
-    keep = nd.Keep(parameter_rounds=DRIFT, parameter_agents=[0], per_tensor=None)
+    keep = nd.Keep(parameter_rounds=DRIFT, parameter_agents=[0], per_tensor=10**9)
     run = nd.train(problem, nd.methods.dgd(step_size=step_size), weights, RECORDED, keep=keep)
     kernels = [kernel_at(problem, flat) for flat in run["parameters"].values[:, 0]]
     start = np.linalg.norm(kernels[0])

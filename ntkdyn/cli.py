@@ -656,6 +656,10 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
             if math.isfinite(gap)
             else "predicted or observed outputs diverged"
         )
+        if (apart := attrs.get("final_parameter_gap", math.inf)) < math.inf:
+            error = attrs["final_parameter_gap_error"]
+            sampled = f" +- {100 * error:.2g} (standard error of the sample)" if error else ""
+            print(f"and their parameters by {100 * apart:.3g} %{sampled} in the last kept round")
         for path in files:
             print(f"  {path}")
     if show or (show is None and _has_screen()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,12 @@ from ntkdyn.kernels.structure import layer_names
 from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
 
+ALL_UP_TO = 2**26
+"""Bytes of parameters in a record: seconds to write, and to compare."""
+
+SAMPLED = 64
+"""Entries of each tensor beyond; an estimate from as many is about a tenth off."""
+
 
 class Keep(NamedTuple):
     """What to keep of a run; parameters are kept in the rounds that are named, or not at all."""
@@ -24,8 +31,9 @@ class Keep(NamedTuple):
     parameter_rounds: Sequence[int] = ()
     parameter_agents: Sequence[int] | None = None
     """None: all agents"""
-    per_tensor: int | None = 64
-    """how many entries of each weight and bias, drawn at random; None: all"""
+    per_tensor: int | None = None
+    """how many entries of each weight and bias, drawn at random; None: all, or SAMPLED of each
+    where all would take more than ALL_UP_TO bytes of the record"""
     seed: int = 0
     """draws them; the same seed draws the same entries in every space"""
     trust: bool = False
@@ -70,12 +78,14 @@ class Sample(NamedTuple):
     """The entries of each parameter tensor that are kept."""
 
     origin: list[Array]
-    """the tensors at the start"""
+    """the tensors at the start, one for all agents or stacked"""
     entries: list[Int[np.ndarray, " kept"]]
     """per tensor, indices into its flattened form"""
     layers: list[str]
     """per tensor, the layer it belongs to"""
     agents: list[int]
+    apart: bool = False
+    """whether every agent has a start of its own"""
 
     def values(self, displacement: Vector) -> Float[np.ndarray, "agents parameters"]:
         """theta_0 + displacement at the kept entries of the kept agents."""
@@ -85,15 +95,23 @@ class Sample(NamedTuple):
         ]
         return self.start() + np.concatenate(moved, axis=1)
 
-    def start(self) -> Float[np.ndarray, " parameters"]:
-        """theta_0 at the kept entries."""
+    def start(self) -> Float[np.ndarray, "*agents parameters"]:
+        """theta_0 at the kept entries, of the kept agents where each has its own."""
         pairs = zip(self.origin, self.entries, strict=True)
-        return np.concatenate([np.asarray(leaf).reshape(-1)[entries] for leaf, entries in pairs])
+        if not self.apart:
+            kept = [np.asarray(leaf).reshape(-1)[entries] for leaf, entries in pairs]
+            return np.concatenate(kept)
+        kept = [
+            on_host(leaf.reshape(len(leaf), -1))[np.ix_(self.agents, entries)]
+            for leaf, entries in pairs
+        ]
+        return np.concatenate(kept, axis=1)
 
     def coordinates(self) -> dict[str, tuple[str, np.ndarray]]:
         """Per kept entry: its layer, tensor, index, and how many entries it stands for."""
         counts = [len(entries) for entries in self.entries]
-        stands = [leaf.size / max(n, 1) for leaf, n in zip(self.origin, counts, strict=True)]
+        sizes = _sizes(self.origin, self.apart)
+        stands = [size / max(n, 1) for size, n in zip(sizes, counts, strict=True)]
         columns = {
             "parameter_layer": np.repeat(self.layers, counts),
             "parameter_tensor": np.repeat(np.arange(len(counts)), counts),
@@ -103,20 +121,30 @@ class Sample(NamedTuple):
         return {name: ("parameter", column) for name, column in columns.items()}
 
 
-def sample(keep: Keep, origin: PyTree, agents: int) -> Sample:
-    """Draw the entries to keep of parameters shaped like `origin`."""
+def _sizes(leaves: list[Array], apart: bool) -> list[int]:
+    """Entries of each tensor of one agent."""
+    return [math.prod(leaf.shape[apart:]) for leaf in leaves]
+
+
+def sample(keep: Keep, origin: PyTree, agents: int, *, apart: bool = False) -> Sample:
+    """Draw the entries to keep of parameters shaped like `origin`, stacked where `apart`."""
     chosen = list(range(agents) if keep.parameter_agents is None else keep.parameter_agents)
     outside = [agent for agent in chosen if not 0 <= agent < agents]
     if outside:
         raise InputError(f"keep: agent {outside[0]} is not one of the {agents}, numbered from 0")
     rng = np.random.default_rng(keep.seed)
     leaves = jax.tree.leaves(origin)
-    entries = [_drawn(leaf.size, keep.per_tensor, rng) for leaf in leaves]
-    return Sample(leaves, entries, layer_names(origin), chosen)
+    sizes = _sizes(leaves, apart)
+    wanted = keep.per_tensor
+    if wanted is None:
+        numbers = sum(sizes) * len(chosen) * len(keep.parameter_rounds)
+        wanted = SAMPLED if 8 * numbers > ALL_UP_TO else max(sizes, default=0)
+    entries = [_drawn(size, wanted, rng) for size in sizes]
+    return Sample(leaves, entries, layer_names(origin), chosen, apart)
 
 
-def _drawn(size: int, wanted: int | None, rng: np.random.Generator) -> Int[np.ndarray, " kept"]:
-    if wanted is None or wanted >= size:
+def _drawn(size: int, wanted: int, rng: np.random.Generator) -> Int[np.ndarray, " kept"]:
+    if wanted >= size:
         return np.arange(size)
     return np.sort(rng.choice(size, wanted, replace=False))
 
@@ -128,7 +156,7 @@ def parameter_variables(
     dims = ("parameter_round", "parameter_agent", "parameter")
     variables = {
         "parameters": (dims, np.stack(values)),
-        "initial_parameters": ("parameter", sample.start()),
+        "initial_parameters": (dims[2 - sample.apart :], sample.start()),
     }
     coordinates = {"parameter_round": list(rounds), "parameter_agent": sample.agents}
     return variables, coordinates | sample.coordinates()

@@ -196,8 +196,8 @@ class Problem:
 
     @property
     def origin(self) -> Params | None:
-        """The start, where it is one for all."""
-        return None if self._team or isinstance(self.seed, Sequence) else self.start
+        """The start, where all agents have the same network; stacked where each has its own."""
+        return None if self._team else self.start
 
     @property
     def parameters_each(self) -> int:

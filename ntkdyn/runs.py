@@ -159,20 +159,22 @@ def run(
 ) -> Record:
     """Take the plan's method through its rounds in `space`, in JAX's current precision.
 
-    `origin` are the parameters at the common start (a bare kernel has none, nor have agents that
-    start apart), `parameters_each` says how many an agent has, `lift` maps a displacement in this
-    space to one of the parameters, `kernels` gives every agent's kernel (train, train) at an
-    iterate, for those who keep its drift, `jump` makes the short cuts between rounds,
+    `origin` are the parameters at the start, stacked where agents start apart (a bare kernel has
+    none, nor have different architectures), `parameters_each` says how many an agent has, `lift`
+    maps a displacement in this space to one of the parameters, `kernels` gives every agent's kernel
+    (train, train) at an iterate, for those who keep its drift, `jump` makes the short cuts,
     `watchers` are shown every recorded snapshot with its displacement, `checkpoints` save the run
     and say where it goes on, and `layout` shares it out among devices.
     """
     if plan.keep.parameter_rounds and origin is None:
         raise InputError(
-            "keep: parameters need networks with a common start; a bare kernel has no parameters"
+            "keep: parameters need one network for all agents; a bare kernel has no parameters, "
+            "and those of different architectures have not the same"
         )
     check(plan, space)
     built = system_of(plan, space, layout)
-    kept = sample(plan.keep, origin, plan.task.agents)
+    apart = getattr(space, "apart", False)
+    kept = sample(plan.keep, origin, plan.task.agents, apart=apart)
     look = _looking(plan, built, kept, lift, kernels)
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []

@@ -9,6 +9,7 @@ import xarray as xr
 from cases import MIXINGS, method, small_data
 
 import ntkdyn as nd
+from ntkdyn import keeping
 from ntkdyn.data import Partition
 from ntkdyn.validation.widths import slope, width_sweep
 
@@ -102,17 +103,76 @@ def test_the_gap_is_the_distance_over_the_distance_travelled():
     assert (comparison["test_loss_difference"] == loss).all()
 
 
-def test_a_sample_of_the_parameters_estimates_their_gap():
-    W = nd.graphs.metropolis(nd.graphs.ring(4))
-    problem = problem_of(64, 1)
-    gaps = []
-    for per_tensor in (None, 400):
-        keep = nd.Keep(parameter_rounds=[20], per_tensor=per_tensor)
-        runs = [
-            run(problem, method("dgd", 0.15), W, 20, keep=keep) for run in (nd.predict, nd.train)
-        ]
-        gaps.append(nd.compare(*runs)["parameter_gap"].values)
-    assert np.abs(gaps[1] / gaps[0] - 1).max() < 0.25
+@pytest.fixture(scope="module")
+def with_parameters():
+    """(predicted, observed) with all of their parameters, in two rounds."""
+    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(parameter_rounds=[0, 20])
+    problem, by = problem_of(64, 1), method("dgd", 0.15)
+    return [run(problem, by, W, [0, 20], keep=keep) for run in (nd.predict, nd.train)]
+
+
+def sampled(records, per_tensor, seed):
+    """The records with so many entries of each tensor."""
+    tensors, rng = records[0]["parameter_tensor"].values, np.random.default_rng(seed)
+    places = [np.flatnonzero(tensors == tensor) for tensor in np.unique(tensors)]
+    kept = [rng.choice(each, min(per_tensor, len(each)), replace=False) for each in places]
+    stands = [len(each) / len(own) for each, own in zip(places, kept, strict=True)]
+    weights = np.repeat(stands, [len(own) for own in kept])
+    one = [record.isel(parameter=np.concatenate(kept)) for record in records]
+    return [record.assign_coords(parameter_weight=("parameter", weights)) for record in one]
+
+
+@pytest.mark.parametrize("per_tensor", [30, 200])
+def test_a_sampled_parameter_gap_is_off_by_its_standard_error(with_parameters, per_tensor):
+    whole = nd.compare(*with_parameters)
+    truth = whole["parameter_gap"].isel(parameter_round=1)
+    assert (whole["parameter_gap_error"] == 0).all() and truth.min() > 0.01
+    known = [nd.compare(*sampled(with_parameters, per_tensor, seed)) for seed in range(40)]
+    seen = xr.concat([each["parameter_gap"][1] for each in known], "draw")
+    told = xr.concat([each["parameter_gap_error"][1] for each in known], "draw")
+    spread = float(np.sqrt((seen.std("draw", ddof=1) ** 2).mean()))
+    assert 0.75 < float(np.sqrt((told**2).mean())) / spread < 1.3
+    error = float(told.mean()) / np.sqrt(40)
+    assert (np.abs(seen.mean("draw") - truth) < 4 * error).all() and error < 0.05 * truth.min()
+    last, agent = known[0], int(seen[0].values.argmax())
+    assert last.attrs["final_parameter_gap"] == seen[0, agent]
+    assert last.attrs["final_parameter_gap_error"] == told[0, agent]
+    assert np.isnan(nd.compare(*sampled(with_parameters, 1, 0))["parameter_gap_error"][1]).all()
+
+
+def test_parameters_are_kept_whole_where_they_fit(monkeypatch, with_parameters):
+    sizes = [leaf.size for leaf in jax.tree.leaves(problem_of(64, 1).start)]
+    assert with_parameters[0].sizes["parameter"] == sum(sizes)
+    start, numbers = problem_of(64, 1).start, 4 * 2 * sum(sizes)
+    keep = nd.Keep(parameter_rounds=[0, 20])
+    for room, kept in ((8 * numbers, sizes), (8 * numbers - 1, [min(n, 64) for n in sizes])):
+        monkeypatch.setattr(keeping, "ALL_UP_TO", room)
+        found = keeping.sample(keep, start, 4)
+        assert [len(each) for each in found.entries] == kept
+        assert np.isclose(found.coordinates()["parameter_weight"][1].sum(), sum(sizes))
+
+
+def test_parameters_of_agents_that_start_apart(with_parameters):
+    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(parameter_rounds=[0, 3])
+    seeds = [1, 2, 1, 4]
+    problem = nd.Problem(network_of(8, "erf"), problem_of(8, 0).partition, seed=seeds)
+    some = keep._replace(parameter_agents=[1, 2], per_tensor=5)
+    record, part = (nd.train(problem, method("dgd", 0.1), W, 3, keep=k) for k in (keep, some))
+    for agent, seed in enumerate(seeds):
+        leaves = jax.tree.leaves(problem_of(8, seed).start)
+        own = np.concatenate([np.ravel(leaf) for leaf in leaves])
+        assert (record["initial_parameters"][agent] == own).all()
+        assert (record["parameters"][0, agent] == own).all()
+    moved = record["parameters"][1] - record["initial_parameters"]
+    assert np.allclose(np.linalg.norm(moved, axis=1), record["displacement"][-1], rtol=1e-5)
+    assert part["initial_parameters"].shape == (2, part.sizes["parameter"])
+    assert set(np.unique(part["initial_parameters"])) <= set(np.unique(record["parameters"][0]))
+    assert (part["parameter_weight"].groupby("parameter_tensor").sum() == [
+        leaf.size for leaf in jax.tree.leaves(problem_of(8, 0).start)
+    ]).all()  # fmt: skip
+    other = with_parameters[1].isel(parameter=slice(1, None))
+    with pytest.raises(nd.InputError, match="hold other parameters, by their parameter_tensor"):
+        nd.compare(with_parameters[0], other)
 
 
 def test_records_that_cannot_be_compared(small):

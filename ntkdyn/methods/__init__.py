@@ -144,8 +144,9 @@ def nids(*, step_size: StepSize, c: float = 0.5) -> Method:
 def gut(*, step_size: StepSize, mu: float = 0.9, gamma: float = 1.0) -> Method:
     """y <- g - G/eta + mu (W y - g'),  x <- x - eta y,  G = W x - x, g = g(x + gamma G).
 
-    Global update tracking (Aketi, Hashemi, Roy 2023), as its authors' code has it: the gradient is
-    taken at the gossiped point, the step from the one before gossip.
+    Global update tracking (Aketi, Hashemi, Roy 2023), as its authors' code has it at gamma = 1: the
+    gradient is taken at the gossiped point, the step from the one before gossip. For gamma < 1 that
+    code is another algorithm: where it takes the gossip back it multiplies it by gamma twice.
 
     Gossip alone must be stable, whatever eta: where g = 0, an eigenvalue lambda of W goes as
     z^2 - (1 + mu) lambda z + mu lambda = 0 (derived here), so that real lambda must be above
@@ -169,8 +170,8 @@ def qg_gutm(
     """y <- d + mu (W (x' - x)/eta - b G'/eta - d'),  m <- beta m + y,  x <- x - eta m.
 
     Global update tracking with quasi-global momentum (Aketi, Hashemi, Roy 2023), as its authors'
-    code has it: d = g(x + gamma G) - G/eta, G = W x - x, b = 1 + beta (+ beta^2 and a step of
-    y + beta m with `nesterov`).
+    code has it at gamma = 1 (below, see `gut`): d = g(x + gamma G) - G/eta, G = W x - x,
+    b = 1 + beta (+ beta^2 and a step of y + beta m with `nesterov`).
     """
     return _local(updates.GUT(step_size, mu, beta, gamma, nesterov), "qg_gutm")
 
@@ -239,7 +240,8 @@ def dimat(
 
     DIMAT (Saadati et al. 2024), as its authors' code has it: d is the direction of an optax
     optimiser that starts afresh after each merge, P_ij aligns j's neurons with i's
-    (ntkdyn/methods/merging.py).
+    (ntkdyn/methods/merging.py). With `by="weights"` each neighbour is matched with i alone, which
+    is theirs for one neighbour only.
     """
     update = updates.LocalOptimiser(step_size, optimiser, tau)
     return _local(update, "dimat", rule=mixing.Periodic(Merge(by, data), tau))

@@ -9,8 +9,9 @@ agent j, and everybody is aligned into agent i's own order. The points whose act
 compared are i's own, i's and its neighbours', or all; the released code uses all, which is not
 decentralised. (`floats_sent` does not count points that are shared so.) With "weights" in place of
 "activations", channels are matched by the inner products of the parameters that belong to them,
-layer after layer until nothing changes (Ainsworth et al. 2023). There is no batch normalisation
-here to be reset.
+layer after layer until nothing changes (Ainsworth et al. 2023, for two networks). Here each
+neighbour is so matched with agent i alone, whoever else is merged: the same as in the authors' code
+for one neighbour, and another method for two or more. There is no batch normalisation to be reset.
 
 In the linear spaces all agents are near one start, so that every channel fits itself best: merging
 is plain averaging there.

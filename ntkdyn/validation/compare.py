@@ -4,6 +4,7 @@
 
 over all training and test points and outputs: the distance between the two as a share of the
 distance travelled. Zero where nothing has moved, infinite where either has run out of numbers.
+`parameter_gap` is the same of the parameters, with its standard error where they are a sample.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def compare(predicted: Record, observed: Record) -> Record:
     for name in ("displacement", "consensus_distance"):
         variables[f"{name}_difference"] = predicted[name] - observed[name]
     if "parameters" in predicted and "parameters" in observed:
-        variables["parameter_gap"] = _parameter_gap(predicted, observed)
+        variables |= _parameter_gap(predicted, observed)
     if np.isfinite(predicted["train_loss"]).all():
         variables |= convergence.rates(predicted, observed)
     comparison = xr.Dataset(variables)
@@ -60,12 +61,44 @@ def distance(one: Record, other: Record, observed: Record, points=slice(None)) -
     return _ratio(_norm(apart, "point", "output"), _norm(seen - before, "point", "output"))
 
 
-def _parameter_gap(predicted: Record, observed: Record) -> xr.DataArray:
-    """As the gap, in parameters, each kept entry standing for all of its tensor's."""
-    root = np.sqrt(predicted["parameter_weight"])
-    apart = (predicted["parameters"] - observed["parameters"]) * root
-    moved = (observed["parameters"] - observed["initial_parameters"]) * root
-    return _ratio(_norm(apart, "parameter"), _norm(moved, "parameter"))
+def _parameter_gap(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
+    """As the gap, in parameters, each kept entry standing for `parameter_weight` of its tensor.
+
+    Its standard error is that of a ratio of two sums over samples without replacement, to first
+    order: R = A / B with A = sum of a_j^2, B = sum of b_j^2 varies as the sum of a_j^2 - R b_j^2
+    over B does, and the sum over n of a tensor's N entries by n (1 - n / N) times their variance.
+    Zero where all parameters are kept, NaN where a tensor shows only one of its entries.
+    """
+    _check_same_entries(predicted, observed)
+    weight = predicted["parameter_weight"]
+    apart = weight * (predicted["parameters"] - observed["parameters"]).astype(np.float64) ** 2
+    moved = observed["parameters"] - observed["initial_parameters"]
+    moved = weight * moved.astype(np.float64) ** 2
+    sums = [np.sqrt(each.sum("parameter", skipna=False)) for each in (apart, moved)]
+    gap = _ratio(*sums)
+    with np.errstate(over="ignore", invalid="ignore"):  # of runs that diverged
+        spread = np.sqrt(_variance_of_sum(apart - gap**2 * moved))
+    scale = 2 * gap * sums[1] ** 2
+    error = xr.where(spread > 0, spread / xr.where(scale > 0, scale, 1), spread)
+    return {"parameter_gap": gap, "parameter_gap_error": error}
+
+
+def _variance_of_sum(values: xr.DataArray) -> xr.DataArray:
+    """Of weighted values over `parameter`, of which every tensor shows a sample."""
+    weight, total = values["parameter_weight"].values, 0.0 * values.sum("parameter")
+    tensors = values["parameter_tensor"].values
+    for tensor in np.unique(tensors[weight > 1]):
+        own = values.isel(parameter=tensors == tensor)
+        left_out = 1 - 1 / float(own["parameter_weight"][0])
+        total = total + own.sizes["parameter"] * left_out * own.var("parameter", ddof=1)
+    return total
+
+
+def _check_same_entries(predicted: Record, observed: Record) -> None:
+    """Refuse parameters of other places, agents or rounds."""
+    for name in ("parameter_round", "parameter_agent", "parameter_tensor", "parameter_entry"):
+        if not np.array_equal(predicted[name], observed[name]):
+            raise InputError(f"compare: the records hold other parameters, by their {name}")
 
 
 def _norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
@@ -128,6 +161,19 @@ def _summary(
         "largest_gap_agent": int(worst["agent"]),
         "final_gap": float(gap.isel(round=-1).max()),
         "predicted_with": f"{predicted.attrs['space']} space, {predicted.attrs['kernel']} kernel",
+        **_last_parameter_gap(comparison),
         **{name: predicted.attrs[name] for name in SAME},
         **{name: predicted.attrs[name] for name in STABILITY if name in predicted.attrs},
+    }
+
+
+def _last_parameter_gap(comparison: Record) -> dict[str, float]:
+    """Of the last round that has one, the most over agents, and its standard error."""
+    if "parameter_gap" not in comparison:
+        return {}
+    last = comparison[["parameter_gap", "parameter_gap_error"]].isel(parameter_round=-1)
+    worst = last.isel(parameter_agent=int(last["parameter_gap"].values.argmax()))
+    return {
+        "final_parameter_gap": float(worst["parameter_gap"]),
+        "final_parameter_gap_error": float(worst["parameter_gap_error"]),
     }

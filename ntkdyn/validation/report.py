@@ -161,12 +161,18 @@ def _gaps(comparison: Record) -> list[dict[str, Any]]:
 
 
 def _parameter_gaps(comparison: Record) -> list[dict[str, Any]]:
+    """Per round, the most over agents and its standard error."""
     if "parameter_gap" not in comparison:
         return []
-    gap = comparison["parameter_gap"].max("parameter_agent")
+    gaps, errors = (
+        comparison[name].transpose("parameter_round", "parameter_agent").values
+        for name in ("parameter_gap", "parameter_gap_error")
+    )
+    worst = gaps.argmax(axis=1)
+    rounds = comparison["parameter_round"].values
     return [
-        {"round": int(r), "most": float(v)}
-        for r, v in zip(gap["parameter_round"].values, gap.values, strict=True)
+        {"round": int(r), "most": float(gap[i]), "error": float(error[i])}
+        for r, gap, error, i in zip(rounds, gaps, errors, worst, strict=True)
     ]
 
 
