@@ -24,6 +24,7 @@ from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.given import blocks, columns, shaped, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.pointwise import POINTS, outputs_of
+from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
 from ntkdyn.losses import Loss
@@ -152,7 +153,7 @@ class Problem:
         if self.public is not None:
             _check_public(self.public, self.partition.data.train_inputs)
         for network in dict.fromkeys(self.networks):
-            if network.description.get("kind") not in KINDS:
+            if not _made_here(network):
                 _check_model(network, self.partition.data.train_inputs)
 
     @property
@@ -276,7 +277,10 @@ class Problem:
             )
         self._check_room(BESIDE, 1, self.task.train)
         inputs = jnp.asarray(self.inputs, jnp.float64)
-        whole = infinite.ntk(network.kernel, inputs, inputs[: self.task.train])
+        kernel = network.kernel
+        if not _made_here(network) and infinite.asymmetry(kernel, inputs):
+            kernel = infinite.averaged(kernel)
+        whole = infinite.ntk(kernel, inputs, inputs[: self.task.train])
         return Kernel(np.asarray(whole), {}, "infinite")
 
     @functools.cached_property
@@ -296,7 +300,7 @@ class Problem:
         blocks = self._layerblocks(apply, "layers")
         at_training = lambda tree: apply(tree, inputs[:train])
         alone = {layer: _only_layer(params, layer) for layer in blocks}
-        along = {n: jax.jvp(at_training, (params,), (tree,))[1] for n, tree in alone.items()}
+        along = {n: pushing(at_training, params)(tree) for n, tree in alone.items()}
         norms = {n: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(t)) for n, t in alone.items()}
         initial = jnp.asarray(self.initial)
         return LayeredKernelSpace(blocks, initial, along, norms, self.task.agents)
@@ -444,6 +448,11 @@ def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
     with precision.single():
         return network.start(jax.random.key(seed), features)
+
+
+def _made_here(network: Network) -> bool:
+    """Whether it is one of our own kinds: each point by itself, its kernel in closed form."""
+    return network.description.get("kind") in KINDS
 
 
 @precision.float32()

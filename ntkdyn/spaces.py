@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import distinct_layers, layer_names
 from ntkdyn.precision import EXACT
 from ntkdyn.vectors import Vector
@@ -145,8 +146,7 @@ class TangentSpace(eqx.Module):
 
         def push(tree: PyTree) -> Outputs:
             def one(tangent: PyTree, points: Array) -> Array:
-                at_points = lambda params: self.apply(params, points)
-                return jax.jvp(at_points, (self.origin,), (tangent,))[1]
+                return pushing(lambda params: self.apply(params, points), self.origin)(tangent)
 
             return jax.vmap(one, in_axes=(0, axis))(tree, points)
 

@@ -10,14 +10,15 @@ from ntkdyn.errors import InputError
 from ntkdyn.kernels.programs import Cost
 from ntkdyn.kernels.tiles import BLOCK, Tiling
 
-SMALLEST = 8
-"""Points per block below which a budget is refused."""
+SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+"""Points per block to choose from, beside 512 and all of them."""
 
 SLOW = 90
 """Points per block at which products take twice the time of large ones, as measured."""
 
 SLACK = 24_000_000
-"""Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers."""
+"""Bytes kept free for what XLA does not count: its compiler, matrix products' packing buffers; no
+more than there are arrays, of which those buffers are copies."""
 
 
 class Footprint(NamedTuple):
@@ -104,7 +105,7 @@ class Task(NamedTuple):
                 panels = zip(tilings, footprints, strict=True)
                 filling = max(footprint.peak(each.held) for each, footprint in panels)
                 peak = max(self._kept(size) + filling, self._unfolded(size))
-                return Fit(tilings, SLACK + peak, self._operations(tilings))
+                return Fit(tilings, _with_slack(peak), self._operations(tilings))
         least = max(footprint.peak(1) for footprint in footprints)
         raise too_small(
             self.budget, self.result, max(self._kept(size) + least, self._unfolded(size))
@@ -114,17 +115,17 @@ class Task(NamedTuple):
         """Sizes of blocks that should fit, the fastest first, and the smallest in any case."""
         points = max(self.tiling.rows, self.tiling.columns)
         references = [load.footprint(min(BLOCK, points)) for load in self.loads]
-        sizes = {min(points, 512), *(size for size in (256, 128, 64, 32, 16, 8) if size < points)}
+        sizes = {min(points, 512), *(size for size in SIZES if size < points)}
         panels = {size: self._panels([each.scaled(size) for each in references]) for size in sizes}
         likely = sorted(filter(panels.get, sizes), key=lambda size: self._operations(panels[size]))
-        return [*likely, min(SMALLEST, points)]
+        return [*likely, 1]
 
     def _panels(self, footprints: list[Footprint]) -> list[Tiling]:
         """The tilings with the largest panels; none if not even one block fits."""
         size = footprints[0].block
-        if SLACK + self._unfolded(size) > self.budget:
+        if _with_slack(self._unfolded(size)) > self.budget:
             return []
-        free = self.budget - SLACK - self._kept(size)
+        free = max(self.budget - SLACK, self.budget / 2) - self._kept(size)
         sized = self.tiling._replace(block=size)
         blocks = len(sized.row_blocks())
         held = [min(each.most_held(free), blocks) for each in footprints]
@@ -154,18 +155,28 @@ def fit_blocks(
     budget: float, result: int, tiling: Tiling, footprint: Callable[[int], Footprint]
 ) -> tuple[Tiling, int]:
     """The largest blocks within `budget` bytes where no pairs of blocks meet, and the peak."""
-    size = tiling.block
-    while (peak := SLACK + result + footprint(size).peak(0)) > budget:
-        if size <= SMALLEST:
-            raise too_small(budget, result, peak - SLACK)
-        size = max(size // 2, SMALLEST)
+    size = min(tiling.block, tiling.rows)
+    while (peak := _with_slack(least := result + footprint(size).peak(0))) > budget:
+        if size == 1:
+            raise too_small(budget, result, least)
+        size //= 2
     return tiling._replace(block=size), peak
+
+
+def _with_slack(arrays: int) -> int:
+    """Bytes that so many bytes of arrays take."""
+    return arrays + min(arrays, SLACK)
 
 
 def too_small(budget: float, result: int, least: int) -> InputError:
     """The refusal of a budget, with the smallest that would do."""
-    needed = math.ceil((SLACK + least) / 1e5) / 10
     return InputError(
-        f"memory: {budget / 1e6:.4g} MB are too few for one tile; the smallest that works is "
-        f"{needed} MB, of which the kernel itself takes {result / 1e6:.4g} MB"
+        f"memory: {_readable(budget)} are too few for one tile; the smallest that works is "
+        f"{_readable(_with_slack(least))}, of which the kernel itself takes {_readable(result)}"
     )
+
+
+def _readable(size: float | int) -> str:
+    """Bytes in MB or kB, rounded up to a tenth."""
+    unit, name = (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{math.ceil(10 * size / unit) / 10:g} {name}"

@@ -163,6 +163,11 @@ def in_bytes(memory: int | float | str) -> float:
 
 def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * features]:
     """Finite floating-point points, at least one, on the host."""
+    if isinstance(points, (list, tuple, dict)) and _shapes(points) > 1:
+        raise InputError(
+            f"{name}: must be one array (points, *features), got {len(points)} of different "
+            f"shapes; put several inputs of a model side by side, and part them in apply"
+        )
     array = arrays.plain(name, points)
     if array.dtype.kind in "iub":
         raise InputError(
@@ -180,6 +185,11 @@ def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * f
         first = int(np.argwhere(~finite)[0][0])
         raise InputError(f"{name}: point {first} is not finite (NaN or infinity)")
     return array
+
+
+def _shapes(points: Any) -> int:
+    """How many different shapes the parts of the points have."""
+    return len({np.shape(leaf) for leaf in jax.tree.leaves(points) if hasattr(leaf, "shape")})
 
 
 def _kind(dtype: str | None, params: PyTree) -> str:

@@ -28,6 +28,10 @@ from ntkdyn.kernels.tiles import Progress
 Left = Float[Array | np.ndarray, "n *features"]
 Right = Float[Array | np.ndarray, "m *features"]
 Scalar = Float[Array, "n m"]
+
+FEW = 4
+"""points on either side that tell whether a kernel is symmetric"""
+
 KernelFn = Callable[..., Any]
 """(x1, x2, get) -> kernel, as the layers of `neural_tangents.stax` give it"""
 
@@ -40,6 +44,55 @@ def ntk(kernel: KernelFn, x1: Left, x2: Right | None = None) -> Scalar:
 def nngp(kernel: KernelFn, x1: Left, x2: Right | None = None) -> Scalar:
     """Covariance of one output at x1 and x2 over random starts, as all widths grow."""
     return kernel(jnp.asarray(x1), None if x2 is None else jnp.asarray(x2), "nngp")
+
+
+def asymmetry(kernel: KernelFn, x: Left, get: str = "ntk", patterns: Any = None) -> float:
+    """max |K(x, z) - K(z, x)^T| / max |K| between a few points and others; 0 if it is rounding.
+
+    A kernel in closed form is symmetric. One by numerical integration need not be: the quadrature
+    of `stax.ElementwiseNumerical` treats its two arguments differently.
+    """
+    rows = np.arange(2 * FEW) % len(x)
+    factors = np.linspace(0.5, 2.0, 2 * FEW).reshape(-1, *[1] * (np.ndim(x) - 1))
+    points = jnp.asarray(np.asarray(x)[rows] * factors)
+    graphs = None if patterns is None else jnp.asarray(patterns)[rows]
+    here, there = slice(FEW), slice(FEW, None)
+
+    def between(left: slice, right: slice) -> np.ndarray:
+        given = {} if graphs is None else {"pattern": (graphs[left], graphs[right])}
+        return _scalar(np.asarray(kernel(points[left], points[right], get, **given)))
+
+    one, other = between(here, there), between(there, here).T
+    difference, largest = np.abs(one - other).max(), np.abs(one).max()
+    return float(difference / largest) if difference > largest * _rounding(one) else 0.0
+
+
+def _scalar(values: np.ndarray) -> Float[np.ndarray, "n m"]:
+    if values.ndim != 2:
+        raise InputError(
+            f"kernel: must be (points, points), got {values.shape} for two blocks; end the "
+            f"network with Flatten, GlobalAvgPool or GlobalSelfAttention"
+        )
+    return values
+
+
+def _rounding(values: np.ndarray) -> float:
+    """Of an angle next to 0 the arccos is good to the square root of the unit roundoff."""
+    return float(jnp.finfo(values.dtype).eps) ** 0.5
+
+
+@functools.lru_cache(maxsize=16)
+def averaged(kernel: KernelFn) -> KernelFn:
+    """(K(x, z) + K(z, x)^T) / 2, symmetric where K is not."""
+
+    def mean(x1: Any, x2: Any, get: str, pattern: Any = None) -> Array:
+        given = {} if pattern is None else {"pattern": pattern}
+        swapped = {} if pattern is None else {"pattern": pattern[::-1]}
+        values = kernel(x1, x2, get, **given)
+        mirrored = values if x2 is None else kernel(x2, x1, get, **swapped)
+        return (values + mirrored.T) / 2
+
+    return mean
 
 
 def compute(
@@ -57,8 +110,9 @@ def compute(
 ) -> Computed:
     """The NTK or NNGP ("ntk" or "nngp") in tiles; the rest as for `ntkdyn.kernels.compute`.
 
-    Points of x1 and x2 count as different ones, which matters to dropout. `patterns` are the
-    graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
+    Points of x1 and x2 count as different ones, which matters to dropout. A kernel that is not
+    symmetric but for rounding is averaged with its transpose, and the plan says so. `patterns` are
+    the graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
     With `file`, the kernel function's own program is part of what tells this kernel from others.
     """
     if get not in ("ntk", "nngp"):
@@ -73,6 +127,8 @@ def compute(
                 f"got {right['inputs'].shape[1:]}"
             )
         n, m = len(left["inputs"]), len((right or left)["inputs"])
+        apart = asymmetry(kernel, left["inputs"], get, left.get("pattern"))
+        kernel = averaged(kernel) if apart else kernel
         program = _program(kernel, get)
         job = Job(
             program=lambda share: program,
@@ -92,7 +148,8 @@ def compute(
         )
         values, arranged = jobs.pairs(job, None if file is None else Path(file))
     plan = Plan(
-        form=f"infinite-width {get}",
+        form=f"infinite-width {get}"
+        + (f", averaged with its transpose, {apart:.2g} of it away" if apart else ""),
         method="infinite",
         work={},
         rules={},
@@ -142,11 +199,6 @@ def _program(kernel: KernelFn, get: str) -> Program:
             graphs = {"pattern": (left["pattern"], other["pattern"])}
         inputs = None if right is None else right["inputs"]
         values = kernel(left["inputs"], inputs, get, **graphs)
-        if values.ndim != 2:
-            raise InputError(
-                f"kernel: must be (points, points), got {values.shape} for two blocks; end the "
-                f"network with Flatten, GlobalAvgPool or GlobalSelfAttention"
-            )
         return {"all": values}
 
     return Program(

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from matfree import decomp, eig, funm, stochtrace
 
 from ntkdyn.errors import InputError
+from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.walk import Apply
 
 Vectors = Float[Array, "points outputs"]
@@ -50,7 +51,7 @@ def matvec(
     def product(v: Vectors) -> Vectors:
         filled = _chunks(jnp.pad(v, ((0, padding), (0, 0))), size)
         gradient, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (blocks, filled))
-        push = lambda block: jax.jvp(lambda p: apply(p, block), (params,), (gradient,))[1]
+        push = lambda block: pushing(lambda p: apply(p, block), params)(gradient)
         return jax.lax.map(push, blocks).reshape(-1, v.shape[1])[:points]
 
     return product

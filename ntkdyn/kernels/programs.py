@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ntkdyn.kernels.forms import Form, Parts, contract, multiplications
+from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import (
     Jacobian,
     Structure,
@@ -88,11 +89,16 @@ def _cost(method: str, apply: Apply, shape: Shape, leaves: tuple, tree: Any) -> 
     chosen = program(method, apply, shape)
     held = jax.eval_shape(chosen.prepare, params, points)
     if method == "products":
-        pair = chosen.meet.lower(params, held, held).cost_analysis()["flops"] / count
+        pair = _operations(chosen.meet.lower(params, held, held)) / count
         return Cost(0.0, pair, size_of(held) / count)
-    own = chosen.prepare.lower(params, points).cost_analysis()["flops"] / count
+    own = _operations(chosen.prepare.lower(params, points)) / count
     pair = 2 * multiplications(held, held, shape.form) / count**2
     return Cost(own, pair, size_of(held) / count)
+
+
+def _operations(lowered: jax.stages.Lowered) -> float:
+    """Floating-point operations as XLA counts them; it says nothing of a program without any."""
+    return (lowered.cost_analysis() or {}).get("flops", 0.0)
 
 
 class Cost(NamedTuple):
@@ -202,8 +208,7 @@ def _products(apply: Apply, shape: Shape, params: PyTree, left: Array, right: Ar
         return {layer: pushed(_of_layer(gradients, names, layer)) for layer in layers}
 
     def pushed(gradients: PyTree) -> Array:
-        push = lambda tangent: jax.jvp(lambda p: apply(p, left), (params,), (tangent,))[1]
-        products = jax.vmap(push, out_axes=2)(gradients)
+        products = jax.vmap(pushing(lambda p: apply(p, left), params), out_axes=2)(gradients)
         return jnp.trace(products, axis1=1, axis2=2) if shape.form == "trace" else products
 
     parts = jax.lax.map(column, right)
