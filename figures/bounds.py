@@ -15,18 +15,22 @@ NEEDS = (("promised", "seen", "state", "bound"),)
 STATES = {
     "holds": (OKABE_ITO[0], "o"),
     "violated": (OKABE_ITO[5], "X"),
+    "promises nothing": ("#b0b0b0", "o"),
     "assumption not met": ("#8a8a8a", "D"),
     "diverged": (OKABE_ITO[1], "P"),
     "not computed": ("#c4c4c4", "s"),
 }
+
+TOLD = ("not computed", "diverged", "promises nothing")
+"""of what has no ratio"""
 
 
 def draw(table: xr.Dataset) -> Figure:
     """promised / seen in the round where they are nearest, one row per bound, tightest first.
 
     Reads `promised` and `seen` (bound, round), NaN where one does not apply, and `state` (bound):
-    one of "holds", "violated", "diverged", "assumption not met", "not computed". One is tight;
-    below one, more was seen than promised.
+    one of "holds", "violated", "diverged", "promises nothing", "assumption not met", "not
+    computed". One is tight; below one, more was seen than promised.
     """
     ratios = np.array([_tightest(table.sel(bound=name)) for name in table["bound"].values])
     order = np.argsort(np.where(np.isfinite(ratios), ratios, np.inf), kind="stable")[::-1]
@@ -38,7 +42,7 @@ def draw(table: xr.Dataset) -> Figure:
         for row, (ratio, state) in enumerate(zip(ratios[order], states, strict=True)):
             colour, marker = STATES[state]
             if not np.isfinite(ratio):
-                said = state if state in ("not computed", "diverged") else "no finite promise"
+                said = state if state in TOLD else "no finite promise"
                 axes.text(0.01, row, said, transform=axes.get_yaxis_transform(),
                           va="center", fontsize=6.5, color="#777777",
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
@@ -67,10 +71,16 @@ def _decades(axes: Axes) -> float:
 
 
 def _tightest(bound: xr.Dataset) -> float:
-    """promised / seen where it is least, after the start if anything was recorded later."""
+    """promised / seen where it is least, after the start if anything was recorded later.
+
+    Of factors per round log seen / log promised, how much faster it really is.
+    """
     promised, seen = (np.atleast_1d(bound[name].values) for name in ("promised", "seen"))
     later = slice(1 if len(seen) > 1 else 0, None)
     told = np.isfinite(promised[later]) & (seen[later] > 0)
+    if bound.get("factor", 0):
+        told &= promised[later] < 1
+        promised, seen = 1 / np.log(promised), 1 / np.log(seen)
     return float((promised[later][told] / seen[later][told]).min()) if told.any() else np.inf
 
 

@@ -2,7 +2,8 @@
 
     bound = theorem(case)          every assumption evaluated on the problem at hand
     bound.at(rounds)               what is promised of the observed quantity, round by round
-    bound.check(record)            holds / violated at round t / diverged / assumption not met
+    bound.check(record)            holds / violated at round t / diverged / assumption not met /
+                                   promises nothing: a factor of one
 
 A case is a linearized problem, a method with its step size, and a graph. The theorems are proved
 for the linearized problem: on a predicted record a violation is an error, of the theorem as
@@ -12,9 +13,10 @@ says that linearization has ceased to be a description.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +24,8 @@ from jaxtyping import Float
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing
 from ntkdyn.methods import Method
+from ntkdyn.methods.objectives import Local
+from ntkdyn.methods.updates import Rule
 from ntkdyn.records import Record
 from ntkdyn.theory.landscape import Landscape
 
@@ -51,6 +55,15 @@ class Case(NamedTuple):
     @property
     def step_size(self) -> float:
         return float(self.method.step_size)
+
+    def steps_as(self, *kinds: type[Rule]) -> bool:
+        """Whether the method's step is that of one of these updates, on plain local gradients.
+
+        Neither its name counts nor what its update is derived from, but what it does.
+        """
+        own, gradient = type(self.method.update), type(self.method.objective).gradient
+        same = ((own.init, own.step) == (kind.init, kind.step) for kind in kinds)
+        return gradient is Local.gradient and any(same)
 
 
 class Assumption(NamedTuple):
@@ -97,6 +110,8 @@ class Bound:
     """False: the quantity is exact for graph and kernel, and no run is needed to know it"""
     batch_size: int = -1
     """of the runs that it is about; -1 is all points"""
+    factor: bool = False
+    """whether it is a factor per round: two are compared by their logarithms, the speeds"""
 
     @property
     def missing(self) -> tuple[Assumption, ...]:
@@ -125,6 +140,8 @@ class Bound:
             state = "assumption not met"
         elif _broken(promised, seen, resolution).any():
             state = "violated"
+        elif self.factor and (promised >= 1).all():
+            state = "promises nothing"
         else:
             state = "holds" if np.isfinite(seen).all() else "diverged"
         rounds = record["round"].values
@@ -138,6 +155,9 @@ class Bound:
             ("loss", scape.loss.name),
         ):
             _same(name, record.attrs.get(name), ours)
+        if "settings" in record.attrs:
+            theirs = json.loads(record.attrs["settings"])
+            _same("settings", _steps(theirs), _steps(self.case.method.settings))
         kernel = record.attrs.get("kernel", "none")
         if kernel != "none":
             _same("kernel", "empirical" if kernel == "implicit" else kernel, scape.kernel_name)
@@ -148,6 +168,12 @@ class Bound:
             raise InputError("bounds: the record was made with other mixing weights")
         if "split" in record.coords:
             _same_problem(record, scape)
+
+
+def _steps(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a method but for its step size, which is compared by itself."""
+    update = {name: value for name, value in settings["update"].items() if name != "step_size"}
+    return settings | {"update": update}
 
 
 def _same(name: str, theirs: object, ours: object) -> None:
@@ -191,7 +217,7 @@ class Verdict(NamedTuple):
     """of the bound, and of the run where it is not one of those that the bound is about"""
     state: str
     """"holds", "violated", "diverged" (no longer finite, and never above the bound before that),
-    "assumption not met", or "not computed" where it is not known"""
+    "assumption not met", "promises nothing", or "not computed" where it is not known"""
     rounds: np.ndarray
     promised: Float[np.ndarray, " rounds"]
     seen: Float[np.ndarray, " rounds"]
@@ -220,15 +246,23 @@ class Verdict(NamedTuple):
     def tightest(self) -> int:
         """The index of the round, after the start if there is one, where the bound is tightest."""
         told = self.told & ((self.rounds > 0) | (len(self.rounds) == 1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(told, self.promised / np.where(told, self.seen, 1), np.inf)
+        ratio = np.where(told, self._ratios, np.inf)
         return int(np.where(np.isnan(ratio), np.inf, np.round(ratio, 9)).argmin())
 
     @property
+    def _ratios(self) -> Float[np.ndarray, " rounds"]:
+        """bound / seen; of factors per round log seen / log bound, how much faster it really is."""
+        seen = np.where(self.told, self.seen, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.bound.factor:
+                return np.log(seen) / np.log(self.promised)
+            return self.promised / seen
+
+    @property
     def tightness(self) -> float:
-        """bound / seen where it is smallest: one is tight, below one is violated."""
+        """The ratio where it is smallest: one is tight, below one is violated."""
         at = self.tightest
-        return float(self.promised[at] / self.seen[at]) if self.told[at] else np.inf
+        return float(self._ratios[at]) if self.told[at] else np.inf
 
 
 def _batches(size: int) -> str:
@@ -244,8 +278,8 @@ def demand(verdicts: Iterable[Verdict]) -> None:
     for verdict in verdicts:
         bound, said = verdict.bound, ""
         if verdict.state == "violated":
-            ratio = verdict.tightness
-            factor = 1 / ratio if ratio else np.inf
+            seen, promised = (each[verdict.tightest] for each in (verdict.seen, verdict.promised))
+            factor = seen / promised if promised else np.inf
             said = f"exceeds its bound in round {verdict.violated_at}, by a factor {factor:.6g}"
         elif verdict.state == "diverged":
             lost = ~np.isfinite(verdict.seen) & (verdict.promised < LARGEST_PROMISE)

@@ -42,6 +42,7 @@ from ntkdyn import precision
 from ntkdyn.dynamics.noise import AT_REST, STATE_UP_TO, Moments
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
+from ntkdyn.methods.updates import ATC, CTA, DGD
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
@@ -132,7 +133,7 @@ def bounds_of(case: Case, batch_size: int) -> list[Bound]:
     """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
     if batch_size < 1:
         raise InputError(f"batch_size: must be at least 1, got {batch_size}")
-    if case.method.name not in ("dgd", "cta", "atc") or not case.landscape.quadratic:
+    if not case.steps_as(DGD, CTA, ATC) or not case.landscape.quadratic:
         return []
     return [
         nonconvex(case, batch_size), convex(case, batch_size), strongly_convex(case, batch_size)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Mixing, mixing
 from ntkdyn.methods import Method
+from ntkdyn.methods.mixing import Fixed, Periodic
 
 
 class Stack:
@@ -63,12 +64,20 @@ def _weighted(row: Sequence[Any], values: Sequence[Any]) -> Any:
 
 def averaging_rate(method: Method) -> float:
     """gamma of a method that mixes by (1 - gamma) I + gamma W; one for most."""
+    rule = method.mixing
+    while isinstance(rule, Periodic):
+        rule = rule.mixing
     if not method.affine:
         raise InputError(
             f"theory: needs a method whose rounds are all the same linear map of its memory; "
             f"those of {method.name} are not"
         )
-    return float(getattr(method.mixing, "rate", 1.0))
+    if type(rule).bind is not Fixed.bind:
+        raise InputError(
+            f"theory: needs a method that averages with (1 - gamma) I + gamma W (mixing.Fixed); "
+            f"{method.name} combines by a rule of its own, {type(rule).__name__}"
+        )
+    return float(rule.rate)
 
 
 def applied(method: Method, weights: Any, *, agents: int | None = None) -> Mixing:

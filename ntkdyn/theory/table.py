@@ -73,7 +73,8 @@ def record(case: Case, found: Sequence[Row]) -> Record:
 
     Variables over `bound` and `round`: `promised`; `seen` of the linearized problem and `observed`
     of real networks, NaN where not known, not finite, or lost in rounding. Over `bound`: `state`,
-    `observed_state`, `quantity`, `source` and `assumptions`, in words.
+    `observed_state`, `quantity`, `source` and `assumptions`, in words; `factor` is 1 where two are
+    compared by their logarithms.
     """
     exact = [row.predicted for row in found]
     unseen = np.full(len(exact[0].rounds), np.nan)
@@ -82,6 +83,7 @@ def record(case: Case, found: Sequence[Row]) -> Record:
         "seen": [_told(verdict) for verdict in exact],
         "observed": [_told(row.observed) if row.observed else unseen for row in found],
     }
+    factors = [verdict.bound.factor for verdict in exact]
     words = {
         "state": [verdict.state for verdict in exact],
         "observed_state": [row.observed.state if row.observed else "" for row in found],
@@ -91,7 +93,8 @@ def record(case: Case, found: Sequence[Row]) -> Record:
     }
     return xr.Dataset(
         {name: (("bound", "round"), np.stack(values)) for name, values in over.items()}
-        | {name: ("bound", values) for name, values in words.items()},
+        | {name: ("bound", values) for name, values in words.items()}
+        | {"factor": ("bound", np.array(factors, dtype=np.int8))},
         {"bound": [verdict.bound.name for verdict in exact], "round": exact[0].rounds},
         {
             "method": case.method.name,
@@ -118,6 +121,8 @@ def _said(whose: str, verdict: Verdict) -> str:
         return f"{whose}VIOLATED at round {verdict.violated_at}, ratio {verdict.tightness:.3g}"
     if verdict.state == "holds":
         return f"{whose}holds, ratio {verdict.tightness:.3g}"
+    if verdict.state == "promises nothing":
+        return f"{whose}promises nothing here: a factor of 1"
     said, away = f"{whose}{verdict.state}", verdict.diverged_at
     if verdict.unknown:
         return f"{said}: {verdict.unknown}"

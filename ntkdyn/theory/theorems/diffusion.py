@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
+from ntkdyn.methods.updates import ATC, CTA, DGD
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds, rates
 from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
@@ -36,14 +39,14 @@ def averaging(case: Case) -> Bound:
 def descends(case: Case) -> tuple[Assumption, ...]:
     """When sum_i f_i(x_i) never exceeds its start; see `descent`."""
     L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
-    if case.method.name == "dgd":
+    if case.steps_as(DGD):
         step = bounds.step_up_to(case, (1 + least) / L, "(1 + lambda_min(W)) / L")
         return bounds.symmetric(case), step
     step = bounds.step_up_to(case, 2 / L, "2 / L")
     return bounds.symmetric(case), bounds.positive(case), step
 
 
-@about("dgd", "atc")
+@about(DGD, ATC)
 def descent(case: Case) -> Bound:
     """sum_i f_i(x_i(t)) <= sum_i f_i(0) (Yuan, Ling, Yin 2016, the step-size condition).
 
@@ -65,13 +68,7 @@ def descent(case: Case) -> Bound:
     )
 
 
-def _drift(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
-    """eta D (1 - beta^t) / (1 - beta): see `dgd_disagreement`."""
-    beta = case.weights.contraction
-    return case.step_size * case.landscape.gradient_bound * (1 - beta**t) / (1 - beta)
-
-
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def diffusion_disagreement(case: Case) -> Bound:
     """|Delta(t)| <= eta D (1 - beta^t) / (1 - beta), and beta times that for ATC.
 
@@ -79,19 +76,18 @@ def diffusion_disagreement(case: Case) -> Bound:
     `descent` sum_i f_i never exceeds its start, so |g|^2 <= 2 L sum_i (f_i - min f_i) <= D^2. CTA
     takes its gradients at W x, which is an ATC sequence.
     """
-    factor = case.weights.contraction if case.method.name == "atc" else 1.0
-    return Bound(
-        "disagreement",
-        "|Delta|",
-        "Yuan, Ling, Yin 2016, bounded deviation from the mean; ATC, CTA derived likewise",
-        (*descends(case), bounds.contracting(case)),
-        lambda t: factor * _drift(case, t),
-        bounds.disagreement(case),
-        case,
-    )
+    known = (*descends(case), bounds.contracting(case))
+    return _disagreement(case, "disagreement", YUAN_APART, known, lambda t: _descending(case, t))
 
 
-@about("dgd", "cta", "atc")
+@about(CTA, ATC)
+def diffusion_disagreement_any(case: Case) -> Bound:
+    """The same without W >= 0 or symmetry, with D(t) of `approaching` in place of D."""
+    name, known = "disagreement, any W", _approaches(case)
+    return _disagreement(case, name, CHEN_SAYED, known, lambda t: approaching(case, t))
+
+
+@about(DGD, CTA, ATC)
 def neighbourhood(case: Case) -> Bound:
     """Linear convergence of the mean to a neighbourhood of size O(eta / (1 - beta)).
 
@@ -99,20 +95,71 @@ def neighbourhood(case: Case) -> Bound:
     rho = max(|1 - eta mu_F|, |1 - eta L_F|) and delta bounds the disagreement of the points at
     which gradients are taken; summed up, with F - min F = e^2 / 2.
     """
+    known = (bounds.squared_error(case), *descends(case), bounds.contracting(case))
+    return _neighbourhood(case, "neighbourhood", YUAN_NEAR, known, lambda t: _descending(case, t))
+
+
+@about(CTA, ATC)
+def neighbourhood_any(case: Case) -> Bound:
+    """The same without W >= 0 or symmetry, with D(t) of `approaching` in place of D."""
+    name, known = "neighbourhood, any W", _approaches(case)
+    return _neighbourhood(case, name, CHEN_SAYED, known, lambda t: approaching(case, t))
+
+
+YUAN_APART = "Yuan, Ling, Yin 2016, bounded deviation from the mean; ATC, CTA derived likewise"
+
+YUAN_NEAR = "Yuan, Ling, Yin 2016, linear convergence, in form"
+
+CHEN_SAYED = "Chen, Sayed 2013, contraction towards x*, in form; Berahas et al. 2019 for ATC"
+
+
+def _disagreement(
+    case: Case, name: str, source: str, known: tuple[Assumption, ...], gradients: Callable
+) -> Bound:
+    beta, factor = case.weights.contraction, case.step_size
+    factor *= case.weights.contraction if case.steps_as(ATC) else 1.0
+    at = lambda t: factor * gradients(t) * (1 - beta**t) / (1 - beta)
+    return Bound(name, "|Delta|", source, known, at, bounds.disagreement(case), case)
+
+
+def _neighbourhood(
+    case: Case, name: str, source: str, known: tuple[Assumption, ...], gradients: Callable
+) -> Bound:
     scape, eta, beta = case.landscape, case.step_size, case.weights.contraction
     rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
-    factor = 1.0 if case.method.name == "dgd" else beta
-    delta = factor * eta * scape.gradient_bound / (1 - beta) if beta < 1 else np.inf
+    delta = (1.0 if case.steps_as(DGD) else beta) * eta / (1 - beta) if beta < 1 else np.inf
     push = eta * np.sqrt(scape.mean_smoothness / scape.agents) * scape.smoothness * delta
-    return Bound(
-        "neighbourhood",
-        "F(mean x) - min F",
-        "Yuan, Ling, Yin 2016, linear convergence, in form",
-        (bounds.squared_error(case), *descends(case), bounds.contracting(case)),
-        lambda t: 0.5 * (rho**t * np.sqrt(2 * scape.start_excess) + push * geometric(rho, t)) ** 2,
-        bounds.excess(case),
-        case,
-    )
+    start = np.sqrt(2 * scape.start_excess)
+    at = lambda t: 0.5 * (rho**t * start + push * gradients(t) * geometric(rho, t)) ** 2
+    return Bound(name, "F(mean x) - min F", source, known, at, bounds.excess(case), case)
+
+
+def _descending(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+    """D, whatever the round."""
+    return np.full_like(t, case.landscape.gradient_bound)
+
+
+def approaching(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+    """D(t) = sqrt(m) zeta + L max_{s<=t} |x(s) - x*|: |g| of CTA and ATC up to round t.
+
+    With doubly stochastic W and eta <= 2/L the error is e+ = W ((I - eta H) e - eta g*) for ATC,
+    and (I - eta H) W e - eta g* for CTA, g* = grad f(x*), whose sum is zero. So |e+| <= q |e| + p,
+    q = max(|1 - eta mu|, |1 - eta L|), p = eta sqrt(m) zeta, beta times that for ATC; and |e| stays
+    below both |e(0)| + p t and max(|e(0)|, p / (1 - q)), e(0) = sqrt(m) |x*|.
+    """
+    scape, eta = case.landscape, case.step_size
+    q = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
+    apart = np.sqrt(scape.agents * scape.heterogeneity) if scape.quadratic else np.nan
+    start = np.sqrt(scape.agents) * scape.distance if scape.quadratic else np.nan
+    push = eta * apart * (case.weights.contraction if case.steps_as(ATC) else 1.0)
+    most = max(start, push / (1 - q)) if q < 1 else np.inf
+    return apart + scape.smoothness * np.minimum(start + push * t, most)
+
+
+def _approaches(case: Case) -> tuple[Assumption, ...]:
+    step = bounds.step_up_to(case, 2 / case.landscape.smoothness, "2 / L")
+    doubly, contracting = bounds.doubly_stochastic(case), bounds.contracting(case)
+    return bounds.squared_error(case), doubly, contracting, step
 
 
 def geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
@@ -120,7 +167,7 @@ def geometric(rho: float, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, 
     return t if rho == 1 else (1 - rho**t) / (1 - rho)
 
 
-@about("dgd")
+@about(DGD)
 def flow_contraction(case: Case) -> Bound:
     """|Phi(t, t_0)| <= 1 for DGD's flow dx/dt = -(I - W) x / eta - H x, at every step size.
 
@@ -139,7 +186,7 @@ def flow_contraction(case: Case) -> Bound:
     )
 
 
-@about("dgd")
+@about(DGD)
 def nonexpansion(case: Case) -> Bound:
     """|x(t)| <= 2 sqrt(m) |x*| where every agent can fit its points: the discrete counterpart.
 
@@ -161,7 +208,7 @@ def nonexpansion(case: Case) -> Bound:
     )
 
 
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def centralized(case: Case) -> Bound:
     """F(mean x(t)) - F* <= rho^(2t) (F(0) - F*), rho = max(|1 - eta mu_F|, |1 - eta L_F|).
 
@@ -171,7 +218,7 @@ def centralized(case: Case) -> Bound:
     scape, eta = case.landscape, case.step_size
     rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
     off = float(np.abs(case.weights.matrix - 1 / scape.agents).max())
-    alone = scape.agents == 1 or (off <= 1e-9 and case.method.name != "dgd")
+    alone = scape.agents == 1 or (off <= 1e-9 and not case.steps_as(DGD))
     found = f"{scape.agents} agents, W is off 11'/m by {off:.2g}, method {case.method.name}"
 
     start = scape.start_excess

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from ntkdyn.methods.updates import ATC, CTA, DGD
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
@@ -28,7 +29,7 @@ class Gossip:
         beta = case.weights.contraction
         self.p = max(1 - beta**2, 0.0)
         self.floored = max(self.p, TINY)
-        self.order = 1.0 if case.method.name == "dgd" else beta**2
+        self.order = 1.0 if case.steps_as(DGD) else beta**2
         self.eta, self.L = case.step_size, case.landscape.smoothness
         scape = case.landscape
         self.zeta2 = scape.heterogeneity if scape.quadratic else np.nan
@@ -41,7 +42,7 @@ class Gossip:
         return bounds.step_up_to(case, min(cap, self.p / slope if slope else np.inf), formula)
 
 
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def sgd_convex(case: Case) -> Bound:
     """1/T sum_{t<T} (F(mean x(t)) - F*) <= 2 |x*|^2 / (eta T) + 72 order eta^2 L zeta^2 / p^2.
 
@@ -63,7 +64,7 @@ def sgd_convex(case: Case) -> Bound:
     )
 
 
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def sgd_strongly_convex(case: Case) -> Bound:
     """|mean x(t) - x*|^2 <= q^t |x*|^2 + 72 order eta^3 L zeta^2 / (p^2 (1 - q)).
 
@@ -86,7 +87,7 @@ def sgd_strongly_convex(case: Case) -> Bound:
     )
 
 
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def sgd_nonconvex(case: Case) -> Bound:
     """1/T sum_{t<T} |grad F(mean x(t))|^2 <= 4 (F(0) - F*) / (eta T) + 64 order (eta L zeta / p)^2.
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from ntkdyn.methods.updates import ATC, CTA, D2, DGD, EXTRA, DIGing
 from ntkdyn.theory import bounds, rates
 from ntkdyn.theory.bounds import Assumption, Bound, Case
 from ntkdyn.theory.theorems.register import about
@@ -23,7 +24,7 @@ from ntkdyn.theory.theorems.unbiased import (
 )
 
 
-@about("dgd", "cta", "atc")
+@about(DGD, CTA, ATC)
 def diffusion_rate(case: Case) -> Bound:
     """The exact rate is at most max(1 - nu, eta L - lambda_min(W)) for DGD, with symmetric W.
 
@@ -31,7 +32,7 @@ def diffusion_rate(case: Case) -> Bound:
     For ATC and CTA with doubly stochastic W, |W (I - eta H)| <= max(|1 - eta mu|, |1 - eta L|).
     """
     scape, eta = case.landscape, case.step_size
-    if case.method.name == "dgd":
+    if case.steps_as(DGD):
         fastest = eta * scape.smoothness - case.weights.smallest_eigenvalue
         nu = max(eta * scape.convexity, restricted(case, 1 - second(case.weights.matrix)))
         promised, graph = max(1 - nu, fastest), bounds.symmetric(case)
@@ -41,7 +42,7 @@ def diffusion_rate(case: Case) -> Bound:
     return _rate(case, promised, "elementary", (graph,))
 
 
-@about("extra")
+@about(EXTRA)
 def extra_rate_in_the_end(case: Case) -> Bound:
     """The exact rate is at most (1 + delta)^(-1/2) of `extra_linear`."""
     promised = extra_linear(case)
@@ -49,21 +50,21 @@ def extra_rate_in_the_end(case: Case) -> Bound:
     return _rate(case, factor, promised.source, promised.assumptions)
 
 
-@about("exact_diffusion", "nids", "d2")
+@about(D2)
 def exact_diffusion_rate(case: Case) -> Bound:
     """The exact rate is at most sqrt(q) of `exact_diffusion`."""
     promised = exact_diffusion(case)
     return _rate(case, float(np.sqrt(contraction(case))), promised.source, promised.assumptions)
 
 
-@about("diging")
+@about(DIGing)
 def tracking_rate(case: Case) -> Bound:
     """The exact rate is at most rho(G) of `tracking_disagreement`."""
     promised = float(np.abs(np.linalg.eigvals(gains(case, case.step_size))).max())
     return _rate(case, promised, TRACKING, tracked(case))
 
 
-@about("diging")
+@about(DIGing)
 def diging_rate(case: Case) -> Bound:
     """DIGing's own range and rate: the exact rate is at most lambda.
 
@@ -101,15 +102,16 @@ def _rate(case: Case, promised: float, source: str, assumptions: tuple[Assumptio
         rates.exactly(case, lambda: rates.rate(case)),
         case,
         of_run=False,
+        factor=True,
     )
 
 
-@about("dgd", "cta", "atc", "extra", "exact_diffusion", "nids", "d2", "diging")
+@about(DGD, CTA, ATC, EXTRA, D2, DIGing)
 def step_size(case: Case) -> Bound:
     """At the largest step size that a theorem guarantees, the exact rate is at most 1.
 
-    The guarantees are the ranges of `descent` (DGD, CTA, ATC), `extra_energy`, `exact_diffusion`
-    and `tracking_disagreement`.
+    The guarantees are the ranges of `descent` (DGD), `diffusion_rate` (CTA, ATC), `extra_energy`,
+    `exact_diffusion` and `tracking_disagreement`.
     """
     limit, formula, needs = guaranteed_step(case)
     at_limit = case._replace(method=case.method.with_step_size(max(float(limit), 1e-300)))
@@ -128,10 +130,11 @@ def step_size(case: Case) -> Bound:
 def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]]:
     """(limit, its formula, what it asks of W) for the case's method."""
     L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
-    name = case.method.name
-    if name == "diging":
+    if case.steps_as(DIGing):
         needs = bounds.doubly_stochastic(case), bounds.contracting(case)
         return tracking_range(case), "sup(rho(G) < 1)", needs
-    if name in ("dgd", "extra"):
+    if case.steps_as(DGD, EXTRA):
         return (1 + least) / L, "(1 + lambda_min(W)) / L", (bounds.symmetric(case),)
+    if case.steps_as(ATC, CTA):
+        return 2 / L, "2 / L", (bounds.doubly_stochastic(case),)
     return 2 / L, "2 / L", (bounds.symmetric(case), bounds.positive(case))

@@ -1,4 +1,4 @@
-"""The register: which theorem is about which methods."""
+"""The register: which theorem is about which updates."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ntkdyn.graphs import mixing
 from ntkdyn.methods import Method
+from ntkdyn.methods.updates import Rule
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.theory.bounds import Bound, Case
 from ntkdyn.theory.landscape import landscape
@@ -14,15 +15,15 @@ from ntkdyn.theory.stack import applied
 
 Theorem = Callable[[Case], Bound]
 
-THEOREMS: list[tuple[frozenset[str], Theorem]] = []
-"""(the methods it is about; empty: all, the theorem)"""
+THEOREMS: list[tuple[tuple[type[Rule], ...], Theorem]] = []
+"""(the updates it is about; none: all, the theorem)"""
 
 
-def about(*methods: str) -> Callable[[Theorem], Theorem]:
-    """Register a theorem for these methods."""
+def about(*updates: type[Rule]) -> Callable[[Theorem], Theorem]:
+    """Register a theorem for methods that step as one of these updates."""
 
     def register(theorem: Theorem) -> Theorem:
-        THEOREMS.append((frozenset(methods), theorem))
+        THEOREMS.append((updates, theorem))
         return theorem
 
     return register
@@ -39,6 +40,5 @@ def case(
 
 
 def bounds_of(case: Case) -> list[Bound]:
-    """Every bound that is about the case's method, met or not."""
-    name = case.method.name
-    return [theorem(case) for methods, theorem in THEOREMS if not methods or name in methods]
+    """Every bound that is about what the case's method does, met or not."""
+    return [theorem(case) for kinds, theorem in THEOREMS if not kinds or case.steps_as(*kinds)]

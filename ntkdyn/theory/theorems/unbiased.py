@@ -6,13 +6,14 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
+from ntkdyn.methods.updates import D2, EXTRA, DIGing
 from ntkdyn.records import Record
 from ntkdyn.theory import bounds
 from ntkdyn.theory.bounds import Assumption, Bound, Case, Observation
 from ntkdyn.theory.theorems.register import about
 
 
-@about("diging")
+@about(DIGing)
 def tracking_mean(case: Case) -> Bound:
     """F(mean x(t)) - min F <= (L_F / 2m) [G^t z(0)]_3^2; see `tracking_disagreement`."""
     scape = case.landscape
@@ -27,7 +28,7 @@ def tracking_mean(case: Case) -> Bound:
     )
 
 
-@about("diging")
+@about(DIGing)
 def tracking_disagreement(case: Case) -> Bound:
     """|Delta(t)| <= [G^t z(0)]_2: small gains between tracker, disagreement and mean.
 
@@ -116,7 +117,7 @@ def _lazy(case: Case) -> Float[np.ndarray, "agents agents"]:
     return (np.eye(case.weights.agents) + case.weights.matrix) / 2
 
 
-@about("extra")
+@about(EXTRA)
 def extra_energy(case: Case) -> Bound:
     """|x(t) - x*|^2_V + |q(t) - q*|^2 never grows, V = (I + W)/2, for eta <= (1 + lambda_min) / L.
 
@@ -129,7 +130,7 @@ def extra_energy(case: Case) -> Bound:
     return Bound(
         "EXTRA, energy",
         "lambda_min(V) |Delta|^2 + 2m (F(mean x) - F*) / L_F",
-        EXTRA,
+        EXTRA_CONVEX,
         _extra(case),
         lambda t: np.full_like(t, start),
         lambda record: _distance(case, record, least),
@@ -137,7 +138,7 @@ def extra_energy(case: Case) -> Bound:
     )
 
 
-@about("extra")
+@about(EXTRA)
 def extra_rate(case: Case) -> Bound:
     """1/T sum_{0<t<=T} |Delta(t)|^2 <= 2 E(0) / ((1 - lambda_2(W)) T): the energy lost."""
     start, gap = _energy(case, _lazy(case)), 1 - second(case.weights.matrix)
@@ -151,7 +152,7 @@ def extra_rate(case: Case) -> Bound:
     return Bound(
         "EXTRA, rate",
         "mean over rounds of |Delta|^2",
-        EXTRA,
+        EXTRA_CONVEX,
         _extra(case),
         lambda t: 2 * start / (max(gap, 1e-300) * np.maximum(t, 1)),
         observe,
@@ -159,7 +160,7 @@ def extra_rate(case: Case) -> Bound:
     )
 
 
-@about("extra")
+@about(EXTRA)
 def extra_linear(case: Case) -> Bound:
     """|x(t) - x*|^2_V + |q(t) - q*|^2 <= (1 + delta)^-t E(0), for eta <= (1 + lambda_min) / (2 L).
 
@@ -183,7 +184,7 @@ def extra_linear(case: Case) -> Bound:
     )
 
 
-EXTRA = "as in Shi, Ling, Wu, Yin 2015 (convex case); constants ours"
+EXTRA_CONVEX = "as in Shi, Ling, Wu, Yin 2015 (convex case); constants ours"
 
 EXTRA_LINEAR = "as in Shi, Ling, Wu, Yin 2015, Theorem 3.7; constants ours"
 
@@ -219,7 +220,7 @@ def restricted(case: Case, kappa: float) -> float:
     return max(float(np.linalg.eigvalsh(form)[0]), 0.0)
 
 
-@about("exact_diffusion", "nids", "d2")
+@about(D2)
 def exact_diffusion(case: Case) -> Bound:
     """|x(t) - x*|^2 + |y(t) - y*|^2 <= q^t E(0), q = max((1-eta mu)^2, (1-eta L)^2, lambda_2(V)).
 
