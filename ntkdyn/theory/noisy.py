@@ -41,7 +41,7 @@ import xarray as xr
 from ntkdyn import precision
 from ntkdyn.dynamics.noise import AT_REST, STATE_UP_TO, Moments
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError
+from ntkdyn.errors import check_whole
 from ntkdyn.methods.updates import ATC, CTA, DGD
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record
@@ -131,8 +131,7 @@ def _measured(
 
 def bounds_of(case: Case, batch_size: int) -> list[Bound]:
     """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
-    if batch_size < 1:
-        raise InputError(f"batch_size: must be at least 1, got {batch_size}")
+    check_whole("batch_size:", batch_size, 1)
     if not case.steps_as(DGD, CTA, ATC) or not case.landscape.quadratic:
         return []
     return [
