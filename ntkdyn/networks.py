@@ -40,6 +40,9 @@ EACH = 12
 LARGEST = 2**38
 """the most parameters a network may have: one TiB of them in float32"""
 
+LARGEST_SCALE = float(jnp.finfo(jnp.float32).max)
+"""of w_std and b_std: networks are trained in single precision"""
+
 _once = functools.lru_cache(maxsize=64, typed=True)
 
 
@@ -678,8 +681,10 @@ def _per_layer(
         raise InputError(f"{kind}: {name} must be one number or {layers}, got {len(value)}")
     values = tuple(value) if several else (value,) * layers
     for each in values:
-        if not is_real(each) or not math.isfinite(each):
-            raise InputError(f"{kind}: {name} must be finite numbers, got {each!r}")
+        if not is_real(each) or not abs(each) <= LARGEST_SCALE:
+            raise InputError(
+                f"{kind}: {name} must be finite numbers, up to {LARGEST_SCALE:.2g}, got {each!r}"
+            )
     return tuple(float(each) for each in values)
 
 

@@ -256,7 +256,7 @@ class Problem:
         kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
         check_name("kernel", name, kernels)
         self._check_common_start("a kernel")
-        return kernels[name]()
+        return _finite(kernels[name](), self.name)
 
     @functools.cached_property
     @precision.in_double
@@ -448,6 +448,15 @@ def _start(network: Network, seed: int | Sequence[int], features: tuple[int, ...
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
     with precision.single():
         return network.start(jax.random.key(seed), features)
+
+
+def _finite(kernel: Kernel, network: str) -> Kernel:
+    if not np.isfinite(kernel.whole).all():
+        raise InputError(
+            f"problem: the {kernel.name} kernel of {network} is not finite in float64; draw "
+            f"smaller parameters (w_std, b_std), or scale the points"
+        )
+    return kernel
 
 
 def _made_here(network: Network) -> bool:

@@ -121,6 +121,9 @@ def test_drift_and_alignment():
     kernel, y = with_spectrum(np.array([3.0, 2.0, 1.0])), np.array([1.0, -2.0, 0.5])
     assert diagnostics.drift(kernel, kernel) == 0
     assert np.isclose(diagnostics.drift(1.25 * kernel, kernel), 0.25)
+    assert np.isnan(
+        [diagnostics.drift(kernel, 0 * kernel), diagnostics.alignment(0 * kernel, y)]
+    ).all()
     assert np.isclose(diagnostics.alignment(np.outer(y, y), y), 1)
     assert np.isclose(diagnostics.alignment(np.eye(3), y), 1 / np.sqrt(3))
     outer = y[:, None] * np.array([1.0, 0.5])

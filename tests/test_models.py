@@ -274,3 +274,14 @@ def test_a_readout_of_zeros_and_outputs_that_cancel_hide_nothing():
 def test_flax_variables_that_are_not_trained_are_refused_by_kernels():
     with pytest.raises(InputError, match="'batch_stats', not trained"):
         nd.kernels.compute(Linen().apply, WITH_AVERAGES, np.ones((2, 5)))
+
+
+def test_a_network_that_overflows_is_refused_and_one_of_zeros_is_not(partition):
+    net = networks.mlp((2,) * 4, outputs=OUTPUTS, w_std=1e38)
+    with pytest.raises(InputError, match="empirical kernel of mlp .* is not finite in float64"):
+        nd.Problem(net, partition).kernel("empirical")
+    with pytest.raises(InputError, match="outputs must be finite"):
+        nd.kernels.compute(net.apply, net.start(jax.random.key(0), FEATURES), np.ones((2, 5)))
+    zero = networks.wrap(two_layers, lambda *_: [jnp.zeros((5, 4)), jnp.zeros((4, 3))], OUTPUTS)
+    arguments = nd.methods.dgd(step_size=0.1), nd.graphs.metropolis(nd.graphs.path(2))
+    assert nd.step_size_limit(nd.Problem(zero, partition), *arguments) == np.inf

@@ -78,22 +78,23 @@ def jitter(kernel: Any) -> float:
 def drift(kernel: Any, initial: Any) -> float:
     """|K - K_0| / |K_0| in the Frobenius norm: how far the kernel moved along a run.
 
-    NaN for the kernel of a run that diverged.
+    NaN for the kernel of a run that diverged, and where K_0 is zero.
     """
     then = square("initial", initial)
     now = square("kernel", kernel) if np.isfinite(kernel).all() else np.full_like(then, np.nan)
     if now.shape != then.shape:
         raise InputError(f"initial: must have the kernel's size {now.shape}, got {then.shape}")
-    return float(np.linalg.norm(now - then) / np.linalg.norm(then))
+    return float(np.linalg.norm(now - then) / np.linalg.norm(then)) if then.any() else np.nan
 
 
 def alignment(kernel: Any, targets: Any) -> float:
     """<K, y y^T> / (|K| |y y^T|), from -1 to 1: how much of the kernel is in the targets' span.
 
     A kernel (n, n) takes targets (n,) or (n, k), with y y^T summed over outputs; one of
-    (n, k, n, k) takes (n, k), read as one vector. NaN for the kernel of a run that diverged.
+    (n, k, n, k) takes (n, k), read as one vector. NaN for the kernel of a run that diverged, and
+    for one that is zero.
     """
-    if not np.isfinite(kernel).all():
+    if not np.isfinite(kernel).all() or not np.any(kernel):
         return float("nan")
     full = np.ndim(kernel) == 4
     matrix, y = square("kernel", kernel), np.asarray(targets, np.float64)
