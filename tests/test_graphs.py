@@ -185,6 +185,15 @@ def test_settings_of_the_wrong_type_are_refused(make, message):
         make()
 
 
+def test_a_sequence_is_applied_from_its_first_round_on():
+    """Directed rounds that do not commute: W(1) W(0), not W(0) W(1)."""
+    first = np.array([[0.5, 0.5, 0], [0, 0.9, 0.1], [0.3, 0, 0.7]])
+    then = np.array([[0.2, 0, 0.8], [0.5, 0.5, 0], [0, 0.4, 0.6]])
+    apart = lambda product: np.linalg.norm(product - 1 / 3, 2)
+    assert abs(apart(then @ first) - apart(first @ then)) > 0.02
+    assert np.isclose(graphs.mixing([first, then]).contraction, apart(then @ first), rtol=1e-12)
+
+
 def test_sequences_of_matrices():
     once = graphs.one_peer_exponential(8)
     assert once.contraction < 1e-15 and once.spectral_gap > 0.999

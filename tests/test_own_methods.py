@@ -10,7 +10,7 @@ import pytest
 from cases import ALL_METHODS, ONLY_WITH_NETWORKS, small_data
 
 import ntkdyn as nd
-from ntkdyn import graphs, precision, runs
+from ntkdyn import graphs, memory, precision, runs
 from ntkdyn.data import Partition
 from ntkdyn.engine import advance
 from ntkdyn.methods import Method, exchange, mixing, objectives, updates
@@ -229,3 +229,14 @@ def test_single_numbers_count_as_such_and_long_periods_at_once():
     plan = runs.plan(problem.task, seldom, RING, [10**5 - 1, 3 * 10**5])
     sent = runs._floats_sent(plan, runs.system_of(plan, problem.network_space()), PARAMETERS)
     assert (sent == np.array([[0], [3]]) * 2 * PARAMETERS).all()
+
+
+def test_a_measurement_has_the_whole_state_beside_it():
+    """Gradient tracking remembers two vectors more than DGD, while the same program measures."""
+    problem = affine(1)
+
+    def measuring(name):
+        plan = runs.plan(problem.task, nd.methods.METHODS[name](step_size=0.1), RING, 1)
+        return memory.need(runs.system_of(plan, problem.network_space()))[1]
+
+    assert measuring("diging") - measuring("dgd") == 2 * AGENTS * PARAMETERS * 4

@@ -11,7 +11,7 @@ from cases import MIXINGS, method, small_data
 import ntkdyn as nd
 from ntkdyn import keeping
 from ntkdyn.data import Partition
-from ntkdyn.validation.widths import slope, width_sweep
+from ntkdyn.validation.widths import fitted, slope, width_sweep
 
 RING = MIXINGS["ring"]
 
@@ -60,6 +60,18 @@ def test_slopes_leave_out_what_has_no_logarithm():
     assert np.isnan(slope(record.assign(gap=(dims, gap)))).all()
     with pytest.raises(nd.InputError, match="slope: needs at least two values of step_size"):
         slope(record.isel(step_size=[0]))
+
+
+def test_the_interval_of_a_slope_is_that_of_students_t():
+    """3.182446 is the 97.5 % quantile with three degrees of freedom, as tables have it."""
+    x, off = np.arange(5.0), np.array([0.1, -0.2, 0.15, 0.05, -0.1])
+    y = 2 - 0.5 * x + off
+    middle = ((x - 2) * y).sum() / 10
+    rest = y - y.mean() - middle * (x - 2)
+    half = 3.182446 * np.sqrt((rest**2).sum() / 3 / 10)
+    found = fitted(x, y)
+    assert np.allclose(found[:3], [middle, middle - half, middle + half], rtol=1e-6)
+    assert np.isclose(found.intercept, y.mean() - 2 * middle)
 
 
 PREDICTED = [(name, "mse") for name in ("dgd", "cta", "atc_tracking")]
