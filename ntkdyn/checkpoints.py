@@ -3,7 +3,7 @@
     seen/NUMBER.npz      what was measured in a recorded round, written once
     states/ROUND/        the state of the method after that round, by orbax; the last two are kept
     states/ROUND.json    written last: the settings of the run, and the SHA-256 of the state's
-                         files and of all that was seen before it
+                         files, of all that was seen before it, and of itself
 
 So an unfinished or damaged checkpoint is known before it is read, and the one before is taken;
 and another run than the one that was saved is refused.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ntkdyn.disk import whole_file
+from ntkdyn.disk import on_disk, read_sealed, whole_file, write_sealed
 from ntkdyn.errors import InputError
 from ntkdyn.kernels.store import fingerprint
 from ntkdyn.processes import from_first, on_all, on_host
@@ -38,9 +37,6 @@ KEPT = 2
 
 MINUTES = 5.0
 """Between checkpoints, unless something else is asked for."""
-
-ABOUT = {"settings": dict, "seen": list, "files": dict}
-"""what states/ROUND.json holds"""
 
 SHARE = 0.05
 """The most of the time that saving takes: the longer it takes, the less often it happens."""
@@ -196,9 +192,10 @@ class Checkpoints:
     def _conclude(self, round: int) -> None:
         """Declare a state whole; forget the oldest, and later ones, which were damaged."""
         files = _digests(self._state(round))
+        for name in files:
+            on_disk(self._state(round) / name)
         about = {"settings": self._settings, "seen": self._written, "files": files}
-        with whole_file(self._about_file(round)) as unfinished:
-            unfinished.write_text(json.dumps(about), encoding="utf-8")
+        write_sealed(about, self._about_file(round))
         there = self._rounds_saved()
         kept = [each for each in there if each <= round][-KEPT:]
         for other in set(there) - set(kept):
@@ -237,14 +234,7 @@ class Checkpoints:
 
     def _about(self, round: int) -> dict[str, Any] | None:
         """What is known of a state; None where that is damaged."""
-        try:
-            about = json.loads(self._about_file(round).read_text("utf-8"))
-        except (ValueError, OSError):
-            return None
-        whole = isinstance(about, dict) and all(
-            isinstance(about.get(name), kind) for name, kind in ABOUT.items()
-        )
-        return about if whole else None
+        return read_sealed(self._about_file(round))
 
     def _undamaged(self, round: int, about: dict[str, Any]) -> bool:
         files = [self._seen_file(number) for number in range(len(about["seen"]))]

@@ -644,7 +644,7 @@ def _watched(quiet: bool) -> Iterator[Callable]:
 def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
     if not quiet:
         attrs = comparison.attrs
-        if attrs.get("stable") is False:
+        if attrs.get("stable") == 0:
             print(
                 f"stable = false: the step size {attrs['step_size']:.4g} is above the limit "
                 f"{attrs['step_size_limit']:.4g}"

@@ -1,13 +1,20 @@
-"""Disk: files that appear whole or not at all, room for them, and folders that serve one run."""
+"""Disk: files that appear whole or not at all, and are known again: as ours, and as undamaged.
+
+Also room for them, and folders and files that serve one run at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
+import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from ntkdyn.errors import InputError
 
@@ -15,6 +22,16 @@ try:
     import fcntl
 except ImportError:  # Windows: folders are not locked there
     fcntl = None
+
+MARK = "Written by ntkdyn"
+"""what files say somewhere inside that a command may write again"""
+
+SEAL = b"\nSHA-256 of what is before this line: "
+SEALED = len(SEAL) + 64 + 1
+"""bytes of the last line of a sealed file"""
+
+PART = 2**20
+"""bytes of a file that are held while all of it is gone through"""
 
 
 @contextlib.contextmanager
@@ -30,13 +47,86 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished = Path(name)
         yield unfinished
         unfinished.chmod(0o644)
+        on_disk(unfinished)
         os.replace(unfinished, path)
+        on_disk(path.parent)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(f"output: cannot write {path}; {reason}") from None
     finally:
         if unfinished:
             unfinished.unlink(missing_ok=True)
+
+
+def on_disk(path: Path) -> None:
+    """Wait until the file, or the names in the folder, would outlast a loss of power."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def seal(path: Path) -> None:
+    """Add a last line to the file, by which `intact` tells whether it was damaged since."""
+    with path.open("r+b") as file:
+        file.write(_seal(file, path.stat().st_size))
+
+
+def intact(path: Path) -> bool | None:
+    """Whether the file is as it was when it was sealed; None: it has no seal."""
+    size = max(0, path.stat().st_size - SEALED)
+    with path.open("rb") as file:
+        file.seek(size)
+        last = file.read()
+        if not last.startswith(SEAL):
+            return None
+        file.seek(0)
+        return last == _seal(file, size)
+
+
+def write_sealed(held: Mapping[str, Any], path: Path) -> None:
+    """Write what JSON can hold, for `read_sealed`."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(held), encoding="utf-8")
+        seal(unfinished)
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote to `path`; None where it is damaged, or by others."""
+    try:
+        return json.loads(path.read_bytes()[:-SEALED]) if intact(path) else None
+    except OSError:
+        return None
+
+
+def _seal(file: BinaryIO, size: int) -> bytes:
+    """The line about the next so many bytes of the file."""
+    digest = hashlib.sha256()
+    while size > 0 and (part := file.read(min(size, PART))):
+        digest.update(part)
+        size -= len(part)
+    return SEAL + digest.hexdigest().encode() + b"\n"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file says that it was written by ntkdyn."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(MARK.encode()) >= 0
+
+
+def check_ours(paths: Iterable[Path]) -> None:
+    """Refuse to replace what others wrote under one of these names."""
+    for path in paths:
+        if os.path.lexists(path) and not is_ours(path):
+            raise InputError(
+                f"output: {path} is there and was not written by ntkdyn; move it away, or write "
+                f"to another place with --out"
+            )
 
 
 @contextlib.contextmanager

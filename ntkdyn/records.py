@@ -1,8 +1,11 @@
 """Records: what a run was asked, and what was seen, as a labelled xarray Dataset on netCDF4.
 
 Dimensions are agent, round, layer, point, output; predictions and observations have the same
-variables, so that they can be laid over each other by name. Attributes are text, numbers and
-true/false; those that hold more are JSON.
+variables, so that they can be laid over each other by name. Attributes are text and numbers, 1 and
+0 for true and false; those that hold more are JSON.
+
+A file ends in the SHA-256 of what is before, behind the end that HDF5 knows of, and says in the
+attribute `_NCProperties`, by which netCDF files say what wrote them, that it does.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from ntkdyn import disk
-from ntkdyn.errors import InputError, public
+from ntkdyn.errors import LARGEST, InputError, check_kind, is_whole, public, shown
 
 Record = xr.Dataset
 
@@ -29,49 +33,80 @@ VERSIONS_OF = ("ntkdyn", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "
 HEADERS = 2**18
 """bytes that a file may hold beside the record's own numbers"""
 
+PROVENANCE = "_NCProperties"
+
 
 def write(record: Record, path: str | Path) -> Path:
     """Write the record to `path`: first beside it, then, complete, in its place.
 
     Of several processes that made it together, only the first writes. It needs room on the disk for
-    the record as it is in memory, though the file is smaller.
+    the record as it is in memory, though the file is smaller. Refuses (`InputError`) what netCDF
+    cannot hold.
     """
     import jax
 
-    path = Path(path)
+    check_kind("record", record, xr.Dataset, "as `predict` and `train` give it")
+    record, path = _plain(record), Path(path)
     if jax.process_index():
         return path
     with disk.whole_file(path) as unfinished:
         disk.reserve(unfinished, record.nbytes + HEADERS)
         try:
-            record.assign_attrs(_as_text(record.attrs)).to_netcdf(
-                unfinished, engine="h5netcdf", encoding=_compressed(record)
-            )
+            record.to_netcdf(unfinished, engine="h5netcdf", encoding=_compressed(record))
+            _mark(unfinished)
         except RuntimeError as error:
             raise OSError(str(error).splitlines()[0]) from None
+        except (OSError, InputError):
+            raise
+        except Exception as error:  # whatever xarray makes of what netCDF cannot hold
+            raise InputError(f"record: netCDF cannot hold it; {error}") from None
+        disk.seal(unfinished)
     return path
 
 
 def read(path: str | Path) -> Record:
     """The record at `path`, in memory, equal to the one that was written."""
-    record = _opened(path, xr.load_dataset)
-    return record.assign_attrs({name: _flag(value) for name, value in record.attrs.items()})
+    return _opened(path, xr.load_dataset)
 
 
 def attributes(path: str | Path) -> dict[str, Any]:
     """The attributes of the record at `path`, without its arrays."""
     with _opened(path, xr.open_dataset) as record:
-        return {name: _flag(value) for name, value in record.attrs.items()}
+        return dict(record.attrs)
 
 
 def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
+    """The record, damaged by no one since it was written; netCDF files of others as they are."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"record: there is no file {path}")
     try:
-        return how(path, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+        whole = disk.intact(path)
+        if whole is None:
+            whole = disk.MARK not in _provenance(path)
+        found = how(path, engine="h5netcdf") if whole else None
+    except Exception as error:  # damage makes HDF5 and xarray raise whatever they meet
         raise InputError(f"record: {path} is not a netCDF4 file; {error}") from None
+    if found is None:
+        raise InputError(
+            f"record: {path} is damaged or was changed by another program, as the SHA-256 at its "
+            f"end tells; make it again"
+        )
+    return found
+
+
+def _mark(path: Path) -> None:
+    """Have the file say that ntkdyn wrote it, so that it must have a seal."""
+    told = f"{_provenance(path)},ntkdyn={disk.MARK}"
+    with h5py.File(path, "r+") as file:
+        file.attrs[PROVENANCE] = np.bytes_(told)
+
+
+def _provenance(path: Path) -> str:
+    """What a netCDF file says of the programs that wrote it."""
+    with h5py.File(path) as file:
+        told = file.attrs.get(PROVENANCE, "")
+    return told.decode("ascii", "replace") if isinstance(told, bytes) else str(told)
 
 
 def environment() -> dict[str, str]:
@@ -95,17 +130,38 @@ def _version(package: str) -> tuple[str, str]:
         return package, "not installed"
 
 
-def _as_text(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        str(name): str(value).lower() if isinstance(value, bool) else value
-        for name, value in attributes.items()
-        if value is not None
-    }
+def _plain(record: Record) -> Record:
+    """The record with attributes that netCDF holds, of variables too."""
+    plain = record.copy()
+    plain.attrs = _attributes("", record.attrs)
+    for name, variable in plain.variables.items():
+        variable.attrs = _attributes(f" of {name}", variable.attrs)
+    return plain
 
 
-def _flag(value: Any) -> Any:
-    flags = {"true": True, "false": False}
-    return flags.get(value, value) if isinstance(value, str) else value
+def _attributes(of: str, given: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): _attribute(f"{name}{of}", value) for name, value in given.items()}
+
+
+def _attribute(name: str, value: Any) -> Any:
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, bool):
+        return int(value)
+    many = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    if not (all(map(_is_plain, value)) if many else _is_plain(value)):
+        raise InputError(
+            f"record: attribute {name} must be text, a number, or a list of either, got "
+            f"{shown(value)}"
+        )
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an attribute can be this alone: text without the character of code 0, or a number."""
+    if isinstance(value, str):
+        return "\0" not in value
+    return is_whole(value) and abs(int(value)) <= LARGEST or isinstance(value, float | np.floating)
 
 
 def _compressed(record: Record) -> dict[str, dict[str, Any]]:

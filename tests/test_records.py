@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from cases import MIXINGS, method
+from fuzz.inputs import damaged
 
 import ntkdyn as nd
 from ntkdyn import disk, figures, records
@@ -27,7 +28,7 @@ def test_a_record_is_read_back_equal(record, tmp_path):
     assert {name: variable.dtype for name, variable in again.items()} == {
         name: variable.dtype for name, variable in record.items()
     }
-    assert again.attrs["stable"] is True and isinstance(again.attrs["step_size"], float)
+    assert again.attrs["stable"] == 1 and isinstance(again.attrs["step_size"], float)
     assert [p.name for p in path.parent.iterdir()] == ["record.nc"]
 
 
@@ -121,6 +122,58 @@ def test_attributes_are_read_without_arrays(record, tmp_path):
     path.write_text("not a record")
     with pytest.raises(nd.InputError, match="is not a netCDF4 file"):
         records.attributes(path)
+
+
+def test_any_damage_is_found_and_is_one_sentence(record, tmp_path):
+    path = records.write(record.drop_vars("outputs"), tmp_path / "record.nc")
+    right, content, draw = records.read(path), path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        path.write_bytes(damaged(draw, content))
+        try:
+            assert records.read(path).identical(right)
+        except nd.InputError as error:
+            assert f"record: {path} is " in str(error)
+            refused += 1
+    assert refused > 270
+    without_end = content[: -disk.SEALED]
+    for read in (records.read, records.attributes):
+        for changed in (without_end, without_end.replace(b"kernel", b"cernel") + content[-10:]):
+            path.write_bytes(changed)
+            with pytest.raises(nd.InputError, match="is damaged or was changed by another"):
+                read(path)
+
+
+def test_records_are_plain_netcdf_for_xarray(record, tmp_path):
+    """Written and read by it, before and after; what others wrote is read without a seal."""
+    odd = record.assign_attrs(title="true", shares=[0.5, 1], names=["a", "b"], flag=True)
+    path, foreign = records.write(odd, tmp_path / "a.nc"), tmp_path / "b.nc"
+    assert xr.load_dataset(path).identical(odd) and records.read(path).attrs["title"] == "true"
+    assert disk.is_ours(path)
+    record.to_netcdf(foreign)
+    assert records.read(foreign).identical(record) and not disk.is_ours(foreign)
+
+
+ODD = {
+    "none": ({"stable": None}, "attribute stable must be text, a number, or a list.*got None"),
+    "zero character": ({"title": "a\0b"}, "attribute title must be text.*'a.x00b'"),
+    "complex": ({"root": 1j}, "attribute root must be"),
+    "nested": ({"deep": {"a": 1}}, "attribute deep must be"),
+    "mixed": ({"some": [1, None]}, "attribute some must be"),
+    "large": ({"many": 2**70}, "attribute many must be"),
+}
+
+
+@pytest.mark.parametrize("attributes, said", ODD.values(), ids=ODD)
+def test_what_netcdf_cannot_hold_is_refused(attributes, said, tmp_path, types_unchecked):
+    held = xr.Dataset({"x": ("point", np.zeros(2), attributes)})
+    for record, of in ((xr.Dataset(attrs=attributes), ""), (held, " of x")):
+        with pytest.raises(nd.InputError, match=said.replace(" must", f"{of} must", 1)):
+            records.write(record, tmp_path / "x.nc")
+    for record in (xr.Dataset({"x": ("point", [{}])}), np.zeros(3)):
+        with pytest.raises(nd.InputError, match="record: "):
+            records.write(record, tmp_path / "x.nc")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

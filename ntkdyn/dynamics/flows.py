@@ -216,7 +216,7 @@ def flow(
         jump=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )
     record = record.assign_coords(time=("round", record["round"].values * record.step_size))
-    return record.assign_attrs(space="kernel", kernel=problem.kernel(kernel).name, flow=True)
+    return record.assign_attrs(space="kernel", kernel=problem.kernel(kernel).name, flow=1)
 
 
 def has_flow(method: Method, weights: Weights) -> bool:

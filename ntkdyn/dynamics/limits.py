@@ -99,7 +99,7 @@ def limit(
     }
     variables |= {name: ("agent", values) for name, values in measure(task, outputs).items()}
     small = np.abs(residual).max() <= INTERPOLATES * max(np.abs(map.residual).max(), 1e-300)
-    known = {"interpolates": bool(small), "period": len(map.loops), **stability.attributes()}
+    known = {"interpolates": int(small), "period": len(map.loops), **stability.attributes()}
     return xr.Dataset(variables, attrs=known)
 
 

@@ -103,7 +103,7 @@ class Stability(NamedTuple):
     def attributes(self) -> dict[str, Any]:
         """For a record."""
         known = {
-            "stable": self.stable,
+            "stable": None if self.stable is None else int(self.stable),
             "step_size_limit": self.limit,
             "step_size_limit_by": self.limit_by,
             "growth_per_round": self.growth,

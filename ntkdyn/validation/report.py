@@ -57,7 +57,7 @@ def write_report(
         percent=_percent,
         title=predicted.attrs.get("title") or "Predicted and observed",
         asked=_asked(predicted),
-        unstable=predicted.attrs.get("stable") is False,
+        unstable=predicted.attrs.get("stable") == 0,
         predicted=predicted.attrs,
         comparison=comparison.attrs,
         final_round=int(predicted["round"][-1]),
@@ -101,7 +101,7 @@ def _asked(record: Record) -> dict[str, Any]:
         "stability limit": f"{attrs['step_size_limit']:.5g}"
         if "step_size_limit" in attrs
         else None,
-        "stable": str(attrs["stable"]).lower() if "stable" in attrs else None,
+        "stable": {0: "false", 1: "true"}.get(attrs.get("stable")),
     }
     return {name: value for name, value in rows.items() if value is not None}
 

@@ -15,7 +15,6 @@ A run that diverges leaves NaN.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from jaxtyping import Float
 
 from ntkdyn import sizes
 from ntkdyn.checkpoints import check_same
-from ntkdyn.disk import whole_file
+from ntkdyn.disk import read_sealed, write_sealed
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, shown, unknown
@@ -69,7 +68,9 @@ class Kept:
                 f"sweep: {path} is of an unfinished sweep; resume it, or remove the file to begin "
                 f"again"
             )
-        saved = self._read()
+        saved = read_sealed(self._path)
+        if saved is None:
+            raise InputError(f"sweep: {self._path} is damaged; remove it to begin again")
         check_same(self._path, saved["settings"], self._settings)
         self._done = saved["runs"]
 
@@ -79,20 +80,8 @@ class Kept:
         if name not in self._done:
             measured = measure()
             self._done[name] = {key: np.asarray(each).tolist() for key, each in measured.items()}
-            with whole_file(self._path) as unfinished:
-                held = {"settings": self._settings, "runs": self._done}
-                unfinished.write_text(json.dumps(held), encoding="utf-8")
+            write_sealed({"settings": self._settings, "runs": self._done}, self._path)
         return self._done[name]
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            saved = json.loads(self._path.read_text("utf-8"))
-        except ValueError:
-            saved = None
-        parts = saved if isinstance(saved, dict) else {}
-        if not all(isinstance(parts.get(name), dict) for name in ("settings", "runs")):
-            raise InputError(f"sweep: {self._path} is damaged; remove it to begin again")
-        return parts
 
 
 def sweep(
