@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
+from ntkdyn import caches
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -39,7 +41,8 @@ def single() -> contextlib.AbstractContextManager:
 @contextlib.contextmanager
 def _computing(*, x64: bool) -> Iterator[None]:
     partitionable = jax.threefry_partitionable(True)
-    with jax.enable_x64(x64), jax.default_prng_impl(IMPLEMENTATION), partitionable:
+    drawing = jax.default_prng_impl(IMPLEMENTATION)
+    with caches.bounded(), jax.enable_x64(x64), drawing, partitionable:
         yield
 
 

@@ -10,6 +10,11 @@ import jaxtyping
 import pytest
 from cases import small_problem
 
+import ntkdyn.caches
+
+# All tests share their programs; a process of a user's drops them now and then.
+ntkdyn.caches.MOST = 10**6
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

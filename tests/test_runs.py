@@ -1,5 +1,8 @@
 """Runs and their records: what is recorded, when, and that spaces agree on minibatches too."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from cases import MIXINGS, PLAIN, method
@@ -207,3 +210,32 @@ def test_the_kernel_is_followed_along_a_run(small):
     )
     with pytest.raises(nd.InputError, match="never formed"):
         nd.predict(problem, dgd, W, 2, kernel="implicit", keep=keep)
+
+
+NEW_SIZES = """
+import numpy as np
+import ntkdyn as nd
+from ntkdyn import caches, engine
+
+weights, update = nd.graphs.metropolis(nd.graphs.path(2)), nd.methods.dgd(step_size=0.1)
+
+def predicted(points):
+    problem = nd.KernelProblem(np.eye(points), np.ones((points, 1)), np.arange(points) % 2)
+    return nd.predict(problem, update, weights, 2, via="steps").outputs.values
+
+first = predicted(4)
+assert caches.compiled() > 0
+caches.MOST = 2 * caches.compiled()
+kept = []
+for points in (5, 6, 7, 8, 4):
+    last = predicted(points)
+    kept.append(engine.advance._cache_size())
+    assert caches.compiled() <= caches.MOST
+assert 0 in kept and max(kept) <= 3, kept
+assert np.array_equal(first, last) and np.ptp(first) > 0.01
+"""
+
+
+def test_programs_are_dropped_when_there_are_too_many():
+    """Predictions of ever new sizes, in a process of their own: others keep their programs."""
+    subprocess.run([sys.executable, "-c", NEW_SIZES], check=True, timeout=120)

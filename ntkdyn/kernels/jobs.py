@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ntkdyn import precision, sizes
+from ntkdyn import caches, precision, sizes
 from ntkdyn.errors import InputError
 from ntkdyn.kernels import budget, tiles
 from ntkdyn.kernels.budget import Footprint, Load, Task
@@ -88,7 +88,7 @@ def count(points: PyTree) -> int:
 
 def context(kind: str | None) -> contextlib.AbstractContextManager:
     """JAX in double precision if that is wanted, as it is otherwise."""
-    return precision.double() if kind == "float64" else contextlib.nullcontext()
+    return precision.double() if kind == "float64" else caches.bounded()
 
 
 class _Compiled:
