@@ -14,7 +14,7 @@ from cases import MIXINGS, method
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
-from ntkdyn.dynamics import affine, contours, jumps
+from ntkdyn.dynamics import affine, contours, ensembles, jumps
 from ntkdyn.kernels.compat import neural_tangents
 from ntkdyn.precision import in_double
 from ntkdyn.runs import plan, system_of
@@ -517,6 +517,7 @@ def test_ensemble_is_what_many_starts_do(small):
     W, at = MIXINGS["path"], method("dgd", 0.3)
     W = graphs.metropolis(graphs.path(3))
     told = dynamics.ensemble(wide, at, W, [0, 20], seed=0)
+    assert told.attrs["width"].startswith("infinite; networks of finite width lie outside its band")
     space = wide.kernel_space("infinite")
     train = wide.task.train
     starts = jax.vmap(
@@ -537,11 +538,62 @@ def test_ensemble_is_what_many_starts_do(small):
     losses = ((ends[:, :, train:] - wide.task.targets[train:]) ** 2).sum(-1).mean(-1) / 2
     error = losses.std(0) / np.sqrt(240)
     assert (np.abs(losses.mean(0) - told["test_loss_mean"].values[-1]) < 4 * error).all()
-    assert np.abs(losses.std(0) / told["test_loss_std"].values[-1] - 1).max() < 0.25
+    spread = losses.std(0)
+    off = np.sqrt((((losses - losses.mean(0)) ** 4).mean(0) - spread**4) / 240) / (2 * spread)
+    assert (np.abs(spread - told["test_loss_std"].values[-1]) < 4 * off).all()
     inside = (losses > told["test_loss_band"].values[0, -1]) & (
         losses < told["test_loss_band"].values[2, -1]
     )
     assert 0.82 < inside.mean() < 0.97
+
+
+def test_losses_of_gaussian_outputs_have_these_means_and_deviations():
+    """Three outputs of four points, by a hundred thousand draws."""
+    rng = np.random.default_rng(0)
+    off, factor = rng.standard_normal((1, 4, 3)), rng.standard_normal((4, 4))
+    share, n = np.array([[0.4, 0.3, 0.2, 0.1]]), 100_000
+    drawn = off + np.einsum("pq,nqk->npk", factor, rng.standard_normal((n, 4, 3)))
+    losses = ((drawn**2).sum(axis=-1) * share).sum(axis=-1) / 2
+    spread = (factor @ factor.T)[None]
+    told = ensembles._mean(share, off, spread)[0], ensembles._std(share, off, spread)[0]
+    assert abs(losses.mean() - told[0]) < 4 * losses.std() / np.sqrt(n)
+    fourth = ((losses - losses.mean()) ** 4).mean()
+    error = np.sqrt((fourth - losses.std() ** 4) / n) / (2 * losses.std())
+    assert abs(losses.std() - told[1]) < 4 * error < 0.05 * told[1]
+
+
+def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):
+    """Mean, spread, bands and standard errors of three starts, from the runs themselves."""
+    problem, _ = small(3)
+    W, at = graphs.metropolis(graphs.path(3)), method("dgd", 0.15)
+    told = dynamics.ensemble(problem, at, W, [0, 20], draws=3, seed=5, width="own")
+    seeds = np.random.default_rng(5).choice(2**32 - 1, 3, replace=False)
+    runs = [
+        nd.predict(dataclasses.replace(problem, seed=int(seed)), at, W, [0, 20]) for seed in seeds
+    ]
+    outputs = np.stack([run["outputs"] for run in runs])
+    losses = np.stack([run["test_loss"] for run in runs])
+    right = np.stack([run["test_accuracy"] for run in runs])
+    variance, spread = outputs.var(axis=0, ddof=1), losses.std(axis=0, ddof=1)
+    fourth = ((losses - losses.mean(axis=0)) ** 4).mean(axis=0)
+    for name, wanted in (
+        ("mean_outputs", outputs.mean(axis=0)),
+        ("mean_outputs_error", np.sqrt(variance / 3)),
+        ("std_outputs", np.sqrt(variance.mean(axis=-1))),
+        ("test_loss_mean", losses.mean(axis=0)),
+        ("test_loss_mean_error", spread / np.sqrt(3)),
+        ("test_loss_std", spread),
+        ("test_loss_std_error", np.sqrt(np.maximum(fourth - spread**4, 0) / 12) / spread),
+        ("test_loss_band", np.quantile(losses, [0.05, 0.5, 0.95], axis=0)),
+        ("test_accuracy_band", np.quantile(right, [0.05, 0.5, 0.95], axis=0)),
+    ):
+        assert np.allclose(told[name], wanted, rtol=1e-7, atol=1e-12), name
+    assert told["std_outputs"].min() > 0.01 and "test_accuracy_mean" not in told
+    assert told.attrs["width"] == "that of the networks" and told.attrs["draws"] == 3
+    with pytest.raises(nd.InputError, match='nngp goes with width="infinite"'):
+        dynamics.ensemble(problem, at, W, 1, seed=0, nngp=np.eye(18), width="own")
+    with pytest.raises(nd.InputError, match="width .*did you mean 'own'"):
+        dynamics.ensemble(problem, at, W, 1, seed=0, width="owm")
 
 
 def test_trust_is_the_real_network_at_the_predicted_parameters(small):

@@ -1,7 +1,8 @@
-"""Random initialization: what a run looks like over all starts, at infinite width.
+"""Random initialization: what a run looks like over all starts.
 
-The kernel is then the same for every start, and f(theta_0) is Gaussian with the NNGP covariance S,
-independent between outputs. With the squared error agent i's outputs respond linearly to it,
+At infinite width the kernel is the same for every start, and f(theta_0) is Gaussian with the NNGP
+covariance S, independent between outputs. With the squared error agent i's outputs respond linearly
+to it,
 
     f_i(t) = f_0 + T_i(t) (y - f_0(X)),        T_i(t) = K(., X) C_i(t),
 
@@ -12,10 +13,16 @@ one output per training point). So at every round and for every agent
 
 the same for every output. Losses are quadratic forms of Gaussians: their means and standard
 deviations are exact, and their quantiles, like those of accuracies, come from draws of f_0.
+
+Networks of finite width lie elsewhere: K_theta differs from start to start, by O(width^(-1/2)).
+With `width="own"` f_0 and K_theta are drawn jointly, as those of the networks themselves; what is
+then told are estimates from as many linear predictions, with standard errors. (What kernels change
+by while they train is in neither.)
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,16 +33,22 @@ from jaxtyping import Float
 
 from ntkdyn import precision, sizes
 from ntkdyn.dynamics.predict import predict
-from ntkdyn.dynamics.stability import assess, setting
+from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, check_whole
+from ntkdyn.errors import InputError, check_whole, unknown
 from ntkdyn.kernels import infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
-from ntkdyn.problems import KernelProblem, Problem, Task
+from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
 from ntkdyn.records import Record
 
 QUANTILES = (0.05, 0.5, 0.95)
+
+WIDTHS = {
+    "infinite": "infinite; networks of finite width lie outside its bands more often",
+    "own": "that of the networks",
+}
+"""whose starts and kernels; what the record says of it"""
 
 
 @precision.in_double
@@ -50,6 +63,7 @@ def ensemble(
     record_every: int | None = None,
     nngp: Float[np.ndarray, "points points"] | None = None,
     via: str = "auto",
+    width: str = "infinite",
     progress: Progress | None = None,
 ) -> Record:
     """Mean, spread and bands over random starts of every agent's outputs, losses and accuracies.
@@ -58,7 +72,34 @@ def ensemble(
     for each loss `NAME_mean` and `NAME_std` (round, agent), exact; for each loss and accuracy
     `NAME_band` (quantile, round, agent) from `draws` starts drawn with `seed`. `nngp`, the
     covariance of f_0 at all points, is the network's own if left out. Needs the squared error.
+
+    That is at `width="infinite"`, where bands hold too few of the networks of finite width. With
+    "own" starts and kernels are those of `draws` networks of the problem's, so that all of it is
+    estimated, and `mean_outputs`, `NAME_mean` and `NAME_std` have a standard error `..._error`
+    beside them. (Losses are skewed: from fewer than a hundred draws spreads and their errors tend
+    to be too small.) The step size is the same for all, a share of the limit at infinite width.
     """
+    draws = _checked(problem, draws, width, nngp)
+    stability = assess(setting(problem, "infinite", method, weights))
+    run = (problem, stability, weights, rounds, record_every, via, progress)
+    if width == "own":
+        record = _own(*run, draws, seed)
+    else:
+        covariance = _nngp(problem) if nngp is None else nngp
+        starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
+        record = _at_infinite_width(problem.task, _responses(*run), covariance, starts)
+    return record.assign_attrs(
+        width=WIDTHS[width],
+        method=method.name,
+        step_size=float(stability.method.step_size),
+        draws=draws,
+        seed=seed,
+        **stability.attributes(),
+    )
+
+
+def _checked(problem: Problem | KernelProblem, draws: Any, width: str, nngp: Any) -> int:
+    """The number of draws, of what random starts are known of."""
     if isinstance(problem, KernelProblem):
         raise InputError(
             "ensemble: needs networks, whose starts are random; a bare kernel has none"
@@ -68,24 +109,91 @@ def ensemble(
     draws = check_whole("draws:", draws, 1)
     size = 16 * draws * problem.task.targets.size  # drawn, and as outputs
     sizes.check_room(f"draws: {draws} starts", size, "draw fewer")
-    covariance = _nngp(problem) if nngp is None else nngp
-    stability = assess(setting(problem, "infinite", method, weights))
-    response = _responses(problem, stability.method, weights, rounds, record_every, via, progress)
-    starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
-    rows = [_row(problem.task, each, covariance, starts) for each in response["outputs"].values]
-    record = xr.Dataset(
+    if width not in WIDTHS:
+        raise unknown("width", width, WIDTHS)
+    if width == "own" and nngp is not None:
+        raise InputError(
+            'ensemble: nngp goes with width="infinite"; networks draw their own starts'
+        )
+    return draws
+
+
+def _own(
+    problem: Problem, stability: Stability, weights: Any, rounds: int | Sequence[int],
+    record_every: int | None, via: str, progress: Progress | None, draws: int, seed: int,
+) -> Record:  # fmt: skip
+    """Estimates from linear predictions of networks that start from seeds of their own."""
+    seeds = np.random.default_rng(seed).choice(LARGEST_SEED, draws, replace=False)
+    measured, outputs = [], []
+    for done, each in enumerate(map(int, seeds), start=1):
+        one = dataclasses.replace(problem, seed=each)
+        run = predict(one, stability.method, weights, rounds, record_every=record_every, via=via)
+        held = f"ensemble: the outputs of {draws} starts"
+        sizes.check_room(held, 2 * draws * run["outputs"].nbytes, "draw fewer, or record less")
+        outputs.append(run["outputs"].values)
+        measured.append([measure(problem.task, seen) for seen in outputs[-1]])
+        if progress:
+            progress(done, draws)
+    record = _of_outputs(np.stack(outputs))
+    for name in measured[0][0]:
+        values = np.array([[row[name] for row in run] for run in measured])
+        record |= _of_samples(name, values)
+    coordinates = {"round": run["round"].values, "quantile": list(QUANTILES)}
+    return xr.Dataset(record, coordinates)
+
+
+def _of_outputs(
+    outputs: Float[np.ndarray, "draws rounds agents points outputs"],
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Mean with its standard error, and the spread of an output, alike for all of a point."""
+    dims, variance = ("round", "agent", "point", "output"), _variance(outputs)
+    return {
+        "mean_outputs": (dims, outputs.mean(axis=0)),
+        "mean_outputs_error": (dims, np.sqrt(variance / len(outputs))),
+        "std_outputs": (dims[:3], np.sqrt(variance.mean(axis=-1))),
+    }
+
+
+def _of_samples(
+    name: str, values: Float[np.ndarray, "draws rounds agents"]
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """The band of a measure; of losses also mean and spread, each with its standard error.
+
+    That of the spread s is sqrt(m_4 - s^4) / (2 s sqrt(n)), m_4 the fourth central moment.
+    """
+    dims, variance = ("round", "agent"), _variance(values)
+    band = {f"{name}_band": (("quantile", *dims), np.quantile(values, QUANTILES, axis=0))}
+    if not name.endswith("loss"):
+        return band
+    fourth = ((values - values.mean(axis=0)) ** 4).mean(axis=0)
+    spread = np.sqrt(np.maximum(fourth - variance**2, 0) / (4 * len(values)))
+    told = {
+        "mean": values.mean(axis=0),
+        "mean_error": np.sqrt(variance / len(values)),
+        "std": np.sqrt(variance),
+        "std_error": spread / np.sqrt(np.where(variance > 0, variance, 1)),
+    }
+    return band | {f"{name}_{what}": (dims, each) for what, each in told.items()}
+
+
+def _variance(values: Float[np.ndarray, "draws ..."]) -> Float[np.ndarray, ...]:
+    """NaN of a single draw."""
+    return np.var(values, axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+
+
+def _at_infinite_width(
+    task: Task,
+    response: Record,
+    covariance: Float[np.ndarray, "points points"],
+    starts: Float[np.ndarray, "draws points outputs"],
+) -> Record:
+    rows = [_row(task, each, covariance, starts) for each in response["outputs"].values]
+    return xr.Dataset(
         {
             name: (dims, np.stack([row[name][1] for row in rows], axis=dims.index("round")))
             for name, dims in ((name, _with_round(rows[0][name][0])) for name in rows[0])
         },
         {"round": response["round"].values, "quantile": list(QUANTILES)},
-    )
-    return record.assign_attrs(
-        method=method.name,
-        step_size=float(stability.method.step_size),
-        draws=draws,
-        seed=seed,
-        **stability.attributes(),
     )
 
 
@@ -94,14 +202,9 @@ def _nngp(problem: Problem) -> Float[np.ndarray, "points points"]:
 
 
 def _responses(
-    problem: Problem,
-    method: Method,
-    weights: Any,
-    rounds: int | Sequence[int],
-    record_every: int | None,
-    via: str,
-    progress: Progress | None,
-) -> Record:
+    problem: Problem, stability: Stability, weights: Any, rounds: int | Sequence[int],
+    record_every: int | None, via: str, progress: Progress | None,
+) -> Record:  # fmt: skip
     """T_i(t) as `outputs` (round, agent, point, train): one output per training point."""
     task, whole = problem.task, problem.kernel("infinite").whole
     tests = len(whole) - task.train
@@ -116,8 +219,9 @@ def _responses(
         ),
     )
     return predict(
-        unit, method, weights, rounds, record_every=record_every, via=via, progress=progress
-    )
+        unit, stability.method, weights, rounds, record_every=record_every, via=via,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _draw(
