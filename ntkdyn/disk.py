@@ -129,26 +129,33 @@ def check_ours(paths: Iterable[Path]) -> None:
             )
 
 
-@contextlib.contextmanager
-def claimed(folder: str | Path) -> Iterator[None]:
+def claimed(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     """The folder, made if need be, for one run at a time; a claim ends with its process.
 
     Of several processes that run together, only the first claims.
     """
+    return _claimed(Path(folder), Path(folder) / ".lock")
+
+
+def claimed_file(path: Path) -> contextlib.AbstractContextManager[None]:
+    """The file, whether it is there or not, for one run at a time."""
+    return _claimed(path, path.with_name(f".{path.name}.lock"))
+
+
+@contextlib.contextmanager
+def _claimed(what: Path, lock: Path) -> Iterator[None]:
     import jax
 
-    folder = Path(folder)
     if fcntl is None or jax.process_index():
         yield
         return
-    lock = folder / ".lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
         held = _locked(lock)
     except BlockingIOError:
-        raise InputError(f"output: {folder} is in use by another run") from None
+        raise InputError(f"output: {what} is in use by another run") from None
     except OSError as error:
-        raise InputError(f"output: cannot write {folder}; {error.strerror}") from None
+        raise InputError(f"output: cannot write {what}; {error.strerror}") from None
     try:
         yield
     finally:

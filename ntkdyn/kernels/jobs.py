@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ntkdyn import caches, precision, sizes
+from ntkdyn.disk import claimed_file
 from ntkdyn.errors import InputError
 from ntkdyn.kernels import budget, tiles
 from ntkdyn.kernels.budget import Footprint, Load, Task
 from ntkdyn.kernels.programs import Cost, Program, Share, size_of
 from ntkdyn.kernels.sharded import sharded
 from ntkdyn.kernels.store import Store, block_of, fingerprint
-from ntkdyn.kernels.tiles import Memory, Packed, Progress, Tiling
+from ntkdyn.kernels.tiles import Memory, Packed, Progress, Sink, Tiling
 from ntkdyn.processes import on_host
 
 
@@ -113,20 +114,29 @@ def pairs(job: Job, file: Path | None) -> tuple[dict[str, np.ndarray], Arrangeme
     """Fill a kernel over pairs of points; its parts by name."""
     if file is not None and jax.process_count() > 1:
         raise InputError("file: several processes cannot write one file; leave it out")
-    if file is None:
-        _check_room(job)
+    if file is not None:
+        with claimed_file(file):
+            return _filled(job, file)
+    _check_room(job)
+    arranged = _arranged(job, None)
+    sink = Packed if job.right is None else Memory
+    held = sink(arranged.tiling, job.shape, job.dtype, job.names)
+    _fill(job, arranged, held)
+    return held.values(), arranged
+
+
+def _filled(job: Job, file: Path) -> tuple[dict[str, np.ndarray], Arrangement]:
+    """The kernel in the file, whose tiles are computed that are not there."""
     arranged = _arranged(job, file)
-    work = [(_Compiled(job, program), tiling) for program, tiling in arranged.passes]
-    fill = functools.partial(tiles.fill, work, job.left, job.right, progress=job.progress)
-    if file is None:
-        sink = Packed if job.right is None else Memory
-        held = sink(arranged.tiling, job.shape, job.dtype, job.names)
-        fill(held)
-        return held.values(), arranged
     mark = fingerprint((job.params, job.left, job.right), job.settings)
     with Store(file, arranged.tiling, job.shape, job.dtype, job.names, mark) as store:
-        fill(store)
+        _fill(job, arranged, store)
         return store.values(), arranged
+
+
+def _fill(job: Job, arranged: Arrangement, sink: Sink) -> None:
+    work = [(_Compiled(job, program), tiling) for program, tiling in arranged.passes]
+    tiles.fill(work, job.left, job.right, sink, job.progress)
 
 
 def points(job: Job) -> tuple[dict[str, np.ndarray], Arrangement]:

@@ -238,11 +238,16 @@ def place(
     add: bool = False,
 ) -> None:
     """Write a tile into the whole kernel, and its mirror image if that is symmetric."""
-    rows, columns = tiling.row_blocks()[row], tiling.column_blocks()[column]
     four = tile.ndim == 4
-    at = (rows, slice(None), columns) if four else (rows, columns)
-    whole[at] = whole[at] + tile if add else tile
+    mirrored = tile.transpose(2, 3, 0, 1) if four else tile.T
+    for at, part in zip(places(tiling, row, column, four), (tile, mirrored), strict=False):
+        whole[at] = whole[at] + part if add else part
+
+
+def places(tiling: Tiling, row: int, column: int, four: bool) -> list[tuple[slice, ...]]:
+    """Where a tile is in the whole kernel, of two or four axes, and its mirror image if any."""
+    rows, columns = tiling.row_blocks()[row], tiling.column_blocks()[column]
+    pairs = [(rows, columns)]
     if tiling.symmetric and row != column:
-        at = (columns, slice(None), rows) if four else (columns, rows)
-        mirrored = tile.transpose(2, 3, 0, 1) if four else tile.T
-        whole[at] = whole[at] + mirrored if add else mirrored
+        pairs.append((columns, rows))
+    return [(one, slice(None), other) if four else (one, other) for one, other in pairs]
