@@ -234,7 +234,7 @@ def _kind(draw: Draw, value: np.ndarray) -> Any:
 
 def replaced(draw: Draw, valid: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with one of them, seldom none or two, odd or changed."""
-    many = draw.choice([0, 1, 2], p=[0.05, 0.75, 0.2])
+    many = draw.choice([0, 1, 2], p=[0.15, 0.65, 0.2])
     names = draw.choice(list(valid), size=min(len(valid), many))
     return dict(valid) | {
         str(name): odd(draw) if draw.random() < 0.5 else changed(draw, valid[name])
