@@ -8,6 +8,7 @@ of a two-column page.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ntkdyn.disk import whole_file
+from ntkdyn.disk import MARK, whole_file
 from ntkdyn.errors import InputError
 
 FORMATS = ("pdf", "svg", "png")
@@ -159,6 +160,14 @@ def key_of_agents(axes: Axes, colours: list[str]) -> None:
     )  # fmt: skip
 
 
+SAYS = {
+    "png": {"Software": MARK},
+    "pdf": {"Creator": MARK, "CreationDate": None},
+    "svg": {"Creator": MARK, "Date": None},
+}
+"""format -> what its files say of themselves: who wrote them, and not when"""
+
+
 def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:
     """Write `path` with each of the endings; print resolution, no dates inside."""
     for axes in figure.axes:
@@ -167,11 +176,18 @@ def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) 
     written = []
     for ending in formats:
         target = path.with_suffix(f".{ending}")
-        dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending, {})
         with whole_file(target) as unfinished:
-            figure.savefig(unfinished, dpi=300, format=ending, metadata=dates)
+            figure.savefig(unfinished, dpi=300, format=ending, metadata=SAYS.get(ending))
         written.append(target)
     return written
+
+
+def _comment(path: Path) -> None:
+    """Put a comment before the last byte of a GIF, which ends it."""
+    text = MARK.encode()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x21\xfe" + bytes([len(text)]) + text + b"\x00\x3b")
 
 
 def save_animation(animation: Animation, path: Path) -> Path:
@@ -182,12 +198,14 @@ def save_animation(animation: Animation, path: Path) -> Path:
     if not writers[path.suffix].isAvailable():
         raise InputError("animation: .mp4 needs ffmpeg, which is not installed; .gif does not")
     with whole_file(path) as unfinished, styled():
-        writer = writers[path.suffix](fps=10)
+        writer = writers[path.suffix](fps=10, metadata={"comment": MARK})
         try:
             with writer.saving(animation.figure, unfinished, dpi=110):
                 for frame in animation.frames:
                     animation.show(frame)
                     writer.grab_frame()
+            if path.suffix == ".gif":
+                _comment(unfinished)
         except subprocess.CalledProcessError:
             raise InputError(f"output: cannot write {path}; ffmpeg stopped") from None
     return path

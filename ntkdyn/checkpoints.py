@@ -120,7 +120,15 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Forget the run, whose record is written."""
-        self._by_first(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        self._by_first(self._remove)
+
+    def _remove(self) -> None:
+        """Remove what was written, and the folder if nothing else is in it."""
+        for folder in (self._states, self.folder / "seen"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._meeting.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _from_first(self, find: Callable[[], int]) -> int:
         """What the first process finds; only it looks."""
@@ -154,7 +162,7 @@ class Checkpoints:
                     "the devices of all, or start it alone"
                 )
             return
-        mark, word = self.folder / "meeting", f"{time.time_ns() % 10**9:09d}"
+        mark, word = self._meeting, f"{time.time_ns() % 10**9:09d}"
         self._by_first(lambda: self._write_word(mark, word))
         word = f"{self._from_first(lambda: int(word)):09d}"
         if not on_all(mark.is_file() and mark.read_text("utf-8") == word):
@@ -163,6 +171,10 @@ class Checkpoints:
     def _write_word(self, mark: Path, word: str) -> None:
         with whole_file(mark) as unfinished:
             unfinished.write_text(word, encoding="utf-8")
+
+    @property
+    def _meeting(self) -> Path:
+        return self.folder / "meeting"
 
     @property
     def _states(self) -> Path:

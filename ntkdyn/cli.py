@@ -106,6 +106,13 @@ Spec = Annotated[
     Path, typer.Argument(help="A TOML spec, or the name of one that `ntkdyn specs` lists.")
 ]
 Out = Annotated[Path, typer.Option(help="The folder that results are written to.")]
+OfSpec = Annotated[
+    Path | None,
+    typer.Option(help="The folder that results are written to; ntkdyn-NAME by the spec's name."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results of another spec in that folder.")
+]
 Seed = Annotated[int | None, typer.Option(help="Replaces the spec's seed.")]
 DataDir = Annotated[
     Path | None,
@@ -131,6 +138,7 @@ def demo(
     out: Out = Path("ntkdyn-demo"),
     seed: Seed = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     show: Open = None,
     spec: Annotated[bool, typer.Option("--spec", help="Print the demo's spec and stop.")] = False,
 ) -> None:
@@ -141,15 +149,16 @@ def demo(
     if spec:
         print(asked.text(), end="")
         return
-    _conduct(experiment.Experiment(asked), out, quiet, show)
+    _conduct(experiment.Experiment(asked), _Place(out, overwrite), quiet, show)
 
 
 @app.command()
 def run(
     spec: Spec,
-    out: Out = Path("ntkdyn-run"),
+    out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     show: Open = False,
     predict_only: Annotated[bool, typer.Option(help="Train nothing.")] = False,
     train_only: Annotated[bool, typer.Option(help="Predict nothing.")] = False,
@@ -178,34 +187,37 @@ def run(
     if odd:
         raise InputError(f"{odd[0]}: does not apply with {only}; leave it out")
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    place = _Place(_folder(spec, out), overwrite)
     if only:
         side = "predict" if predict_only else "train"
-        _one_side(work, out, quiet, side, saving, machine)
+        _one_side(work, place, quiet, side, saving, machine)
     else:
-        _conduct(work, out, quiet, show, saving, machine, account)
+        _conduct(work, place, quiet, show, saving, machine, account)
 
 
 @app.command()
 def predict(
     spec: Spec,
-    out: Out = Path("ntkdyn-run"),
+    out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write OUT/predicted.nc: every agent's errors as the theory has them."""
     from ntkdyn import experiment
 
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
-    _one_side(work, out, quiet, "predict")
+    _one_side(work, _Place(_folder(spec, out), overwrite), quiet, "predict")
 
 
 @app.command()
 def train(
     spec: Spec,
-    out: Out = Path("ntkdyn-run"),
+    out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     resume: Resume = False,
     checkpoint_minutes: Minutes = 5.0,
     checkpoint_rounds: Rounds = None,
@@ -219,7 +231,7 @@ def train(
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     saving = _Saving(resume, checkpoint_minutes, checkpoint_rounds)
     machine = _Machine(devices, memory)
-    _one_side(work, out, quiet, "train", saving, machine)
+    _one_side(work, _Place(_folder(spec, out), overwrite), quiet, "train", saving, machine)
 
 
 @app.command()
@@ -231,9 +243,10 @@ def sweep(
     kernel: Annotated[
         list[str] | None, typer.Option(help="empirical or infinite; both if left out.")
     ] = None,
-    out: Out = Path("ntkdyn-run"),
+    out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     resume: Resume = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -246,9 +259,12 @@ def sweep(
     except ValueError:
         raise InputError(f"values: must be numbers with commas between, got {values!r}") from None
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    out = _folder(spec, out)
     path, unfinished = out / "sweep.nc", out / "sweep.json"
     first = work.spec.seed
     with disk.claimed(out):
+        others = experiment.of_another([path], work.spec.text())
+        experiment.check_replaceable([path, path.with_suffix(".pdf")], others, overwrite)
         with _going_on(RESUMED), _watched(quiet) as bar:
             found = work.sweep(
                 along,
@@ -312,16 +328,19 @@ def kernel(
 def compare(
     predicted: Annotated[Path, typer.Argument(help="A record written by predict.")],
     observed: Annotated[Path, typer.Argument(help="A record written by train.")],
-    out: Out = Path("ntkdyn-run"),
+    out: Out = Path("ntkdyn-compare"),
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
     show: Open = False,
 ) -> None:
     """Write the comparison, the overlay and the report of two records."""
     from ntkdyn import experiment, records
 
+    sides = records.read(predicted), records.read(observed)
     with disk.claimed(out):
         files = experiment.files(out)
-        comparison = experiment.compare(records.read(predicted), records.read(observed), files)
+        files.check(sides[0].attrs.get("spec"), overwrite)
+        comparison = experiment.compare(*sides, files)
     _say_gap(comparison, [files.comparison, files.overlay, files.report], quiet, show)
 
 
@@ -357,9 +376,8 @@ def bounds(
     given = _sides(record or [])
     first = 0 if given else FIRST_ROUNDS
     work = experiment.Experiment(_seeded(asked, seed), data_dir, first)
+    disk.check_ours(path for path in (out, rate_map) if path is not None)
     with _watched(quiet) as bar:
-        if rate_map is not None:
-            records.write(rates.whole_map(work.case, bar("mapping exact rates")), rate_map)
         predicted = given.get("predicted") or _predicted(work, bar)
         _ = work.case
         observed = given.get("observed")
@@ -374,6 +392,9 @@ def bounds(
     for row in found:
         shown.add_row(*table.cells(row))
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(shown)
+    if rate_map is not None:
+        with _watched(quiet) as bar:
+            records.write(rates.whole_map(work.case, bar("mapping exact rates")), rate_map)
     try:
         demand(row.predicted for row in found)
     except BoundViolated as error:
@@ -401,7 +422,9 @@ def figure(
             print(f"{known:<16} {figures.summary(known)}")
         return
     drawn = figures.draw(name, [records.read(path) for path in record or []])
-    path = figures.write(drawn, out or Path(f"{name}{figures.ending(drawn)}"))
+    path = out or Path(f"{name}{figures.ending(drawn)}")
+    disk.check_ours([path])
+    figures.write(drawn, path)
     if not quiet:
         print(path)
 
@@ -497,6 +520,27 @@ class _Machine(NamedTuple):
         return _used(("--devices", "--memory"), self, _Machine())
 
 
+class _Place(NamedTuple):
+    """What the command line says about the folder of results."""
+
+    folder: Path
+    overwrite: bool
+
+    @contextlib.contextmanager
+    def files(self, work) -> Iterator[Any]:
+        """Its files, for this run alone."""
+        from ntkdyn import experiment
+
+        with disk.claimed(self.folder):
+            files = experiment.files(self.folder)
+            files.check(work.spec.text(), self.overwrite)
+            yield files
+
+
+def _folder(spec: Path, out: Path | None) -> Path:
+    return Path(f"ntkdyn-{spec.stem}") if out is None else out
+
+
 def _used(names: Sequence[str], values: Sequence, defaults: Sequence) -> list[str]:
     together = zip(names, values, defaults, strict=True)
     return [name for name, value, default in together if value != default]
@@ -520,7 +564,7 @@ def _sides(paths: list[Path]) -> dict[str, Any]:
 
 def _conduct(
     work,
-    out: Path,
+    place: _Place,
     quiet: bool,
     show: bool | None,
     saving: _Saving | None = None,
@@ -531,15 +575,13 @@ def _conduct(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    with disk.claimed(out):
-        files = experiment.files(out)
-        checkpoints = saving and work.checkpoints(out, **saving._asdict())
+    with place.files(work) as files:
+        checkpoints = saving and work.checkpoints(place.folder, **saving._asdict())
         resume = saving is not None and saving.resume
         with _watched(quiet) as bar:
             predicted = work.finished(files.predicted) if resume else None
             begun = predicted is not None
             predicted = predicted if begun else _predicted(work, bar)
-            _clear(work, files, quiet)
             if not begun:
                 records.write(predicted, files.predicted)
             observed = _trained(work, checkpoints, files.observed, resume, machine, bar)
@@ -552,7 +594,7 @@ def _conduct(
 
 def _one_side(
     work,
-    out: Path,
+    place: _Place,
     quiet: bool,
     side: str,
     saving: _Saving = _Saving(),
@@ -561,27 +603,19 @@ def _one_side(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    with disk.claimed(out):
-        files = experiment.files(out)
+    with place.files(work) as files:
         path = files.predicted if side == "predict" else files.observed
         with _watched(quiet) as bar:
             if side == "predict":
                 predicted = _predicted(work, bar)
-                _clear(work, files, quiet)
                 records.write(predicted, path)
             else:
-                checkpoints = work.checkpoints(out, **saving._asdict())
-                _clear(work, files, quiet)
+                checkpoints = work.checkpoints(place.folder, **saving._asdict())
                 _trained(work, checkpoints, path, saving.resume, machine, bar)
     if not quiet:
         print(path)
-
-
-def _clear(work, files, quiet: bool) -> None:
-    """Another spec's results leave the folder, and it is said."""
-    removed = files.clear(work.spec)
-    if removed and not quiet:
-        print(f"removed what another spec left: {', '.join(path.name for path in removed)}")
+        for other in files.of_another(work.spec.text()):
+            print(f"{other.name} beside it is of another spec")
 
 
 def _trained(work, checkpoints, path: Path, resume: bool, machine: _Machine, bar: Callable):

@@ -111,6 +111,15 @@ def _seal(file: BinaryIO, size: int) -> bytes:
     return SEAL + digest.hexdigest().encode() + b"\n"
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder if need be; refuse one in which no file can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"output: cannot write {folder}; {error.strerror}") from None
+
+
 def is_ours(path: Path) -> bool:
     """Whether the file says that it was written by ntkdyn."""
     if not path.is_file() or not path.stat().st_size:

@@ -605,32 +605,44 @@ class Files(NamedTuple):
     report: Path = Path("report.html")
     accounts: Path = Path("accounts.nc")
 
-    def clear(self, spec: Spec) -> list[Path]:
-        """Remove what is there of another spec, and what was made of it."""
-        others = [path for path in (self.predicted, self.observed) if _is_of_another(path, spec)]
-        if not others or jax.process_index():
-            return []
-        pictures = [self.overlay.with_suffix(".pdf"), self.accounts.with_suffix(".png")]
-        made = [*self[2:], *pictures, self.accounts.with_suffix(".pdf")]
-        removed = others + [path for path in made if path.is_file()]
-        for path in removed:
-            path.unlink()
-        return removed
+    def check(self, spec: str | None, overwrite: bool) -> None:
+        """Refuse to replace what others wrote, and, unless told to, results of another spec."""
+        pictures = self.overlay, self.accounts
+        drawn = (path.with_suffix(ending) for path in pictures for ending in (".png", ".pdf"))
+        check_replaceable([*self, *drawn], self.of_another(spec), overwrite)
+
+    def of_another(self, spec: str | None) -> list[Path]:
+        """The records there that are of another spec; the text of one is given."""
+        return of_another([self.predicted, self.observed, self.comparison], spec)
 
 
-def _is_of_another(path: Path, spec: Spec) -> bool:
-    try:
-        return path.is_file() and records.attributes(path).get("spec") != spec.text()
-    except InputError:
-        return True
+def check_replaceable(files: Sequence[Path], others: Sequence[Path], overwrite: bool) -> None:
+    """Refuse files that were not written by ntkdyn, and `others` unless told to overwrite them."""
+    disk.check_ours(files)
+    if others and not overwrite:
+        raise InputError(
+            f"output: {others[0].parent} holds results of another spec "
+            f"({', '.join(path.name for path in others)}); write to another folder with --out, or "
+            f"replace them with --overwrite"
+        )
+
+
+def of_another(paths: Sequence[Path], spec: str | None) -> list[Path]:
+    """Those of the records that are there and of another spec; a damaged one is of none."""
+
+    def differs(path: Path) -> bool:
+        try:
+            return path.is_file() and records.attributes(path).get("spec") != spec
+        except InputError:
+            return False
+
+    return [path for path in paths if differs(path)]
 
 
 def files(folder: str | Path) -> Files:
     """The files of an output folder, which is made if need be and must be writable."""
     folder = Path(folder)
-    with disk.whole_file(folder / ".writable"):
-        pass
-    (folder / ".writable").unlink()
+    disk.check_writable(folder)
     return Files(*(folder / name for name in Files()))
 
 
@@ -647,6 +659,8 @@ def compare(
 ) -> Record:
     """Compare two records; write the comparison, the gap by source, the overlay and the report."""
     comparison = validation.compare(predicted, observed)
+    if "spec" in predicted.attrs:
+        comparison.attrs["spec"] = predicted.attrs["spec"]
     records.write(comparison, to.comparison)
     pictures = {"overlay": to.overlay}
     figures.style.save(figures.overlay.draw(predicted, observed, comparison), to.overlay)

@@ -13,6 +13,7 @@ import urllib.request
 import h5py
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import xarray as xr
 from ntkdyn.figures import interactive
@@ -187,7 +188,8 @@ def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
         (("--kernel", "infinit"), "did you mean 'infinite'"),
         (("--seed", 2**32 - 1), "every seed must be from 0 to 2^32 - 1"),
     ):
-        assert call("sweep", spec, "--values", "1", *given, *more) == 2
+        asked = "--values", "1", *given, *more, "--overwrite"
+        assert call("sweep", spec, *asked) == 2
         assert message in capsys.readouterr().err
 
 
@@ -251,7 +253,7 @@ def test_each_side_alone_equals_both_together(spec, tmp_path, capsys):
     assert call("predict", spec, "--out", apart, "--quiet") == 0
     assert call("train", spec, "--out", apart, "--quiet") == 0
     pair = apart / "predicted.nc", apart / "observed.nc"
-    (apart / "accounts.nc").touch()
+    records.write(xr.Dataset(), apart / "accounts.nc")
     capsys.readouterr()
     assert call("compare", *pair, "--out", apart) == 0
     assert "comparison.nc" in (said := capsys.readouterr().out)
@@ -269,14 +271,80 @@ def test_predict_only_and_train_only(spec, tmp_path, capsys):
     assert [p.name for p in (tmp_path / "t").iterdir()] == ["observed.nc"]
     assert capsys.readouterr().out == ""
     assert call("run", spec, "--train-only", "--predict-only") == 2
-    accounts = tmp_path / "p" / "accounts.nc"
-    accounts.touch()
-    assert call("predict", spec, "--out", accounts.parent, "--quiet") == 0 and accounts.exists()
-    (accounts.parent / "observed.nc").touch()
-    assert call("predict", spec, "--seed", 4, "--out", accounts.parent) == 0
-    removed = "removed what another spec left: predicted.nc, observed.nc, accounts.nc"
-    assert removed in capsys.readouterr().out
-    assert [p.name for p in accounts.parent.iterdir()] == ["predicted.nc"]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_results_stand_until_others_are_whole(spec, tmp_path, capsys, monkeypatch):
+    out, other = tmp_path / "out", ("--seed", 4, "--out", tmp_path / "out")
+    assert call("run", spec, "--out", out, "-q") == 0
+    (out / "notes").write_text("mine")
+    before = contents(out)
+    for command in ("run", "train", "predict"):
+        assert call(command, spec, *other) == 2
+        said = capsys.readouterr().err
+        assert "holds results of another spec (predicted.nc, observed.nc, comparison.nc)" in said
+        assert "--overwrite" in said and contents(out) == before
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment.Experiment, "train", interrupted)
+        assert call("train", spec, *other, "--overwrite") == 130
+    assert contents(out) == before
+    assert call("predict", spec, *other, "--overwrite") == 0
+    assert "observed.nc beside it is of another spec" in capsys.readouterr().out
+    changed = {name for name, held in contents(out).items() if held != before[name]}
+    assert changed == {"predicted.nc"}
+
+
+def test_what_others_wrote_under_names_of_ours_is_left_alone(spec, tmp_path, capsys):
+    for name in (*experiment.Files(), "overlay.pdf", "accounts.pdf"):
+        own = tmp_path / "own" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("mine")
+        assert call("run", spec, "--out", own.parent) == 2
+        assert f"{name} is there and was not written by ntkdyn" in capsys.readouterr().err
+        assert own.read_text() == "mine"
+        own.unlink()
+    for name in (".writable", "index.html"):
+        (own.parent / name).write_text("mine")
+    experiment.files(own.parent)
+    assert call("teach", "--out", own.parent, "--no-open") == 2
+    kept = own.parent / "checkpoints" / "mine"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    assert call("train", spec, "--out", own.parent, "--checkpoint-rounds", 1, "-q") == 0
+    assert {"mine"} == {path.name for path in kept.parent.iterdir()}
+    assert set(contents(own.parent).values()) - {(own.parent / "observed.nc").read_bytes()} == {
+        b"mine"
+    }
+
+
+def test_folders_are_named_after_the_spec_and_all_we_write_says_so(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("run", spec, "--account", "-q") == 0
+    out = tmp_path / "ntkdyn-spec"
+    sides = out / "predicted.nc", out / "observed.nc"
+    assert call("compare", *sides, "--out", out, "-q") == 0, "a second time, over the first"
+    assert call("teach", "--out", "pages", "--no-open", "-q") == 0
+    pictures = [f"a.{ending}" for ending in ("svg", "png", "pdf")] + ["a.gif"]
+    for name in pictures:
+        kind = "animation" if name == "a.gif" else "consensus"
+        side = out / ("observed.nc" if kind == "animation" else "predicted.nc")
+        assert call("figure", kind, "--record", side, "--out", out / name, "-q") == 0
+    written = [path for folder in (out, tmp_path / "pages") for path in folder.iterdir()]
+    assert {path.name for path in written} >= {
+        *map(str, experiment.Files()),
+        *pictures,
+        "index.html",
+    }
+    assert [path.name for path in written if not disk.is_ours(path)] == []
+    with PIL.Image.open(out / "a.gif") as animation:
+        assert animation.n_frames > 1
 
 
 WRONG = {
@@ -571,8 +639,9 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
     table, rates_of = tmp_path / "bounds.nc", tmp_path / "rates.nc"
     asked = "bounds", spec, *reused, "--quiet", "--out", table, "--rate-map", rates_of
     monkeypatch.setattr(rates, "MAP_ROWS_UP_TO", 1)
-    assert call(*asked) == 2 and not table.exists()
-    assert "takes 128 exact rates" in capsys.readouterr().err
+    assert call(*asked) == 2 and table.exists() and not rates_of.exists()
+    said, err = capsys.readouterr()
+    assert "takes 128 exact rates" in err and "D-SGD, convex" in said
     monkeypatch.undo()
     assert call(*asked) == 1
     said, err = capsys.readouterr()

@@ -22,7 +22,7 @@ from ntkdyn.figures.interactive import (
 )
 from ntkdyn.figures.interactive.page import contents, render
 
-from ntkdyn.disk import whole_file
+from ntkdyn.disk import check_ours, whole_file
 from ntkdyn.errors import InputError
 
 PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)
@@ -31,6 +31,7 @@ PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)
 def write(folder: Path) -> Path:
     """Write all pages and their index into `folder`, and return the index."""
     pages = [module.page() for module in PAGES]
+    check_ours(folder / f"{name}.html" for name in ("index", *(page.name for page in pages)))
     for page in pages:
         _write(folder / f"{page.name}.html", render(page, pages))
     return _write(folder / "index.html", contents(pages))

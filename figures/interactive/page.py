@@ -21,6 +21,8 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 from ntkdyn.figures.style import METHOD_NAMES, METHODS, OKABE_ITO
 
+from ntkdyn.disk import MARK
+
 Number = int | float
 
 FONT = "system-ui, sans-serif"
@@ -189,6 +191,7 @@ def render(page: Page, pages: Sequence[Page]) -> str:
         page.title,
         template=_template(f"{page.name}.html"),
         template_variables={
+            "mark": MARK,
             "page": page,
             "pages": pages,
             "style": _text("page.css"),
@@ -206,7 +209,7 @@ def render(page: Page, pages: Sequence[Page]) -> str:
 
 def contents(pages: Sequence[Page]) -> str:
     """The index of all pages."""
-    return _template("index.html").render(pages=pages, style=_text("page.css"))
+    return _template("index.html").render(mark=MARK, pages=pages, style=_text("page.css"))
 
 
 def _text(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from ntkdyn.disk import whole_file
+from ntkdyn.disk import MARK, whole_file
 from ntkdyn.records import Record
 from ntkdyn.validation.accounting import SOURCES
 
@@ -55,6 +55,7 @@ def write_report(
     own_kernel = predicted.attrs["kernel"] == "empirical"
     page = template.render(
         percent=_percent,
+        mark=MARK,
         title=predicted.attrs.get("title") or "Predicted and observed",
         asked=_asked(predicted),
         unstable=predicted.attrs.get("stable") == 0,
