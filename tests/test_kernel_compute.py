@@ -494,18 +494,15 @@ def test_the_kernel_itself_counts_in_a_budget(symmetric, kept):
     assert short.tilings[0].held == 9 and short.peak == found.peak - 2_000_000
 
 
-@pytest.mark.parametrize("form, sizes", [("full", (7, 1)), ("trace", (7, 4)), ("diagonal", (7, 3))])
-def test_few_points_need_little_memory(form, sizes):
+@pytest.mark.parametrize("form, size", [("trace", 4), ("diagonal", 3)])
+def test_few_points_need_little_memory(form, size):
     """Buffers of XLA are no larger than the arrays it works on; blocks may be single points."""
-    small = nd.networks.mlp((4,), outputs=3)
-    params, x = small.start(jax.random.key(0), (5,)), points((5,), 7)
-    whole = nd.kernels.compute(small.apply, params, x, form=form).values
-    budgets = "60 kB", {"full": "4.4 kB", "trace": "2 kB", "diagonal": "2 kB"}[form]
-    for memory, size in zip(budgets, sizes, strict=True):
-        seen = nd.kernels.compute(small.apply, params, x, form=form, memory=memory)
-        assert seen.plan.peak <= nd.kernels.computing.in_bytes(memory)
-        assert seen.plan.tiling.block == size
-        assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
+    x = points((5,), 7)
+    arguments = lambda p, x: jnp.tanh(x @ p[0]) @ p[1], [np.ones((5, 4), "f4"), np.eye(4)[:, :3]], x
+    seen = nd.kernels.compute(*arguments, form=form, dtype="float32", memory="2 kB")
+    assert seen.plan.peak <= 2000 and seen.plan.tiling.block == size
+    whole = nd.kernels.compute(*arguments, form=form, dtype="float32").values
+    assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
 
 
 # --- models without forward mode, or without any operations ---------------------------------------
@@ -539,7 +536,7 @@ def test_models_with_reverse_mode_only_have_kernels():
     ]
     x = points((5,), 6).astype("f4")
     wanted = nd.kernels.compute(models[1], params, x, method="jacobian").matrix
-    for method in PARTED:
+    for method in ("structured", "products"):
         seen = nd.kernels.compute(models[0], params, x, method=method).matrix
         assert np.abs(seen - wanted).max() < 1e-5 * np.abs(wanted).max()
     product = nd.kernels.products.matvec(models[0], params, jnp.asarray(x), chunk=4)
@@ -548,15 +545,10 @@ def test_models_with_reverse_mode_only_have_kernels():
     assert np.abs(seen - wanted @ v.reshape(-1)).max() < 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("form", [0, "trace", "diagonal", "full"])
+@pytest.mark.parametrize("form", [0, "diagonal"])
 def test_a_single_affine_layer_has_a_kernel(form):
     """Preparing its points takes no operation, of which XLA then says nothing."""
     x = points((5,), 4)
-    for apply, wanted in [
-        (lambda p, x: x @ p, x @ x.T),
-        (lambda p, x: jnp.broadcast_to(p[:1], (len(x), 3)), np.ones((4, 4))),
-    ]:
-        full = np.einsum("nm,kj->nkmj", wanted, np.eye(3))
-        for method in ("auto", *PARTED[: 2 if form == "diagonal" else 3]):
-            seen = nd.kernels.compute(apply, np.ones((5, 3), "f4"), x, form=form, method=method)
-            assert np.abs(seen.values - in_form(full, form)).max() < 1e-5
+    full = np.einsum("nm,kj->nkmj", x @ x.T, np.eye(3))
+    seen = nd.kernels.compute(lambda p, x: x @ p, np.ones((5, 3), "f4"), x, form=form)
+    assert np.abs(seen.values - in_form(full, form)).max() < 1e-5

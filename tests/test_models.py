@@ -15,6 +15,7 @@ import ntkdyn as nd
 from ntkdyn import networks, precision
 from ntkdyn.errors import InputError
 from ntkdyn.kernels.pointwise import outputs_of
+from ntkdyn.problems import _start
 
 FEATURES, OUTPUTS = (5,), 3
 
@@ -103,22 +104,26 @@ def all_settings():
 
 
 @pytest.mark.parametrize("name", [*MODELS, "mlp"])
-def test_a_seed_means_one_start_whatever_jaxs_settings(name, partition):
-    def made():
+def test_a_seed_means_one_start_whatever_jaxs_settings(name):
+    def started():
         if name == "mlp":
-            return networks.mlp((4,), outputs=OUTPUTS)
+            return _start(networks.mlp((4,), outputs=OUTPUTS), 5, FEATURES)
         apply, start, more = MODELS[name]
-        return networks.wrap(apply, start, OUTPUTS, **more)
+        return _start(networks.wrap(apply, start, OUTPUTS, **more), 5, FEATURES)
 
-    first, second = (nd.Problem(made(), partition, seed=5) for _ in range(2))
-    with all_settings():
-        double = first.initial
-        leaves = jax.tree.leaves(first.start)
-    for one, other in zip(leaves, jax.tree.leaves(second.start), strict=True):
+    with all_settings(), precision.double():
+        first = started()
+    for one, other in zip(*map(jax.tree.leaves, (first, started())), strict=True):
         assert one.dtype == other.dtype == jnp.float32 and (one == other).all()
-    single = second.network.apply(second.start, jnp.asarray(second.inputs))
+
+
+def test_predictions_begin_where_training_does(partition):
+    problem = nd.Problem(networks.wrap(two_layers, drawn_list, OUTPUTS), partition)
+    with jax.enable_x64(True):
+        double = problem.initial
+    single = problem.network.apply(problem.start, jnp.asarray(problem.inputs))
     assert np.ptp(double) > 0.1 and double.dtype == np.float64
-    assert np.abs(double - single).max() < 1e-5 * np.abs(double).max()
+    assert np.abs(double - single).max() < 1e-6 * np.abs(double).max()
 
 
 def test_batches_are_the_same_whatever_jaxs_settings():
@@ -135,10 +140,7 @@ def test_batches_are_the_same_whatever_jaxs_settings():
 WITH_AVERAGES = Linen().init(jax.random.key(0), jnp.ones((1, 5)))
 
 
-@pytest.mark.parametrize(
-    "trained",
-    [None, "params", ("params",), {"params": True, "batch_stats": False}],
-)
+@pytest.mark.parametrize("trained", [None, {"params": True, "batch_stats": False}])
 def test_running_averages_are_frozen(trained):
     net = networks.wrap(Linen().apply, Linen().init, OUTPUTS, trained=trained)
     params = net.start(jax.random.key(0), FEATURES)
@@ -151,7 +153,7 @@ def test_running_averages_are_frozen(trained):
     wanted = sum(
         np.einsum("nkp,mjp->nkmj", *[np.asarray(row).reshape(6, OUTPUTS, -1)] * 2) for row in rows
     )
-    seen = nd.kernels.compute(net.apply, params, x).values
+    seen = nd.kernels.empirical.ntk(net.apply, params, x)
     assert np.abs(seen - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
@@ -239,19 +241,21 @@ DEPENDENT = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", DEPENDENT)
-def test_models_that_look_at_their_batch_are_refused(name, dtype, partition):
+def test_models_that_look_at_their_batch_are_refused(name):
     apply, said = DEPENDENT[name]
+    rng = np.random.default_rng(0)
+    params, points = (rng.standard_normal(size).astype("f4") for size in ((5, OUTPUTS), (3, 5)))
+    with pytest.raises(InputError, match=said):
+        outputs_of(apply, jnp.asarray(params), points)
+
+
+def test_problems_and_kernels_refuse_them(partition):
     params = np.random.default_rng(0).standard_normal((5, OUTPUTS))
-    compute = lambda: nd.kernels.compute(
-        apply, params, partition.data.train_inputs, form="trace", dtype=dtype
-    )
-    with pytest.raises(InputError, match=said):
-        compute()
-    net = networks.wrap(apply, lambda *_: params, OUTPUTS)
-    with pytest.raises(InputError, match=said):
-        nd.Problem(net, partition)
+    with pytest.raises(InputError, match="on their order"):
+        nd.Problem(networks.wrap(dropped, lambda *_: params, OUTPUTS), partition)
+    with pytest.raises(InputError, match="on their order"):
+        nd.kernels.compute(dropped, params, partition.data.train_inputs, dtype="float64")
 
 
 def test_a_readout_of_zeros_and_outputs_that_cancel_hide_nothing():
