@@ -82,6 +82,7 @@ class Checkpoints:
         self.note(settings or {})
         self._written: list[str] = []
         self._shared = False
+        self._stopping: BaseException | None = None
         self._last_round, self._last_time, self._cost = 0, time.monotonic(), 0.0
         if self.unfinished:
             self._check_may_resume()
@@ -117,6 +118,12 @@ class Checkpoints:
         self._by_first(lambda: self._conclude(round))
         self._last_round, self._last_time = round, time.monotonic()
         self._cost = self._last_time - begun
+        if self._stopping:
+            raise self._stopping
+
+    def stop(self, reason: BaseException) -> None:
+        """Save after the compiled call that runs now, and end the run by raising `reason`."""
+        self._stopping = reason
 
     def remove(self) -> None:
         """Forget the run, whose record is written."""
@@ -181,6 +188,8 @@ class Checkpoints:
         return self.folder / "states"
 
     def _due(self, round: int) -> bool:
+        if self._stopping:
+            return True
         if self._rounds is not None:
             return round - self._last_round >= self._rounds
         return time.monotonic() - self._last_time >= max(self._seconds, self._cost / SHARE)

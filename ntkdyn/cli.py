@@ -1,15 +1,18 @@
 """The command line: parse, call, save. No mathematics.
 
 Exit codes: 0 done, 1 a fault of the program, 2 an input that cannot be used (one sentence says
-why), 130 interrupted.
+why), 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -37,16 +40,94 @@ FIRST_ROUNDS = 30
 """`bounds` records all of these, since some bounds are on means over rounds"""
 
 
+MOST_TRAININGS = 10**5
+"""of a sweep: a training takes a second at least, so that this many take more than a day"""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF)
+"""how the system says that standard output takes no more; files have refusals of their own"""
+
+
 class Commands(typer.core.TyperGroup):
     """Commands whose refusals and interruptions are said in one sentence."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if sys.stdout is None:
+            _leave(2, "output: standard output is closed; direct it to a file or to /dev/null")
+        os.environ["MPLBACKEND"] = "agg"  # figures are files, whatever backend a user asks for
+        with _handled({signal.SIGTERM: _terminate}), _printed():
+            return super().main(*args, **kwargs)
 
     def invoke(self, context: Any) -> Any:
         try:
             return super().invoke(context)
         except InputError as error:
             _leave(2, str(error))
-        except KeyboardInterrupt as interrupted:
-            _leave(130, f"interrupted; {str(interrupted) or 'no unfinished file was left'}")
+        except KeyboardInterrupt as reason:
+            how = str(reason) or "no unfinished file was left"
+            terminated = isinstance(reason, Terminated)
+            _leave(*((143, f"terminated; {how}") if terminated else (130, f"interrupted; {how}")))
+        except RuntimeError as error:
+            if not str(error).startswith("Unable to initialize backend"):
+                raise
+            asked = os.environ.get("JAX_PLATFORMS")
+            _leave(2, f"JAX_PLATFORMS: JAX cannot start what {asked!r} names; {InputError(error)}")
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+@contextlib.contextmanager
+def _handled(handlers: dict[int, Callable]) -> Iterator[None]:
+    """Handle the signals so during the block; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number, handle in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handle in before.items():
+            signal.signal(number, handle)
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[None]:
+    """What the block prints is on its way when it ends, or a sentence says why not."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in DISK_ERRORS:
+            raise
+        with open(os.devnull, "w") as nowhere:  # Python flushes once more when it ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _leave(2, f"output: cannot write to standard output; {error.strerror}")
+
+
+@contextlib.contextmanager
+def _saving_when_stopped(checkpoints) -> Iterator[None]:
+    """The first signal to stop has the run saved, a second one stops it at once."""
+    stopped: list[KeyboardInterrupt] = []
+
+    def stop(number: int, frame: object) -> None:
+        reason = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        if stopped:
+            raise reason
+        stopped.append(reason)
+        checkpoints.stop(reason)
+
+    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
+        yield
+    if stopped:  # after the last time that it could be saved
+        raise stopped[0]
 
 
 @contextlib.contextmanager
@@ -54,8 +135,8 @@ def _going_on(how: str) -> Iterator[None]:
     """An interruption of the block says how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(how) from None
+    except KeyboardInterrupt as reason:
+        raise type(reason)(how) from None
 
 
 RESUMED = "no unfinished file was left, and --resume goes on with what was saved"
@@ -262,6 +343,11 @@ def sweep(
     out = _folder(spec, out)
     path, unfinished = out / "sweep.nc", out / "sweep.json"
     first = work.spec.seed
+    if not 1 <= starts * len(taken) <= MOST_TRAININGS:
+        raise InputError(
+            f"--starts: {starts} starts at {len(taken)} values are {starts * len(taken)} "
+            f"trainings; must be from 1 to {MOST_TRAININGS}"
+        )
     with disk.claimed(out):
         others = experiment.of_another([path], work.spec.text())
         experiment.check_replaceable([path, path.with_suffix(".pdf")], others, overwrite)
@@ -625,19 +711,31 @@ def _trained(work, checkpoints, path: Path, resume: bool, machine: _Machine, bar
     finished = work.finished(path) if resume else None
     if finished is None:
         training = bar("training the real networks")
-        with _going_on(RESUMED) if checkpoints else contextlib.nullcontext():
+        with _trained_safely(checkpoints):
             finished = work.train(training, checkpoints, **machine._asdict())
-        records.write(finished, path)
+            records.write(finished, path)
     if checkpoints:
         checkpoints.remove()
     return finished
 
 
+@contextlib.contextmanager
+def _trained_safely(checkpoints) -> Iterator[None]:
+    """An interruption of the block saves what can be resumed, and says how."""
+    if checkpoints is None:
+        yield
+        return
+    with _going_on(RESUMED), _saving_when_stopped(checkpoints):
+        yield
+
+
 def _predicted(work, bar: Callable):
     """The prediction, with what it waits for shown."""
-    prepared = bar("computing the kernel")
-    _ = work.stability
+    prepared, limit = bar("computing the kernel"), bar("finding the step size limit")
+    _ = work.problem
     prepared(1, 1)
+    work.settle(limit)
+    limit(1, 1)
     return work.predict(bar("predicting"))
 
 

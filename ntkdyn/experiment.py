@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from ntkdyn import (
 )
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
@@ -152,7 +153,7 @@ class RunTable(_Table):
 class Spec(_Table):
     """Everything an experiment needs."""
 
-    title: str = ""
+    title: Annotated[str, pydantic.Field(pattern=r"^[^\x00]*$")] = ""
     seed: Seed = 0
     """draws the start of the networks, and all that has no seed of its own"""
     loss: str = "mse"
@@ -169,17 +170,25 @@ class Spec(_Table):
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
+LARGEST_SPEC = 2**24
+"""bytes of a spec: room for a mixing matrix of a thousand agents, and not for a device's zeros"""
+
+
 def load(path: str | Path) -> Spec:
     """The spec in a TOML file, or the one of that name that ships with the package."""
     path = Path(path)
     if str(path) in shipped() and not path.is_file():
         return parse(shipped()[str(path)], str(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            held = file.read(LARGEST_SPEC + 1)
+        text = held.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise InputError(f"spec: cannot read {path}; {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"spec: {path} is not a text file") from None
+    if len(held) > LARGEST_SPEC:
+        raise InputError(f"spec: {path} has more than the {LARGEST_SPEC} bytes that a spec may")
     return parse(text, str(path))
 
 
@@ -202,8 +211,12 @@ def parse(text: str, name: str) -> Spec:
         return Spec.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"spec: {name} is not TOML; {error}") from None
+    except RecursionError:
+        raise InputError(f"spec: {name} nests its values too deeply") from None
     except pydantic.ValidationError as error:
         raise _in_one_sentence(name, error) from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise InputError(f"spec: {name} holds a number of too many digits") from None
 
 
 def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
@@ -216,7 +229,7 @@ def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
         return InputError(f"{name}: {unknown(f'setting {where}', path[-1], fields)}")
     if first["type"] == "missing":
         return InputError(f"{name}: {where} must be given")
-    return InputError(f"{name}: {where}: {first['msg'].lower()}, got {first['input']!r}")
+    return InputError(f"{name}: {where}: {first['msg'].lower()}, got {shown(first['input'])}")
 
 
 def _setting(location: tuple[int | str, ...]) -> list[str]:
@@ -333,11 +346,18 @@ class Experiment:
     @functools.cached_property
     def stability(self) -> dynamics.Stability:
         """The step size as a number, and whether it is stable, where a kernel can tell."""
+        return self._assess(None)
+
+    def settle(self, progress: Progress) -> None:
+        """Find `stability` now, which takes long where it takes many eigenvalues."""
+        self.__dict__["stability"] = self._assess(progress)
+
+    def _assess(self, progress: Progress | None) -> dynamics.Stability:
         method, spec = self.method, self.spec
         if spec.kernel == "implicit" or spec.network.own_starts or not method.affine:
             return dynamics.Stability(dynamics.known_step(method), None, None)
         return dynamics.assess(
-            dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
+            dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights), progress
         )
 
     @functools.cached_property
@@ -409,7 +429,7 @@ class Experiment:
             problem.network.apply,
             problem.start,
             problem.inputs[: problem.task.train],
-            form=int(form) if form.isdigit() else form,
+            form=int(form) if re.fullmatch("[0-9]{1,9}", form) else form,
             dtype="float64" if double else "float32",
             memory=memory,
             file=file,

@@ -20,6 +20,7 @@ from ntkdyn.figures import interactive
 
 import ntkdyn as nd
 from ntkdyn import cli, disk, experiment, figures, records
+from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.theory import rates
 
 SPEC = """
@@ -671,3 +672,86 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
         assert message in capsys.readouterr().err
     assert call("bounds", "--quiet") == 2
     assert "give a spec or --demo, one of the two" in capsys.readouterr().err
+
+
+SPECS_REFUSED = {
+    "nested": ("a = " + "[" * 20_000, "nests its values too deeply"),
+    "digits": ("seed = " + "9" * 5_000, "holds a number of too many digits"),
+    "code 0": (SPEC.replace('"small"', '"a\\u0000b"'), "title: string should match"),
+    "large": ("#" * (experiment.LARGEST_SPEC + 1), "has more than the 16777216 bytes"),
+    "rounds": (
+        SPEC.replace("rounds = 6\nrecord_every = 2", f"rounds = {10**9}\nrecord_every = 1"),
+        "a record of 1000000001 rounds",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, message", SPECS_REFUSED.values(), ids=SPECS_REFUSED)
+def test_specs_that_ask_for_too_much_are_refused(text, message, tmp_path, capsys):
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    assert call("run", path, "--train-only", "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_spec_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SPEC.replace("\n", "\r\n").encode())
+    assert experiment.load(path) == experiment.parse(SPEC, "spec")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("kernel", "--form", "²"), "form: "),
+        (("kernel", "--memory", "1e400"), "memory: must be positive and finite, got '1e400'"),
+        (("sweep", "--values", "16,32", "--starts", 10**9), "are 2000000000 trainings"),
+        (("sweep", "--values", "16", "--starts", 0), "are 0 trainings"),
+    ],
+)
+def test_numbers_on_the_command_line(arguments, message, spec, tmp_path, capsys):
+    command, *options = arguments
+    assert call(command, spec, *options, "--out", tmp_path / "out.h5") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "command, code, message",
+    [
+        ("papers >&-", 2, "standard output is closed"),
+        ("demo --spec > /dev/full", 2, "cannot write to standard output; No space left"),
+        ("predict spec.toml", 2, "JAX_PLATFORMS: JAX cannot start what 'cuda' names"),
+    ],
+)
+def test_surroundings_that_fail_get_one_sentence(command, code, message, spec, tmp_path):
+    surroundings = os.environ | {"JAX_PLATFORMS": "cuda", "MPLBACKEND": "none of them"}
+    line = f"{sys.executable} -m ntkdyn {command}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env=surroundings, capture_output=True, text=True
+    )
+    assert done.returncode == code and message in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_saves_itself(number, code, spec, tmp_path, capsys, monkeypatch):
+    """Between two checkpoints: the call that runs is the last that is done, and is not lost."""
+    due = Checkpoints._due
+
+    def told(checkpoints, round):
+        if round and not checkpoints.unfinished:
+            signal.raise_signal(number)
+        return due(checkpoints, round)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_due", told)
+        assert call("train", spec, "--out", out, "-q") == code
+    said = capsys.readouterr().err
+    assert "--resume goes on" in said and not (out / "observed.nc").exists()
+    assert call("train", spec, "--out", out, "-q", "--resume") == 0
+    assert call("train", spec, "--out", tmp_path / "whole", "-q") == 0
+    one, other = (records.read(folder / "observed.nc") for folder in (out, tmp_path / "whole"))
+    assert one.equals(other)

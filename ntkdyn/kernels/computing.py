@@ -9,6 +9,7 @@ tiles, the precision.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -153,8 +154,8 @@ def in_bytes(memory: int | float | str) -> float:
         raise InputError(
             f'memory: must be a number of bytes, or text like "200 MB", got {memory!r}'
         ) from None
-    if number <= 0:
-        raise InputError(f"memory: must be positive, got {memory!r}")
+    if not 0 < number * unit < math.inf:
+        raise InputError(f"memory: must be positive and finite, got {memory!r}")
     return number * unit
 
 
