@@ -71,11 +71,24 @@ class Commands(typer.core.TyperGroup):
             how = str(reason) or "no unfinished file was left"
             terminated = isinstance(reason, Terminated)
             _leave(*((143, f"terminated; {how}") if terminated else (130, f"interrupted; {how}")))
-        except RuntimeError as error:
-            if not str(error).startswith("Unable to initialize backend"):
+        except (RuntimeError, AssertionError):
+            if not _lacks_devices():
                 raise
             asked = os.environ.get("JAX_PLATFORMS")
-            _leave(2, f"JAX_PLATFORMS: JAX cannot start what {asked!r} names; {InputError(error)}")
+            _leave(
+                2, f"JAX_PLATFORMS: JAX cannot start what {asked!r} names; unset it, or name others"
+            )
+
+
+def _lacks_devices() -> bool:
+    """Whether JAX has no device to work on: it says so or, in some versions, asserts it."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        return True
+    return False
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -661,6 +674,7 @@ def _conduct(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
+    work.check()
     with place.files(work) as files:
         checkpoints = saving and work.checkpoints(place.folder, **saving._asdict())
         resume = saving is not None and saving.resume
@@ -689,6 +703,7 @@ def _one_side(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
+    work.check()
     with place.files(work) as files:
         path = files.predicted if side == "predict" else files.observed
         with _watched(quiet) as bar:
@@ -697,6 +712,7 @@ def _one_side(
                 records.write(predicted, path)
             else:
                 checkpoints = work.checkpoints(place.folder, **saving._asdict())
+                _settle(work, bar)
                 _trained(work, checkpoints, path, saving.resume, machine, bar)
     if not quiet:
         print(path)
@@ -731,12 +747,15 @@ def _trained_safely(checkpoints) -> Iterator[None]:
 
 def _predicted(work, bar: Callable):
     """The prediction, with what it waits for shown."""
-    prepared, limit = bar("computing the kernel"), bar("finding the step size limit")
-    _ = work.problem
-    prepared(1, 1)
-    work.settle(limit)
-    limit(1, 1)
+    _settle(work, bar)
     return work.predict(bar("predicting"))
+
+
+def _settle(work, bar: Callable) -> None:
+    """The step size as a number and whether it is stable, which can take long."""
+    prepared = bar("computing kernel and limit")
+    work.settle(prepared)
+    prepared(1, 1)
 
 
 def _seeded(spec, seed: int | None):

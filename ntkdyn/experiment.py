@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import pydantic
 import tomli_w
+from pydantic_core import PydanticCustomError
 
 from ntkdyn import (
     data,
@@ -41,7 +42,7 @@ from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import recorded_rounds
+from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import widths as sweeps
@@ -57,6 +58,16 @@ class _Table(pydantic.BaseModel):
 
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 Count = Annotated[int, pydantic.Field(ge=1)]
+
+
+def _without_zero(text: str) -> str:
+    """The text, refused where netCDF could not hold it."""
+    if "\0" in text:
+        raise PydanticCustomError("zero", "must not hold the character of code 0")
+    return text
+
+
+Title = Annotated[str, pydantic.AfterValidator(_without_zero)]
 
 
 class NetworkTable(_Table):
@@ -153,7 +164,7 @@ class RunTable(_Table):
 class Spec(_Table):
     """Everything an experiment needs."""
 
-    title: Annotated[str, pydantic.Field(pattern=r"^[^\x00]*$")] = ""
+    title: Title = ""
     seed: Seed = 0
     """draws the start of the networks, and all that has no seed of its own"""
     loss: str = "mse"
@@ -343,22 +354,29 @@ class Experiment:
                 raise unknown(f"setting of method {name}", setting, known)
         return make(step_size=step_size, **settings)
 
-    @functools.cached_property
+    def check(self) -> None:
+        """Refuse a run that does not go together, or has no room, before its kernel is computed."""
+        keep = Keep(parameter_rounds=self.spec.run.parameter_rounds)
+        plan(self.problem.task, self.method, self.weights, **self._rounds, keep=keep)
+
+    @property
     def stability(self) -> dynamics.Stability:
         """The step size as a number, and whether it is stable, where a kernel can tell."""
-        return self._assess(None)
+        return self.settle()
 
-    def settle(self, progress: Progress) -> None:
-        """Find `stability` now, which takes long where it takes many eigenvalues."""
-        self.__dict__["stability"] = self._assess(progress)
+    def settle(self, progress: Progress | None = None) -> dynamics.Stability:
+        """The `stability`, found once; `progress` shows the step sizes looked at for its limit."""
+        found = vars(self)  # where cached properties are as well
+        if "_settled" not in found:
+            found["_settled"] = self._assessed(progress)
+        return found["_settled"]
 
-    def _assess(self, progress: Progress | None) -> dynamics.Stability:
+    def _assessed(self, progress: Progress | None) -> dynamics.Stability:
         method, spec = self.method, self.spec
         if spec.kernel == "implicit" or spec.network.own_starts or not method.affine:
             return dynamics.Stability(dynamics.known_step(method), None, None)
-        return dynamics.assess(
-            dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights), progress
-        )
+        setting = dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
+        return dynamics.assess(setting, progress)
 
     @functools.cached_property
     def network(self) -> networks.Network:

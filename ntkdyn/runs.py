@@ -30,6 +30,7 @@ from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
 from ntkdyn.problems import LARGEST_SEED, Problem, Task
 from ntkdyn.processes import on_host
+from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
@@ -198,7 +199,7 @@ def run(
     if parameters_each is not None:
         sent = _floats_sent(plan, built, parameters_each)
         record["floats_sent"] = (("round", "agent"), sent)
-    return record
+    return described(record)
 
 
 def _looking(

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
+import http.client
 import json
 import os
 import signal
@@ -85,6 +86,9 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     predicted, observed = (records.read(out / f"{n}.nc") for n in ("predicted", "observed"))
     assert set(predicted.variables) == {*observed.variables, "error_estimate", "reached_by"}
     assert predicted["round"].values.tolist() == [0, 2, 4, 6]
+    for record in (predicted, observed, records.read(out / "comparison.nc")):
+        for name, variable in record.variables.items():
+            assert variable.attrs["long_name"] and variable.attrs["units"], name
     gap = nd.compare(predicted, observed).attrs["largest_gap"]
     assert 0 < gap < 0.5
     assert f"at most {100 * gap:.2f} %" in capsys.readouterr().out
@@ -582,6 +586,17 @@ def test_teach_writes_pages_and_serves_them_to_this_machine_only(tmp_path, capsy
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/") as answer:
             assert answer.read().decode() == index
         busy = server.server_address[1]
+        (tmp_path / "pages" / "secret.txt").write_text("secret")
+        for path, host, code in (
+            ("/index.html?a=b", f"localhost:{busy}", 200),
+            ("/secret.txt", f"127.0.0.1:{busy}", 404),
+            ("/../index.html", f"127.0.0.1:{busy}", 404),
+            ("/", "evil.example", 403),
+        ):
+            asking = http.client.HTTPConnection("127.0.0.1", busy)
+            asking.request("GET", path, headers={"Host": host})
+            assert asking.getresponse().status == code, path
+            asking.close()
         assert call("teach", "--out", tmp_path / "pages", "--serve", "--port", busy) == 2
         assert f"cannot serve on 127.0.0.1:{busy}" in capsys.readouterr().err
         server.shutdown()
@@ -677,7 +692,10 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
 SPECS_REFUSED = {
     "nested": ("a = " + "[" * 20_000, "nests its values too deeply"),
     "digits": ("seed = " + "9" * 5_000, "holds a number of too many digits"),
-    "code 0": (SPEC.replace('"small"', '"a\\u0000b"'), "title: string should match"),
+    "code 0": (
+        SPEC.replace('"small"', '"a\\u0000b"'),
+        "title: must not hold the character of code 0",
+    ),
     "large": ("#" * (experiment.LARGEST_SPEC + 1), "has more than the 16777216 bytes"),
     "rounds": (
         SPEC.replace("rounds = 6\nrecord_every = 2", f"rounds = {10**9}\nrecord_every = 1"),

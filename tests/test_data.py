@@ -10,6 +10,7 @@ import re
 import shutil
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 
 import jax
@@ -536,6 +537,26 @@ def test_failed_downloads_are_tried_again_and_then_refused(answer, reason, image
     assert not list((server.cache / "mnist").iterdir()), "nothing half-written stays"
     server.answers = [answer] * 2
     assert (mnist().train_inputs == wanted).all(), "the third attempt succeeds"
+
+
+def test_a_download_has_an_end_and_what_it_unpacks_to_a_size(images, monkeypatch):
+    server, wanted = images
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "SECONDS", -1)
+        refused("mnist cannot be downloaded .*it took longer than", mnist)
+        patch.setattr(published, "SECONDS", 60)
+        patch.setattr(published, "LARGEST", 10)
+        server.asked.clear()
+        refused("mnist cannot be downloaded .*not the published file", mnist)
+        assert len(server.asked) == 3
+    right = server.files[f"{LABELS}.gz"]
+    server.files[f"{LABELS}.gz"] = gzip.compress(bytes(10**8))
+    tracemalloc.start()
+    refused("mnist cannot be downloaded .*not the published file", mnist)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+    server.files[f"{LABELS}.gz"] = right
+    assert (mnist().train_inputs == wanted).all()
 
 
 def test_without_a_network_or_a_cache_the_refusal_is_one_sentence(images, monkeypatch, tmp_path):

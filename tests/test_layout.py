@@ -21,6 +21,7 @@ ALLOWED = {
     "arrays": {"errors", "sizes"},
     "caches": set(),
     "precision": {"caches"},
+    "quantities": set(),
     "processes": set(),
     "vectors": set(),
     "losses": {"errors"},
@@ -47,18 +48,19 @@ ALLOWED = {
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
         "arrays", "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures",
-        "methods", "precision", "problems", "processes", "records", "sharding", "sizes", "spaces",
-        "vectors",
+        "methods", "precision", "problems", "processes", "quantities", "records", "sharding",
+        "sizes", "spaces", "vectors",
     },
     "dynamics": {
         "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
-        "methods", "precision", "problems", "records", "runs", "sizes", "spaces", "vectors",
+        "methods", "precision", "problems", "quantities", "records", "runs", "sizes",
+        "spaces", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
         "checkpoints", "disk", "dynamics", "engine", "errors", "keeping", "kernels", "memory",
-        "methods", "networks", "precision", "problems", "processes", "records", "runs", "sharding",
-        "sizes", "spaces", "vectors",
+        "methods", "networks", "precision", "problems", "processes", "quantities", "records",
+        "runs", "sharding", "sizes", "spaces", "vectors",
     },
     "theory": {
         "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",

@@ -113,3 +113,15 @@ def test_settings_that_fit_nothing(parts, message):
     with pytest.raises(nd.InputError, match=message):
         at = work(**parts)
         _ = at.weights, at.method
+
+
+def test_the_search_for_a_limit_is_shown_and_done_once():
+    directed = (np.eye(4) + np.roll(np.eye(4), 1, axis=1)) / 2
+    spec = work(graph=f"matrix = {directed.tolist()}").spec
+    method = experiment.MethodTable(name="dgd", step_size=experiment.ShareOfLimit(of_limit=0.5))
+    asked, seen = experiment.Experiment(spec.model_copy(update={"method": method})), []
+    known = asked.settle(lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] > 1 and seen == sorted(seen)
+    looked = len(seen)
+    assert asked.stability is known is asked.settle(lambda *_: seen.append(None))
+    assert len(seen) == looked

@@ -10,8 +10,11 @@ one_mode               one kernel mode x one graph mode: the recursion behind ev
 from __future__ import annotations
 
 import functools
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
@@ -27,26 +30,57 @@ from ntkdyn.errors import InputError
 
 PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)
 
+INDEX = "index.html"
+
+
+def files(folder: Path) -> list[Path]:
+    """What `write` writes into `folder`: the index, then the pages."""
+    names = [module.__name__.rsplit(".")[-1] for module in PAGES]
+    return [folder / INDEX, *(folder / f"{name}.html" for name in names)]
+
 
 def write(folder: Path) -> Path:
     """Write all pages and their index into `folder`, and return the index."""
+    check_ours(files(folder))
     pages = [module.page() for module in PAGES]
-    check_ours(folder / f"{name}.html" for name in ("index", *(page.name for page in pages)))
     for page in pages:
         _write(folder / f"{page.name}.html", render(page, pages))
-    return _write(folder / "index.html", contents(pages))
+    return _write(folder / INDEX, contents(pages))
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Serves `folder` to this machine alone, on 127.0.0.1; port 0 takes a free one."""
+    """Serves what `write` wrote into `folder` to this machine alone; port 0 takes a free one.
+
+    The pages are read once, here. Nothing else is answered, nor are requests by another name than
+    127.0.0.1 or localhost, which pages from elsewhere could make a browser send.
+    """
+    pages = {path.name: path.read_bytes() for path in files(folder)}
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Quiet, directory=folder))
+        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Answer, pages))
     except (OSError, OverflowError) as error:
         raise InputError(f"port: cannot serve on 127.0.0.1:{port}; {error}") from None
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    """Answers requests for files and prints nothing."""
+class _Answer(BaseHTTPRequestHandler):
+    """Answers requests for the pages, and prints nothing."""
+
+    def __init__(self, pages: Mapping[str, bytes], *request: Any) -> None:
+        self._pages = pages
+        super().__init__(*request)
+
+    def do_GET(self) -> None:
+        port = self.server.server_address[1]
+        page = self._pages.get(self.path.partition("?")[0].removeprefix("/") or INDEX)
+        if self.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -2,16 +2,19 @@
 
 Downloads are pooch's: a file appears in the cache whole and with the right SHA-256 or not at all,
 and is tried again where the connection broke off or something else came. The SHA-256 of the IDX
-files is that of what is in the .gz, which other packing does not change.
+files is that of what is in the .gz, which other packing does not change: it is unpacked as far as
+the published files are long. An archive is unpacked once it is the published one.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import shutil
 import tarfile
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,12 @@ from ntkdyn.errors import InputError
 
 RETRIES = 2
 """how often a failed download is tried again"""
+
+SILENCE, SECONDS = 30, 1800
+"""how long a server may say nothing, and all files of a dataset may take, tried again or not"""
+
+LARGEST = 2**28
+"""bytes that are downloaded at most: more than the largest archive has"""
 
 ADDRESSES = {
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -77,10 +86,17 @@ def download(dataset: str) -> Path:
         )
     address, folder = ADDRESSES[dataset], cache() / dataset
     files = {name: digest for (owner, name), (_, digest) in IDX.items() if owner == dataset}
-    settings: dict[str, Any] = {"downloader": _unzipped}
+    deadline = time.monotonic() + SECONDS
+    settings: dict[str, Any] = {"downloader": functools.partial(_unzipped, deadline)}
     if dataset in ARCHIVES:
         archive, _, digest = ARCHIVES[dataset]
-        files, settings = {archive: digest}, {"processor": _unpacked}
+        files, settings = (
+            {archive: digest},
+            {
+                "downloader": functools.partial(_fetched, deadline),
+                "processor": _unpacked,
+            },
+        )
     store = pooch.create(folder, address, retry_if_failed=RETRIES)
     store.registry.update(files)
     try:
@@ -95,6 +111,8 @@ def download(dataset: str) -> Path:
         raise _unavailable(
             dataset, address, "what came is not the published file, by its SHA-256"
         ) from None
+    except TimeoutError:
+        raise _unavailable(dataset, address, f"it took longer than {SECONDS} s") from None
     except OSError as error:
         raise _unavailable(dataset, address, f"{folder}: {error.strerror}") from None
     return folder
@@ -114,16 +132,35 @@ def _unavailable(dataset: str, address: str, reason: str) -> InputError:
     )
 
 
-def _unzipped(url: str, path: str, store: Any) -> None:
-    """Download `url`.gz to `path`, and leave there what is in it."""
-    import pooch
+def _fetched(deadline: float, url: str, path: str, store: Any) -> None:
+    """Download `url` to `path`, until the deadline."""
+    import requests
+    import urllib3
 
-    pooch.HTTPDownloader()(f"{url}.gz", path, store)
-    file = Path(path)
+    del store
+    with requests.get(url, stream=True, timeout=SILENCE) as answer, open(path, "wb") as file:
+        answer.raise_for_status()
+        try:
+            while part := answer.raw.read1(2**16, decode_content=True):
+                file.write(part)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                if file.tell() > LARGEST:
+                    raise ValueError("larger than any published file")  # pooch tries again
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(error) from error
+
+
+def _unzipped(deadline: float, url: str, path: str, store: Any) -> None:
+    """Download `url`.gz to `path`, and leave there what is in it."""
+    _fetched(deadline, f"{url}.gz", path, store)
+    most = max(size for size, _ in IDX.values())
     try:
-        file.write_bytes(gzip.decompress(file.read_bytes()))
+        with gzip.open(path) as packed:
+            content = packed.read(most + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError("not a whole gzip file") from error  # which pooch tries again
+    Path(path).write_bytes(content)
 
 
 def _unpacked(path: str, action: str, store: Any) -> str:

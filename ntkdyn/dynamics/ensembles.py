@@ -40,6 +40,7 @@ from ntkdyn.kernels import infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
 from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -88,7 +89,7 @@ def ensemble(
         covariance = _nngp(problem) if nngp is None else nngp
         starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
         record = _at_infinite_width(problem.task, _responses(*run), covariance, starts)
-    return record.assign_attrs(
+    return described(record).assign_attrs(
         width=WIDTHS[width],
         method=method.name,
         step_size=float(stability.method.step_size),

@@ -42,6 +42,7 @@ from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless, State
 from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run, system_of
 
@@ -216,7 +217,9 @@ def flow(
         jump=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )
     record = record.assign_coords(time=("round", record["round"].values * record.step_size))
-    return record.assign_attrs(space="kernel", kernel=problem.kernel(kernel).name, flow=1)
+    return described(record).assign_attrs(
+        space="kernel", kernel=problem.kernel(kernel).name, flow=1
+    )
 
 
 def has_flow(method: Method, weights: Weights) -> bool:

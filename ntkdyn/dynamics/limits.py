@@ -36,6 +36,7 @@ from ntkdyn.keeping import Keep
 from ntkdyn.measures import measure
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, system_of
 
@@ -100,7 +101,7 @@ def limit(
     variables |= {name: ("agent", values) for name, values in measure(task, outputs).items()}
     small = np.abs(residual).max() <= INTERPOLATES * max(np.abs(map.residual).max(), 1e-300)
     known = {"interpolates": int(small), "period": len(map.loops), **stability.attributes()}
-    return xr.Dataset(variables, attrs=known)
+    return described(xr.Dataset(variables, attrs=known))
 
 
 def _resting(map: Affine, features: Features) -> Float[np.ndarray, "agents coordinates sides"]:

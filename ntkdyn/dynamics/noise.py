@@ -32,6 +32,7 @@ from ntkdyn.errors import InputError, check_whole
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds, system_of
 
@@ -83,7 +84,7 @@ def minibatch_noise(
         name: (dims[: 1 + value.ndim], np.stack([row[name] for row in rows]))
         for name, value in rows[0].items()
     }
-    return xr.Dataset(variables, {"round": asked}, {"batch_size": batch_size})
+    return described(xr.Dataset(variables, {"round": asked}, {"batch_size": batch_size}))
 
 
 class Moments:

@@ -17,6 +17,7 @@ from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, lift, plan, run
 from ntkdyn.spaces import Space
@@ -94,7 +95,8 @@ def predict(
     record = ways.noted(_with_a_kernel(problem, asked, space, ways, known, progress))
     bare = isinstance(problem, KernelProblem)
     told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
-    return _finite(record.assign_attrs(space="kernel", **told, **stability.attributes()))
+    record = described(record).assign_attrs(space="kernel", **told, **stability.attributes())
+    return _finite(record)
 
 
 def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) -> Record:

@@ -30,6 +30,7 @@ from ntkdyn.errors import unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.validation.compare import distance
 from ntkdyn.validation.train import train
@@ -103,4 +104,4 @@ def _shares(chain: dict[str, Record]) -> Record:
         for before, after in zip(names, names[1:], strict=False)
     }
     costs["gap"] = distance(chain[names[-1]], observed, observed)
-    return xr.Dataset(costs).astype(np.float64)
+    return described(xr.Dataset(costs).astype(np.float64))

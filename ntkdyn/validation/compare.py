@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ntkdyn.errors import InputError
+from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.validation import convergence
 
@@ -47,7 +48,7 @@ def compare(predicted: Record, observed: Record) -> Record:
     if np.isfinite(predicted["train_loss"]).all():
         variables |= convergence.rates(predicted, observed)
     comparison = xr.Dataset(variables)
-    return comparison.assign_attrs(_summary(comparison, predicted, observed))
+    return described(comparison.assign_attrs(_summary(comparison, predicted, observed)))
 
 
 def _gap(predicted: Record, observed: Record, points) -> xr.DataArray:

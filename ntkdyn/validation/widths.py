@@ -34,6 +34,7 @@ from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
+from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
@@ -129,7 +130,7 @@ def sweep(
         {along: list(values), "seed": list(seeds), "kernel": list(kernels)},
         {"along": along, "rounds": rounds, "method": case(*pairs[0])[1].name, **environment()},
     ).transpose("kernel", along, "seed", "agent")
-    return record.assign(_slopes(record) if len(values) > 1 else {})
+    return described(record.assign(_slopes(record) if len(values) > 1 else {}))
 
 
 def width_sweep(

@@ -1,0 +1,116 @@
+"""Quantities: what the variables of a record are called in words, and what they are measured in.
+
+The unit "1" is that of pure numbers: shares, factors, counts, and what has the unit of the targets,
+which a record does not know.
+"""
+
+from __future__ import annotations
+
+import xarray as xr
+
+QUANTITIES = {
+    "round": "rounds done",
+    "agent": "agent",
+    "heard_agent": "agent that is heard",
+    "other_agent": "agent compared with",
+    "layer": "layer of the network",
+    "head": "head of the network",
+    "time": "time of the gradient flow, step size times rounds",
+    "split": "set that the point belongs to",
+    "owner": "agent that owns the point, -1 for none",
+    "label": "label of the point",
+    "points_owned": "training points of the agent",
+    "class_counts": "training points of the agent by class",
+    "targets": "target outputs",
+    "mixing": "mixing weights W",
+    "outputs": "outputs of the agents' models",
+    "initial_outputs": "outputs at the start",
+    "train_loss": "mean loss over the agent's own training points",
+    "global_loss": "mean of all agents' training losses at the agent's model",
+    "test_loss": "mean loss over the test points",
+    "train_accuracy": "accuracy on the agent's own training points",
+    "test_accuracy": "accuracy on the test points",
+    "consensus_global_loss": "mean of all agents' training losses at the mean model",
+    "consensus_test_loss": "mean loss of the mean model over the test points",
+    "consensus_test_accuracy": "accuracy of the mean model on the test points",
+    "shared_accuracy": "accuracy of the head on the test points",
+    "private_accuracy": "accuracy of the head on test points weighed like the agent's own classes",
+    "consensus_distance": "distance of the agent's parameters from the mean of all",
+    "distance": "distance between the parameters of two agents",
+    "displacement": "distance of the agent's parameters from the start",
+    "layer_displacement": "distance of a layer's parameters from the start",
+    "kernel_drift": "change of the agent's kernel since the start, relative",
+    "label_alignment": "alignment of the agent's kernel with the targets",
+    "floats_sent": "numbers sent by the agent in all rounds before",
+    "parameters": "kept entries of the agents' parameters",
+    "initial_parameters": "kept entries of the parameters at the start",
+    "parameter_round": "round in which parameters were kept",
+    "parameter_agent": "agent whose parameters were kept",
+    "parameter_layer": "layer that the entry belongs to",
+    "parameter_tensor": "tensor that the entry belongs to",
+    "parameter_entry": "index of the entry in its flattened tensor",
+    "parameter_weight": "entries of the tensor that the kept one stands for",
+    "error_estimate": "estimated numerical error of the displacement, relative",
+    "reached_by": "way in which the round was reached",
+    "trust_gap": "gap estimated from the network at the predicted parameters",
+    "gap": "distance of predicted from observed outputs, share of the distance travelled",
+    "train_gap": "gap on the training points",
+    "test_gap": "gap on the test points",
+    "parameter_gap": "gap of the kept parameters",
+    "predicted_rate": "factor per round of the predicted training loss",
+    "observed_rate": "factor per round of the observed training loss",
+    "arithmetic": "gap from the precision of training",
+    "linearization": "gap from the network's curvature",
+    "minibatch_noise": "gap from the batches that were drawn",
+    "discretization": "gap from rounds in place of the gradient flow",
+    "finite_width": "gap from the network's kernel in place of that of infinite width",
+    "movement": "distance of the parameters from the start, relative to their size",
+    "step_size_taken": "step size of the run",
+    "width": "width of the hidden layers",
+    "depth": "number of hidden layers",
+    "step_size": "step size",
+    "seed": "seed of the start",
+    "kernel": "kernel",
+    "estimate": "estimate, and the ends of its 95 % interval",
+    "bias": "distance of the limit from the centralized solution, relative",
+    "residual": "outputs minus targets at the owner",
+    "eigenvalue_real": "real part of the eigenvalue",
+    "eigenvalue_imag": "imaginary part of the eigenvalue",
+    "eigenvalue_imaginary": "imaginary part of the eigenvalue",
+    "time_constant": "rounds in which the mode falls by the factor e",
+    "mean_outputs": "mean of the outputs",
+    "std_outputs": "standard deviation of the outputs",
+    "quantile": "quantile",
+}
+"""variable -> what it is"""
+
+SUFFIXES = {
+    "_difference": ", predicted minus observed",
+    "_error": ", standard error",
+    "_low": ", lower end of the 95 % interval",
+    "_high": ", upper end of the 95 % interval",
+    "_of_mean": ", of the mean model",
+    "_mean": ", mean",
+    "_std": ", standard deviation",
+    "_band": ", quantiles",
+    "_slope": ", slope in log-log coordinates",
+}
+"""end of a variable's name -> what it adds"""
+
+
+def described(record: xr.Dataset) -> xr.Dataset:
+    """The record with the attributes `long_name` and `units` at all variables that are known."""
+    for name, variable in record.variables.items():
+        if meaning := long_name(str(name)):
+            variable.attrs |= {"long_name": meaning, "units": "1"}
+    return record
+
+
+def long_name(name: str) -> str:
+    """What the variable of that name is; empty where it is not known."""
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    for suffix, words in SUFFIXES.items():
+        if name.endswith(suffix) and (base := long_name(name.removesuffix(suffix))):
+            return base + words
+    return ""
