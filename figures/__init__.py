@@ -33,7 +33,7 @@ from ntkdyn.figures import (
     width,
 )
 
-from ntkdyn.errors import InputError, public, unknown
+from ntkdyn.errors import InputError, check_kind, check_name, public
 
 FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
@@ -66,11 +66,11 @@ def summary(name: str) -> str:
 
 def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | style.Animation:
     """The named figure of these records, in the order in which its `draw` takes them."""
-    if name not in FIGURES:
-        raise unknown("figure", name, FIGURES)
+    check_name("figure", name, FIGURES)
     module = FIGURES[name]
     _check_count(name, inspect.signature(module.draw).parameters, len(records))
     for number, record in enumerate(records):
+        check_kind(f"record {number + 1}", record, xr.Dataset, "as `records.read` gives")
         needed = module.NEEDS[min(number, len(module.NEEDS) - 1)]
         held = {*record.variables, *record.dims}
         missing = [variable for variable in needed if variable not in held]

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ntkdyn import precision, sizes
-from ntkdyn.errors import InputError, check_whole, is_real, is_whole, public, unknown
+from ntkdyn.errors import InputError, check_name, check_whole, is_real, is_whole, public
 from ntkdyn.kernels.compat import stax
 from ntkdyn.kernels.structure import Structure, structure
 from ntkdyn.models import Model, Trained
@@ -206,6 +206,7 @@ def cnn(
     """
     scales = _checked("cnn", widths, outputs, activation, w_std, b_std)
     shape = _checked_image("cnn", filter, strides, image)
+    check_name("cnn: pool", pool, POOLS)
     return _cnn(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
 
 
@@ -226,7 +227,7 @@ def _cnn(
         for size, w, b in convolutions
         for part in (_convolution(size, filter, strides, w, b), ACTIVATIONS[activation]())
     ]
-    pooling = _pool("cnn", pool)
+    pooling = POOLS[pool]()
     layers = stax.serial(*parts, pooling, stax.Dense(*readout[:2], readout[2] or None))
     names = [*_numbered("conv", len(widths)), "readout"]
     description = _described("cnn", widths, outputs, activation, scales) | {
@@ -270,6 +271,7 @@ def resnet(
     if not widths:
         raise InputError("resnet: widths must name at least one block, got none")
     shape = _checked_image("resnet", filter, strides, image)
+    check_name("resnet: pool", pool, POOLS)
     return _resnet(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
 
 
@@ -289,7 +291,7 @@ def _resnet(
     stem = _convolution(blocks[0][0], filter, 1, *blocks[0][1:])
     triples = [_triple(block, filter, strides) for block in blocks]
     sums = [part for triple in triples for part in _residual(phi, *triple)]
-    pooling = _pool("resnet", pool)
+    pooling = POOLS[pool]()
     layers = stax.serial(stem, *sums, phi(), pooling, stax.Dense(*readout[:2], readout[2] or None))
     named = _blocks(len(widths))
     names = ["stem", *(name for block in named for name in block), "readout"]
@@ -495,11 +497,8 @@ def _patches(
     return jnp.concatenate(seen, axis=-1)
 
 
-def _pool(kind: str, name: str) -> Any:
-    pools = {"average": stax.GlobalAvgPool, "flatten": stax.Flatten}
-    if name not in pools:
-        raise unknown(f"{kind}: pool", name, pools)
-    return pools[name]()
+POOLS = {"average": stax.GlobalAvgPool, "flatten": stax.Flatten}
+"""name -> what follows the last convolution"""
 
 
 def _numbered(part: str, count: int) -> list[str]:
@@ -521,8 +520,7 @@ def _checked(
     sizes = [*widths, outputs]
     if not all(_is_size(size) for size in sizes):
         raise InputError(f"{kind}: widths and outputs must be whole numbers from 1 on, got {sizes}")
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, ACTIVATIONS)
+    check_name("activation", activation, ACTIVATIONS)
     w_stds, b_stds = (
         _per_layer(kind, name, value, len(sizes))
         for name, value in (("w_std", w_std), ("b_std", b_std))

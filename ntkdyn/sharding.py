@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind
 from ntkdyn.processes import from_first
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -98,7 +98,9 @@ def layout(devices: Sequence[jax.Device] | None, space: Space) -> Layout | None:
     """
     if devices is None:
         return None
-    listed = tuple(devices)
+    listed = tuple(devices) if isinstance(devices, Iterable) else (devices,)
+    for each in listed:
+        check_kind("devices: each", each, jax.Device, "as jax.devices() lists them")
     if not listed or len(set(listed)) < len(listed):
         raise InputError(
             f"devices: must be different devices, at least one, as jax.devices() lists them, "

@@ -1,9 +1,16 @@
 """Small problems, computed once per session and shared by all tests."""
 
 import os
+import tempfile
 
 # Compiling takes most of the time; subprocesses inherit this. Products have their own code anyway.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+# What one process compiled, the other worker and all subprocesses need not.
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": os.environ.get("NTKDYN_TEST_PROGRAMS") or tempfile.mkdtemp(),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 import jax
 import jaxtyping

@@ -297,6 +297,8 @@ def test_weights_of_links_are_not_dropped_without_a_word():
             graphs.uniform(weighted)
     nx.set_edge_attributes(weighted, 7.0, "weight")
     assert (graphs.metropolis(weighted).matrix == alone).all()
+    whether = nx.from_numpy_array(~np.eye(3, dtype=bool))
+    assert (graphs.metropolis(whether).matrix == alone).all()
 
 
 def test_rounded_weights_are_set_right_and_it_is_said():

@@ -171,7 +171,7 @@ def test_tiles_are_the_whole(form, monkeypatch):
     if form != "diagonal":
         other = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, z, form=form)
         tight = nd.kernels.compute(
-            WIDE.apply, WIDE_PARAMS, x, z, form=form, memory=other.values.nbytes + 90_000
+            WIDE.apply, WIDE_PARAMS, x, z, form=form, memory=other.values.nbytes + 70_000
         )
         assert tight.plan.tiling.tiles > 4
         cut = {"full": tight, "trace": seen}[form].plan.tiling

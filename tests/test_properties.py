@@ -224,7 +224,4 @@ def test_records_come_back_from_their_files_as_they_were(tmp_path_factory, attri
     records.write(record, path)
     back = records.read(path)
     assert back.identical(record)
-    assert {name: type(value) for name, value in back.attrs.items() if isinstance(value, bool)} == {
-        name: bool for name, value in attributes.items() if isinstance(value, bool)
-    }
     assert json.dumps(back["values"].values.tolist()) == json.dumps(numbers)

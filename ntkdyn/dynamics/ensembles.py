@@ -81,6 +81,7 @@ def ensemble(
     to be too small.) The step size is the same for all, a share of the limit at infinite width.
     """
     draws = _checked(problem, draws, width, nngp)
+    seed = check_whole("seed:", seed, 0)
     stability = assess(setting(problem, "infinite", method, weights))
     run = (problem, stability, weights, rounds, record_every, via, progress)
     if width == "own":

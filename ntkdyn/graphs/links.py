@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn import sizes
-from ntkdyn.errors import InputError, is_real
+from ntkdyn.errors import InputError, is_real, shown
 
 
 def adjacency(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
@@ -67,11 +67,15 @@ def _checked(graph: Any, rule: str) -> int:
 
 
 def _check_weights(graph: nx.Graph, rule: str) -> None:
+    """Weights that differ would be lost; 0, and 1 or true, are as good as none."""
     given = [weight for *_, weight in graph.edges(data="weight") if weight is not None]
+    given = [int(weight) if isinstance(weight, bool | np.bool_) else weight for weight in given]
     odd = [weight for weight in given if not is_real(weight) or not math.isfinite(weight)]
-    different = {weight for weight in given if weight != 0}
+    different = set() if odd else {weight for weight in given if weight != 0}
     if odd or len(different) > 1:
-        known = f"like {odd[0]!r}" if odd else f"from {min(different):.4g} to {max(different):.4g}"
+        known = (
+            f"like {shown(odd[0])}" if odd else f"from {min(different):.4g} to {max(different):.4g}"
+        )
         raise InputError(
             f"{rule}: the links of the graph have weights of their own, {known}, which {rule} "
             f"does not use; `graphs.mixing(networkx.to_numpy_array(graph).T)` takes them as W, "

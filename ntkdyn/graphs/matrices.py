@@ -116,8 +116,10 @@ class Mixing:
         """Who hears from whom: undirected where the zeros of W are symmetric."""
         links = self.matrix > 0
         np.fill_diagonal(links, False)
-        undirected = (links == links.T).all()
-        return nx.from_numpy_array(links.T, create_using=nx.Graph if undirected else nx.DiGraph)
+        graph = (nx.Graph if (links == links.T).all() else nx.DiGraph)()
+        graph.add_nodes_from(range(self.agents))
+        graph.add_edges_from(np.argwhere(links.T).tolist())
+        return graph
 
 
 @dataclass(frozen=True, eq=False)

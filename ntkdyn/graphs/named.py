@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ntkdyn.errors import InputError, check_name, unknown
+from ntkdyn.errors import InputError, check_kind, check_name, unknown
 from ntkdyn.graphs.matrices import Mixing
 from ntkdyn.graphs.topologies import TOPOLOGIES
 from ntkdyn.graphs.weights import WEIGHTS, lazy
@@ -20,6 +20,7 @@ def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: 
     it takes them and they are not set, and `agents` of them is how many there must be.
     """
     check_name("graph", topology, TOPOLOGIES)
+    check_kind("defaults", defaults, Mapping, "of settings by name")
     check_name("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
     rule = weights.removeprefix("lazy ")
     parameters = inspect.signature(TOPOLOGIES[topology]).parameters

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from ntkdyn.errors import InputError, check_kind, check_whole
+from ntkdyn.errors import InputError, check_kind, check_whole, shown
 from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
 from ntkdyn.methods import exchange, mixing, objectives, origin, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
@@ -189,6 +189,8 @@ def damped(method: Method, gamma: float) -> Method:
     """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
     check_kind("method", method, Method, "as `methods.dgd` gives")
     updates.check_share("gamma", gamma, one=True)
+    if np.ndim(gamma):
+        raise InputError(f"gamma: must be one number, got {shown(gamma)}")
     rule = _damped(method.name, method.mixing, gamma)
     return _replaced(method, f"damped({method.name}, {float(gamma):g})", rule)
 

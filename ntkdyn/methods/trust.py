@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkdyn.errors import InputError, is_real, unknown
+from ntkdyn.errors import InputError, check_name, is_real
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
 from ntkdyn.methods.updates import Number, check_positive
@@ -55,10 +55,8 @@ class DRT(Rule):
     view: ClassVar[str] = "layers"
 
     def __check_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise unknown("variant of drt", self.variant, VARIANTS)
-        if self.normalised not in NORMALISED:
-            raise unknown("normalisation of drt", self.normalised, NORMALISED)
+        check_name("variant of drt", self.variant, VARIANTS)
+        check_name("normalisation of drt", self.normalised, NORMALISED)
         check_positive("drt: kappa", self.kappa)
         check_positive("drt: cap", self.cap)
         if is_real(self.cap) and self.cap < 1:

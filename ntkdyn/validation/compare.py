@@ -9,10 +9,12 @@ distance travelled. Zero where nothing has moved, infinite where either has run 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_kind
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.validation import convergence
@@ -27,6 +29,12 @@ SAME_START = 0.05
 """How far the outputs at the start may be apart, by rounding: a share of their size."""
 
 STABILITY = ("stable", "step_size_limit")
+
+HELD = ("outputs", "initial_outputs", "targets", "owner", "split", "train_loss", "displacement",
+        "consensus_distance")  # fmt: skip
+"""variables that both records must have"""
+
+AXES = ("round", "agent", "point", "output")
 
 
 def compare(predicted: Record, observed: Record) -> Record:
@@ -112,7 +120,21 @@ def _ratio(distance: xr.DataArray, travelled: xr.DataArray) -> xr.DataArray:
     return xr.where(np.isfinite(distance) & np.isfinite(travelled), share, np.inf)
 
 
+def _check_whole(record: Any, name: str) -> None:
+    """Refuse what is no record of a run, or one that something was taken from."""
+    check_kind(f"compare: the {name} record", record, Record, "as `predict` and `train` give")
+    if "outputs" not in record:
+        raise InputError(f"compare: the {name} record holds no outputs to compare")
+    for held in (*HELD, *AXES):
+        if held not in record.variables and held not in record.dims:
+            raise InputError(f"compare: the {name} record lacks {held}; take it as it was made")
+    if not isinstance(record.attrs.get("space"), str):
+        raise InputError(f"compare: the {name} record does not say in which space it was run")
+
+
 def _check_alike(predicted: Record, observed: Record) -> None:
+    _check_whole(predicted, "predicted")
+    _check_whole(observed, "observed")
     for name in SAME:
         one, other = predicted.attrs.get(name), observed.attrs.get(name)
         if one != other:
@@ -125,10 +147,7 @@ def _check_alike(predicted: Record, observed: Record) -> None:
         raise InputError(
             "compare: the first record was trained and the second predicted; swap them"
         )
-    for record, name in ((predicted, "predicted"), (observed, "observed")):
-        if "outputs" not in record:
-            raise InputError(f"compare: the {name} record holds no outputs to compare")
-    for name in ("round", "agent", "point", "output"):
+    for name in AXES:
         if predicted.sizes[name] != observed.sizes[name]:
             raise InputError(
                 f"compare: the records differ in {name}s: {predicted.sizes[name]} and "

@@ -13,7 +13,7 @@ import numpy as np
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name
 from ntkdyn.keeping import Keep
 from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
@@ -78,8 +78,7 @@ def train(
     Refuses (`InputError`) a budget too small for one point at a time, and devices that cannot share
     the work evenly.
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    check_name("precision", precision, PRECISIONS)
     asked = plan(
         problem.task,
         method,

@@ -35,12 +35,6 @@ def _nested(depth: int) -> list:
     return found
 
 
-def _within_itself() -> list:
-    found: list = []
-    found.append(found)
-    return found
-
-
 MAKERS: list[Callable[[], Any]] = [
     lambda: None,
     lambda: b"bytes",
@@ -57,7 +51,6 @@ MAKERS: list[Callable[[], Any]] = [
     lambda: [10**30],
     lambda: _nested(3),
     lambda: _nested(50),
-    _within_itself,
     lambda: range(3),
     lambda: iter([1, 2]),
     lambda: slice(None),
