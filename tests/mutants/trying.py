@@ -1,0 +1,109 @@
+"""Trying: every mutant in a copy of the package, by the tests of its line, until one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mutants.covering import OUT, Map, environment
+from mutants.drawing import ROOT, Mutant
+
+SECONDS = 240
+"""of tests for one mutant, by the time they took when they were mapped"""
+
+HANGS_AFTER = 2 * SECONDS + 60
+"""seconds: nobody would wait for tests that have become so slow"""
+
+RESULTS = OUT / "results.jsonl"
+
+COPIED = ("ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md", "analysis/results")
+
+
+def copy(to: Path) -> None:
+    """The package and its tests; `ntkdyn.figures` lies where an installed one does."""
+    for name in COPIED:
+        source = ROOT / name
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, to / name)
+    (to / "ntkdyn" / "figures").symlink_to(to / "figures")
+
+
+def verdict(mutant: Mutant, tests: list[str], folder: Path) -> str:
+    """killed, survived, or uncovered where no test passes through the line."""
+    if not tests:
+        return "uncovered"
+    file = folder / mutant.file
+    whole = file.read_text()
+    file.write_text(mutant.code())
+    try:
+        return "killed" if _fails(tests, folder) else "survived"
+    finally:
+        file.write_text(whole)
+
+
+def _fails(tests: list[str], folder: Path) -> bool:
+    """Whether one of the tests fails, or they have no end."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:xdist"]
+    ran = subprocess.Popen(
+        [*command, "-p", "no:cacheprovider", *tests],
+        cwd=folder,
+        env=environment() | {"PYTHONPATH": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return ran.wait(HANGS_AFTER) != 0
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(ran.pid, signal.SIGKILL)
+        ran.wait()
+        return True
+
+
+def done() -> dict[str, dict]:
+    """What is known of mutants that were tried before, by name."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    return {each["name"]: each for each in map(json.loads, lines)}
+
+
+def try_all(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> None:
+    """Those not tried yet, so many at a time; every verdict is written as it comes."""
+    known, tests, waiting = done(), Map(), queue.SimpleQueue()
+    for mutant in mutants:
+        if mutant.name not in known:
+            waiting.put(mutant)
+    lock = threading.Lock()
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy(Path(folder))
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    mutant = waiting.get_nowait()
+                    found = verdict(mutant, tests.tests(mutant, SECONDS), Path(folder))
+                    with lock:
+                        _write(mutant, found)
+                        say(f"{found:<9} {mutant.file}:{mutant.line} {mutant.after}")
+
+    workers = [threading.Thread(target=work) for _ in range(jobs)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+
+
+def _write(mutant: Mutant, found: str) -> None:
+    with RESULTS.open("a") as file:
+        row = {"name": mutant.name, "verdict": found, "area": mutant.area, **mutant._asdict()}
+        file.write(json.dumps(row) + "\n")
