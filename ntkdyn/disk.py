@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, shown
 
 try:
     import fcntl
@@ -32,6 +32,17 @@ SEALED = len(SEAL) + 64 + 1
 
 PART = 2**20
 """bytes of a file that are held while all of it is gone through"""
+
+
+def path_of(name: str, given: Any) -> Path:
+    """The path; `name` is what was given as one."""
+    try:
+        path = Path(given)
+        if path.name and b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, UnicodeEncodeError):
+        pass
+    raise InputError(f"{name}: must be the path of a file, as text, got {shown(given)}")
 
 
 @contextlib.contextmanager

@@ -187,7 +187,7 @@ LARGEST_SPEC = 2**24
 
 def load(path: str | Path) -> Spec:
     """The spec in a TOML file, or the one of that name that ships with the package."""
-    path = Path(path)
+    path = disk.path_of("spec", path)
     if str(path) in shipped() and not path.is_file():
         return parse(shipped()[str(path)], str(path))
     try:

@@ -5,12 +5,29 @@ All processes must make the same calls; with one process each of these is the pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import ArrayLike, PyTree
+
+from ntkdyn.errors import InputError, check_kind
+
+
+def distinct(devices: Any) -> tuple[jax.Device, ...]:
+    """The devices, refused unless they are at least one, and different ones."""
+    several = isinstance(devices, Iterable) and getattr(devices, "shape", None) != ()
+    listed = tuple(devices) if several else (devices,)
+    for each in listed:
+        check_kind("devices: each", each, jax.Device, "as jax.devices() lists them")
+    if not listed or len(set(listed)) < len(listed):
+        raise InputError(
+            f"devices: must be different devices, at least one, as jax.devices() lists them, "
+            f"got {len(listed)}, {len(set(listed))} of them different"
+        )
+    return listed
 
 
 def on_host(tree: PyTree) -> PyTree:

@@ -46,7 +46,7 @@ def write(record: Record, path: str | Path) -> Path:
     import jax
 
     check_kind("record", record, xr.Dataset, "as `predict` and `train` give it")
-    record, path = _plain(record), Path(path)
+    record, path = _plain(record), disk.path_of("record", path)
     if jax.process_index():
         return path
     with disk.whole_file(path) as unfinished:
@@ -77,7 +77,7 @@ def attributes(path: str | Path) -> dict[str, Any]:
 
 def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
     """The record, damaged by no one since it was written; netCDF files of others as they are."""
-    path = Path(path)
+    path = disk.path_of("record", path)
     if not path.is_file():
         raise InputError(f"record: there is no file {path}")
     try:

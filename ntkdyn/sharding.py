@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ntkdyn.errors import InputError, check_kind
-from ntkdyn.processes import from_first
+from ntkdyn.errors import InputError
+from ntkdyn.processes import distinct, from_first
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -98,14 +98,7 @@ def layout(devices: Sequence[jax.Device] | None, space: Space) -> Layout | None:
     """
     if devices is None:
         return None
-    listed = tuple(devices) if isinstance(devices, Iterable) else (devices,)
-    for each in listed:
-        check_kind("devices: each", each, jax.Device, "as jax.devices() lists them")
-    if not listed or len(set(listed)) < len(listed):
-        raise InputError(
-            f"devices: must be different devices, at least one, as jax.devices() lists them, "
-            f"got {len(listed)}, {len(set(listed))} of them different"
-        )
+    listed = distinct(devices)
     found = Layout(listed, space.agents)
     arrays = jax.tree.leaves(jax.eval_shape(space.start))
     largest = max((leaf.shape for leaf in arrays), key=math.prod)

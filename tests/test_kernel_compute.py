@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 
 import ntkdyn as nd
 from ntkdyn import precision
@@ -442,9 +443,20 @@ def refusals():
         "sums": (known | {"accumulate": "float64", "method": "products"}, "sums inside"),
         "memory": (known | {"memory": "much"}, "got 'much'"),
         "no memory": (known | {"memory": 0}, "must be positive"),
+        "digits": (known | {"memory": 10**5000}, "got a number of about 5000 digits"),
+        "no function": (known | {"apply": 3}, "apply: must be a function"),
+        "a function that fails": (known | {"apply": len}, "fails at points of shape .*TypeError"),
+        "sparse": (known | {"params": {"w": scipy.sparse.eye_array(9)}}, "'w'. is .*; keep what"),
+        "array for a name": (known | {"dtype": x}, 'dtype: must be "float32" or "float64"'),
+        "flag": (known | {"by_layer": x}, "by_layer: must be true or false"),
+        "no name": (known | {"file": ""}, "file: must be the path of a file, as text, got ''"),
+        "no path": (known | {"file": 3.0}, "file: must be the path of a file"),
+        "device": (known | {"devices": np.array("cpu:0")}, "devices: each: must be a Device"),
+        "devices": (known | {"devices": jax.devices()[:1] * 2}, "2, 1 of them different"),
     }
 
 
+@pytest.mark.usefixtures("types_unchecked")
 @pytest.mark.parametrize("name", refusals())
 def test_refusals(name):
     arguments, said = refusals()[name]

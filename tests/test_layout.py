@@ -22,7 +22,7 @@ ALLOWED = {
     "caches": set(),
     "precision": {"caches"},
     "quantities": set(),
-    "processes": set(),
+    "processes": {"errors"},
     "vectors": set(),
     "losses": {"errors"},
     "graphs": {"arrays", "errors", "sizes"},

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from ntkdyn import arrays
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.disk import path_of
+from ntkdyn.errors import InputError, check_flag, check_name, shown
 from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.pointwise import outputs_of
@@ -30,6 +31,7 @@ from ntkdyn.kernels.results import Computed, Plan, Work
 from ntkdyn.kernels.structure import distinct_layers
 from ntkdyn.kernels.tiles import Progress
 from ntkdyn.kernels.walk import Apply
+from ntkdyn.processes import distinct
 
 
 def compute(
@@ -70,7 +72,8 @@ def compute(
     Refuses (`InputError`) points that are not finite floats, of other shapes or none; outputs that
     depend on the other points of a batch; a budget too small for one tile; another kernel's file.
     """
-    budget = None if memory is None else in_bytes(memory)
+    check_flag("by_layer", by_layer)
+    budget, file, devices = surroundings(memory, file, devices)
     kind = _kind(dtype, params)
     with jobs.context(kind):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), params)
@@ -87,7 +90,7 @@ def compute(
                 raise InputError('file: "diagonal" is small; leave the file out')
             values, arranged = jobs.points(job)
         else:
-            values, arranged = jobs.pairs(job, None if file is None else Path(file))
+            values, arranged = jobs.pairs(job, file)
         plan = Plan(
             form=f"output {form}" if shape.output is not None else str(form),
             method=chosen,
@@ -147,19 +150,30 @@ def in_bytes(memory: int | float | str) -> float:
     """A budget in bytes: a number, or text with kB, MB, GB (powers of 1000) or KiB, MiB, GiB."""
     units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", str(memory).lower())
     try:
+        found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", str(memory).lower())
         number, unit = float(found.group(1)), units[found.group(2)]
     except (AttributeError, KeyError, ValueError):
         raise InputError(
-            f'memory: must be a number of bytes, or text like "200 MB", got {memory!r}'
+            f'memory: must be a number of bytes, or text like "200 MB", got {shown(memory)}'
         ) from None
     if not 0 < number * unit < math.inf:
-        raise InputError(f"memory: must be positive and finite, got {memory!r}")
+        raise InputError(f"memory: must be positive and finite, got {shown(memory)}")
     return number * unit
 
 
 # --- what was asked for, checked --------------------------------------------------------------
+
+
+def surroundings(
+    memory: Any, file: Any, devices: Any
+) -> tuple[float | None, Path | None, tuple[jax.Device, ...] | None]:
+    """Bytes, path and devices, of what is asked for."""
+    return (
+        None if memory is None else in_bytes(memory),
+        None if file is None else path_of("file", file),
+        None if devices is None else distinct(devices),
+    )
 
 
 def checked_points(name: str, points: Any, kind: str) -> Float[np.ndarray, n * features]:
@@ -204,7 +218,8 @@ def _kind(dtype: str | None, params: PyTree) -> str:
         )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
-        if getattr(leaf, "dtype", None) not in (np.float16, np.float32, np.float64, jnp.bfloat16):
+        kind = getattr(leaf, "dtype", None) if hasattr(leaf, "__array__") else None
+        if kind not in (np.float16, np.float32, np.float64, jnp.bfloat16):
             name = jax.tree_util.keystr(path) or "the parameter"
             raise InputError(
                 f"params: every leaf must be a floating-point array, but {name} is "
@@ -214,14 +229,20 @@ def _kind(dtype: str | None, params: PyTree) -> str:
     if not leaves:
         raise InputError("params: must hold at least one array, got none")
     own = functools.reduce(jnp.promote_types, (leaf.dtype for _, leaf in leaves), jnp.float32)
-    kind = dtype or str(own)
-    if kind not in ("float32", "float64"):
-        raise InputError(f'dtype: must be "float32" or "float64", got {kind!r}')
+    return str(own) if dtype is None else checked_dtype("dtype", dtype)
+
+
+def checked_dtype(name: str, kind: Any) -> str:
+    """The name of one of the two dtypes that kernels are computed in."""
+    if not isinstance(kind, str) or kind not in ("float32", "float64"):
+        raise InputError(f'{name}: must be "float32" or "float64", got {shown(kind)}')
     return kind
 
 
 def _check_model(apply: Apply, params: PyTree, left: np.ndarray, right: np.ndarray | None) -> int:
     """The number of outputs, once it is sure that each point is by itself."""
+    if not callable(apply):
+        raise InputError(f"apply: must be a function of (params, inputs), got {shown(apply)}")
     if right is not None and right.shape[1:] != left.shape[1:]:
         raise InputError(
             f"x2: must have the features of x1, {left.shape[1:]}, got {right.shape[1:]}"
@@ -232,15 +253,16 @@ def _check_model(apply: Apply, params: PyTree, left: np.ndarray, right: np.ndarr
 def _shape(
     form: str | int, outputs: int, by_layer: bool, accumulate: str | None, same: bool, kind: str
 ) -> Shape:
-    if accumulate not in (None, "float32", "float64"):
-        raise InputError(f'accumulate: must be "float32" or "float64", got {accumulate!r}')
+    if accumulate is not None:
+        checked_dtype("accumulate", accumulate)
     wider = accumulate if accumulate != kind else None
     if isinstance(form, (int, np.integer)) and not isinstance(form, bool):
         if not 0 <= form < outputs:
-            raise InputError(f"form: output {form} is not one of the {outputs}, numbered from 0")
+            raise InputError(
+                f"form: output {shown(form)} is not one of the {outputs}, numbered from 0"
+            )
         return Shape("trace", int(form), by_layer, wider)
-    if form not in ("full", "trace", "diagonal"):
-        raise unknown("form", form, ("full", "trace", "diagonal"))
+    check_name("form", form, ("full", "trace", "diagonal"))
     if form == "diagonal" and not same:
         raise InputError('x2: "diagonal" pairs each point with itself; leave x2 out')
     return Shape(form, None, by_layer, wider)
@@ -268,11 +290,10 @@ def _work(
 
 
 def _method(method: str, work: dict[str, Work], shape: Shape, accumulate: str | None) -> str:
+    check_name("method", method, ("auto", *programs.METHODS))
     if method == "auto":
         usable = [name for name in work if not (shape.accumulate and name == "products")]
         return min(usable, key=lambda name: work[name].flops)
-    if method not in programs.METHODS:
-        raise unknown("method", method, ("auto", *programs.METHODS))
     if method == "products" and shape.form == "diagonal":
         raise InputError('method: "products" has no short way to the diagonal; use "auto"')
     if method == "products" and shape.accumulate:

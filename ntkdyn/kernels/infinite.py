@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ntkdyn import precision
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name
 from ntkdyn.kernels import jobs
-from ntkdyn.kernels.computing import checked_points, in_bytes
+from ntkdyn.kernels.computing import checked_dtype, checked_points, surroundings
 from ntkdyn.kernels.forms import Parts
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.programs import Cost, Program
@@ -115,9 +115,9 @@ def compute(
     the graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
     With `file`, the kernel function's own program is part of what tells this kernel from others.
     """
-    if get not in ("ntk", "nngp"):
-        raise unknown("get", get, ("ntk", "nngp"))
-    budget = None if memory is None else in_bytes(memory)
+    check_name("get", get, ("ntk", "nngp"))
+    checked_dtype("dtype", dtype)
+    budget, file, devices = surroundings(memory, file, devices)
     with precision.double() if dtype == "float64" else precision.single():
         left = _points("x1", x1, dtype, patterns, 0)
         right = None if x2 is None else _points("x2", x2, dtype, patterns, 1)
@@ -146,7 +146,7 @@ def compute(
             budget=budget,
             progress=progress,
         )
-        values, arranged = jobs.pairs(job, None if file is None else Path(file))
+        values, arranged = jobs.pairs(job, file)
     plan = Plan(
         form=f"infinite-width {get}"
         + (f", averaged with its transpose, {apart:.2g} of it away" if apart else ""),

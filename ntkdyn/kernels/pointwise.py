@@ -50,8 +50,7 @@ def outputs_of(apply: Apply, params: PyTree, points: Float[np.ndarray, points * 
     """
     factors = np.array([1, 0.5, -1], points.dtype).reshape(-1, *[1] * (points.ndim - 1))
     few = points[np.arange(POINTS) % len(points)] * factors
-    program = jax.make_jaxpr(apply, return_shape=True)
-    jaxpr, shape = program(params, few)
+    jaxpr, shape = _traced(apply, params, few)
     columns(shape, POINTS)
     compiled = jax.jit(apply)
 
@@ -85,6 +84,19 @@ def outputs_of(apply: Apply, params: PyTree, points: Float[np.ndarray, points * 
                 f"leave out dropout"
             )
     return together.shape[1]
+
+
+def _traced(apply: Apply, params: PyTree, points: Any) -> tuple[ClosedJaxpr, Any]:
+    """The program of the model and what it returns."""
+    try:
+        return jax.make_jaxpr(apply, return_shape=True)(params, points)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a model raises
+        raise InputError(
+            f"apply: fails at points of shape {points.shape} and these parameters; "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def equations(program: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:

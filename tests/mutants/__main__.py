@@ -63,9 +63,8 @@ def _alive(each: dict, reasons: dict[str, str]) -> str:
 
 def main() -> int:
     asked = arguments()
-    if asked.map or not covering.MAP.is_dir():
-        if code := covering.collect():
-            return code
+    if (asked.map or not covering.MAP.is_dir()) and (code := covering.collect()):
+        return code
     if asked.map:
         return 0
     mutants = drawing.drawn(asked.count, asked.seed)
