@@ -89,7 +89,8 @@ class System(eqx.Module):
 
 
 def _fresh(system: System) -> State:
-    return system.kept(jax.tree.map(jnp.array, system.method.update.init(system.space.start())))
+    begun = system.method.update.init(system.space.start())
+    return system.kept(jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), begun))
 
 
 _begin = jax.jit(_fresh)

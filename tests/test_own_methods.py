@@ -124,6 +124,36 @@ def test_updates_that_know_where_zero_is_are_refused(monkeypatch):
     assert np.abs(network - tangent).max() > 1e-2
 
 
+class Counted(NamedTuple):
+    x: Any
+    done: Any
+
+
+class Counting(updates.Rule):
+    """Counts its rounds."""
+
+    def init(self, x):
+        return Counted(x, jnp.array(0))
+
+    def step(self, state, grad, mix):
+        return Counted(mix(state.x) - self.step_size * grad(state.x), state.done + 1)
+
+
+@pytest.mark.parametrize("name", [*ALL_METHODS, "counting"])
+def test_the_program_whose_memory_is_estimated_is_the_one_that_runs(name):
+    """A state of another type, if only weakly, would have the rounds compiled once more."""
+    problem = affine(3 if name == "mhd" else 1)
+    more = SETTINGS.get(name, {})
+    make = nd.methods.METHODS.get(name, lambda step_size: own(Counting(step_size)))
+    method = make(step_size=0.1, **more)
+    space = problem.network_space(method.view)
+    system = runs.system_of(runs.plan(problem.task, method, RING, 3), space)
+    state, now = system.init(), jnp.array(0)
+    found = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
+    assert not any(each.weak_type for each in found)
+    assert jax.make_jaxpr(advance)(system, state, now, now).out_avals == found
+
+
 # --- what goes over the links -----------------------------------------------------------------
 
 TWO = {"diging", "atc_tracking", "aug_dgm"}
