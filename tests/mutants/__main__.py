@@ -69,6 +69,9 @@ def main() -> int:
         return 0
     mutants = drawing.drawn(asked.count, asked.seed)
     trying.try_all(mutants, asked.jobs, print)
+    if wrong := trying.unsound(trying.done().values()):
+        print(f"these tests fail without a mutant: {', '.join(sorted(wrong))}", file=sys.stderr)
+        return 1
     shown = table(mutants, asked.seed)
     print(shown)
     if asked.table:

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mutants.covering import OUT, Map, environment
@@ -38,37 +39,54 @@ def copy(to: Path) -> None:
     (to / "ntkdyn" / "figures").symlink_to(to / "figures")
 
 
-def verdict(mutant: Mutant, tests: list[str], folder: Path) -> str:
-    """killed, survived, or uncovered where no test passes through the line."""
+def verdict(mutant: Mutant, tests: list[str], folder: Path) -> dict[str, str]:
+    """killed and by which test, survived, or uncovered where no test passes through the line."""
     if not tests:
-        return "uncovered"
+        return {"verdict": "uncovered"}
     file = folder / mutant.file
     whole = file.read_text()
     file.write_text(mutant.code())
     try:
-        return "killed" if _fails(tests, folder) else "survived"
+        failed = first_failure(tests, folder)
     finally:
         file.write_text(whole)
+    return {"verdict": "killed", "by": failed} if failed else {"verdict": "survived"}
 
 
-def _fails(tests: list[str], folder: Path) -> bool:
-    """Whether one of the tests fails, or they have no end."""
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:xdist"]
+def first_failure(tests: list[str], folder: Path) -> str | None:
+    """The first of the tests that fails, "no end" if they have none, or None."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no"]
     ran = subprocess.Popen(
-        [*command, "-p", "no:cacheprovider", *tests],
+        [*command, "-p", "no:xdist", "-p", "no:cacheprovider", *tests],
         cwd=folder,
         env=environment() | {"PYTHONPATH": str(folder)},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,
     )
     try:
-        return ran.wait(HANGS_AFTER) != 0
+        said, _ = ran.communicate(timeout=HANGS_AFTER)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ran.pid, signal.SIGKILL)
         ran.wait()
-        return True
+        return "no end"
+    if ran.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    return found.group(1) if found else "no test can run"
+
+
+def unsound(rows: Iterable[dict]) -> set[str]:
+    """The tests that killed a mutant, and fail without any."""
+    killers = {row["by"] for row in rows if "::" in row.get("by", "")}
+    found: set[str] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        copy(Path(folder))
+        while failed := first_failure(sorted(killers - found), Path(folder)):
+            found.add(failed)
+    return found
 
 
 def done() -> dict[str, dict]:
@@ -94,7 +112,7 @@ def try_all(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> Non
                     found = verdict(mutant, tests.tests(mutant, SECONDS), Path(folder))
                     with lock:
                         _write(mutant, found)
-                        say(f"{found:<9} {mutant.file}:{mutant.line} {mutant.after}")
+                        say(f"{found['verdict']:<9} {mutant.file}:{mutant.line} {mutant.after}")
 
     workers = [threading.Thread(target=work) for _ in range(jobs)]
     for each in workers:
@@ -103,7 +121,7 @@ def try_all(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> Non
         each.join()
 
 
-def _write(mutant: Mutant, found: str) -> None:
+def _write(mutant: Mutant, found: dict[str, str]) -> None:
     with RESULTS.open("a") as file:
-        row = {"name": mutant.name, "verdict": found, "area": mutant.area, **mutant._asdict()}
+        row = {"name": mutant.name, "area": mutant.area, **found, **mutant._asdict()}
         file.write(json.dumps(row) + "\n")
