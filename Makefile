@@ -1,5 +1,6 @@
 # make demo    predict and train eight agents on digits, and lay one over the other
-# make test    the tests, the same command that CI runs; two at a time, so one thread of LAPACK each
+# make test    the tests, but for those that take longest; two at a time, one thread of LAPACK each
+# make test-slow  these; CI runs both
 # make lint    style and formatting
 # make fuzz    10,000 malformed inputs at every door, and the table of what came of them
 # make mutants 400 places of the code changed, and the table of those that no test sees (hours)
@@ -10,13 +11,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint fuzz mutants lock
+.PHONY: demo test test-slow lint fuzz mutants lock
 
 demo: $(READY)
 	$(BIN)/ntkdyn demo
 
 test: $(READY)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(READY)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

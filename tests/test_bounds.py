@@ -48,6 +48,7 @@ def verdicts(sweep):
     return [[bound.check(record) for bound in found] for _, _, record, found in sweep]
 
 
+@pytest.mark.slow
 def test_no_bound_whose_assumptions_hold_is_violated(verdicts):
     tally = collections.Counter()
     for of_one in verdicts:
@@ -63,6 +64,7 @@ def test_no_bound_whose_assumptions_hold_is_violated(verdicts):
         assert tally[name, "assumption not met"] >= 2, (name, tally)
 
 
+@pytest.mark.slow
 def test_some_bounds_are_nearly_attained(verdicts):
     """The sweep would notice constants that are too small by a few percent."""
     tightest = collections.defaultdict(lambda: np.inf)
@@ -103,6 +105,7 @@ class Slow:
         self.start = [np.mean(y**2) / 2 for y in targets]
 
 
+@pytest.mark.slow
 def test_constants_are_those_of_the_explicit_hessians(sweep):
     for one, _, _, found in sweep[:40]:
         scape, slow = found[0].case.landscape, Slow(one)
@@ -195,6 +198,7 @@ def expected(one, name, by):
     }[name]
 
 
+@pytest.mark.slow
 def test_every_assumption_is_judged_rightly(sweep):
     for one, by, _, found in sweep:
         for bound in found:
@@ -202,6 +206,7 @@ def test_every_assumption_is_judged_rightly(sweep):
             assert (not bound.missing) == right, (bound.name, by.name, bound.missing)
 
 
+@pytest.mark.slow
 def test_a_violated_bound_is_loud(sweep):
     one, by, record, found = next(s for s in sweep if s[1].name == "dgd" and not s[3][1].missing)
     broken = record.copy()

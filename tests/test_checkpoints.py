@@ -165,6 +165,7 @@ batch_size = 4
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 def test_a_run_killed_at_a_random_moment_goes_on_bit_for_bit(tmp_path):
     spec, out = tmp_path / "spec.toml", tmp_path / "out"

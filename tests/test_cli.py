@@ -99,6 +99,7 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     assert again["seed"] == 3 and again["run"]["rounds"] == 6
 
 
+@pytest.mark.slow
 def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys):
     path, out = tmp_path / "spec.toml", tmp_path / "out"
     longer = SPEC.replace("rounds = 6", "rounds = 30").replace("[6]", "[30]")
@@ -169,6 +170,7 @@ def test_the_shipped_specs_fit_images_of_their_kind(tmp_path):
         assert work.weights.agents == spec["partition"]["agents"] == problem.task.agents
 
 
+@pytest.mark.slow
 def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     given = ("--starts", 2, "--kernel", "empirical", "--out", tmp_path)
     assert call("sweep", spec, "--values", "16,64", *given) == 0
@@ -462,6 +464,7 @@ def test_networks_of_a_spec(spec, tmp_path, capsys):
     assert "strides is no setting of a network of kind mlp" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_kernel_benchmark_in_small(capsys, monkeypatch):
     monkeypatch.setattr("ntkdyn.bench.kernel._peaks", lambda sizes: {})
     assert call("bench", "kernel", "--small", "--json") == 0
@@ -642,6 +645,7 @@ def test_an_interrupted_run_leaves_no_record(tmp_path):
         assert records.read(out / "predicted.nc")["round"][-1] == 10**9
 
 
+@pytest.mark.slow
 def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
     spec, tmp_path, capsys, monkeypatch
 ):

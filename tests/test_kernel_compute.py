@@ -379,6 +379,7 @@ def resident(process):
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_the_budget_is_kept_as_seen_from_outside():
     extra = {}

@@ -59,10 +59,12 @@ else:
 )
 
 
+@pytest.mark.slow
 def test_eight_devices_share_the_rows():
     assert said_with_devices(EIGHT, 8) == "equal\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Gloo over loopback")
 def test_two_processes_share_the_rows(tmp_path):
     code = TWO.replace("{path!r}", repr(str(tmp_path / "k")))

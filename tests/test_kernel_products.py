@@ -167,6 +167,7 @@ INFINITE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INFINITE)
 def test_infinite_kernels_in_tiles_are_neural_tangents(name, monkeypatch):
     monkeypatch.setattr(nd.kernels.tiles, "BLOCK", 4)

@@ -191,6 +191,7 @@ LIMITS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 def test_wide_kernels_approach_the_infinite_one_like_one_over_root_width(name):
     make, features, widths = LIMITS[name]
@@ -259,6 +260,7 @@ def seconds(call, times):
     return min(taken)
 
 
+@pytest.mark.slow
 @QUIET
 def test_fifty_times_faster_than_neural_tangents():
     """Against its best working implementation, NTK-vector products, at 784-1024-1024-10."""

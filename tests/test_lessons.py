@@ -12,6 +12,7 @@ def test_there_are_five():
     assert len(LESSONS) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_lesson_runs(path):
     app = runpy.run_path(str(path), run_name="lesson")["app"]

@@ -68,6 +68,7 @@ def layered():
     return problem, dense_jacobian(problem), np.concatenate(leaves), layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant, normalised, W",
     [("squared", "rows", ARCS), ("squared", "symmetric", RING), ("unsquared", "rows", RING)],
@@ -150,6 +151,7 @@ def featured():
     return problem, dense_jacobian(problem, problem.network.with_features), seen_by(problem)
 
 
+@pytest.mark.slow
 def test_ccl_in_all_spaces_is_what_agents_do_with_messages(featured):
     problem, jacobian, initial = featured
     truth = message_passing(
@@ -211,6 +213,7 @@ PUBLIC = np.random.default_rng(7).standard_normal((9, 3)).astype(np.float32)
 MHD = {"aux": 2, "pool": 3, "pool_every": 4, "public_batch": 5, "teachers": 2}
 
 
+@pytest.mark.slow
 def test_mhd_in_all_spaces_is_what_agents_do_with_messages():
     problem = problem_of(heads=3, public=PUBLIC)
     jacobian = dense_jacobian(problem, problem.network.with_features)
@@ -237,6 +240,7 @@ def test_mhd_teachers_are_neighbours_and_change():
     assert {int(e) for pairs in found for e, _ in pairs} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_mhd_with_two_architectures_measures_every_head():
     other = nd.networks.mlp((7, 5), outputs=6, activation="relu")
     one = problem_of(heads=3, public=PUBLIC)
@@ -299,6 +303,7 @@ def test_public_points_change_nothing_for_methods_that_do_not_look_at_them():
         assert np.abs(here - np.delete(there, shared, axis=-2)).max() < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["drt", "ccl", "mhd"])
 def test_trust_and_kernels_of_methods_that_look_further(name):
     heads, public = (3, PUBLIC) if name == "mhd" else (1, None)

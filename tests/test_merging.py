@@ -103,6 +103,7 @@ def disguised(problem):
     return pair, order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_a_new_order_of_channels_changes_no_output(kind):
     problem = PROBLEMS[kind]()
@@ -130,6 +131,7 @@ def test_hidden_layers_lead_to_the_outputs(kind):
     assert list(hidden) == [*network.permutable, "features"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind", [("dimat", "resnet"), ("ccl", "resnet"), ("dimat", "cnn")])
 def test_convolutional_networks_of_a_spec_run_with_what_looks_inside(name, kind):
     spec = experiment.parse(
@@ -148,6 +150,7 @@ def test_convolutional_networks_of_a_spec_run_with_what_looks_inside(name, kind)
     assert np.isfinite(record["outputs"]).all() and (moved > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, by, data",
     [(kind, by, "own") for kind in PROBLEMS for by in merging.BY]

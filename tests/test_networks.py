@@ -102,6 +102,7 @@ def convolved(x, weight, stride):
     return out / np.sqrt(np.prod(weight.shape[:3]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cnn", "resnet"])
 def test_convolutional_networks_are_their_formulas(kind):
     make = networks.KINDS[kind]

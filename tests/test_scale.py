@@ -145,6 +145,7 @@ saved.remove()
 )
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one():
     assert said_with_devices(EIGHT, 8) == "equal\n"
 
@@ -157,6 +158,7 @@ def two_processes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Gloo over loopback")
 def test_two_processes_train_as_one(two_processes):
     space = {}
@@ -169,6 +171,7 @@ def test_two_processes_train_as_one(two_processes):
         assert (seen == together["outputs"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Gloo over loopback")
 def test_two_processes_that_were_killed_go_on_bit_for_bit(two_processes):
     assert (two_processes / "saved").exists()
@@ -199,6 +202,7 @@ def unplanned(many_points):
     return nd.train(many_points, method("atc_tracking", 0.1), RING, [0, 10])
 
 
+@pytest.mark.slow
 def test_less_memory_gives_the_same_run(many_points, unplanned):
     assert unplanned.attrs["points_at_once"] == -1
     whole = unplanned.attrs["memory_estimate"]
@@ -292,6 +296,7 @@ def held(what):
         return 1024 * int(next(line for line in status if line.startswith(what)).split()[1])
 
 
+@pytest.mark.slow
 def test_the_benchmark_for_gpus_runs_in_small(tmp_path, monkeypatch):
     benchmark = runpy.run_path(str(ROOT / "analysis" / "benchmarks" / "gpu.py"))
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--small", "--out", str(tmp_path)])

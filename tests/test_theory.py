@@ -363,6 +363,7 @@ def test_disagreement_is_of_second_order_and_the_mean_of_first(by):
     assert abs(above.value - 1) < 0.1 and above.high - above.low < 0.2, above
 
 
+@pytest.mark.slow
 def test_what_is_seen_at_rest_is_what_is_expected():
     steps = [0.008, 0.016, 0.032]
     by = lambda step_size: method("atc", step_size)

@@ -28,6 +28,7 @@ def problem_of(width, seed, activation="erf", loss="mse"):
     return nd.Problem(network, Partition(small_data(), owner, 4, "given"), loss=loss, seed=seed)
 
 
+@pytest.mark.slow
 def test_the_gap_falls_like_a_root_of_the_width():
     """With the kernel of infinite width the slope is -1/2; with one's own kernel it is steeper."""
     W = nd.graphs.metropolis(nd.graphs.ring(4))
@@ -77,6 +78,7 @@ def test_the_interval_of_a_slope_is_that_of_students_t():
 PREDICTED = [(name, "mse") for name in ("dgd", "cta", "atc_tracking")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, loss", [*PREDICTED, ("dgd", "cross_entropy")])
 def test_every_method_is_predicted_on_wide_networks(name, loss):
     W = nd.graphs.uniform(nd.graphs.directed_ring(4))
@@ -134,6 +136,7 @@ def sampled(records, per_tensor, seed):
     return [record.assign_coords(parameter_weight=("parameter", weights)) for record in one]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_tensor", [30, 200])
 def test_a_sampled_parameter_gap_is_off_by_its_standard_error(with_parameters, per_tensor):
     whole = nd.compare(*with_parameters)

@@ -76,7 +76,8 @@ class Watching:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Watching())
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Watching())
 
 
 class Map:
