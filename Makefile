@@ -1,10 +1,10 @@
-# make demo    predict and train eight agents on digits, and lay one over the other
-# make test    the tests, but for those that take longest; two at a time, one thread of LAPACK each
-# make test-slow  these; CI runs both
-# make lint    style and formatting
-# make fuzz    10,000 malformed inputs at every door, and the table of what came of them
-# make mutants 400 places of the code changed, and the table of those that no test sees (hours)
-# make lock    requirements.lock anew, from pyproject.toml
+# make demo       predict and train eight agents on digits, and lay one over the other
+# make test       the tests, but for those that take longest; two at a time, one thread of LAPACK each
+# make test-slow  those; CI runs both
+# make lint       style and formatting
+# make fuzz       10,000 malformed inputs at every door, and the table of what came of them
+# make mutants    400 places of the code changed, and the table of those that no test sees (hours)
+# make lock       requirements.lock anew, from pyproject.toml
 
 PYTHON ?= python3
 VENV ?= .venv
