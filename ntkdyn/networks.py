@@ -164,8 +164,8 @@ def mlp(
     `widths` are those of the hidden layers (none makes the model affine). `w_std` and `b_std` are
     one number for all layers or one per layer, the readout last; b_std 0 leaves biases out.
     """
-    scales = _checked("mlp", widths, outputs, activation, w_std, b_std)
-    return _mlp(tuple(widths), outputs, activation, scales)
+    widths, outputs, scales = _checked("mlp", widths, outputs, activation, w_std, b_std)
+    return _mlp(widths, outputs, activation, scales)
 
 
 @_once
@@ -204,10 +204,10 @@ def cnn(
     places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. The
     rest as for `mlp`.
     """
-    scales = _checked("cnn", widths, outputs, activation, w_std, b_std)
-    shape = _checked_image("cnn", filter, strides, image)
+    widths, outputs, scales = _checked("cnn", widths, outputs, activation, w_std, b_std)
+    filter, strides, shape = _checked_image("cnn", filter, strides, image)
     check_name("cnn: pool", pool, POOLS)
-    return _cnn(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
+    return _cnn(widths, outputs, activation, scales, filter, strides, pool, shape)
 
 
 @_once
@@ -267,12 +267,12 @@ def resnet(
     and C_0, the stem, has the first block's channels.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
     """
-    scales = _checked("resnet", widths, outputs, activation, w_std, b_std)
+    widths, outputs, scales = _checked("resnet", widths, outputs, activation, w_std, b_std)
     if not widths:
         raise InputError("resnet: widths must name at least one block, got none")
-    shape = _checked_image("resnet", filter, strides, image)
+    filter, strides, shape = _checked_image("resnet", filter, strides, image)
     check_name("resnet: pool", pool, POOLS)
-    return _resnet(tuple(widths), outputs, activation, scales, filter, strides, pool, shape)
+    return _resnet(widths, outputs, activation, scales, filter, strides, pool, shape)
 
 
 @_once
@@ -513,8 +513,8 @@ def _checked(
     activation: str,
     w_std: float | Sequence[float],
     b_std: float | Sequence[float],
-) -> Scales:
-    """w_std and b_std of every layer, once all settings are found in order."""
+) -> tuple[tuple[int, ...], int, Scales]:
+    """Widths, outputs, and w_std and b_std of every layer, once all are found in order."""
     if not isinstance(widths, Sequence):
         raise InputError(f"{kind}: widths must be a list of whole numbers, got {widths!r}")
     sizes = [*widths, outputs]
@@ -529,17 +529,17 @@ def _checked(
         raise InputError(
             f"{kind}: w_std must be positive and b_std not negative, got {w_std}, {b_std}"
         )
-    return w_stds, b_stds
+    return tuple(map(int, widths)), int(outputs), (w_stds, b_stds)
 
 
 def _checked_image(
     kind: str, filter: int, strides: int, image: Sequence[int] | None
-) -> tuple[int, ...] | None:
-    """`image` as a tuple, once the settings of convolutions are found in order."""
-    for name, value in (("filter", filter), ("strides", strides)):
-        check_whole(f"{kind}: {name}", value, 1)
+) -> tuple[int, int, tuple[int, ...] | None]:
+    """The settings of convolutions, once they are found in order; `image` as a tuple."""
+    filter = check_whole(f"{kind}: filter", filter, 1)
+    strides = check_whole(f"{kind}: strides", strides, 1)
     if image is None:
-        return None
+        return filter, strides, None
     if (
         not isinstance(image, Sequence)
         or len(image) != 3
@@ -549,7 +549,7 @@ def _checked_image(
             f"{kind}: image must be rows, columns and channels, three whole numbers from 1 on, "
             f"got {image!r}"
         )
-    return tuple(image)
+    return filter, strides, tuple(map(int, image))
 
 
 def _check_features(

@@ -35,7 +35,7 @@ from ntkdyn import precision, sizes
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, check_whole, unknown
+from ntkdyn.errors import InputError, check_name, check_whole
 from ntkdyn.kernels import infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.methods import Method
@@ -111,8 +111,7 @@ def _checked(problem: Problem | KernelProblem, draws: Any, width: str, nngp: Any
     draws = check_whole("draws:", draws, 1)
     size = 16 * draws * problem.task.targets.size  # drawn, and as outputs
     sizes.check_room(f"draws: {draws} starts", size, "draw fewer")
-    if width not in WIDTHS:
-        raise unknown("width", width, WIDTHS)
+    check_name("width", width, WIDTHS)
     if width == "own" and nngp is not None:
         raise InputError(
             'ensemble: nngp goes with width="infinite"; networks draw their own starts'

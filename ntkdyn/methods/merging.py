@@ -29,7 +29,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Float, Int, PyTree
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name
 from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -55,8 +55,7 @@ class Merge(Rule):
 
     def __check_init__(self) -> None:
         for name, value, known in (("matching", self.by, BY), ("data", self.data, DATA)):
-            if value not in known:
-                raise unknown(f"{name} of dimat", value, known)
+            check_name(f"{name} of dimat", value, known)
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
         """Refuse a network whose hidden layers are not known."""

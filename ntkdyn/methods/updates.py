@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkdyn.errors import InputError, check_flag, check_whole, is_real, shown, unknown
+from ntkdyn.errors import InputError, check_flag, check_name, check_whole, is_real, shown
 from ntkdyn.vectors import Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
@@ -442,8 +442,7 @@ class LocalOptimiser(Rule):
     why_not: ClassVar[str] = "Adam scales single parameters, and a kernel knows none"
 
     def __check_init__(self) -> None:
-        if not isinstance(self.optimiser, str) or self.optimiser not in OPTIMISERS:
-            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        check_name("optimiser", self.optimiser, OPTIMISERS)
 
     @property
     def spaces(self) -> frozenset[str]:

@@ -20,7 +20,7 @@ import numpy as np
 import sympy
 from jaxtyping import Float
 
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.theory.stack import Stack, averaging_rate, mixer
 
@@ -184,8 +184,7 @@ def _in_s(expression: Any) -> sympy.Expr:
 def _named(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    check_name("method", method, METHODS)
     return METHODS[method](step_size=1.0)
 
 

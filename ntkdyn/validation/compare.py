@@ -128,6 +128,9 @@ def _check_whole(record: Any, name: str) -> None:
     for held in (*HELD, *AXES):
         if held not in record.variables and held not in record.dims:
             raise InputError(f"compare: the {name} record lacks {held}; take it as it was made")
+    for said in (*SAME, *IF_KNOWN):
+        if np.ndim(record.attrs.get(said)):
+            raise InputError(f"compare: {said} of the {name} record must be one value")
     if not isinstance(record.attrs.get("space"), str):
         raise InputError(f"compare: the {name} record does not say in which space it was run")
 

@@ -30,7 +30,7 @@ from ntkdyn.checkpoints import check_same
 from ntkdyn.disk import read_sealed, write_sealed
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, shown, unknown
+from ntkdyn.errors import InputError, check_name, shown
 from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
@@ -204,8 +204,7 @@ def check(
     runs = len(values) * len(seeds)
     sizes.check_room(f"sweep: a record of {runs} runs", RUN * runs, "ask for fewer starts")
     for kernel in kernels:
-        if kernel not in KERNELS:
-            raise unknown("kernel", kernel, KERNELS)
+        check_name("kernel", kernel, KERNELS)
     if not len(kernels) or len(set(kernels)) < len(kernels):
         raise InputError(f"sweep: every kernel must be given once, got {', '.join(kernels)}")
 
