@@ -101,6 +101,22 @@ def test_the_affine_map_is_the_step(small):
         assert np.abs(again - solved).max() < 1e-12
 
 
+@in_double
+def test_steps_add_rounding_for_as_many_rounds_as_they_are():
+    """From round 10 to 20 as much as from 0 to 10, and a contraction forgets most of it."""
+    problem, W = bare(), graphs.metropolis(graphs.ring(8))
+    at = method("dgd", nd.methods.of_limit(0.5)).with_step_size(0.05)
+    system = system_of(plan(problem.task, at, W, 0), problem.kernel_space())
+    seen = jumps.Jumps(system, via="steps")
+    assert seen(system.init(), 0, 10) is None and seen(system.init(), 10, 20) is None
+    assert seen.error[10] > 0
+    assert seen.error[20] == pytest.approx(2 * seen.error[10], rel=1e-12)
+    map, rounds = affine.affine(system), 10**6
+    most = jumps.ROUNDED * rounds
+    assert jumps.rounding(map, rounds, 20 * most) == most
+    assert jumps.rounding(map, rounds, most) < most / 2
+
+
 def test_a_scalar_kernel_is_a_full_one(small):
     """The same run, kernel by point and kernel by point and output, by jumps."""
     rng = np.random.default_rng(1)

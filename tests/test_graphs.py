@@ -301,6 +301,19 @@ def test_weights_of_links_are_not_dropped_without_a_word():
     assert (graphs.metropolis(whether).matrix == alone).all()
 
 
+def test_the_entry_that_is_negative_is_named():
+    W = np.eye(3)
+    W[1] = [0.7, 0.6, -0.3]
+    with pytest.raises(InputError, match=r"entry \(1, 2\) is -0.3"):
+        graphs.mixing(W)
+
+
+def test_two_agents_are_a_directed_ring():
+    assert sorted(graphs.directed_ring(2).edges()) == [(0, 1), (1, 0)]
+    with pytest.raises(InputError, match="from 2"):
+        graphs.directed_ring(1)
+
+
 def test_rounded_weights_are_set_right_and_it_is_said():
     rng = np.random.default_rng(0)
     exact = {

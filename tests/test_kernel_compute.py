@@ -145,6 +145,26 @@ def test_the_plan_says_what_was_done():
         assert word in str(plan)
 
 
+def test_the_work_of_a_kernel_is_that_of_its_points_and_of_its_pairs():
+    weights = {"w": jnp.ones((9, 3))}
+
+    def flops(n, m=None):
+        x2 = None if m is None else points((9,), m, seed=1)
+        done = nd.kernels.compute(lambda p, x: x @ p["w"], weights, points((9,), n), x2)
+        return done.plan.work["jacobian"].flops
+
+    pair = (flops(4, 5) - flops(2, 5) - flops(4, 3) + flops(2, 3)) / 4
+    point = flops(2, 4) - flops(2, 3) - 2 * pair
+    assert point > 0 and pair > 0
+    assert flops(2, 3) == flops(3, 2) == 5 * point + 6 * pair
+    assert flops(4) == 4 * point + 10 * pair
+
+
+def test_a_kernel_is_shown_by_its_plan_alone():
+    seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, points((9,), 4), form="trace", by_layer=True)
+    assert str(seen.plan.form) in repr(seen) and "array(" not in repr(seen)
+
+
 def test_a_layer_without_a_rule_is_contracted_alone():
     apply = lambda p, x: jnp.tanh(x @ (p["a"] - p["a"].mean(0, keepdims=True))) @ p["b"]
     params = {"a": jnp.ones((5, 4)), "b": jnp.ones((4, 2))}

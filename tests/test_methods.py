@@ -451,3 +451,7 @@ def test_refused_step_sizes(step):
         nd.methods.dgd(step_size=step)
     with pytest.raises(InputError):
         nd.methods.dgd(step_size=nd.of_limit(step))
+
+
+def test_gut_has_no_momentum_unless_it_is_asked_for():
+    assert nd.methods.updates.GUT(0.1) == nd.methods.updates.GUT(0.1, beta=0.0)
