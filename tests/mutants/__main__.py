@@ -11,7 +11,7 @@ from pathlib import Path
 from mutants import covering, drawing, trying
 
 REASONS = Path(__file__).parent / "survivors.toml"
-"""name of a mutant -> why no test can see it, or why none should"""
+"""of mutants that live: `same`, those that do what the program does, and `unseen`, the others"""
 
 
 def arguments() -> argparse.Namespace:
@@ -19,46 +19,66 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--map", action="store_true", help="only note which tests pass where")
     parser.add_argument("--count", type=int, default=400, help="of mutants")
     parser.add_argument("--seed", type=int, default=0, help="draws them")
+    parser.add_argument("--again", nargs="+", help="try those alive by these tests, written since")
     parser.add_argument("--jobs", type=int, default=2, help="at a time")
     parser.add_argument("--table", type=Path, help="write the table there")
     return parser.parse_args()
 
 
-def table(mutants: list[drawing.Mutant], seed: int) -> str:
+def table(tried: list[dict], seed: int) -> str:
     """By area what became of the mutants, and every one that no test saw."""
-    known, reasons = trying.done(), tomllib.loads(REASONS.read_text())
-    tried = [known[each.name] for each in mutants if each.name in known]
+    reasons = tomllib.loads(REASONS.read_text())
     counts = collections.defaultdict(collections.Counter)
     for each in tried:
-        counts[each["area"]][each["verdict"]] += 1
+        counts[each["area"]][_became(each, reasons)] += 1
     rows = [(area, *_row(counts[area])) for area in sorted(counts)]
     rows.append(("all", *_row(sum(counts.values(), collections.Counter()))))
-    head = ("module", "mutants", "killed", "survived", "no test passes there", "share killed")
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ("---",) * 6, *rows)]
-    alive = [_alive(each, reasons) for each in tried if each["verdict"] != "killed"]
-    return (
-        f"# Mutants\n\nDrawn from seed {seed} by `make mutants`, each tried by the tests that pass "
-        "through its line, the fastest\n"
-        f"first, up to {trying.SECONDS} seconds of them. A mutant is one place of the code, drawn "
-        "among all that cosmic-ray's\noperators on arithmetic, comparisons, booleans, numbers and "
-        "loops change, that says something else.\n\n"
-        + "\n".join(lines)
-        + "\n\n## Alive\n\n"
-        + ("\n".join(alive) or "None.")
-        + "\n"
+    head = ("module", "mutants", *COLUMNS, "killed of those that differ")
+    shown = [" | ".join(map(str, row)) for row in (head, ("---",) * len(head), *rows)]
+    lived = [each for each in tried if each["verdict"] != "killed"]
+    alive = [_alive(each, reasons) for each in sorted(lived, key=lambda each: each["file"])]
+    return ABOUT.format(
+        seed=seed,
+        seconds=trying.SECONDS,
+        rows="\n".join(f"| {row} |" for row in shown),
+        alive="\n".join(alive) or "None.",
     )
 
 
+ABOUT = """# Mutants
+
+Drawn from seed {seed} by `make mutants`: one place of the code, of all that cosmic-ray's operators
+on arithmetic, comparisons, booleans, numbers and loops change, says something else. Each is tried
+by the tests that pass through its line, the fastest first, up to {seconds} seconds of them, and
+those that lived by the tests written since.
+
+{rows}
+
+## Alive
+
+{alive}
+"""
+
+COLUMNS = ("killed", "survived", "uncovered", "same")
+"""`same`: it does what the program does"""
+
+
+def _became(each: dict, reasons: dict[str, dict[str, str]]) -> str:
+    alive = each["verdict"] != "killed"
+    return "same" if alive and each["name"] in reasons["same"] else each["verdict"]
+
+
 def _row(verdicts: collections.Counter) -> tuple:
-    share = f"{verdicts['killed'] / max(verdicts.total(), 1):.1%}"
-    each = (verdicts[verdict] for verdict in ("killed", "survived", "uncovered"))
-    return (verdicts.total(), *each, share)
+    different = verdicts.total() - verdicts["same"]
+    share = f"{verdicts['killed'] / max(different, 1):.1%}"
+    return (verdicts.total(), *(verdicts[column] for column in COLUMNS), share)
 
 
-def _alive(each: dict, reasons: dict[str, str]) -> str:
-    why = reasons.get(each["name"], "no reason is known: a test is missing")
+def _alive(each: dict, reasons: dict[str, dict[str, str]]) -> str:
+    known = {**reasons["same"], **reasons["unseen"]}
+    why = known.get(each["name"], "a test is missing")
     change = f"`{each['before']}` -> `{each['after']}`"
-    return f"- {each['name']} {each['file']}:{each['line']} ({each['verdict']}): {change}; {why}"
+    return f"- {each['file']}:{each['line']} {change}: {why} ({each['name']})"
 
 
 def main() -> int:
@@ -68,11 +88,15 @@ def main() -> int:
     if asked.map:
         return 0
     mutants = drawing.drawn(asked.count, asked.seed)
-    trying.try_all(mutants, asked.jobs, print)
-    if wrong := trying.unsound(trying.done().values()):
+    if asked.again:
+        trying.try_again(mutants, asked.again, asked.jobs, print)
+    else:
+        trying.try_all(mutants, asked.jobs, print)
+    tried = list(trying.done().values())
+    if wrong := trying.unsound(tried):
         print(f"these tests fail without a mutant: {', '.join(sorted(wrong))}", file=sys.stderr)
         return 1
-    shown = table(mutants, asked.seed)
+    shown = table(tried, asked.seed)
     print(shown)
     if asked.table:
         asked.table.write_text(shown)

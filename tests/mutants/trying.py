@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -31,11 +32,12 @@ COPIED = ("ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md",
 
 
 def copy(to: Path) -> None:
-    """The package and its tests; `ntkdyn.figures` lies where an installed one does."""
+    """The package and its tests, compiled; `ntkdyn.figures` lies where an installed one does."""
     for name in COPIED:
         source = ROOT / name
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, to / name)
+    compileall.compile_dir(to, quiet=1)
     (to / "ntkdyn" / "figures").symlink_to(to / "figures")
 
 
@@ -44,20 +46,24 @@ def verdict(mutant: Mutant, tests: list[str], folder: Path) -> dict[str, str]:
     if not tests:
         return {"verdict": "uncovered"}
     file = folder / mutant.file
-    whole = file.read_text()
+    whole, of = file.read_text(), file.stat()
     file.write_text(mutant.code())
     try:
         failed = first_failure(tests, folder)
     finally:
         file.write_text(whole)
+        os.utime(file, ns=(of.st_atime_ns, of.st_mtime_ns))  # of the compiled one
     return {"verdict": "killed", "by": failed} if failed else {"verdict": "survived"}
 
 
 def first_failure(tests: list[str], folder: Path) -> str | None:
-    """The first of the tests that fails, "no end" if they have none, or None."""
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no"]
+    """The first of the tests that fails, "no end" if they have none, or None.
+
+    Without the checks of types, whose import takes longer than most tests.
+    """
+    plain = ["-o", "addopts=-q -rfE --tb=no", "-p", "no:xdist", "-p", "no:cacheprovider"]
     ran = subprocess.Popen(
-        [*command, "-p", "no:xdist", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-B", "-m", "pytest", "-x", *plain, *tests],
         cwd=folder,
         env=environment() | {"PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
@@ -96,12 +102,31 @@ def done() -> dict[str, dict]:
 
 
 def try_all(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> None:
-    """Those not tried yet, so many at a time; every verdict is written as it comes."""
-    known, tests, waiting = done(), Map(), queue.SimpleQueue()
+    """Those not tried yet, each by the tests of its line."""
+    known, tests = done(), Map()
+    left = [mutant for mutant in mutants if mutant.name not in known]
+    _try(left, lambda mutant: tests.tests(mutant, SECONDS), jobs, say)
+
+
+def try_again(
+    mutants: list[Mutant], tests: list[str], jobs: int, say: Callable[[str], None]
+) -> None:
+    """Those that are alive, by these tests, which were written since."""
+    known = done()
+    alive = [each for each in mutants if known.get(each.name, {}).get("verdict") != "killed"]
+    _try([each for each in alive if each.name in known], lambda _: tests, jobs, say)
+
+
+def _try(
+    mutants: list[Mutant],
+    tests: Callable[[Mutant], list[str]],
+    jobs: int,
+    say: Callable[[str], None],
+) -> None:
+    """So many at a time; every verdict is written as it comes."""
+    waiting, lock = queue.SimpleQueue(), threading.Lock()
     for mutant in mutants:
-        if mutant.name not in known:
-            waiting.put(mutant)
-    lock = threading.Lock()
+        waiting.put(mutant)
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +134,7 @@ def try_all(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> Non
             with contextlib.suppress(queue.Empty):
                 while True:
                     mutant = waiting.get_nowait()
-                    found = verdict(mutant, tests.tests(mutant, SECONDS), Path(folder))
+                    found = verdict(mutant, tests(mutant), Path(folder))
                     with lock:
                         _write(mutant, found)
                         say(f"{found['verdict']:<9} {mutant.file}:{mutant.line} {mutant.after}")
