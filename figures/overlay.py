@@ -9,21 +9,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from ntkdyn.figures.style import DOUBLE, agent_colours, log_scale, marks, styled
+from ntkdyn.figures.style import DOUBLE, OKABE_ITO, agent_colours, log_scale, marks, styled
 
 NEEDS = (
     ("train_loss", "consensus_distance", "mixing", "points_owned", "round", "agent"),
     ("train_loss", "consensus_distance", "round", "agent"),
-    ("gap", "round", "agent"),
-)
+    ("gap", "deviation_gap", "deviation_gap_of_all", "predicted_deviation", "observed_deviation",
+     "null_deviation_gap_of_all", "null_deviation", "null_kind", "explanation", "round", "agent"),
+)  # fmt: skip
+
+WIDEST = 2.0
+"""Deviation gaps are drawn up to here, 200 %: what is farther off is wrong all the same."""
 
 
 def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) -> Figure:
-    """Loss, test accuracy, gap, disagreement, and the graph with each agent's classes."""
+    """Losses, what agents differ in, wrong explanations, gaps, disagreement, graph and classes."""
     with styled():
-        figure = Figure(figsize=(DOUBLE, 4.6))
+        figure = Figure(figsize=(DOUBLE, 6.7))
         axes = figure.subplot_mosaic(
-            [["loss", "accuracy", "graph"], ["gap", "apart", "classes"]],
+            [
+                ["loss", "accuracy", "graph"],
+                ["own", "nulls", "classes"],
+                ["own gap", "gap", "apart"],
+            ],
             width_ratios=[1, 1, 0.9],
         )
         second = "test_accuracy" if "test_accuracy" in predicted else "test_loss"
@@ -39,7 +47,11 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) ->
             axes["apart"], predicted, observed, "consensus_distance", "distance from the mean agent"
         )
         axes["apart"].set_ylim(0)
+        _own(axes["own"], comparison)
+        _nulls(axes["nulls"], comparison)
         _gap(axes["gap"], predicted, comparison)
+        _of_agents(axes["own gap"], comparison, "deviation_gap")
+        axes["own gap"].set_title("deviation gap")
         _graph(axes["graph"], predicted)
         _classes(axes["classes"], predicted)
         log_scale(axes["loss"])
@@ -67,12 +79,66 @@ def _gap(axes: Axes, predicted: xr.Dataset, comparison: xr.Dataset) -> None:
         low, high = estimate.min("agent"), estimate.max("agent")
         axes.fill_between(estimate["round"], low, high, color="#bbbbbb", lw=0, label="estimated")
         axes.legend(loc="upper right")
-    for agent, colour in enumerate(agent_colours(comparison.sizes["agent"])):
-        axes.plot(comparison["round"], comparison["gap"].isel(agent=agent), color=colour)
+    _of_agents(axes, comparison, "gap")
     axes.set_title("gap, share of distance travelled")
+
+
+def _of_agents(axes: Axes, comparison: xr.Dataset, name: str) -> None:
+    """A share of every agent, over the rounds."""
+    shares = comparison[name].where(np.isfinite)
+    for agent, colour in enumerate(agent_colours(comparison.sizes["agent"])):
+        axes.plot(comparison["round"], shares.isel(agent=agent), color=colour)
     axes.set_xlabel("round")
     axes.set_ylim(0)
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.yaxis.set_major_formatter(_percent)
+
+
+def _own(axes: Axes, comparison: xr.Dataset) -> None:
+    """What is an agent's own: predicted, observed, and dashed as the nearest other explains it."""
+    rounds = comparison["round"].values
+    colours = agent_colours(comparison.sizes["agent"])
+    wrong = _nearest(comparison)
+    for agent, colour in enumerate(colours):
+        of = lambda values, i=agent: values.where(np.isfinite).isel(agent=i).values
+        axes.plot(rounds, of(comparison["predicted_deviation"]), color=colour, zorder=2)
+        marks(axes, rounds, of(comparison["observed_deviation"]), agent, colours)
+        if wrong is not None:
+            dashed = {"color": colour, "ls": "--", "lw": 0.6, "alpha": 0.8, "zorder": 1}
+            axes.plot(rounds, of(wrong["null_deviation"]), **dashed)
+    said = "" if wrong is None else f"\ndashed: {wrong['explanation'].item()}"
+    axes.set_title(f"own part, share of distance{said}")
+    axes.set_xlabel("round")
+    axes.yaxis.set_major_formatter(_percent)
+
+
+def _nearest(comparison: xr.Dataset) -> xr.Dataset | None:
+    """Of the explanations with another graph, method or order of agents, the nearest at the end."""
+    structural = comparison["null_kind"].isin(["graph", "method", "agents"]).values
+    some = comparison.isel(explanation=structural)
+    gaps = some["null_deviation_gap_of_all"].isel(round=-1).fillna(np.inf).values
+    return some.isel(explanation=int(gaps.argmin())) if gaps.size else None
+
+
+def _nulls(axes: Axes, comparison: xr.Dataset) -> None:
+    """The deviation gap of the prediction and of every wrong explanation, in the last round."""
+    last = comparison.sel(
+        round=comparison.attrs.get("deviation_gap_round", comparison["round"].values[-1])
+    )
+    bars = [("the prediction", float(last["deviation_gap_of_all"]), OKABE_ITO[0])]
+    wrong = zip(last["explanation"].values, last["null_deviation_gap_of_all"].values, strict=True)
+    bars += sorted(((str(n), float(g), "#bbbbbb") for n, g in wrong), key=lambda bar: bar[1])
+    for place, (name, gap, colour) in enumerate(bars):
+        axes.barh(place, min(gap, WIDEST) if gap == gap else 0, height=0.35, color=colour)
+        said = f"{100 * gap:.3g} %" if np.isfinite(gap) else "not judged"
+        axes.text(0.0, place - 0.27, f"{name}: {said}", fontsize=6.2, va="bottom")
+    axes.set_ylim(len(bars) - 0.5, -0.9)
+    axes.set_yticks([])
+    axes.set_title("deviation gap at the end")
+    axes.xaxis.set_major_formatter(_percent)
+
+
+def _percent(share: float, _: int) -> str:
+    return f"{100 * share:g} %"
 
 
 def _graph(axes: Axes, record: xr.Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Sweep: gap, kernel drift and movement of the parameters along width, depth or step size."""
+"""Sweep: gaps, kernel drift and movement of the parameters along width, depth or step size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ntkdyn.figures.style import DOUBLE, KERNELS, SPACES, styled
 NEEDS = (("gap", "kernel", "movement", "seed", "agent"),)
 
 TITLES = {
+    "deviation_gap": "deviation gap, share of the\ndeviation from the mean agent",
     "gap": "gap, share of the\ndistance travelled",
     "kernel_drift": "kernel drift,\nshare of its norm",
     "movement": "movement of the parameters,\nshare of their norm",
@@ -22,8 +23,9 @@ def draw(record: xr.Dataset) -> Figure:
     """Every run as a mark, and where slopes are known, their lines, on log-log axes."""
     with styled():
         shown = [name for name in TITLES if name in record]
-        figure = Figure(figsize=(DOUBLE, 3.1))
-        panels = figure.subplots(1, len(shown), squeeze=False)[0]
+        rows, columns = (1, len(shown)) if len(shown) < 4 else (2, 2)
+        figure = Figure(figsize=(DOUBLE, 3.1 * rows))
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, name in zip(panels, shown, strict=True):
             for kernel, colour in _lines(record, name).items():
                 _line(axes, record, name, kernel, colour)
@@ -44,7 +46,7 @@ def slopes(record: xr.Dataset) -> dict[str, str]:
 
 def _lines(record: xr.Dataset, name: str) -> dict[str | None, str]:
     """The kernels that a measure is known for, or None for its one line, with their colours."""
-    if name == "gap":
+    if name in ("deviation_gap", "gap"):
         return {str(kernel): KERNELS[str(kernel)] for kernel in record["kernel"].values}
     return {None: SPACES["network"]}
 

@@ -687,7 +687,8 @@ def _conduct(
             observed = _trained(work, checkpoints, files.observed, resume, machine, bar)
             asked = account and bar("splitting the gap by source")
             accounts = work.account(predicted, observed, asked) if account else None
-        comparison = experiment.compare(predicted, observed, files, accounts)
+            nulls = work.nulls(observed, bar("predicting what was not run"))
+        comparison = experiment.compare(predicted, observed, files, accounts, nulls)
     written = [path for path in files if account or path != files.accounts]
     _say_gap(comparison, written, quiet, show)
 
@@ -800,6 +801,13 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
                 f"stable = false: the step size {attrs['step_size']:.4g} is above the limit "
                 f"{attrs['step_size_limit']:.4g}"
             )
+        if "deviation_gap" in attrs:
+            print(
+                f"deviation gap in round {attrs['deviation_gap_round']}: "
+                f"{100 * attrs['deviation_gap']:.3g} % of all agents together, "
+                f"{100 * attrs['largest_deviation_gap']:.3g} % of the worst, agent "
+                f"{attrs['largest_deviation_gap_agent']}"
+            )
         gap = attrs["largest_gap"]
         print(
             f"predicted and observed outputs differ by at most {100 * gap:.2f} % of the distance "
@@ -813,6 +821,7 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
             print(f"and their parameters by {100 * apart:.3g} %{sampled} in the last kept round")
         for path in files:
             print(f"  {path}")
+        print(attrs["verdict"])
     if show or (show is None and _has_screen()):
         overlay = next(path for path in files if path.name == "overlay.png")
         typer.launch(str(overlay))

@@ -471,6 +471,13 @@ class Experiment:
             progress=progress,
         )
 
+    def nulls(self, observed: Record, progress: Progress | None = None) -> Record:
+        """How far the spec's run is from predictions of what was not run."""
+        method, kernel = self.stability.method, self.spec.kernel
+        return validation.nulls(
+            self.problem, method, self.weights, observed, kernel=kernel, progress=progress
+        )
+
     @functools.cached_property
     def case(self) -> Case:
         """The linearized problem, the method and the graph, for theorems."""
@@ -693,10 +700,14 @@ def check_machine(devices: int | None, memory: str | None) -> None:
 
 
 def compare(
-    predicted: Record, observed: Record, to: Files, accounts: Record | None = None
+    predicted: Record,
+    observed: Record,
+    to: Files,
+    accounts: Record | None = None,
+    nulls: Record | None = None,
 ) -> Record:
     """Compare two records; write the comparison, the gap by source, the overlay and the report."""
-    comparison = validation.compare(predicted, observed)
+    comparison = validation.compare(predicted, observed, nulls)
     if "spec" in predicted.attrs:
         comparison.attrs["spec"] = predicted.attrs["spec"]
     records.write(comparison, to.comparison)

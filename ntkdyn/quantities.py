@@ -54,9 +54,27 @@ QUANTITIES = {
     "reached_by": "way in which the round was reached",
     "trust_gap": "gap estimated from the network at the predicted parameters",
     "gap": "distance of predicted from observed outputs, share of the distance travelled",
+    "common_gap": "distance of the predicted from the observed mean agent, share of that travelled",
+    "deviation_gap": "gap of the agent's deviation from the mean agent, relative to that",
+    "deviation_gap_of_all": "gap of all agents' deviations from the mean agent, relative to those",
+    "deviation_share": "deviation from the mean agent, share of the distance travelled",
+    "predicted_deviation": "predicted deviation from the mean agent, along the last one seen",
+    "observed_deviation": "observed deviation from the mean agent, along the last one seen",
+    "explanation": "what was predicted in place of what was run",
+    "null_kind": "what is wrong in the explanation",
+    "null_gap": "gap of the explanation",
+    "null_common_gap": "gap of the explanation's mean agent",
+    "null_deviation_gap": "deviation gap of the explanation",
+    "null_deviation_gap_of_all": "deviation gap of the explanation, of all agents together",
+    "null_deviation": "deviation of the explanation from its mean agent, along the last one seen",
+    "skill": "by how much the prediction is nearer, as a share of the larger gap",
     "train_gap": "gap on the training points",
     "test_gap": "gap on the test points",
     "parameter_gap": "gap of the kept parameters",
+    "parameter_common_gap": "gap of the mean agent's kept parameters",
+    "parameter_deviation_gap": "deviation gap of the kept parameters",
+    "parameter_deviation_gap_of_all": "deviation gap of all agents' kept parameters together",
+    "parameter_deviation_share": "deviation of the kept parameters, share of the way travelled",
     "predicted_rate": "factor per round of the predicted training loss",
     "observed_rate": "factor per round of the observed training loss",
     "arithmetic": "gap from the precision of training",
@@ -98,6 +116,10 @@ SUFFIXES = {
 """end of a variable's name -> what it adds"""
 
 
+OF_DEVIATION = "deviation_"
+"""beginning of the name of a variable that is about what is an agent's own"""
+
+
 def described(record: xr.Dataset) -> xr.Dataset:
     """The record with the attributes `long_name` and `units` at all variables that are known."""
     for name, variable in record.variables.items():
@@ -110,6 +132,8 @@ def long_name(name: str) -> str:
     """What the variable of that name is; empty where it is not known."""
     if name in QUANTITIES:
         return QUANTITIES[name]
+    if name.startswith(OF_DEVIATION) and (base := long_name(name.removeprefix(OF_DEVIATION))):
+        return f"{base}, of the agent's deviation from the mean agent"
     for suffix, words in SUFFIXES.items():
         if name.endswith(suffix) and (base := long_name(name.removesuffix(suffix))):
             return base + words

@@ -81,7 +81,8 @@ def accounts(problem):
 
 
 def test_every_source_is_the_difference_of_two_runs(problem, accounts):
-    assert set(accounts.data_vars) == {*accounting.SOURCES, "gap"}
+    whole = [*accounting.SOURCES, "gap"]
+    assert set(accounts.data_vars) == {*whole, *(f"deviation_{name}" for name in whole)}
     step, batches = accounts.attrs["step_size"], {"batch_size": 2, "batch_seed": 7}
     run = lambda make, **more: make(problem, method("dgd", step), W, 40, record_every=4, **more)
     outputs = lambda record: record["outputs"].values.astype(np.float64)
@@ -94,19 +95,27 @@ def test_every_source_is_the_difference_of_two_runs(problem, accounts):
         "gap": (outputs(observed), outputs(run(nd.dynamics.flow, kernel="infinite"))),
     }
     norm = lambda a: np.linalg.norm(a, axis=(2, 3))
+    own = lambda a: a - a.mean(axis=1, keepdims=True)
     for name, (one, other) in pairs.items():
         wanted = norm(one - other)[1:] / norm(travelled)[1:]
         np.testing.assert_allclose(accounts[name][1:], wanted, rtol=1e-5, err_msg=name)
         assert (wanted > 0).all() and (accounts[name][0] == 0).all()
+        wanted = norm(own(one - other))[1:] / norm(own(outputs(observed)))[1:]
+        found = accounts[f"deviation_{name}"]
+        np.testing.assert_allclose(found[1:], wanted, rtol=1e-5, err_msg=name)
+        assert found[0].isnull().all(), "agents do not differ at the start"
     total = sum(accounts[name] for name in accounting.SOURCES)
     assert (total >= accounts["gap"] - 1e-12).all()
+    total = sum(accounts[f"deviation_{name}"][1:] for name in accounting.SOURCES)
+    assert (total >= accounts["deviation_gap"][1:] - 1e-12).all()
     assert (accounts["arithmetic"][1:] < 1e-4).all()
     assert (accounts["minibatch_noise"][1:] > 1e-2).any()
 
 
 def test_sources_that_a_run_lacks_are_left_out(problem):
     found = accounting.account(problem, method("diging", 0.02), W, 6, precision="float64")
-    assert set(found.data_vars) == {"linearization", "finite_width", "gap"}
+    left = ["linearization", "finite_width", "gap"]
+    assert set(found.data_vars) == {*left, *(f"deviation_{name}" for name in left)}
 
 
 def test_the_rate_of_a_noisy_geometric_curve_is_within_its_interval():

@@ -91,9 +91,18 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
             assert variable.attrs["long_name"] and variable.attrs["units"], name
     gap = nd.compare(predicted, observed).attrs["largest_gap"]
     assert 0 < gap < 0.5
-    assert f"at most {100 * gap:.2f} %" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"at most {100 * gap:.2f} %" in said
+    compared = records.read(out / "comparison.nc")
+    judged = compared.attrs
+    assert said.splitlines()[-1] == judged["verdict"]
+    assert f"round 6: {100 * judged['deviation_gap']:.3g} % of all agents together" in said
+    assert compared.sizes["explanation"] == 7 and "links reversed" in judged["nulls_left_out"]
     page = (out / "report.html").read_text()
-    assert f"{100 * gap:.2f}\u00a0%" in page and "data:image/png;base64," in page
+    assert judged["verdict"][1:] in page
+    for each in (gap, *compared["null_deviation_gap_of_all"][:, -1].values):
+        assert f"{100 * each:.2f}\u00a0%" in page
+    assert "data:image/png;base64," in page
     assert "http" not in page.split("<body>")[1].replace("http-equiv", "")
     again = tomllib.loads(predicted.attrs["spec"])
     assert again["seed"] == 3 and again["run"]["rounds"] == 6
@@ -205,7 +214,7 @@ def test_a_sweep_leaves_out_what_diverges(spec, tmp_path, capsys):
     assert call("sweep", spec, "--values", "0.5,1e9", *given) == 0
     assert "diverged: step_size 1e+09 from start 3" in capsys.readouterr().out
     found = records.read(tmp_path / "sweep.nc")
-    for name in ("gap", "kernel_drift", "movement"):
+    for name in ("deviation_gap", "gap", "kernel_drift", "movement"):
         assert np.isfinite(found[name].sel(step_size=0.5)).all(), name
         assert np.isnan(found[name].sel(step_size=1e9)).all(), name
 
@@ -219,7 +228,13 @@ def test_an_interrupted_sweep_goes_on(spec, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         done.append(problem.seed)
         each = np.full(4, 0.1 * problem.seed / problem.network.description["widths"][0])
-        return {"gap": [each], "movement": each, "kernel_drift": each, "step_size_taken": 0.1}
+        return {
+            "deviation_gap": [each],
+            "gap": [each],
+            "movement": each,
+            "kernel_drift": each,
+            "step_size_taken": 0.1,
+        }
 
     monkeypatch.setattr(experiment.sweeps, "_measured", measured)
     given = ("--values", "16,64", "--kernel", "empirical", "--out", tmp_path / "out", "--quiet")

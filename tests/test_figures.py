@@ -39,6 +39,27 @@ def test_overlay_draws_every_agents_two_curves(runs, tmp_path):
     assert all(p.stat().st_size > 10_000 for p in paths)
 
 
+def test_overlay_shows_what_agents_differ_in_and_wrong_explanations(runs):
+    comparison = runs[2]
+    figure = figures.overlay.draw(*runs)
+    panels = {axes.get_title(loc="left").split("\n")[0]: axes for axes in figure.axes}
+    axes = panels["own part, share of distance"]
+    assert axes.get_title(loc="left").endswith("dashed: another agent's curve")
+    solid, marked, dashed = ([], [], [])
+    for line in axes.lines:
+        kinds = {"-": solid, "--": dashed}
+        kinds.get(line.get_linestyle(), marked).append(line.get_ydata())
+    assert len(solid) == len(marked) == len(dashed) == 8
+    wrong = comparison["null_deviation"].sel(explanation="another agent's curve")
+    for agent in range(8):
+        np.testing.assert_array_equal(solid[agent], comparison["predicted_deviation"][:, agent])
+        np.testing.assert_array_equal(dashed[agent], wrong[:, agent])
+    said = [text.get_text() for text in panels["deviation gap at the end"].texts]
+    ours = float(comparison["deviation_gap_of_all"][-1])
+    assert said[0] == f"the prediction: {100 * ours:.3g} %" and "nothing moves: 100 %" in said
+    assert [bar.get_width() for bar in panels["deviation gap at the end"].patches][0] == ours
+
+
 def test_overlay_of_regression_without_test_points():
     problem = nd.KernelProblem(np.eye(4), np.arange(4.0)[:, None], [0, 1, 2, 3])
     W = nd.graphs.metropolis(nd.graphs.path(4))
@@ -79,6 +100,11 @@ TABLES = {
     "sweep": xr.Dataset(
         {
             "gap": (("kernel", "width", "seed", "agent"), np.stack([FALLING, 2 * FALLING])),
+            "deviation_gap": (
+                ("kernel", "width", "seed", "agent"),
+                np.stack([3 * FALLING, 4 * FALLING]),
+            ),
+            "deviation_gap_slope": (("kernel", "estimate"), [[-0.5, -0.7, -0.3]] * 2),
             "kernel_drift": (("width", "seed", "agent"), FALLING),
             "movement": (("width", "seed", "agent"), FALLING**2),
             "gap_slope": (("kernel", "estimate"), [[-0.5, -0.6, -0.4]] * 2),
@@ -306,14 +332,16 @@ def test_without_ffmpeg_an_mp4_is_refused_and_a_gif_is_not(runs, tmp_path, monke
 def test_sweep_draws_every_run_and_says_the_slopes():
     found = TABLES["sweep"]
     axes = figures.draw("sweep", [found]).axes
-    assert [len(panel.lines) for panel in axes] == [4, 2, 2]
-    marked = axes[0].lines[0]
-    np.testing.assert_allclose(marked.get_ydata(), found["gap"][0].mean("agent").values.reshape(-1))
-    line = axes[2].lines[1]
+    assert [len(panel.lines) for panel in axes] == [4, 4, 2, 2]
+    for panel, name in zip(axes, ("deviation_gap", "gap"), strict=False):
+        means = found[name][0].mean("agent").values.reshape(-1)
+        np.testing.assert_allclose(panel.lines[0].get_ydata(), means)
+    line = axes[3].lines[1]
     np.testing.assert_allclose(np.diff(np.log(line.get_ydata())) / np.log(4), -1.0)
     said = figures.sweep.slopes(found)
     assert "gap with the infinite kernel: slope -0.50 [-0.60, -0.40]" in said.values()
-    assert len(said) == 4
+    assert "deviation gap with the empirical kernel: slope -0.50 [-0.70, -0.30]" in said.values()
+    assert len(said) == 6
     bare = found.drop_vars([name for name in found if name.endswith("_slope")])
     assert figures.sweep.slopes(bare) == {} and figures.draw("sweep", [bare])
 

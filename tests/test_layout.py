@@ -58,9 +58,9 @@ ALLOWED = {
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
-        "checkpoints", "disk", "dynamics", "engine", "errors", "keeping", "kernels", "memory",
-        "methods", "networks", "precision", "problems", "processes", "quantities", "records",
-        "runs", "sharding", "sizes", "spaces", "vectors",
+        "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
+        "memory", "methods", "networks", "precision", "problems", "processes", "quantities",
+        "records", "runs", "sharding", "sizes", "spaces", "vectors",
     },
     "theory": {
         "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",

@@ -113,6 +113,15 @@ def test_the_gap_is_the_distance_over_the_distance_travelled():
     a, b = (record["parameters"].values[-1, 2] for record in (predicted, observed))
     wanted = np.linalg.norm(a - b) / np.linalg.norm(b - observed["initial_parameters"].values)
     assert np.isclose(comparison["parameter_gap"][-1, 2], wanted, rtol=1e-4) and wanted > 0.001
+    a, b = (record["parameters"].values[-1] for record in (predicted, observed))
+    own = lambda values: values - values.mean(axis=0)
+    wanted = np.linalg.norm(own(a) - own(b), axis=1) / np.linalg.norm(own(b), axis=1)
+    np.testing.assert_allclose(comparison["parameter_deviation_gap"][-1], wanted, rtol=1e-4)
+    moved = b.mean(axis=0) - observed["initial_parameters"].values
+    wanted = np.linalg.norm((a - b).mean(axis=0)) / np.linalg.norm(moved)
+    assert np.isclose(comparison["parameter_common_gap"][-1], wanted, rtol=1e-4)
+    some = [run.isel(parameter_agent=[0, 2]) for run in (predicted, observed)]
+    assert "parameter_deviation_gap" not in nd.compare(*some), "the mean of all is not known"
     loss = predicted["test_loss"] - observed["test_loss"]
     assert (comparison["test_loss_difference"] == loss).all()
 

@@ -10,7 +10,8 @@ thing more, and the difference of its two ends is what that thing costs:
     finite_width     the network's own kernel -> the kernel of infinite width
 
 As signed differences of outputs they add up to the whole gap; as norms over points and outputs, in
-shares of the distance travelled, their sum is at least the gap. Each depends on its place in
+shares of the distance travelled, their sum is at least the gap; so it is of the agents' deviations
+from the mean agent, in shares of those. Each depends on its place in
 the chain, since the sources interact. A link that the run lacks (no batches, a method without a
 flow, a network without an infinite-width kernel) is left out.
 """
@@ -32,7 +33,7 @@ from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.validation.compare import distance
+from ntkdyn.validation import gaps
 from ntkdyn.validation.train import train
 
 SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "finite_width")
@@ -52,6 +53,9 @@ def account(
     progress: Progress | None = None,
 ) -> Record:
     """One variable (round, agent) per source, and `gap`, that of the whole chain.
+
+    Each again as `deviation_` and its name: what it costs of the agent's deviation from the mean
+    agent, relative to that, and NaN where agents hardly differ.
 
     Arguments as for `train`. Trainings and predictions are run here, so that step size, batches and
     start are the same throughout. Those at hand already, of the same arguments and with outputs,
@@ -99,9 +103,9 @@ def account(
 def _shares(chain: dict[str, Record]) -> Record:
     """The cost of every link, and of all together."""
     names, observed = list(chain), chain["observed"]
-    costs = {
-        after: distance(chain[before], chain[after], observed)
-        for before, after in zip(names, names[1:], strict=False)
-    }
-    costs["gap"] = distance(chain[names[-1]], observed, observed)
+    links = [*zip(names[1:], names, names[1:], strict=False), ("gap", names[-1], "observed")]
+    costs = {}
+    for name, one, other in links:
+        found = gaps.of_outputs(chain[one]["outputs"], chain[other]["outputs"], observed)
+        costs |= {name: found["gap"], f"deviation_{name}": found["deviation_gap"]}
     return described(xr.Dataset(costs).astype(np.float64))

@@ -1,10 +1,9 @@
 """Comparison: how far apart what was predicted and what was observed are, round by round.
 
-    gap_i(t) = |f_i_predicted(t) - f_i_observed(t)| / |f_i_observed(t) - f(theta_0)|
-
-over all training and test points and outputs: the distance between the two as a share of the
-distance travelled. Zero where nothing has moved, infinite where either has run out of numbers.
-`parameter_gap` is the same of the parameters, with its standard error where they are a sample.
+The gaps of `gaps`, of outputs over all training and test points, and of parameters where these are
+kept, with standard errors where they are a sample. What each agent's deviation from the mean agent
+leaves unexplained comes first: it depends on graph, method and data. Beside it stand the gaps of
+`nulls`, and `verdict` says in a sentence whether the observation tells the prediction from them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import xarray as xr
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.validation import convergence
+from ntkdyn.validation import convergence, gaps, verdicts
+from ntkdyn.validation.nulls import joined, of_records
 
 SAME = ("method", "step_size", "loss", "weights", "batch_size")
 """what two runs must share to be compared"""
@@ -37,59 +37,81 @@ HELD = ("outputs", "initial_outputs", "targets", "owner", "split", "train_loss",
 AXES = ("round", "agent", "point", "output")
 
 
-def compare(predicted: Record, observed: Record) -> Record:
-    """The gap per agent and round, of outputs, losses, distances and, if kept, parameters."""
+def compare(predicted: Record, observed: Record, nulls: Record | None = None) -> Record:
+    """The gaps per agent and round, of outputs, losses, distances and, if kept, parameters.
+
+    `nulls`, as `validation.nulls` gives them of the observed record, are held beside those that
+    need no prediction.
+    """
     _check_alike(predicted, observed)
-    variables = {
-        "gap": _gap(predicted, observed, slice(None)),
-        "train_gap": _gap(predicted, observed, predicted["split"] == "train"),
-    }
-    if (predicted["split"] == "test").any():
-        variables["test_gap"] = _gap(predicted, observed, predicted["split"] == "test")
+    outputs = predicted["outputs"], observed["outputs"]
+    variables = dict(gaps.of_outputs(*outputs, observed))
+    for part in ("train", "test"):
+        if (points := predicted["split"].values == part).any():
+            variables[f"{part}_gap"] = gaps.of_outputs(*outputs, observed, points)["gap"]
     for name in ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy"):
         if name in predicted and name in observed:
             variables[f"{name}_difference"] = predicted[name] - observed[name]
     for name in ("displacement", "consensus_distance"):
         variables[f"{name}_difference"] = predicted[name] - observed[name]
+    for side, record in (("predicted", predicted), ("observed", observed)):
+        variables[f"{side}_deviation"] = gaps.along(record["outputs"], observed)
     if "parameters" in predicted and "parameters" in observed:
-        variables |= _parameter_gap(predicted, observed)
+        variables |= _parameter_gaps(predicted, observed)
     if np.isfinite(predicted["train_loss"]).all():
         variables |= convergence.rates(predicted, observed)
-    comparison = xr.Dataset(variables)
-    return described(comparison.assign_attrs(_summary(comparison, predicted, observed)))
+    others = _nulls(predicted, observed, nulls)
+    comparison = xr.Dataset(variables).assign(others.data_vars)
+    told = verdicts.skilled(comparison)
+    more = {"nulls_left_out": others.attrs.get("left_out", "")}
+    return described(told.assign_attrs(_summary(told, predicted, observed) | more | told.attrs))
 
 
-def _gap(predicted: Record, observed: Record, points) -> xr.DataArray:
-    return distance(predicted, observed, observed, points)
+def _nulls(predicted: Record, observed: Record, nulls: Record | None) -> Record:
+    """All nulls there are, those given first."""
+    free = of_records(predicted, observed)
+    if nulls is None:
+        return free
+    check_kind("compare: nulls", nulls, Record, "as `validation.nulls` gives")
+    same = "round" in nulls.coords and np.array_equal(nulls["round"], observed["round"])
+    if nulls.sizes.get("explanation") and not same:
+        raise InputError("compare: the nulls are of another run; give those of the observed record")
+    return joined(nulls, free).assign_attrs(nulls.attrs)
 
 
-def distance(one: Record, other: Record, observed: Record, points=slice(None)) -> xr.DataArray:
-    """|f_i_one - f_i_other| / |f_i_observed - f(theta_0)| (round, agent), over those points."""
-    before, seen = observed["initial_outputs"][points], observed["outputs"][:, :, points]
-    apart = one["outputs"][:, :, points] - other["outputs"][:, :, points]
-    return _ratio(_norm(apart, "point", "output"), _norm(seen - before, "point", "output"))
+def _parameter_gaps(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
+    """The gaps in parameters, each kept entry standing for `parameter_weight` of its tensor.
 
-
-def _parameter_gap(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
-    """As the gap, in parameters, each kept entry standing for `parameter_weight` of its tensor.
-
-    Its standard error is that of a ratio of two sums over samples without replacement, to first
-    order: R = A / B with A = sum of a_j^2, B = sum of b_j^2 varies as the sum of a_j^2 - R b_j^2
-    over B does, and the sum over n of a tensor's N entries by n (1 - n / N) times their variance.
-    Zero where all parameters are kept, NaN where a tensor shows only one of its entries.
+    Those beside the mean agent need all agents' parameters. The standard error is that of a ratio
+    of two sums over samples without replacement, to first order: R = A / B with A = sum of a_j^2,
+    B = sum of b_j^2 varies as the sum of a_j^2 - R b_j^2 over B does, and the sum over n of a
+    tensor's N entries by n (1 - n / N) times their variance. Zero where all parameters are kept,
+    NaN where a tensor shows only one of its entries.
     """
     _check_same_entries(predicted, observed)
-    weight = predicted["parameter_weight"]
-    apart = weight * (predicted["parameters"] - observed["parameters"]).astype(np.float64) ** 2
-    moved = observed["parameters"] - observed["initial_parameters"]
-    moved = weight * moved.astype(np.float64) ** 2
-    sums = [np.sqrt(each.sum("parameter", skipna=False)) for each in (apart, moved)]
-    gap = _ratio(*sums)
+    seen, weight = observed["parameters"].astype(np.float64), predicted["parameter_weight"]
+    apart = predicted["parameters"] - seen
+    known = gaps.pairs(apart, seen - observed["initial_parameters"], "parameter_agent")
+    if predicted.sizes["parameter_agent"] < predicted.sizes["agent"]:
+        known = {"gap": known["gap"]}
+    squares = {name: [weight * each**2 for each in pair] for name, pair in known.items()}
+    norms = {
+        name: tuple(np.sqrt(each.sum("parameter", skipna=False)) for each in pair)
+        for name, pair in squares.items()
+    }
+    found = gaps.told(norms, "parameter_agent")
+    errors = {f"{name}_error": _error(found[name], *squares[name], norms[name]) for name in norms}
+    return {f"parameter_{name}": each for name, each in (found | errors).items()}
+
+
+def _error(
+    gap: xr.DataArray, apart: xr.DataArray, moved: xr.DataArray, norms: gaps.Pair
+) -> xr.DataArray:
+    """The standard error of a gap, from the weighted squares of the sample."""
     with np.errstate(over="ignore", invalid="ignore"):  # of runs that diverged
         spread = np.sqrt(_variance_of_sum(apart - gap**2 * moved))
-    scale = 2 * gap * sums[1] ** 2
-    error = xr.where(spread > 0, spread / xr.where(scale > 0, scale, 1), spread)
-    return {"parameter_gap": gap, "parameter_gap_error": error}
+    scale = 2 * gap * norms[1] ** 2
+    return xr.where(spread > 0, spread / xr.where(scale > 0, scale, 1), spread)
 
 
 def _variance_of_sum(values: xr.DataArray) -> xr.DataArray:
@@ -108,16 +130,6 @@ def _check_same_entries(predicted: Record, observed: Record) -> None:
     for name in ("parameter_round", "parameter_agent", "parameter_tensor", "parameter_entry"):
         if not np.array_equal(predicted[name], observed[name]):
             raise InputError(f"compare: the records hold other parameters, by their {name}")
-
-
-def _norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
-    with np.errstate(over="ignore"):
-        return np.sqrt((values.astype(np.float64) ** 2).sum(dims, skipna=False))
-
-
-def _ratio(distance: xr.DataArray, travelled: xr.DataArray) -> xr.DataArray:
-    share = xr.where(travelled > 0, distance / xr.where(travelled > 0, travelled, 1), 0.0)
-    return xr.where(np.isfinite(distance) & np.isfinite(travelled), share, np.inf)
 
 
 def _check_whole(record: Any, name: str) -> None:
@@ -183,6 +195,7 @@ def _summary(
         "largest_gap_round": int(worst["round"]),
         "largest_gap_agent": int(worst["agent"]),
         "final_gap": float(gap.isel(round=-1).max()),
+        "final_common_gap": float(comparison["common_gap"][-1]),
         "predicted_with": f"{predicted.attrs['space']} space, {predicted.attrs['kernel']} kernel",
         **_last_parameter_gap(comparison),
         **{name: predicted.attrs[name] for name in SAME},

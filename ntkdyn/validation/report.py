@@ -15,6 +15,7 @@ import numpy as np
 from ntkdyn.disk import MARK, whole_file
 from ntkdyn.records import Record
 from ntkdyn.validation.accounting import SOURCES
+from ntkdyn.validation.verdicts import CLEAR
 
 MEASURES = {
     "train_loss": "loss on own points",
@@ -65,6 +66,7 @@ def write_report(
         agents=_agents(predicted, observed, comparison),
         measures=[label for name, label in MEASURES.items() if name in predicted],
         rates=_rates(comparison),
+        explanations=_explanations(comparison),
         gaps=_gaps(comparison),
         parameter_gaps=_parameter_gaps(comparison),
         sources=None if accounts is None else _sources(accounts),
@@ -114,7 +116,8 @@ def _agents(predicted: Record, observed: Record, comparison: Record) -> list[dic
         for name in MEASURES
         if name in predicted
     }
-    gap, owned = comparison["gap"].isel(round=-1).values, predicted["points_owned"].values
+    ends = {name: comparison[name].values[-1].tolist() for name in ("gap", "deviation_gap")}
+    owned = predicted["points_owned"].values
     written = lambda name, value: (
         f"{100 * value:.1f} %" if name.endswith("accuracy") else f"{value:.4g}"
     )
@@ -122,12 +125,12 @@ def _agents(predicted: Record, observed: Record, comparison: Record) -> list[dic
         {
             "number": agent,
             "points": int(owned[agent]),
-            "gap": float(gap[agent]),
+            **{name: values[agent] for name, values in ends.items()},
             "pairs": [
                 [written(name, side[agent]) for side in sides] for name, sides in last.items()
             ],
         }
-        for agent in range(len(gap))
+        for agent in range(len(owned))
     ]
 
 
@@ -154,11 +157,40 @@ def _halving(rate: float) -> str:
 
 
 def _gaps(comparison: Record) -> list[dict[str, Any]]:
-    """The gap in about ten rounds: the least and the most over agents."""
+    """The gaps in about ten rounds: that of outputs as the least and the most over agents."""
     rounds = np.unique(np.linspace(0, comparison.sizes["round"] - 1, 11).astype(int))
-    gap = comparison["gap"].isel(round=rounds)
-    rows = zip(gap["round"].values, gap.min("agent").values, gap.max("agent").values, strict=True)
-    return [{"round": int(r), "least": float(a), "most": float(b)} for r, a, b in rows]
+    some = comparison.isel(round=rounds)
+    columns = {
+        "round": some["round"],
+        "least": some["gap"].min("agent"),
+        "most": some["gap"].max("agent"),
+        "common": some["common_gap"],
+        "deviation": some["deviation_gap_of_all"],
+    }
+    rows = zip(*(column.values.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _explanations(comparison: Record) -> dict[str, Any]:
+    """The prediction and its nulls, the nearest first, in the round that is judged."""
+    judged = comparison.attrs.get("deviation_gap_round", comparison["round"].values[-1])
+    last = comparison.sel(round=judged)
+    names = ("deviation_gap_of_all", "deviation_gap", "common_gap", "gap")
+    most = lambda gap: gap.max("agent") if "agent" in gap.dims else gap
+    ours = [float(most(last[name])) for name in names]
+    table = np.stack([most(last[f"null_{name}"]).values for name in names], axis=1)
+    told = last["skill"].values if "skill" in last else np.full(len(table), np.nan)
+    rows = [
+        {
+            "name": str(name),
+            "gaps": gaps.tolist(),
+            "skill": "" if np.isnan(skill) else f"{skill:.2f}",
+        }
+        for name, gaps, skill in zip(last["explanation"].values, table, told, strict=True)
+    ]
+    rows.sort(key=lambda row: row["gaps"])
+    first = {"name": "the prediction", "gaps": ours, "skill": ""}
+    return {"round": int(judged), "rows": [first, *rows], "clear": CLEAR}
 
 
 def _parameter_gaps(comparison: Record) -> list[dict[str, Any]]:
@@ -183,9 +215,17 @@ def _sources(accounts: Record) -> list[dict[str, Any]]:
     held = sorted(
         (name for name in SOURCES if name in accounts), key=lambda name: -float(last[name].mean())
     )
-    rows = [(name.replace("_", " "), MEANING[name], last[name].values) for name in held]
-    rows.append(("whole gap", "all of these together, to the last link", last["gap"].values))
-    return [{"name": n, "meaning": m, "shares": shares.tolist()} for n, m, shares in rows]
+    rows = [(name, name.replace("_", " "), MEANING[name]) for name in held]
+    rows.append(("gap", "whole gap", "all of these together, to the last link"))
+    return [
+        {
+            "name": words,
+            "meaning": meaning,
+            "shares": last[name].values.tolist(),
+            "deviations": last[f"deviation_{name}"].values.tolist(),
+        }
+        for name, words, meaning in rows
+    ]
 
 
 def _largest(accounts: Record, own_kernel: bool) -> str:
@@ -197,6 +237,8 @@ def _largest(accounts: Record, own_kernel: bool) -> str:
 
 
 def _percent(share: float, digits: int = 2, style: str = "f") -> str:
+    if np.isnan(share):
+        return "hardly differ"
     return f"{100 * share:.{digits}{style}}\u00a0%" if np.isfinite(share) else "diverged"
 
 

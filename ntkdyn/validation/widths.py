@@ -2,14 +2,14 @@
 
 Per value of what is swept and per start, one real training, predicted with each kernel:
 
-    gap           as `compare` defines it, in the last round
-    kernel_drift  |K_T - K_0| / |K_0| of every agent's own kernel between the training points
-    movement      |theta_T - theta_0| / |theta_0|, of every agent's parameters
+    deviation_gap, gap   as `compare` defines them, in the last round
+    kernel_drift         |K_T - K_0| / |K_0| of every agent's own kernel between the training points
+    movement             |theta_T - theta_0| / |theta_0|, of every agent's parameters
 
 Theory has gap and drift fall at least like width^(-1/2) (Lee et al. 2019), and the movement like
 width^(-1) where hidden layers meet, since |theta_0| grows like the width while the distance
 travelled stays. Slopes are those of straight lines through log-log points, one per value and seed.
-A run that diverges leaves NaN.
+A run that diverges leaves NaN, and so does, of the deviation gap, one whose agents hardly differ.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
 
 KERNELS = ("empirical", "infinite")
+
+GAPS = ("deviation_gap", "gap")
+"""what of a comparison a sweep holds, for each kernel"""
 
 
 class Slope(NamedTuple):
@@ -103,12 +106,12 @@ def sweep(
 ) -> Record:
     """`case(value, seed)`, a problem and a method, trained, and predicted with each kernel.
 
-    The result has the dimension `along` with its `values`, and holds `gap` (kernel, along, seed,
-    agent), `kernel_drift` if `drift` is asked for and `movement` (along, seed, agent), the
-    `step_size_taken` (along, seed), and of each of the three its slope with the 95 % interval,
-    where there are values enough: `gap_slope` (kernel, estimate) and so on. A step size given as a
-    share of the limit is taken with the first kernel. Batches and precision as for `train`. `kept`
-    holds the runs that are done, which are not run again.
+    The result has the dimension `along` with its `values`, and holds `deviation_gap` and `gap`
+    (kernel, along, seed, agent), `kernel_drift` if `drift` is asked for and `movement` (along,
+    seed, agent), the `step_size_taken` (along, seed), and of each but the last its slope with the
+    95 % interval, where there are values enough: `gap_slope` (kernel, estimate) and so on. A step
+    size given as a share of the limit is taken with the first kernel. Batches and precision as for
+    `train`. `kept` holds the runs that are done, which are not run again.
     """
     check(along, values, seeds, kernels)
     drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
@@ -211,7 +214,8 @@ def check(
 
 def _dimensions(drift: bool) -> dict[str, tuple[str, ...]]:
     drifted = {"kernel_drift": ("agent",)} if drift else {}
-    return {"gap": ("kernel", "agent"), "movement": ("agent",), "step_size_taken": ()} | drifted
+    of_kernels = {name: ("kernel", "agent") for name in GAPS}
+    return of_kernels | {"movement": ("agent",), "step_size_taken": ()} | drifted
 
 
 def _grid(found: list[Any], values: Sequence[float | int], seeds: Sequence[int]) -> np.ndarray:
@@ -220,12 +224,14 @@ def _grid(found: list[Any], values: Sequence[float | int], seeds: Sequence[int])
 
 
 def _slopes(record: Record) -> dict[str, Any]:
-    """The slope and its interval of every measure, of the gap by kernel."""
-    gaps = [slope(record, kernel)[:3] for kernel in record["kernel"].values]
+    """The slope and its interval of every measure, of the gaps by kernel."""
+    of_kernels = lambda name: [
+        slope(record, kernel, name)[:3] for kernel in record["kernel"].values
+    ]
     own = [name for name in ("kernel_drift", "movement") if name in record]
     return {
         "estimate": ["value", "low", "high"],
-        "gap_slope": (("kernel", "estimate"), gaps),
+        **{f"{name}_slope": (("kernel", "estimate"), of_kernels(name)) for name in GAPS},
         **{f"{name}_slope": ("estimate", list(slope(record, None, name)[:3])) for name in own},
     }
 
@@ -247,8 +253,9 @@ def _measured(
     predicted = [predict(*run, kernel=name, **drawn) for name in kernels]
     size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(problem.start)))
     last = observed.isel(round=-1)
+    gaps = [_gaps(each, observed) for each in predicted]
     measured = {
-        "gap": [_gap(each, observed) for each in predicted],
+        **{name: [each[name] for each in gaps] for name in GAPS},
         "movement": _finite(last["displacement"].values / size),
         "step_size_taken": float(known.step_size),
     }
@@ -256,11 +263,12 @@ def _measured(
     return measured | drifted
 
 
-def _gap(predicted: Record, observed: Record) -> Float[np.ndarray, " agents"]:
+def _gaps(predicted: Record, observed: Record) -> dict[str, Float[np.ndarray, " agents"]]:
     ends = [run["outputs"].values[-1] for run in (predicted, observed)]
     if not all(np.isfinite(end).all() for end in ends):
-        return np.full(observed.sizes["agent"], np.nan)
-    return _finite(compare(predicted, observed)["gap"].values[-1])
+        return dict.fromkeys(GAPS, np.full(observed.sizes["agent"], np.nan))
+    compared = compare(predicted, observed)
+    return {name: _finite(compared[name].values[-1]) for name in GAPS}
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

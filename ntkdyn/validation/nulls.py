@@ -1,0 +1,190 @@
+"""Nulls: the same observation, held against predictions of what was not run.
+
+A gap says how near a prediction comes, and not whether another would come as near. Beside the right
+prediction `ALTERNATIVES` are predicted through the same door, each with one thing wrong: the graph
+(complete; its agents permuted; its links reversed), the method, the step size. Two more take no
+prediction: every agent given another's curve, and nothing moving at all. Against each
+
+    skill = (gap of the null - gap of the prediction) / the larger of the two
+
+of the deviation gap: 1 where the prediction is exact, 0 where the null is as good, negative where
+it is better. Trying them costs no training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ntkdyn.dynamics import predict
+from ntkdyn.engine import Progress
+from ntkdyn.errors import InputError, check_kind
+from ntkdyn.graphs import ROUNDING, Weights, mixing
+from ntkdyn.methods import Method, Needs
+from ntkdyn.methods.mixing import Fixed
+from ntkdyn.methods.objectives import Local
+from ntkdyn.methods.updates import ATC, DGD
+from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.quantities import described
+from ntkdyn.records import Record
+from ntkdyn.runs import plan
+from ntkdyn.validation import gaps
+
+STEP = "step size"
+"""the one kind of null that is near the truth by its making: it tells how fine the eye is"""
+
+OFF = 0.1
+"""How far off the step size of a null is, as a share of the one that was run."""
+
+DRAWS = 20
+"""How many permutations of the agents are tried for one that changes W."""
+
+
+class _Absent(Exception):
+    """An alternative that does not apply, and why."""
+
+
+Asked = tuple[Method, Weights]
+
+
+class Alternative(NamedTuple):
+    """What was not run: how method and weights change."""
+
+    kind: str
+    change: Callable[[Method, Weights], Asked]
+
+
+def _mapped(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
+    """The weights with the matrix of every round changed; absent where that changes nothing."""
+    before = [each.matrix for each in weights.rounds]
+    after = [change(each) for each in before]
+    if all(np.abs(a - b).max() <= ROUNDING for a, b in zip(after, before, strict=True)):
+        raise _Absent("changes no weight")
+    sums = weights.rounds[0].sums
+    return mixing(after if len(after) > 1 else after[0], agents=weights.agents, sums=sums)
+
+
+def _complete(method: Method, weights: Weights) -> Asked:
+    average = np.full((weights.agents, weights.agents), 1 / weights.agents)
+    return method, _mapped(weights, lambda _: average)
+
+
+def _permuted(method: Method, weights: Weights) -> Asked:
+    """The first drawn permutation that is no symmetry of the graph."""
+    rng, matrix = np.random.default_rng(0), weights.matrix
+    for order in (rng.permutation(weights.agents) for _ in range(DRAWS)):
+        if np.abs(matrix[np.ix_(order, order)] - matrix).max() > ROUNDING:
+            return method, _mapped(weights, lambda each, k=order: each[np.ix_(k, k)])
+    raise _Absent("changes no weight")
+
+
+def _reversed(method: Method, weights: Weights) -> Asked:
+    return method, _mapped(weights, lambda matrix: matrix.T)
+
+
+def _other_method(method: Method, weights: Weights) -> Asked:
+    """ATC for DGD, DGD for all others, with the step that a momentum amounts to."""
+    step = method.step_size / (1 - getattr(method.update, "beta", 0.0))
+    update = ATC(step) if isinstance(method.update, DGD) else DGD(step)
+    rule = method.mixing if method.mixing.affine else Fixed()
+    return Method(type(update).__name__.lower(), update, rule, Local(), Needs()), weights
+
+
+def _with_step(factor: float) -> Callable[[Method, Weights], Asked]:
+    return lambda method, weights: (method.with_step_size(factor * method.step_size), weights)
+
+
+ALTERNATIVES = {
+    "complete graph": Alternative("graph", _complete),
+    "agents permuted": Alternative("graph", _permuted),
+    "links reversed": Alternative("graph", _reversed),
+    "another method": Alternative("method", _other_method),
+    "step size 10 % smaller": Alternative(STEP, _with_step(1 - OFF)),
+    "step size 10 % larger": Alternative(STEP, _with_step(1 + OFF)),
+}
+"""name -> what is predicted in place of what was run"""
+
+
+def nulls(
+    problem: Problem | KernelProblem,
+    method: Method,
+    weights: Any,
+    observed: Record,
+    *,
+    kernel: str = "empirical",
+    progress: Progress | None = None,
+) -> Record:
+    """The gaps (explanation, round, agent) of all `ALTERNATIVES` to an observed run.
+
+    `problem`, `method` and `weights` are those of the run; step size, rounds and batches are taken
+    from its record. What does not apply (a complete graph in place of a complete one, a method that
+    these weights do not suit) is left out, and the attribute `left_out` says why. With the kernel
+    "implicit", of which each would take as long as the prediction itself, all are.
+    """
+    check_kind("nulls: the observed record", observed, Record, "as `train` gives")
+    attrs = observed.attrs
+    asked = plan(problem.task, method, weights, [0])
+    method = method.with_step_size(float(attrs["step_size"]))
+    drawn = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
+    rounds = [int(each) for each in observed["round"]]
+    found, left_out = {}, {}
+    for done, (name, each) in enumerate(ALTERNATIVES.items(), start=1):
+        try:
+            _check(each, kernel, asked.weights)
+            other = each.change(method, asked.weights)
+            with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
+                warnings.simplefilter("ignore", UserWarning)
+                outputs = predict(problem, *other, rounds, kernel=kernel, **drawn)["outputs"]
+            label = f"{other[0].name} in its place" if each.kind == "method" else name
+            found[label] = measured(each.kind, outputs, observed)
+        except (_Absent, InputError) as reason:
+            left_out[name] = str(reason)
+        if progress:
+            progress(done, len(ALTERNATIVES))
+    return _together(found).assign_attrs(
+        left_out="; ".join(f"{name}: {why}" for name, why in left_out.items())
+    )
+
+
+def _check(alternative: Alternative, kernel: str, weights: Weights) -> None:
+    if kernel == "implicit":
+        raise _Absent("would take as long as the prediction, without a kernel")
+    if weights.agents == 1 and alternative.kind != STEP:
+        raise _Absent("there is one agent")
+
+
+def of_records(predicted: Record, observed: Record) -> Record:
+    """The nulls that take no prediction: another agent's curve, and persistence."""
+    outputs = predicted["outputs"]
+    still = observed["initial_outputs"].broadcast_like(outputs).transpose(*outputs.dims)
+    found = {"nothing moves": measured("persistence", still, observed)}
+    if predicted.sizes["agent"] > 1:
+        found["another agent's curve"] = measured(
+            "agents", outputs.roll(agent=-1, roll_coords=False), observed
+        )
+    return _together(found)
+
+
+def measured(kind: str, outputs: xr.DataArray, observed: Record) -> Record:
+    """The gaps of one explanation, and its curve of every agent beside the mean agent."""
+    found = gaps.of_outputs(outputs, observed["outputs"], observed)
+    names = ("gap", "common_gap", "deviation_gap", "deviation_gap_of_all")
+    table = {f"null_{name}": found[name] for name in names}
+    return xr.Dataset(table | {"null_deviation": gaps.along(outputs, observed), "null_kind": kind})
+
+
+def _together(found: dict[str, Record]) -> Record:
+    """One record with the dimension `explanation`."""
+    if not found:
+        return xr.Dataset(coords={"explanation": np.array([], dtype=str)})
+    names = xr.DataArray(list(found), dims="explanation", name="explanation")
+    return described(xr.concat(found.values(), names))
+
+
+def joined(one: Record, other: Record) -> Record:
+    """The nulls of both records."""
+    return xr.concat([one, other], "explanation") if one.sizes["explanation"] else other
