@@ -175,8 +175,8 @@ def rollout(
     jump: Jump | None = None,
     start: tuple[int, State] | None = None,
     save: Save | None = None,
-) -> None:
-    """Go to each of the ascending `rounds` and call `see(round, x)` there.
+) -> State:
+    """Go to each of the ascending `rounds` and call `see(round, x)` there; the last state.
 
     `start` is the round to go on from and the state there; without it, everybody is at the start.
     """
@@ -197,6 +197,7 @@ def rollout(
             if save:
                 save(done, state)
         see(wanted, state.x)
+    return state
 
 
 def _next_pace(rounds: int, seconds: float) -> int:

@@ -157,6 +157,8 @@ class RunTable(_Table):
     """the rounds in which a sample of the parameters is kept"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
+    anchors: Literal["auto"] | list[int] | None = None
+    """the rounds at whose predicted mean the prediction is linearized anew; "auto" chooses them"""
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     """what the real networks are trained in"""
 
@@ -391,8 +393,13 @@ class Experiment:
 
     def predict(self, progress: Progress | None = None) -> Record:
         """What the spec's run should show."""
+        run = self.spec.run
         return self._run(
-            dynamics.predict, progress, kernel=self.spec.kernel, trust=self.spec.run.trust
+            dynamics.predict,
+            progress,
+            kernel=self.spec.kernel,
+            trust=run.trust,
+            anchors=run.anchors,
         )
 
     def train(

@@ -299,7 +299,7 @@ class Problem:
         train = self.task.train
         blocks = self._layerblocks(apply, "layers")
         at_training = lambda tree: apply(tree, inputs[:train])
-        alone = {layer: _only_layer(params, layer) for layer in blocks}
+        alone = {layer: only_layer(params, layer) for layer in blocks}
         along = {n: pushing(at_training, params)(tree) for n, tree in alone.items()}
         norms = {n: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(t)) for n, t in alone.items()}
         initial = jnp.asarray(self.initial)
@@ -481,7 +481,7 @@ def _in_current_precision(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
-def _only_layer(params: Params, layer: str) -> Params:
+def only_layer(params: Params, layer: str) -> Params:
     """The parameters with all layers but one set to zero."""
     leaves, tree = jax.tree.flatten(params)
     kept = zip(leaves, layer_names(params), strict=True)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Float, PyTree
 
 from ntkdyn import arrays, keeping, precision, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
@@ -23,12 +23,11 @@ from ntkdyn.errors import InputError, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics
-from ntkdyn.kernels.structure import layer_names
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
-from ntkdyn.problems import LARGEST_SEED, Problem, Task
+from ntkdyn.problems import LARGEST_SEED, Task
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
@@ -176,7 +175,7 @@ def run(
     built = system_of(plan, space, layout)
     apart = getattr(space, "apart", False)
     kept = sample(plan.keep, origin, plan.task.agents, apart=apart)
-    look = _looking(plan, built, kept, lift, kernels)
+    look = looking(plan, built, kept, lift, kernels)
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
 
@@ -195,23 +194,23 @@ def run(
         start=saved and (saved.round, saved.state),
         save=checkpoints and (lambda round, state: checkpoints.save(round, state, seen)),
     )
-    record = _recorded(plan, built, seen, kept)
-    if parameters_each is not None:
-        sent = _floats_sent(plan, built, parameters_each)
-        record["floats_sent"] = (("round", "agent"), sent)
-    return described(record)
+    return recorded(plan, built, seen, kept, parameters_each)
 
 
-def _looking(
+def looking(
     plan: Plan,
     built: System,
     kept: Sample,
     lift: Callable[[Vector], Vector] | None,
     kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
+    reference: np.ndarray | None = None,
 ) -> Callable[[int, Vector], tuple[Snapshot, Seen]]:
-    """(round, iterate) -> what is measured there, and what the plan keeps beside it."""
+    """(round, iterate) -> what is measured there, and what the plan keeps beside it.
+
+    Kernels drift from `reference`, by default from that at the start of the system's space.
+    """
     space = built.space
-    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start())
+    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start(), reference)
 
     def look(round: int, x: Vector) -> tuple[Snapshot, Seen]:
         more = {}
@@ -227,8 +226,14 @@ def _looking(
     return look
 
 
-def _recorded(plan: Plan, built: System, seen: Sequence[Seen], kept: Sample) -> Record:
-    """What was seen, round by round, as a record."""
+def recorded(
+    plan: Plan,
+    built: System,
+    seen: Sequence[Seen],
+    kept: Sample,
+    parameters_each: int | None = None,
+) -> Record:
+    """What was seen, round by round, as a record; `built` is the system at the start."""
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
     start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
     variables = _variables(plan, built.space, snapshots)
@@ -243,7 +248,10 @@ def _recorded(plan: Plan, built: System, seen: Sequence[Seen], kept: Sample) -> 
         parameters = [each["parameters"] for each in seen if "parameters" in each]
         variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
-    return record
+    if parameters_each is not None:
+        sent = _floats_sent(plan, built, parameters_each)
+        record["floats_sent"] = (("round", "agent"), sent)
+    return described(record)
 
 
 def _identity(plan: Plan, built: System) -> dict[str, str]:
@@ -267,12 +275,15 @@ def _identity(plan: Plan, built: System) -> dict[str, str]:
 
 
 def _kernel_watch(
-    plan: Plan, kernels: Callable[[Vector], Sequence[np.ndarray]] | None, start: Vector
+    plan: Plan,
+    kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
+    start: Vector,
+    reference: np.ndarray | None,
 ) -> Callable[[Vector], tuple[list[float], list[float]]]:
     """x -> drift and label alignment of every agent's kernel."""
     if kernels is None:
         raise InputError("keep: the kernel of this run is never formed, so its drift is not known")
-    initial = kernels(start)[0]
+    initial = kernels(start)[0] if reference is None else reference
     targets = plan.task.targets[: plan.task.train]
 
     def measures(x: Vector) -> tuple[list[float], list[float]]:
@@ -283,32 +294,6 @@ def _kernel_watch(
         )
 
     return measures
-
-
-def lift(problem: Problem, view: str = "outputs") -> Callable[[Vector], Vector]:
-    """c -> J^T c: from every agent's coefficients to the displacement of its parameters."""
-
-    @jax.jit
-    def lifted(coefficients: Vector) -> Vector:
-        return Vector(jax.vmap(pull_back(problem, view))(coefficients.tree))
-
-    return lifted
-
-
-def pull_back(problem: Problem, view: str) -> Callable[[PyTree], PyTree]:
-    """c -> J^T c of one agent, from the coefficients of `Problem.kernel_space(view=view)`."""
-    tangent = problem.tangent_space(view)
-    points = tangent.inputs[: problem.columns(view)]
-    _, pull = jax.vjp(lambda params: tangent.apply(params, points), tangent.origin)
-    if view != "layers":
-        return lambda coefficients: pull(coefficients)[0]
-    names, tree = layer_names(tangent.origin), jax.tree.structure(tangent.origin)
-
-    def pulled(coefficients: dict[str, Array]) -> PyTree:
-        whole = {layer: jax.tree.leaves(pull(each)) for layer, each in coefficients.items()}
-        return tree.unflatten([whole[name][place] for place, name in enumerate(names)])
-
-    return pulled
 
 
 def check(plan: Plan, space: Space) -> None:

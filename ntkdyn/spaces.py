@@ -122,12 +122,16 @@ class NetworkSpace(eqx.Module):
 
 
 class TangentSpace(eqx.Module):
-    """The network linearized at its start, by products with J: x_i = theta_i - theta_0."""
+    """The linearized network, by products with J: x_i = theta_i - theta_0.
+
+    It is linearized at theta_0, or at another `anchor` a: f(a) + J_a (theta_0 - a + x_i).
+    """
 
     apply: Callable[[PyTree, Array], Array] = eqx.field(static=True)
     origin: PyTree[Float[Array, ...]]
     inputs: Float[Array, points * features]
     agents: int = eqx.field(static=True)
+    anchor: PyTree[Float[Array, ...]] | None = None
     kind: ClassVar[str] = "tangent"
     mixable: ClassVar[bool] = True
 
@@ -141,17 +145,29 @@ class TangentSpace(eqx.Module):
     def readout(self, rows: Rows) -> Readout:
         points = self.inputs[rows]
         axis = _point_axis(rows)
-        initial = jax.vmap(self.apply, in_axes=(None, axis), axis_size=self.agents)
-        values = initial(self.origin, points)
+        values = jax.vmap(self.initial, in_axes=axis, axis_size=self.agents)(points)
 
         def push(tree: PyTree) -> Outputs:
-            def one(tangent: PyTree, points: Array) -> Array:
-                return pushing(lambda params: self.apply(params, points), self.origin)(tangent)
-
-            return jax.vmap(one, in_axes=(0, axis))(tree, points)
+            return jax.vmap(self.push, in_axes=(0, axis))(tree, points)
 
         pull = jax.linear_transpose(push, _repeated(self.origin, self.agents))
         return lambda x: (values + push(x.tree), lambda cotangents: Vector(*pull(cotangents)))
+
+    @property
+    def at(self) -> PyTree[Float[Array, ...]]:
+        """Where the network is linearized."""
+        return self.origin if self.anchor is None else self.anchor
+
+    def initial(self, points: Array) -> Float[Array, "points outputs"]:
+        """The outputs at theta_0."""
+        values = self.apply(self.at, points)
+        if self.anchor is None:
+            return values
+        return values - self.push(jax.tree.map(jnp.subtract, self.anchor, self.origin), points)
+
+    def push(self, tangent: PyTree, points: Array) -> Float[Array, "points outputs"]:
+        """J times one displacement."""
+        return pushing(lambda params: self.apply(params, points), self.at)(tangent)
 
     def displacement(self, x: Vector) -> Vector:
         return x
@@ -175,14 +191,20 @@ class KernelSpace(eqx.Module):
 
     The kernel is (points, train, ...): (points, train) where it is the same for every output and
     zero between outputs, as at infinite width, or in full (points, outputs, train, outputs).
+
+    Its last columns may be other directions of the parameters than those of training points: J d
+    in place of J J^T, with d in theta_i = theta_0 + J^T c_i + sum of c_i d. They have no rows, so
+    that gradients never have a part along them.
     """
 
-    kernel: Float[Array, "points train"] | Float[Array, "points outputs train outputs"]
+    kernel: Float[Array, "points basis"] | Float[Array, "points outputs basis outputs"]
     initial: Float[Array, "points outputs"]
     """f(theta_0)"""
     agents: int = eqx.field(static=True)
     layer_kernels: dict[str, Array]
-    """the parts of the training kernel by layer; empty: only the whole is known"""
+    """inner products of the basis by layer; empty: of the whole, where training points are all"""
+    beyond: int = eqx.field(static=True, default=0)
+    """how many columns are other directions"""
     kind: ClassVar[str] = "kernel"
     mixable: ClassVar[bool] = True
 
@@ -192,16 +214,16 @@ class KernelSpace(eqx.Module):
 
     @property
     def train(self) -> int:
-        return self.kernel.shape[self.kernel.ndim // 2]
+        return self.kernel.shape[self.kernel.ndim // 2] - self.beyond
 
     def start(self) -> Vector:
-        shape = (self.agents, self.train, self.initial.shape[1])
+        shape = (self.agents, self.train + self.beyond, self.initial.shape[1])
         return Vector(jnp.zeros(shape, self.kernel.dtype))
 
     def readout(self, rows: Rows) -> Readout:
         per_agent = _point_axis(rows) == 0
         kernel, initial = self.kernel[rows], _initial(self.initial, rows)
-        pull = _scatter(rows, (self.agents, self.train, self.initial.shape[1]))
+        pull = _scatter(rows, self.start().tree.shape)
 
         def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             outputs = initial + _applied(kernel, x.tree, per_agent=per_agent)
@@ -222,7 +244,7 @@ class KernelSpace(eqx.Module):
         return jnp.stack(squares), sum(around)
 
     def _moved(self, x: Vector) -> list[Array]:
-        """K_l x on the training points, layer by layer."""
+        """K_l x, inner products with all of the basis, layer by layer."""
         kernels = [*self.layer_kernels.values()] or [self.kernel[: self.train]]
         return [_applied(kernel, x.tree) for kernel in kernels]
 
@@ -242,16 +264,19 @@ class LayeredKernelSpace(eqx.Module):
     """x_i = (c_i,l) by layer, with theta_i,l = theta_0,l + J_l^T c_i,l: KernelSpace, layers apart.
 
     theta_0's own layers count as one more basis vector, so that norms of the parameters themselves
-    are known: |theta_l|^2 = |theta_0,l|^2 + 2 c . J_l theta_0,l + c . K_l c.
+    are known: |theta_l|^2 = |theta_0,l|^2 + 2 c . J_l theta_0,l + c . K_l c. The last columns may
+    be other directions of the parameters, as in `KernelSpace`.
     """
 
-    kernels: dict[str, Float[Array, "points outputs train outputs"]]
+    kernels: dict[str, Float[Array, "points outputs basis outputs"]]
     initial: Float[Array, "points outputs"]
-    along_origin: dict[str, Float[Array, "train outputs"]]
+    along_origin: dict[str, Float[Array, "basis outputs"]]
     """J_l theta_0,l"""
     origin_norms: dict[str, Float[Array, ""]]
     """|theta_0,l|^2"""
     agents: int = eqx.field(static=True)
+    grams: dict[str, Float[Array, "basis outputs basis outputs"]] | None = None
+    """inner products of the basis; None: those of the kernels, where training points are all"""
     kind: ClassVar[str] = "kernel"
     mixable: ClassVar[bool] = True
 
@@ -260,18 +285,18 @@ class LayeredKernelSpace(eqx.Module):
         return tuple(sorted(self.kernels))
 
     @property
-    def train(self) -> int:
-        return self.kernels[self.layers[0]].shape[2]
+    def _shape(self) -> tuple[int, int, int]:
+        return self.agents, self.kernels[self.layers[0]].shape[2], self.initial.shape[1]
 
     def start(self) -> Vector:
-        shape = (self.agents, self.train, self.initial.shape[1])
-        return Vector({layer: jnp.zeros(shape, self.initial.dtype) for layer in self.layers})
+        zeros = jnp.zeros(self._shape, self.initial.dtype)
+        return Vector(dict.fromkeys(self.layers, zeros))
 
     def readout(self, rows: Rows) -> Readout:
         per_agent = _point_axis(rows) == 0
         initial = _initial(self.initial, rows)
         blocks = {layer: kernel[rows] for layer, kernel in self.kernels.items()}
-        pull = _scatter(rows, (self.agents, self.train, self.initial.shape[1]))
+        pull = _scatter(rows, self._shape)
 
         def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             parts = [_applied(blocks[n], x.tree[n], per_agent=per_agent) for n in self.layers]
@@ -284,9 +309,7 @@ class LayeredKernelSpace(eqx.Module):
         return x
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
-        return jnp.stack(
-            [jnp.sum(x.tree[n] * self._trained(n, y), axis=(1, 2)) for n in self.layers]
-        )
+        return jnp.stack([jnp.sum(x.tree[n] * self._moved(n, y), axis=(1, 2)) for n in self.layers])
 
     def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
@@ -294,7 +317,7 @@ class LayeredKernelSpace(eqx.Module):
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
         return jnp.stack(
             [
-                jnp.einsum("ank,bnk->ab", x.tree[n], self._trained(n, x), precision=EXACT)
+                jnp.einsum("ank,bnk->ab", x.tree[n], self._moved(n, x), precision=EXACT)
                 for n in self.layers
             ]
         )
@@ -304,9 +327,11 @@ class LayeredKernelSpace(eqx.Module):
         origin = jnp.stack([self.origin_norms[n] for n in self.layers])
         return origin[:, None] + 2 * jnp.stack(cross) + self.dot(x, x)
 
-    def _trained(self, layer: str, x: Vector) -> Outputs:
-        """K_l c_l at the training points."""
-        return _applied(self.kernels[layer][: self.train], x.tree[layer])
+    def _moved(self, layer: str, x: Vector) -> Outputs:
+        """K_l c_l, inner products with all of the basis."""
+        kernel = self.kernels[layer]
+        gram = kernel[: kernel.shape[2]] if self.grams is None else self.grams[layer]
+        return _applied(gram, x.tree[layer])
 
 
 class TeamSpace(eqx.Module):

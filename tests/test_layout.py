@@ -44,6 +44,9 @@ ALLOWED = {
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
+    "linearization": {
+        "engine", "errors", "kernels", "methods", "precision", "problems", "spaces", "vectors",
+    },
     "memory": {"engine", "errors", "sharding", "sizes"},
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
@@ -52,9 +55,9 @@ ALLOWED = {
         "sizes", "spaces", "vectors",
     },
     "dynamics": {
-        "data", "engine", "errors", "graphs", "keeping", "kernels", "losses", "measures",
-        "methods", "precision", "problems", "quantities", "records", "runs", "sizes",
-        "spaces", "vectors",
+        "arrays", "data", "engine", "errors", "graphs", "keeping", "kernels", "linearization",
+        "losses", "measures", "methods", "precision", "problems", "quantities", "records", "runs",
+        "sizes", "spaces", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {

@@ -1,5 +1,6 @@
 """The linearized-dynamics module: what theory says about a run before it happens."""
 
+from ntkdyn.dynamics.anchored import Anchoring
 from ntkdyn.dynamics.ensembles import ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
@@ -16,6 +17,7 @@ from ntkdyn.dynamics.tables import kernel_table, spectrum
 from ntkdyn.errors import public
 
 __all__ = [
+    "Anchoring",
     "Flow",
     "Moments",
     "Stability",

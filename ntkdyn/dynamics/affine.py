@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Inexact, Int
 
 from ntkdyn import losses
 from ntkdyn.dynamics.loops import Loop, open_loops
@@ -42,18 +42,20 @@ class Affine(NamedTuple):
     """z -> A z + b, started from 0, on states (states, coordinates, sides).
 
     With a scalar kernel the coordinates are points and the sides are outputs; with a full one
-    the coordinates are points x outputs and there is one side.
+    the coordinates are points x outputs and there is one side. Where the space has other directions
+    than those of training points, their coordinates are the last: gradients feel them, as K has
+    them, and never move along them.
     """
 
     loops: tuple[Loop, ...]
     """one for every round of the period"""
     kernel: Float[np.ndarray, "coordinates coordinates"]
-    residual: Float[np.ndarray, "coordinates sides"]
+    residual: Float[np.ndarray, "trained sides"]
     """e = f(theta_0) - y"""
-    owner: Int[np.ndarray, " coordinates"]
-    counts: Int[np.ndarray, " coordinates"]
+    owner: Int[np.ndarray, " trained"]
+    counts: Int[np.ndarray, " trained"]
     """how many points the owner of the coordinate has"""
-    point: Int[np.ndarray, " coordinates"]
+    point: Int[np.ndarray, " trained"]
 
     @property
     def loop(self) -> Loop:
@@ -86,7 +88,9 @@ class Affine(NamedTuple):
     def resolvent(self, beyond: complex | float) -> Solver:
         """(lambda - A)^-1 for lambda = 1 + beyond, to be applied to b (None) or to a state."""
         inverse, transfer = self.loop.at(beyond)
-        coupled = np.diag(self.counts) - self.kernel * transfer[np.ix_(self.owner, self.owner)]
+        trained = len(self.owner)
+        between = self.kernel[:trained, :trained]
+        coupled = np.diag(self.counts) - between * transfer[np.ix_(self.owner, self.owner)]
         factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
         into = inverse @ self.loop.Q
 
@@ -94,16 +98,29 @@ class Affine(NamedTuple):
             if force is None:
                 return self._injected(into, scipy.linalg.lu_solve(factors, self.residual))
             free = np.tensordot(inverse, force, 1)
-            seen = np.tensordot(self.loop.R, free, 1)
-            felt = np.empty(force.shape[1:], seen.dtype)
-            for own, v in zip(self.owned(), seen, strict=True):
-                felt[own] = self.kernel[own] @ v
+            felt = self._felt(np.tensordot(self.loop.R, free, 1))
             return free + self._injected(into, scipy.linalg.lu_solve(factors, felt))
 
         return solve
 
+    def change(
+        self, z: Float[np.ndarray, "states coordinates sides"]
+    ) -> Float[np.ndarray, "states coordinates sides"]:
+        """A z + b - z."""
+        loop = self.loop
+        u = (self.residual + self._felt(np.tensordot(loop.R, z, 1))) / self.counts[:, None]
+        return np.tensordot(loop.P, z, 1) + self._injected(loop.Q, u) - z
+
+    def _felt(self, v: Inexact[np.ndarray, "agents coordinates sides"]) -> np.ndarray:
+        """K v at every trained coordinate, v that of its owner."""
+        felt = np.empty(self.residual.shape, v.dtype)
+        for own, each in zip(self.owned(), v, strict=True):
+            felt[own] = self.kernel[own] @ each
+        return felt
+
     def _injected(self, into: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return into[:, self.owner][:, :, None] * u
+        beyond = len(self.kernel) - len(u)
+        return np.pad(into[:, self.owner][:, :, None] * u, ((0, 0), (0, beyond), (0, 0)))
 
 
 class Landing(NamedTuple):
@@ -135,19 +152,20 @@ def affine_rounds(system: System) -> Affine:
     if system.loss is not losses.mse or not system.batches.fixed:
         raise InputError(f"{name}: a closed form needs the squared error and all points per round")
     space, everything = system.space, system.batches.everything
-    kernel, initial = np.asarray(space.kernel)[:train], np.asarray(space.initial)[:train]
+    initial = np.asarray(space.initial)[:train]
     residual = initial - np.asarray(system.targets)[:train]
     owner = np.zeros(train, dtype=int)
     rows, owned = np.asarray(everything.rows), np.asarray(everything.weights) > 0
     for agent, (own, real) in enumerate(zip(rows, owned, strict=True)):
         owner[own[real]] = agent
+    kernel = np.asarray(sum(space.layer_kernels.values()) if space.beyond else space.kernel[:train])
     repeated = residual.shape[1] if kernel.ndim == 4 else 1
-    coordinates = train * repeated
     owner = np.repeat(owner, repeated)
+    coordinates = (train + space.beyond) * repeated
     return Affine(
         open_loops(system),
         kernel.reshape(coordinates, coordinates),
-        residual.reshape(coordinates, -1),
+        residual.reshape(len(owner), -1),
         owner,
         owned.sum(axis=1)[owner],
         np.repeat(np.arange(train), repeated),
@@ -171,3 +189,10 @@ def unflattened(like: State, z: np.ndarray) -> State:
     parts = np.split(z, len(leaves))
     arrays = [jnp.asarray(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(tree, arrays)
+
+
+def flattened(state: State, affine: Affine) -> Float[np.ndarray, "states coordinates sides"]:
+    """The state of a `KernelSpace` as (states, coordinates, sides)."""
+    sides = affine.residual.shape[1]
+    parts = [np.asarray(leaf).reshape(len(leaf), -1, sides) for leaf in jax.tree.leaves(state)]
+    return np.concatenate(parts)

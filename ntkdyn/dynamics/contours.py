@@ -40,11 +40,11 @@ def nodes_for(round: int, tolerance: float) -> int:
 
 
 def state_at(
-    affine: Affine, round: int, nodes: int
+    affine: Affine, round: int, nodes: int, force: np.ndarray | None = None
 ) -> Float[np.ndarray, "states coordinates sides"]:
-    """z_t for t = `round`, from `FROM_ROUND` on."""
+    """The sum of A^s b over s < t, t = `round` from `FROM_ROUND` on; or of A^s `force`."""
     points = _nodes(round, nodes)
-    return sum(_real(weight, affine.resolvent(beyond)(None)) for weight, beyond in points)
+    return sum(_real(weight, affine.resolvent(beyond)(force)) for weight, beyond in points)
 
 
 def flow_at(

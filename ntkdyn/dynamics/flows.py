@@ -39,12 +39,13 @@ from ntkdyn.engine import Progress, System
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Weights
 from ntkdyn.keeping import Keep
+from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless, State
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, lift, plan, run, system_of
+from ntkdyn.runs import Plan, plan, run, system_of
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix exponential is formed."""
@@ -212,7 +213,7 @@ def flow(
         asked,
         space,
         origin=None if given else problem.start,
-        lift=None if given else lift(problem),
+        lift=None if given else Linearization.of(problem, "outputs").lift,
         progress=progress,
         jump=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )

@@ -25,7 +25,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.dynamics import contours
-from ntkdyn.dynamics.affine import Affine, Landing, affine_rounds, linear_part, unflattened
+from ntkdyn.dynamics.affine import (
+    Affine,
+    Landing,
+    affine_rounds,
+    flattened,
+    linear_part,
+    unflattened,
+)
 from ntkdyn.dynamics.modes import Modes
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.engine import System
@@ -75,6 +82,10 @@ class Jumps:
     `error` holds the estimated relative error of theta_t - theta_0 at every recorded round, and
     `taken` the way that led there: the cheapest that is within `tolerance`, or the one that comes
     closest to 1e-9 where none is given.
+
+    `stable` may be a function that finds it out. With `begun`, (round, state, error), all start
+    there: z_t = z + sum_s A^s (A z + b - z) from the state z of that round on. Powers and modes
+    start from zero only.
     """
 
     def __init__(
@@ -83,12 +94,15 @@ class Jumps:
         *,
         via: str = "auto",
         tolerance: float | None = None,
-        stable: bool = True,
+        stable: bool | Callable[[], bool] = True,
+        begun: tuple[int, State, float] | None = None,
     ) -> None:
-        self._system, self._via, self._stable = system, via, stable
+        self._system, self._via = system, via
+        self._known_stable = stable if callable(stable) else lambda: stable
         self._tolerance, self._strict = tolerance or TOLERANCE, tolerance is not None
-        self.error: dict[int, float] = {0: 0.0}
-        self.taken: dict[int, str] = {0: "start"}
+        self._first, self._state, error = begun or (0, None, 0.0)
+        self.error: dict[int, float] = {self._first: error}
+        self.taken: dict[int, str] = {self._first: "anchor" if begun else "start"}
 
     def __call__(self, state: State, done: int, wanted: int) -> State | None:
         """The state in round `wanted`, or None where stepping on from `done` is the way."""
@@ -97,7 +111,7 @@ class Jumps:
         stepping = (wanted - done) * self._step_seconds
         if self._via == "auto" and stepping < self._study_seconds:
             return self._step(done, wanted)
-        ways = {name: way for name, way in self._open.items() if way.valid(wanted)}
+        ways = {name: way for name, way in self._open.items() if way.valid(wanted - self._first)}
         best, by = None, ""
         for name in sorted(ways, key=lambda each: ONCE[each] + ways[each].seconds(done, wanted)):
             if ways[name].land is None:
@@ -118,11 +132,24 @@ class Jumps:
     def _landed(self, land: Callable[[int], Landing], round: int) -> Landing:
         """There, with what rounding makes of lengths: |K| |c|^2 of their own squares, c' K c."""
         with np.errstate(over="ignore", invalid="ignore"):
-            landing = land(round)
-            c = np.tensordot(self._affine.loops[0].X, landing.state, 1)
-            own = max(float(np.sum(c * (self._affine.kernel @ c))), TINY)
-            spoilt = EPS * self._kernel_norm * float(np.sum(c**2)) / own
+            landing = land(round - self._first)
+            if self._begun is not None:
+                landing = self._from_begun(landing)
+            c, square = self._moved(landing.state)
+            spoilt = EPS * self._kernel_norm * float(np.sum(c**2)) / square
         return landing._replace(rounding=landing.rounding + spoilt)
+
+    def _from_begun(self, landing: Landing) -> Landing:
+        """From what was moved since the state begun with, whose error it is relative to."""
+        state = self._begun + landing.state
+        share = np.sqrt(self._moved(landing.state)[1] / self._moved(state)[1])
+        rounding = share * landing.rounding + self.error[self._first]
+        return Landing(state, share * landing.error, rounding)
+
+    def _moved(self, state: np.ndarray) -> tuple[np.ndarray, float]:
+        """c of the iterates, and |theta - theta_0|^2 of all agents."""
+        c = np.tensordot(self._affine.loops[0].X, state, 1)
+        return c, max(float(np.sum(c * (self._affine.kernel @ c))), TINY)
 
     def _check(self, best: Landing, by: str, round: int) -> None:
         """Refuse what is too far off for a tolerance that was given."""
@@ -164,7 +191,7 @@ class Jumps:
     def _ways(self, *, real: bool) -> dict[str, Way]:
         affine, tolerance = self._affine, self._tolerance
         ways = {"steps": Way(lambda done, wanted: (wanted - done) * self._step_seconds, None)}
-        if affine.size <= DENSE_UP_TO:
+        if affine.size <= DENSE_UP_TO and self._begun is None:
             powers = Powers(affine)
             ways["powers"] = Way(lambda done, wanted: powers.seconds(wanted), powers.land)
             if Modes.exist(affine):
@@ -172,21 +199,32 @@ class Jumps:
                 ways["modes"] = Way(lambda done, wanted: modes.seconds / FLOPS, modes.land)
         if real:
             ways["chebyshev"] = Way(
-                lambda done, wanted: 1.5 * degree(wanted, tolerance) * self._step_seconds,
-                lambda round: chebyshev(self._system, affine, round, tolerance),
+                lambda done, wanted: (
+                    1.5 * degree(wanted - self._first, tolerance) * self._step_seconds
+                ),
+                lambda round: chebyshev(self._system, affine, round, tolerance, self._state),
                 lambda round: round > 0,
             )
-            solve = 8 / 3 * len(affine.kernel) ** 3 + 8 * len(affine.loop.P) ** 3
+            solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
             ways["contour"] = Way(
                 lambda done, wanted: max(contours.NODES) * solve / FLOPS,
-                lambda round: along_contour(affine, round, tolerance),
+                lambda round: along_contour(affine, round, tolerance, self._begun),
                 lambda round: round >= contours.FROM_ROUND,
             )
         return ways
 
     @functools.cached_property
+    def _stable(self) -> bool:
+        return self._known_stable()
+
+    @functools.cached_property
     def _affine(self) -> Affine:
         return affine_rounds(self._system)
+
+    @functools.cached_property
+    def _begun(self) -> Float[np.ndarray, "states coordinates sides"] | None:
+        """The state begun with; None: the start, which is zero."""
+        return None if self._state is None else flattened(self._state, self._affine)
 
     @functools.cached_property
     def _open(self) -> dict[str, Way]:
@@ -211,9 +249,10 @@ class Jumps:
 
     @functools.cached_property
     def _study_seconds(self) -> float:
-        """What it takes to know the method's loop."""
+        """What it takes to know the method's loop, and with a new kernel whether it is stable."""
         states = len(jax.tree.leaves(self._system.init())) * self._system.space.agents
-        return ONCE["contour"] + 10 * states**3 / FLOPS
+        known = 0 if self._state is None else contours.FROM_ROUND * self._step_seconds
+        return ONCE["contour"] + 10 * states**3 / FLOPS + known
 
     def _closed(self, via: str, stable: bool) -> InputError:
         every = ("auto", "steps", "powers", "modes", "chebyshev", "contour")
@@ -294,10 +333,13 @@ def _norm(matrix: np.ndarray) -> float:
     return float(min(np.sqrt(columns * rows), np.linalg.norm(matrix)))
 
 
-def along_contour(affine: Affine, round: int, tolerance: float) -> Landing:
-    """z_t from as few nodes as the tolerance allows."""
+def along_contour(
+    affine: Affine, round: int, tolerance: float, begun: np.ndarray | None = None
+) -> Landing:
+    """z_t, or z_t - z from another z than zero, from as few nodes as the tolerance allows."""
     nodes = contours.nodes_for(round, tolerance)
-    state = contours.state_at(affine, round, nodes)
+    force = None if begun is None else affine.change(begun)
+    state = contours.state_at(affine, round, nodes, force)
     return Landing(state, contours.error(round, nodes), rounding(affine, round, tolerance))
 
 
@@ -323,10 +365,13 @@ def degree(round: int, tolerance: float) -> int:
     return min(max(round - 1, 0), math.ceil(enough))
 
 
-def chebyshev(system: System, affine: Affine, round: int, tolerance: float) -> Landing:
+def chebyshev(
+    system: System, affine: Affine, round: int, tolerance: float, begun: State | None = None
+) -> Landing:
     """z_t = sum_k a_k T_k(A) b with the Chebyshev coefficients a_k of sum_{s<t} lambda^s.
 
-    The error estimate is the polynomial's own, relative as in `contours.error`.
+    From another z than zero, z_t - z with A z + b - z in place of b. The error estimate is the
+    polynomial's own, relative as in `contours.error`.
     """
     top = degree(round, tolerance)
     theta = np.pi * (np.arange(2 * top + 2) + 0.5) / (2 * top + 2)
@@ -337,18 +382,20 @@ def chebyshev(system: System, affine: Affine, round: int, tolerance: float) -> L
     coefficients = np.zeros(1 << (top + 1).bit_length())
     coefficients[: top + 1] = transformed[: top + 1] / len(exact)
     coefficients[0] /= 2
-    flat = _chebyshev_sum(system, jnp.asarray(coefficients), jnp.asarray(top + 1))
+    begun = system.init() if begun is None else begun
+    flat = _chebyshev_sum(system, begun, jnp.asarray(coefficients), jnp.asarray(top + 1))
     state = np.asarray(flat).reshape(affine.drive().shape)
     return Landing(state, float(wrong.max()), rounding(affine, round, tolerance))
 
 
 @eqx.filter_jit
 def _chebyshev_sum(
-    system: System, coefficients: Float[Array, " degree"], count: Int[Array, ""]
+    system: System, begun: State, coefficients: Float[Array, " degree"], count: Int[Array, ""]
 ) -> Float[Array, " state"]:
     action, size = linear_part(system)
     grad, mix = system.gradient(0), system.mix(0)
-    drive = ravel_pytree(system.method.update.step(system.init(), grad, mix))[0]
+    after = system.method.update.step(begun, grad, mix)
+    drive = ravel_pytree(after)[0] - ravel_pytree(begun)[0]
 
     def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         before, current, total = carry

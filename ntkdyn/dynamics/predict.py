@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,17 +10,27 @@ from typing import Any
 import numpy as np
 
 from ntkdyn import losses, precision
+from ntkdyn.dynamics.anchored import Anchored, Anchoring, Jumping, checked
 from ntkdyn.dynamics.jumps import Jumps
-from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats, setting
+from ntkdyn.dynamics.stability import (
+    Setting,
+    Stability,
+    assess,
+    known_step,
+    repeats,
+    setting,
+)
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Jump, Progress, System
 from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
 from ntkdyn.keeping import Keep
+from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method
+from ntkdyn.methods.updates import State
 from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, lift, plan, run
+from ntkdyn.runs import Plan, plan, run
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -40,6 +51,7 @@ def predict(
     progress: Progress | None = None,
     via: str = "auto",
     tolerance: float | None = None,
+    anchors: Any = None,
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
@@ -62,6 +74,14 @@ def predict(
     record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding included. It
     is below `tolerance`, or the call is refused; without one, below 1e-9 or as little as double
     precision allows: modes so slow that t rounds are few to them are known to t times 1e-15.
+
+    With `anchors`, the networks are linearized anew at the agents' predicted mean in these rounds
+    (`dynamics.anchored`): a list of rounds, of which 0 is always one, or "auto" for up to 12
+    kernels where they are worth most, or `dynamics.Anchoring(kernels, tolerance)`. The record then
+    holds `anchor`, the rounds, and `segment_error` (anchor), how far each segment's linearization
+    is from the real networks where it ends, as a share of the distance travelled. With an anchor in
+    every round the prediction is training, but for what agents differ: between them the
+    linearization at their mean remains.
     """
     check_problem(problem)
     if stability is not None:
@@ -81,9 +101,11 @@ def predict(
     if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
         raise InputError(f"tolerance: must be between 0 and 1, got {shown(tolerance)}")
     check_name("kernel", kernel, KERNELS)
+    if anchors is not None:
+        anchors = _anchors(problem, kernel, via, anchors, asked.rounds[-1])
     if kernel == "implicit" and not isinstance(problem, KernelProblem):
         _steps_only(via, "an implicit kernel")
-        return _without_a_kernel(problem, asked, progress)
+        return _without_a_kernel(problem, asked, anchors, progress)
     method.check_space("kernel")
     space = problem.kernel_space(kernel, method.view)
     if not method.linear:
@@ -91,17 +113,46 @@ def predict(
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     known = lambda: problem.kernel(kernel)
+    stable_there = lambda system: _stable(asked, system)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    record = ways.noted(_with_a_kernel(problem, asked, space, ways, known, progress))
+    if anchors is None:
+        record = _with_a_kernel(problem, asked, space, ways, known, progress)
+    else:
+        record = Anchored(problem, asked, anchors, ways.within(stable_there), progress).record()
+    record = ways.noted(record)
     bare = isinstance(problem, KernelProblem)
     told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
     record = described(record).assign_attrs(space="kernel", **told, **stability.attributes())
     return _finite(record)
 
 
-def _without_a_kernel(problem: Problem, asked: Plan, progress: Progress | None) -> Record:
+def _anchors(
+    problem: Problem | KernelProblem, kernel: str, via: str, anchors: Any, last: int
+) -> list[int] | Anchoring:
+    """What was asked for, refused where there is nothing to linearize anew."""
+    if isinstance(problem, KernelProblem):
+        raise InputError("anchors: a bare kernel has no network to linearize anew; leave them out")
+    if kernel == "infinite":
+        raise InputError(
+            'anchors: a network of infinite width is linear for good; use kernel="empirical"'
+        )
+    if via in ("powers", "modes"):
+        raise InputError(f'via: {via} begin at the start only; with anchors use via="auto"')
+    return checked(anchors, last)
+
+
+def _without_a_kernel(
+    problem: Problem,
+    asked: Plan,
+    anchors: list[int] | Anchoring | None,
+    progress: Progress | None,
+) -> Record:
     """By products with the Jacobian, in `TangentSpace`."""
     known_step(asked.method)
+    if anchors is not None:
+        never = lambda system, begun: None
+        record = Anchored(problem, asked, anchors, never, progress, implicit=True).record()
+        return record.assign_attrs(space="tangent", kernel="implicit")
     space = problem.tangent_space(asked.method.view)
     record = run(
         asked,
@@ -128,12 +179,13 @@ def _with_a_kernel(
         if asked.keep.trust:
             raise InputError("keep: trust needs a network, and a bare kernel has none")
     else:
+        linear = Linearization.of(problem, asked.method.view)
         of_network = {
             "origin": problem.origin,
             "parameters_each": problem.parameters_each,
-            "lift": lift(problem, asked.method.view),
+            "lift": linear.lift,
         }
-        trust = Trust(problem, asked.method.view) if asked.keep.trust else None
+        trust = Trust(linear, problem.initial) if asked.keep.trust else None
     record = run(
         asked,
         space,
@@ -165,6 +217,15 @@ def _finite(record: Record) -> Record:
     return record.assign_attrs(overflow_round=first)
 
 
+def _stable(asked: Plan, system: System) -> bool | None:
+    """Whether the method is stable with the kernel of a segment."""
+    space, train = system.space, system.space.train
+    kernel = Kernel(np.asarray(space.kernel[:train, :, :train]), {}, "empirical")
+    if not np.isfinite(kernel.whole).all():
+        return False
+    return assess(Setting(kernel, asked.task, asked.method, asked.weights)).stable
+
+
 def _constant(agents: int, known: Callable[[], Kernel]) -> Callable[[Vector], list[np.ndarray]]:
     """The one kernel of every agent in every round, between the training points."""
     kernel = known().summed
@@ -180,8 +241,10 @@ class _Ways:
     """Whether there are short cuts between this plan's rounds, and which were taken."""
 
     def __init__(self, plan: Plan, stable: bool | None, via: str, tolerance: float | None) -> None:
-        self._arguments = {"via": via, "tolerance": tolerance, "stable": stable}
-        self._plan, self._jumps = plan, None
+        self._plan, self._stable = plan, stable
+        self._via, self._tolerance = via, tolerance
+        self._error: dict[int, float] = {}
+        self._taken: dict[int, str] = {}
         reasons = {
             plan.task.loss.name: plan.task.loss is not losses.mse,
             "minibatches": plan.batch_size is not None,
@@ -194,14 +257,38 @@ class _Ways:
             _steps_only(via, against[0])
 
     def of(self, system: System) -> Jump:
-        self._jumps = Jumps(system, **self._arguments)
-        return self._jumps
+        """From the start."""
+        return self._jumps(system, self._stable, None)
+
+    def within(self, segment_stable: Callable[[System], bool]) -> Jumping:
+        """From wherever a segment begins."""
+
+        def jumping(system: System, begun: tuple[int, State] | None) -> Jump | None:
+            if not self.open:
+                return None
+            if begun is None:
+                return self.of(system)
+            stable = functools.partial(segment_stable, system)
+            return self._jumps(system, stable, (*begun, self._error[begun[0]]))
+
+        return jumping
+
+    def _jumps(
+        self,
+        system: System,
+        stable: bool | Callable[[], bool] | None,
+        begun: tuple[int, State, float] | None,
+    ) -> Jumps:
+        """Short cuts that write down here what they take."""
+        jumps = Jumps(system, via=self._via, tolerance=self._tolerance, stable=stable, begun=begun)
+        self._error, self._taken = self._error | jumps.error, self._taken | jumps.taken
+        jumps.error, jumps.taken = self._error, self._taken
+        return jumps
 
     def noted(self, record: Record) -> Record:
         """The record with the error of its rounds, and how they were reached."""
-        if self._jumps is None:
+        if not self._taken:
             return record
         rounds = [int(round) for round in record["round"]]
-        errors = [self._jumps.error[round] for round in rounds]
-        taken = [self._jumps.taken[round] for round in rounds]
+        errors, taken = ([found[round] for round in rounds] for found in (self._error, self._taken))
         return record.assign(error_estimate=("round", errors), reached_by=("round", taken))

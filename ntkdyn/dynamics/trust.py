@@ -11,36 +11,39 @@ been trained; analysis/trust.py measures how well, over widths.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from ntkdyn.engine import POINTS_AT_ONCE, Snapshot
-from ntkdyn.problems import Problem
-from ntkdyn.runs import pull_back
+from ntkdyn.engine import Snapshot
+from ntkdyn.linearization import Implicit, Linearization
 from ntkdyn.vectors import Vector
 
 
 class Trust:
-    """A watcher of a prediction in KernelSpace; `gaps` holds one row per recorded round."""
+    """A watcher of a prediction in KernelSpace; `gaps` holds one row per recorded round.
 
-    def __init__(self, problem: Problem, view: str) -> None:
+    `linear` is the linearization that the coefficients belong to, and f(theta_0) is `initial`.
+    """
+
+    def __init__(self, linear: Linearization, initial: Float[np.ndarray, "points outputs"]) -> None:
         self.gaps: list[Float[np.ndarray, " agents"]] = []
-        self._initial = problem.initial
-        tangent, pull = problem.tangent_space(), pull_back(problem, view)
-        apply, origin, inputs = tangent.apply, tangent.origin, tangent.inputs
-
-        def outputs(coefficients: PyTree) -> Float[Array, "points outputs"]:
-            theta = jax.tree.map(jnp.add, origin, pull(coefficients))
-            parts = range(0, len(inputs), POINTS_AT_ONCE)
-            return jnp.concatenate([apply(theta, inputs[i : i + POINTS_AT_ONCE]) for i in parts])
-
-        self._outputs = jax.jit(lambda displacement: jax.lax.map(outputs, displacement.tree))
+        self._linear, self._initial = linear, initial
 
     def __call__(self, snapshot: Snapshot, displacement: Vector) -> None:
-        real = np.asarray(self._outputs(displacement))
-        predicted = snapshot.outputs[..., : real.shape[2]]
-        apart = np.linalg.norm(real - predicted, axis=(1, 2))
-        moved = np.linalg.norm(predicted - self._initial, axis=(1, 2))
-        self.gaps.append(np.where(moved > 0, apart / np.where(moved > 0, moved, 1), 0.0))
+        outputs = stretched(self._linear, self._initial, snapshot.outputs, displacement)
+        self.gaps.append(outputs[1])
+
+
+def stretched(
+    linear: Linearization | Implicit,
+    initial: Float[np.ndarray, "points outputs"],
+    outputs: Float[Array | np.ndarray, "agents points seen"],
+    displacement: Vector,
+) -> tuple[Float[np.ndarray, " agents"], Float[np.ndarray, " agents"]]:
+    """|f(theta_i) - f_lin(theta_i)| of every agent, and as a share of the distance travelled."""
+    predicted = np.asarray(outputs)
+    seen = predicted.shape[2]
+    real = np.asarray(linear.outputs(displacement))[..., :seen]
+    apart = np.linalg.norm(real - predicted, axis=(1, 2))
+    moved = np.linalg.norm(predicted - initial[:, :seen], axis=(1, 2))
+    return apart, np.where(moved > 0, apart / np.where(moved > 0, moved, 1), 0.0)

@@ -1,0 +1,294 @@
+"""Linearization: a problem's networks, linear in their parameters around a point of them.
+
+Around the start, coefficients on the training points say all: theta_i = theta_0 + J^T c_i. A
+linearization that follows a run goes on at another anchor a: outputs become
+f(a) + J_a (theta_i - a), gradients J_a^T u, and what the method remembers by then (iterates,
+momenta, trackers, checkpoints) is no combination of the new gradients. So every such vector of
+every agent becomes a direction d of the parameters, by its mean over the agents and each agent's
+deviation from that, and with
+
+    theta_i = theta_0 + J_a^T c_i + sum_b M_ib d_b
+
+the state goes on as it is: c = 0, and M picks each vector's own directions. That is a `KernelSpace`
+with the d_b as more columns, for which J_a J_a^T, J_a d_b and d_b . d_b' are enough. Every vector
+is counted from theta_0, so that points and displacements need not be told apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ntkdyn.engine import POINTS_AT_ONCE
+from ntkdyn.errors import InputError
+from ntkdyn.kernels import empirical
+from ntkdyn.kernels.structure import distinct_layers, layer_names
+from ntkdyn.methods.updates import State
+from ntkdyn.precision import EXACT
+from ntkdyn.problems import Problem, only_layer
+from ntkdyn.spaces import KernelSpace, LayeredKernelSpace, TangentSpace
+from ntkdyn.vectors import Vector
+
+ByLayer = dict[str, Array]
+
+
+class Linearization(eqx.Module):
+    """A problem's networks around an anchor, and what coefficients in its kernel space stand for.
+
+    `Linearization.of(problem, view)` is that at the start, with the coefficients of
+    `problem.kernel_space(view=view)`; `onward` leads to the next.
+    """
+
+    tangent: TangentSpace
+    columns: int = eqx.field(static=True)
+    """how many points gradients come from"""
+    view: str = eqx.field(static=True)
+    """as in `Problem.kernel_space`"""
+    directions: PyTree[Float[Array, "directions ..."]] | None = None
+    """d_b, and zeros up to a multiple of the outputs"""
+
+    @staticmethod
+    def of(problem: Problem, view: str) -> Linearization:
+        """At the start, in JAX's current precision."""
+        return Linearization(problem.tangent_space(view), problem.columns(view), view)
+
+    @eqx.filter_jit
+    def lift(self, x: Vector) -> Vector:
+        """Every agent's theta - theta_0, from its coefficients."""
+        return Vector(jax.vmap(self._lifted)(x.tree))
+
+    @eqx.filter_jit
+    def outputs(self, x: Vector) -> Float[Array, "agents points outputs"]:
+        """What the real networks make of all points, agent by agent."""
+        return jax.lax.map(lambda own: _real_outputs(self.tangent, self._lifted(own)), x.tree)
+
+    def onward(self, method: str, state: State) -> tuple[Linearization, State]:
+        """That at the mean of the iterates, and the state in its kernel space."""
+        held = _held(method, state)
+        directions, anchor = self._directions(held, state.x)
+        tangent = dataclasses.replace(self.tangent, anchor=anchor)
+        onward = Linearization(tangent, self.columns, self.view, directions)
+        count = len(jax.tree.leaves(held)[0])
+        return onward, _with_held(state, onward._picked(count))
+
+    @eqx.filter_jit
+    def _directions(self, held: PyTree, x: Vector) -> tuple[PyTree, PyTree]:
+        """The directions of the vectors (vectors, agents, ...), and the mean of x as parameters."""
+        lifted = jax.vmap(jax.vmap(self._lifted))(held)
+
+        def around_mean(leaf: Array) -> Array:
+            mean = jnp.mean(leaf, axis=1, keepdims=True)
+            flat = jnp.concatenate([mean, leaf - mean], axis=1).reshape(-1, *leaf.shape[2:])
+            missing = -len(flat) % self._outputs
+            return jnp.concatenate([flat, jnp.zeros((missing, *flat.shape[1:]))])
+
+        mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), self.lift(x).tree)
+        anchor = jax.tree.map(jnp.add, self.tangent.origin, mean)
+        return jax.tree.map(around_mean, lifted), anchor
+
+    def _picked(self, count: int) -> PyTree:
+        """Coefficients (vectors, agents, basis, outputs) of so many vectors, each its own."""
+        agents, outputs = self.tangent.agents, self._outputs
+        size = (self.columns + self.beyond) * outputs
+        mean = self.columns * outputs + jnp.arange(count)[:, None] * (agents + 1)
+        vectors, own = jnp.arange(count)[:, None], jnp.arange(agents)[None]
+        flat = jnp.zeros((count, agents, size)).at[vectors, own, mean].set(1)
+        flat = flat.at[vectors, own, mean + 1 + own].set(1)
+        picked = flat.reshape(count, agents, -1, outputs)
+        return picked if self.view != "layers" else dict.fromkeys(self._layers, picked)
+
+    def space(self) -> KernelSpace | LayeredKernelSpace:
+        """The kernel space at an anchor that `onward` has led to; computes its kernel."""
+        tangent, agents = self.tangent, self.tangent.agents
+        points, columns = tangent.inputs, tangent.inputs[: self.columns]
+        initial, along, inner, of_origin = self._seen()
+        blocks = empirical.layer_ntk(tangent.apply, tangent.at, points, columns)
+        for layer in self._layers:
+            blocks[layer] = jnp.concatenate([blocks[layer], along[layer]], axis=2)
+        grams = {n: _squared(block[: self.columns], inner[n]) for n, block in blocks.items()}
+        if self.view == "layers":
+            return LayeredKernelSpace(blocks, initial, *of_origin, agents, grams)
+        if self.view == "features":
+            grams = {"all": sum(grams.values())}
+        return KernelSpace(sum(blocks.values()), initial, agents, grams, self.beyond)
+
+    @property
+    def beyond(self) -> int:
+        """How many columns of the kernel the directions take, each with one for every output."""
+        return len(jax.tree.leaves(self.directions)[0]) // self._outputs
+
+    @property
+    def _outputs(self) -> int:
+        tangent = self.tangent
+        return jax.eval_shape(tangent.apply, tangent.origin, tangent.inputs[:1]).shape[1]
+
+    @property
+    def _layers(self) -> tuple[str, ...]:
+        return distinct_layers(self.tangent.origin)
+
+    def _lifted(self, coefficients: PyTree) -> PyTree:
+        """One agent's theta - theta_0."""
+        tangent, points = self.tangent, self.tangent.inputs[: self.columns]
+        _, pull = jax.vjp(lambda params: tangent.apply(params, points), tangent.at)
+
+        def combined(own: Float[Array, "basis outputs"]) -> PyTree:
+            (pulled,) = pull(own[: self.columns])
+            if self.directions is None:
+                return pulled
+            share = own[self.columns :].reshape(-1)
+            along = lambda leaf: jnp.tensordot(share, leaf, 1, precision=EXACT)
+            return jax.tree.map(jnp.add, pulled, jax.tree.map(along, self.directions))
+
+        if self.view != "layers":
+            return combined(coefficients)
+        whole = {layer: jax.tree.leaves(combined(own)) for layer, own in coefficients.items()}
+        names, tree = layer_names(tangent.origin), jax.tree.structure(tangent.origin)
+        return tree.unflatten([whole[name][place] for place, name in enumerate(names)])
+
+    @eqx.filter_jit
+    def _seen(self) -> tuple[Array, ByLayer, ByLayer, tuple[ByLayer, ByLayer]]:
+        """f(theta_0), J_l d at all points, d_l . d_l', and J_l theta_0 and |theta_0,l|^2."""
+        tangent, layers = self.tangent, self._layers
+        along = {layer: self._along(layer) for layer in layers}
+        inner = _inner(self.directions, self.directions)
+        origin = jax.tree.map(lambda leaf: leaf[None], tangent.origin)
+        beside, own = _inner(self.directions, origin), _inner(origin, origin)
+        points = tangent.inputs[: self.columns]
+        of_origin = {
+            layer: jnp.concatenate(
+                [
+                    tangent.push(only_layer(tangent.origin, layer), points),
+                    beside[layer].reshape(-1, self._outputs),
+                ]
+            )
+            for layer in layers
+        }
+        norms = {layer: each[0, 0] for layer, each in own.items()}
+        return tangent.initial(tangent.inputs), along, inner, (of_origin, norms)
+
+    def _along(self, layer: str) -> Float[Array, "points outputs beyond outputs"]:
+        tangent = self.tangent
+        push = lambda tree: tangent.push(only_layer(tree, layer), tangent.inputs)
+        seen = jnp.moveaxis(jax.lax.map(push, self.directions), 0, -1)
+        return seen.reshape(*seen.shape[:2], -1, self._outputs)
+
+
+class Implicit(eqx.Module):
+    """A `Linearization` whose kernel is never formed: vectors are displacements as they are."""
+
+    tangent: TangentSpace
+
+    @staticmethod
+    def of(problem: Problem, view: str) -> Implicit:
+        """At the start, in JAX's current precision."""
+        return Implicit(problem.tangent_space(view))
+
+    def lift(self, x: Vector) -> Vector:
+        """Every agent's theta - theta_0: x itself."""
+        return x
+
+    @eqx.filter_jit
+    def outputs(self, x: Vector) -> Float[Array, "agents points outputs"]:
+        """What the real networks make of all points, agent by agent."""
+        return jax.lax.map(lambda own: _real_outputs(self.tangent, own), x.tree)
+
+    def onward(self, method: str, state: State) -> tuple[Implicit, State]:
+        """That at the mean of the iterates, and the state as it is."""
+        del method
+        mean = lambda start, moved: start + moved.mean(axis=0)
+        anchor = jax.tree.map(mean, self.tangent.origin, state.x.tree)
+        return Implicit(dataclasses.replace(self.tangent, anchor=anchor)), state
+
+    def space(self) -> TangentSpace:
+        """The tangent space at the anchor."""
+        return self.tangent
+
+
+def _real_outputs(tangent: TangentSpace, moved: PyTree) -> Float[Array, "points outputs"]:
+    """What one agent's network makes of all points, so many at once."""
+    theta, points = jax.tree.map(jnp.add, tangent.origin, moved), tangent.inputs
+    parts = range(0, len(points), POINTS_AT_ONCE)
+    seen = [tangent.apply(theta, points[i : i + POINTS_AT_ONCE]) for i in parts]
+    return jnp.concatenate(seen)
+
+
+def _inner(left: PyTree, right: PyTree) -> ByLayer:
+    """Inner products of every two directions, layer by layer."""
+    found: ByLayer = {}
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    for name, (a, b) in zip(layer_names(left), pairs, strict=True):
+        product = jnp.matmul(a.reshape(len(a), -1), b.reshape(len(b), -1).T, precision=EXACT)
+        found[name] = found[name] + product if name in found else product
+    return found
+
+
+def _squared(
+    rows: Float[Array, "columns outputs basis outputs"],
+    inner: Float[Array, "directions directions"],
+) -> Float[Array, "basis outputs basis outputs"]:
+    """Inner products of all of the basis, from those with the training points and the rest."""
+    columns, outputs, basis, _ = rows.shape
+    beyond = basis - columns
+    corner = inner.reshape(beyond, outputs, beyond, outputs)
+    below = jnp.concatenate([rows[:, :, columns:].transpose(2, 3, 0, 1), corner], axis=2)
+    return jnp.concatenate([rows, below])
+
+
+# --- vectors that a method remembers ------------------------------------------------------------
+
+
+def _held(method: str, state: State) -> PyTree:
+    """All of them, one above the other, (vectors, agents, ...); checkpoints count one by one."""
+    parts, like = [], state.x.tree
+    for each in jax.tree.leaves(state, is_leaf=_is_vector):
+        if _alike(each, state.x):
+            flat = lambda leaf, own: leaf.reshape(-1, *own.shape)
+            parts.append(jax.tree.map(flat, each.tree, like))
+        elif not _is_vector(each) and _shaped(each, jax.tree.leaves(like)[0]):
+            raise InputError(
+                f"{method}: cannot go on at another anchor, because it remembers an array of the "
+                f"iterates' shape that is no Vector"
+            )
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _with_held(state: State, held: PyTree) -> State:
+    """The state with other vectors in their places."""
+    leaves, tree = jax.tree.flatten(state, is_leaf=_is_vector)
+    begun = 0
+    for place, each in enumerate(leaves):
+        if _alike(each, state.x):
+            stack = _stack(each, state.x)
+            stop = begun + math.prod(stack)
+            part = jax.tree.map(lambda leaf: leaf[begun:stop], held)  # noqa: B023
+            leaves[place] = Vector(part).map(lambda leaf: leaf.reshape(*stack, *leaf.shape[1:]))  # noqa: B023
+            begun = stop
+    return tree.unflatten(leaves)
+
+
+def _is_vector(each: Any) -> bool:
+    return isinstance(each, Vector)
+
+
+def _alike(each: Any, x: Vector) -> bool:
+    """Whether it is a vector like x, or several of them stacked."""
+    if not _is_vector(each) or jax.tree.structure(each) != jax.tree.structure(x):
+        return False
+    pairs = zip(jax.tree.leaves(each), jax.tree.leaves(x), strict=True)
+    return all(_shaped(leaf, own) for leaf, own in pairs)
+
+
+def _shaped(leaf: Any, own: Array) -> bool:
+    return jnp.shape(leaf)[-own.ndim :] == own.shape
+
+
+def _stack(each: Vector, x: Vector) -> tuple[int, ...]:
+    """How many are stacked, along each axis before that of the agents."""
+    leaf, own = jax.tree.leaves(each)[0], jax.tree.leaves(x)[0]
+    return leaf.shape[: leaf.ndim - own.ndim]

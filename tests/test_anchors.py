@@ -1,0 +1,264 @@
+"""Re-anchored prediction: against training, without a kernel, and where it changes nothing."""
+
+import dataclasses
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import ALL_METHODS, small_data
+
+import ntkdyn as nd
+from ntkdyn import dynamics, graphs, precision
+from ntkdyn.data import Partition
+from ntkdyn.dynamics.anchored import crossing
+from ntkdyn.linearization import Linearization
+from ntkdyn.runs import plan, system_of
+from ntkdyn.vectors import Vector
+
+OWNER = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
+TRIANGLE = graphs.metropolis(graphs.complete(3))
+PATH = graphs.lazy(graphs.metropolis(graphs.path(3)))
+BATCH = {"batch_size": 2, "batch_seed": 5}
+SETTINGS = {"mhd": {"public_batch": 2, "pool": 2, "pool_every": 2, "teachers": 1, "aux": 1}}
+NEAR = 1e-10
+
+
+def problem_of(network, loss="mse", public=None):
+    data = small_data()
+    return nd.Problem(network, Partition(data, OWNER, 3, "given"), loss, seed=3, public=public)
+
+
+@functools.cache
+def bent(loss="mse"):
+    """A problem whose network is smooth, small, and far from linear."""
+    return problem_of(nd.networks.mlp((6,), outputs=2, activation="erf", w_std=1.5), loss)
+
+
+@functools.cache
+def straight(heads):
+    """A problem whose network is affine in its parameters, features included."""
+
+    def start(key, features):
+        shapes = {"a": (features[0], 2 * heads), "b": (features[0], 2 * heads), "c": (1, 2 * heads)}
+        keys = jax.random.split(key, 3)
+        drawn = zip(keys, shapes.items(), strict=True)
+        return {name: {"w": jax.random.normal(key, shape)} for key, (name, shape) in drawn}
+
+    def hidden(params, x):
+        return {"seen": jnp.tanh(x) @ params["b"]["w"]}
+
+    def apply(params, x):
+        return x @ params["a"]["w"] + hidden(params, x)["seen"] + params["c"]["w"]
+
+    network = nd.networks.wrap(apply, start, 2 * heads)
+    public = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    return problem_of(dataclasses.replace(network, hidden=hidden), public=public)
+
+
+def apart(one, other, names):
+    """The largest difference of each of the variables."""
+    return {name: float(np.abs(one[name] - other[name]).max()) for name in names}
+
+
+MEASURED = (
+    "outputs", "parameters", "distance", "displacement", "layer_displacement",
+    "consensus_distance", "consensus_test_loss", "floats_sent",
+)  # fmt: skip
+
+
+def linear_methods():
+    for name in ALL_METHODS:
+        method = nd.methods.METHODS[name](step_size=0.05, **SETTINGS.get(name, {}))
+        if "kernel" in method.spaces:
+            yield name, method
+
+
+@pytest.mark.parametrize("name, method", [*linear_methods()])
+@precision.in_double
+def test_whatever_a_method_remembers_goes_on_at_another_anchor(name, method):
+    """Every vector stands for the same parameters as before, and all else is as it was."""
+    problem = straight(method.heads)
+    linear = Linearization.of(problem, method.view)
+    system = system_of(plan(problem.task, method, PATH, 1), problem.kernel_space(view=method.view))
+    rng = np.random.default_rng(0)
+    drawn = lambda leaf: leaf + rng.integers(1, 4, leaf.shape).astype(leaf.dtype)
+    state = jax.tree.map(drawn, system.init())
+    onward, there = linear.onward(name, state)
+    assert jax.tree.structure(there) == jax.tree.structure(state)
+    is_vector = lambda each: isinstance(each, Vector)
+    pairs = zip(*(jax.tree.leaves(e, is_leaf=is_vector) for e in (state, there)), strict=True)
+    for old, new in pairs:
+        if not is_vector(old) or jax.tree.leaves(old)[0].ndim < 3:
+            assert (jnp.asarray(jax.tree.leaves(old)[0]) == jax.tree.leaves(new)[0]).all()
+            continue
+        for one, other in zip(_one_by_one(old), _one_by_one(new), strict=True):
+            off = jax.tree.leaves(linear.lift(one) - onward.lift(other))
+            assert max(float(jnp.abs(leaf).max()) for leaf in off) < NEAR
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), linear.lift(state.x).tree)
+    for start, moved, at in zip(
+        *map(jax.tree.leaves, (problem.start, mean, onward.tangent.anchor)), strict=True
+    ):
+        assert jnp.allclose(start + moved, at, atol=NEAR)
+
+
+def _one_by_one(vector):
+    """The vectors that may be stacked in one."""
+    leaf = jax.tree.leaves(vector)[0]
+    places = range(len(leaf)) if leaf.ndim == 4 else [...]
+    return [vector.map(operator.itemgetter(place)) for place in places]
+
+
+@pytest.mark.parametrize("name", ["gut", "push_sum", "local_sgd", "d2"])
+def test_another_anchor_changes_nothing_where_the_network_is_linear(name):
+    """So it continues what is remembered, shares of mass, and from which round on."""
+    problem, keep = straight(1), nd.Keep(parameter_rounds=[7], distances=True)
+    method = nd.methods.METHODS[name](step_size=0.05)
+    run = functools.partial(nd.predict, problem, method, PATH, range(8), keep=keep, **BATCH)
+    plain, anchored = run(), run(anchors=[3, 5])
+    assert np.abs(plain["outputs"][-1] - plain["outputs"][0]).max() > 0.05, "nothing happened"
+    off = apart(anchored, plain, MEASURED)
+    assert max(off.values()) < NEAR, off
+    assert anchored["anchor"].values.tolist() == [0, 3, 5]
+    assert np.abs(anchored["segment_error"]).max() < NEAR
+
+
+def test_an_anchor_in_every_round_is_training_where_agents_agree():
+    """With everybody's average in every round they do, whatever each remembers of its own."""
+    problem, method = bent("cross_entropy"), nd.methods.heavy_ball(step_size=0.4)
+    rounds = 6
+    keep = nd.Keep(parameter_rounds=[*range(rounds + 1)])
+    run = functools.partial(nd.predict, problem, method, TRIANGLE, range(rounds + 1), keep=keep)
+    there = nd.train(
+        problem, method, TRIANGLE, range(rounds + 1), keep=keep, precision="float64", **BATCH
+    )
+    followed = run(anchors=range(rounds + 1), **BATCH)
+    names = ("outputs", "parameters", "test_loss", "displacement")
+    off = apart(followed, there, names)
+    assert max(off.values()) < NEAR, off
+    assert min(apart(run(**BATCH), there, names).values()) > 1e-3, "anchors had nothing to do"
+    assert followed["segment_error"][-1] < NEAR
+
+
+def test_the_gap_falls_like_one_over_the_number_of_segments():
+    """The error of a segment goes like the square of its length."""
+    rounds, counts = 64, np.array([4, 8, 16])
+    problem, method = bent(), nd.methods.atc(step_size=0.02)
+    keep = nd.Keep(parameter_rounds=[rounds])
+    asked = problem, method, TRIANGLE, [rounds]
+    truth = nd.train(*asked, precision="float64", keep=keep)["parameters"]
+    gaps = []
+    for count in counts:
+        anchors = [*range(0, rounds, rounds // count)]
+        followed = nd.predict(*asked, keep=keep, anchors=anchors)["parameters"]
+        gaps.append(float(np.linalg.norm(followed - truth)))
+    slope = np.polyfit(np.log(counts), np.log(gaps), 1)[0]
+    assert abs(slope + 1) < 0.2, (slope, gaps)
+
+
+@pytest.mark.parametrize("name, settings", [("drt", {}), ("ccl", {}), ("mhd", SETTINGS["mhd"])])
+def test_methods_that_look_further_need_no_kernel_either(name, settings):
+    """The state of a tangent space goes on as it is, so it tells what that of a kernel must be."""
+    heads = 2 if name == "mhd" else 1
+    network = nd.networks.mlp((5,), outputs=2 * heads, activation="erf", w_std=1.5, b_std=0.3)
+    public = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    problem, method = problem_of(network, public=public), nd.methods.METHODS[name]
+    keep = nd.Keep(parameter_rounds=[7], distances=True, trust=True, kernel=True)
+    run = functools.partial(
+        nd.predict, problem, method(step_size=0.05, **settings), PATH, range(8), keep=keep,
+        anchors=[3, 5], **BATCH,
+    )  # fmt: skip
+    by_kernel, by_products = run(), run(kernel="implicit")
+    names = (*MEASURED, "segment_error", "trust_gap", "kernel_drift")
+    shared = [name for name in names if by_kernel[name].shape == by_products[name].shape]
+    assert len(shared) >= len(names) - 1
+    off = apart(by_kernel, by_products, shared)
+    assert max(off.values()) < NEAR, off
+    assert (by_kernel["kernel_drift"][3:] > 1e-4).all() and (by_kernel["trust_gap"][2] > 0).all()
+
+
+def test_jumps_within_a_segment_are_steps():
+    problem, method = bent(), nd.methods.dgd(step_size=0.3)
+    run = functools.partial(
+        nd.predict, problem, method, PATH, [0, 80, 150, 400], anchors=[10, 150],
+        keep=nd.Keep(parameter_rounds=[400], distances=True),
+    )  # fmt: skip
+    stepped = run(via="steps")
+    for via in ("chebyshev", "contour"):
+        there = run(via=via)
+        assert there["reached_by"].values.tolist() == ["start", via, "anchor", via]
+        off = apart(there, stepped, MEASURED)
+        assert max(off.values()) < NEAR, (via, off)
+        assert (there["error_estimate"] < 1e-9).all()
+
+
+def test_anchors_at_the_start_alone_are_the_plain_prediction():
+    run = functools.partial(
+        nd.predict, bent(), nd.methods.dgd(step_size=0.3), PATH, 20,
+        keep=nd.Keep(parameter_rounds=[20], distances=True, trust=True, kernel=True),
+    )  # fmt: skip
+    off = apart(run(anchors=[0]), run(), (*MEASURED, "trust_gap", "kernel_drift"))
+    assert max(off.values()) < 1e-12, off
+
+
+def test_anchors_that_are_chosen():
+    run = functools.partial(nd.predict, bent(), nd.methods.dgd(step_size=0.3), PATH, [0, 60])
+    plain = run(anchors=[0])["segment_error"].values[0]
+    some = run(anchors=dynamics.Anchoring(kernels=5))
+    assert some.attrs["kernels_computed"] == some.sizes["anchor"] <= 5
+    assert some["segment_error"].max() < plain / 2
+    lengths = np.diff([*some["anchor"].values, 60])
+    assert lengths[0] == lengths.min() < lengths[-1]
+    tolerance = float(plain) / 3
+    kept_to = run(anchors=dynamics.Anchoring(tolerance=tolerance))
+    assert (kept_to["segment_error"] <= tolerance).all() and kept_to.sizes["anchor"] > 1
+    with pytest.warns(UserWarning, match="segment 2, rounds .* above the tolerance .* up to round"):
+        tight = 1.1 * float(some["segment_error"][0])
+        not_kept = run(anchors=dynamics.Anchoring(kernels=2, tolerance=tight))
+    assert not_kept.attrs["within_tolerance_until"] == not_kept["anchor"][1]
+    alike = nd.predict(straight(1), nd.methods.dgd(step_size=0.1), PATH, [0, 60], anchors="auto")
+    assert alike["anchor"].values.tolist() == [0], "a linear network needs one kernel"
+
+
+def test_where_a_power_law_crosses():
+    squares = lambda rounds: [0.5 * (round - 10) ** 2 for round in rounds]
+    rounds = [11, 12, 14, 18, 26, 42, 60]
+    for length in (3, 7, 20, 45):
+        assert crossing(10, rounds, squares(rounds), 0.5001 * length**2) == 10 + length
+    assert crossing(10, rounds, squares(rounds), 1e9) == 60
+    assert crossing(10, rounds, squares(rounds), 0.1) == 11, "one round at the least"
+    assert crossing(10, [11, 12, 14], [1.0, 2.0, np.nan], 3.0) == 12
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"anchors": [5, 3]}, "anchors: must be ascending and not negative, got"),
+        ({"anchors": [-1, 3]}, "anchors: must be ascending and not negative"),
+        ({"anchors": [0, 21]}, "anchors: round 21 is beyond the last round, 20"),
+        ({"anchors": [0.5]}, 'anchors: must be "auto", dynamics.Anchoring'),
+        ({"anchors": "always"}, 'anchors: must be "auto"'),
+        ({"anchors": []}, 'anchors: must be "auto"'),
+        ({"anchors": dynamics.Anchoring(kernels=0)}, "anchors: kernels must be a whole number"),
+        ({"anchors": dynamics.Anchoring(tolerance=2.0)}, "anchors: tolerance must be between"),
+        ({"anchors": [3], "kernel": "infinite"}, "anchors: a network of infinite width is linear"),
+        ({"anchors": [3], "via": "powers"}, "via: powers begin at the start only"),
+    ],
+)
+def test_refusals(given, said):
+    with pytest.raises(nd.InputError, match=said):
+        nd.predict(bent(), nd.methods.dgd(step_size=0.1), PATH, 20, **given)
+
+
+def test_methods_without_a_linear_form_are_refused():
+    merging = nd.methods.dimat(step_size=0.1)
+    with pytest.raises(nd.InputError, match="dimat: does not run in kernel space"):
+        nd.predict(bent(), merging, PATH, 20, anchors=[3])
+
+
+def test_a_bare_kernel_has_no_network_to_linearize_anew():
+    bare = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2])
+    with pytest.raises(nd.InputError, match="anchors: a bare kernel has no network"):
+        nd.predict(bare, nd.methods.dgd(step_size=0.1), PATH, 20, anchors=[3])
