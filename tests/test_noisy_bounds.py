@@ -24,6 +24,8 @@ def test_expectations_are_those_of_many_runs(name):
     """Four thousand runs side by side, by the update as it is written in papers."""
     one, case = case_of(2, name, 0.2)
     record = noisy.expected(one.problem, case, [0, 12], batch_size=1)
+    alone = noisy.expected(one.problem, case, [12], batch_size=1)
+    assert alone.equals(record.isel(round=[1]))
     W, eta, reps = case.given.matrix, case.step_size, 4000
     rng = np.random.default_rng(0)
     owned = [np.flatnonzero(one.owner == i) for i in range(AGENTS)]
