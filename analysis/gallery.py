@@ -63,7 +63,8 @@ def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
     predicted = nd.predict(problem, method, W, ROUNDS)
     observed = nd.train(problem, method, W, ROUNDS)
-    return predicted, observed, nd.compare(predicted, observed)
+    wrong = nd.validation.nulls(problem, method, W, observed)
+    return predicted, observed, nd.compare(predicted, observed, wrong)
 
 
 def starts(W: nd.graphs.Mixing) -> tuple[xr.Dataset, xr.Dataset]:
@@ -197,9 +198,9 @@ def images() -> None:
                 record = run()
                 records.write(record, path)
             pair.append(record)
-        gap = experiment.compare(*pair, files).attrs["largest_gap"]
+        told = experiment.compare(*pair, files, nulls=work.nulls(pair[1]))
         thumbnail(files.overlay, THUMBNAILS / f"overlay-{name}.png")
-        print(f"{name}: largest gap {100 * gap:.2f} %", flush=True)
+        print(f"{name}: {told.attrs['verdict']}", flush=True)
 
 
 def pictures(wanted: Sequence[str]) -> Iterator[tuple[str, list[xr.Dataset]]]:

@@ -106,7 +106,7 @@ def _own(axes: Axes, comparison: xr.Dataset) -> None:
             dashed = {"color": colour, "ls": "--", "lw": 0.6, "alpha": 0.8, "zorder": 1}
             axes.plot(rounds, of(wrong["null_deviation"]), **dashed)
     said = "" if wrong is None else f"\ndashed: {wrong['explanation'].item()}"
-    axes.set_title(f"own part, share of distance{said}")
+    axes.set_title(f"deviation from the mean agent{said}")
     axes.set_xlabel("round")
     axes.yaxis.set_major_formatter(_percent)
 
@@ -130,7 +130,7 @@ def _nulls(axes: Axes, comparison: xr.Dataset) -> None:
     for place, (name, gap, colour) in enumerate(bars):
         axes.barh(place, min(gap, WIDEST) if gap == gap else 0, height=0.35, color=colour)
         said = f"{100 * gap:.3g} %" if np.isfinite(gap) else "not judged"
-        axes.text(0.0, place - 0.27, f"{name}: {said}", fontsize=6.2, va="bottom")
+        axes.text(0.01, place - 0.22, f"{name}: {said}", fontsize=6.2, va="bottom")
     axes.set_ylim(len(bars) - 0.5, -0.9)
     axes.set_yticks([])
     axes.set_title("deviation gap at the end")

@@ -99,7 +99,8 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
     assert f"round 6: {100 * judged['deviation_gap']:.3g} % of all agents together" in said
     assert compared.sizes["explanation"] == 7 and "links reversed" in judged["nulls_left_out"]
     page = (out / "report.html").read_text()
-    assert judged["verdict"][1:] in page
+    assert judged["verdict"][1:] in page and "from 0.5 on a wrong explanation" in page
+    assert "built-in" not in page, "a method of Python where a number is meant"
     for each in (gap, *compared["null_deviation_gap_of_all"][:, -1].values):
         assert f"{100 * each:.2f}\u00a0%" in page
     assert "data:image/png;base64," in page

@@ -43,7 +43,7 @@ def test_overlay_shows_what_agents_differ_in_and_wrong_explanations(runs):
     comparison = runs[2]
     figure = figures.overlay.draw(*runs)
     panels = {axes.get_title(loc="left").split("\n")[0]: axes for axes in figure.axes}
-    axes = panels["own part, share of distance"]
+    axes = panels["deviation from the mean agent"]
     assert axes.get_title(loc="left").endswith("dashed: another agent's curve")
     solid, marked, dashed = ([], [], [])
     for line in axes.lines:

@@ -190,7 +190,7 @@ def _explanations(comparison: Record) -> dict[str, Any]:
     ]
     rows.sort(key=lambda row: row["gaps"])
     first = {"name": "the prediction", "gaps": ours, "skill": ""}
-    return {"round": int(judged), "rows": [first, *rows], "clear": CLEAR}
+    return {"round": int(judged), "rows": [first, *rows], "told_from": CLEAR}
 
 
 def _parameter_gaps(comparison: Record) -> list[dict[str, Any]]:
