@@ -480,9 +480,14 @@ class Experiment:
 
     def nulls(self, observed: Record, progress: Progress | None = None) -> Record:
         """How far the spec's run is from predictions of what was not run."""
-        method, kernel = self.stability.method, self.spec.kernel
         return validation.nulls(
-            self.problem, method, self.weights, observed, kernel=kernel, progress=progress
+            self.problem,
+            self.stability.method,
+            self.weights,
+            observed,
+            kernel=self.spec.kernel,
+            anchors=self.spec.run.anchors,
+            progress=progress,
         )
 
     @functools.cached_property

@@ -278,3 +278,11 @@ def test_a_wide_network_is_told_from_what_was_not_run():
     wrong = told["null_kind"].values != STEP_SIZE
     assert (told["skill"].values[wrong] > verdicts.CLEAR).all()
     assert told.attrs["verdict"].startswith("observed follows the prediction")
+    anew = {"anchors": [0, 10]}
+    found = nd.validation.nulls(problem, method("dgd", 0.15), W, observed, **anew)
+    instead = nd.predict(problem, method("atc", 0.15), W, [0, 20], **anew)["outputs"]
+    wanted = gaps.of_outputs(instead, observed["outputs"], observed)["gap"][1]
+    seen = found["null_gap"].sel(explanation="atc in its place")[1]
+    np.testing.assert_allclose(seen, wanted, rtol=1e-8)
+    plain = told["null_gap"].sel(explanation="atc in its place")[1]
+    assert (abs(plain - wanted) > 0.01 * wanted).all(), "linearized anew as the prediction is"

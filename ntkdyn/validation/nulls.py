@@ -116,20 +116,23 @@ def nulls(
     observed: Record,
     *,
     kernel: str = "empirical",
+    anchors: Any = None,
     progress: Progress | None = None,
 ) -> Record:
     """The gaps (explanation, round, agent) of all `ALTERNATIVES` to an observed run.
 
     `problem`, `method` and `weights` are those of the run; step size, rounds and batches are taken
-    from its record. What does not apply (a complete graph in place of a complete one, a method that
-    these weights do not suit) is left out, and the attribute `left_out` says why. With the kernel
-    "implicit", of which each would take as long as the prediction itself, all are.
+    from its record. `kernel` and `anchors` are those of the prediction, so that nulls are predicted
+    as well as it is. What does not apply (a complete graph in place of a complete one, a method
+    that these weights do not suit) is left out, and the attribute `left_out` says why. With the
+    kernel "implicit", of which each would take as long as the prediction itself, all are.
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
     attrs = observed.attrs
     asked = plan(problem.task, method, weights, [0])
     method = method.with_step_size(float(attrs["step_size"]))
-    drawn = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
+    how = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
+    how |= {"kernel": kernel, "anchors": anchors}
     rounds = [int(each) for each in observed["round"]]
     found, left_out = {}, {}
     for done, (name, each) in enumerate(ALTERNATIVES.items(), start=1):
@@ -138,7 +141,7 @@ def nulls(
             other = each.change(method, asked.weights)
             with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
                 warnings.simplefilter("ignore", UserWarning)
-                outputs = predict(problem, *other, rounds, kernel=kernel, **drawn)["outputs"]
+                outputs = predict(problem, *other, rounds, **how)["outputs"]
             label = f"{other[0].name} in its place" if each.kind == "method" else name
             found[label] = measured(each.kind, outputs, observed)
         except (_Absent, InputError) as reason:
