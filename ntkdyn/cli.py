@@ -224,6 +224,10 @@ Devices = Annotated[int | None, typer.Option(help="Share the agents among so man
 Memory = Annotated[
     str | None, typer.Option(help='What training may take of each device, like "4 GB".')
 ]
+Nulls = Annotated[
+    bool,
+    typer.Option(help="Predict what was not run, too; takes as long as up to six predictions."),
+]
 Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Show the overlay when done.")]
 
 
@@ -257,8 +261,9 @@ def run(
     predict_only: Annotated[bool, typer.Option(help="Train nothing.")] = False,
     train_only: Annotated[bool, typer.Option(help="Predict nothing.")] = False,
     account: Annotated[
-        bool, typer.Option("--account", help="Split the gap by source; trains once more.")
+        bool, typer.Option("--account", help="Split the gaps by source; trains once more.")
     ] = False,
+    nulls: Nulls = True,
     resume: Resume = False,
     checkpoint_minutes: Minutes = 5.0,
     checkpoint_rounds: Rounds = None,
@@ -278,6 +283,7 @@ def run(
     only = "--predict-only" if predict_only else "--train-only" if train_only else None
     odd = saving.given() + machine.given() if predict_only else []
     odd += ["--open"] if only and show else []
+    odd += ["--no-nulls"] if only and not nulls else []
     if odd:
         raise InputError(f"{odd[0]}: does not apply with {only}; leave it out")
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
@@ -286,7 +292,7 @@ def run(
         side = "predict" if predict_only else "train"
         _one_side(work, place, quiet, side, saving, machine)
     else:
-        _conduct(work, place, quiet, show, saving, machine, account)
+        _conduct(work, place, quiet, show, saving, machine, account, nulls)
 
 
 @app.command()
@@ -669,6 +675,7 @@ def _conduct(
     saving: _Saving | None = None,
     machine: _Machine = _Machine(),
     account: bool = False,
+    nulls: bool = True,
 ) -> None:
     """Both sides of an experiment, compared."""
     from ntkdyn import experiment, records
@@ -687,8 +694,8 @@ def _conduct(
             observed = _trained(work, checkpoints, files.observed, resume, machine, bar)
             asked = account and bar("splitting the gap by source")
             accounts = work.account(predicted, observed, asked) if account else None
-            nulls = work.nulls(observed, bar("predicting what was not run"))
-        comparison = experiment.compare(predicted, observed, files, accounts, nulls)
+            others = work.nulls(observed, bar("predicting what was not run")) if nulls else None
+        comparison = experiment.compare(predicted, observed, files, accounts, others)
     written = [path for path in files if account or path != files.accounts]
     _say_gap(comparison, written, quiet, show)
 

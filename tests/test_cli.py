@@ -114,7 +114,7 @@ def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys)
     path, out = tmp_path / "spec.toml", tmp_path / "out"
     longer = SPEC.replace("rounds = 6", "rounds = 30").replace("[6]", "[30]")
     path.write_text(longer + "batch_size = 4\n")
-    assert call("run", path, "--out", out, "--account", "--quiet") == 0
+    assert call("run", path, "--out", out, "--account", "--no-nulls", "--quiet") == 0
     comparison, accounts = (records.read(out / f"{n}.nc") for n in ("comparison", "accounts"))
     page = (out / "report.html").read_text()
     for agent in range(4):
@@ -127,6 +127,7 @@ def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys)
             row.append(f"{value:.5f} <small>[{low:.5f}, {high:.5f}]</small>")
         assert all(each in page for each in row), row
     assert "above all <strong>linearization</strong>" in page
+    assert "nothing moves" in page and "complete graph" not in page
     assert page.count("data:image/png;base64,") == 2 and "ntkdyn run spec.toml --account" in page
     versions = json.loads(records.read(out / "observed.nc").attrs["versions"])
     assert all(version in page for version in versions.values())
@@ -135,6 +136,8 @@ def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys)
     assert (accounts["linearization"][-1] > 0.01).all()
     assert call("run", path, "--account", "--predict-only") == 2
     assert "--account: needs both sides" in capsys.readouterr().err
+    assert call("run", path, "--no-nulls", "--train-only") == 2
+    assert "--no-nulls: does not apply with --train-only" in capsys.readouterr().err
 
 
 def test_specs_ship_with_the_package(capsys, tmp_path, monkeypatch):
