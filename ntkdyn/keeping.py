@@ -38,7 +38,7 @@ class Keep(NamedTuple):
     """draws them; the same seed draws the same entries in every space"""
     trust: bool = False
     """of a prediction: how far the real network at the predicted parameters is from its
-    linearization there (`dynamics.trust`)"""
+    linearization there (`dynamics.trust`), with anchors that of the segment"""
     distances: bool = False
     """how far apart the parameters of every two agents are"""
     kernel: bool = False
