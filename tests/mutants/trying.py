@@ -67,12 +67,12 @@ def first_failure(tests: list[str], folder: Path) -> str | None:
         cwd=folder,
         env=environment() | {"PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
-        said, _ = ran.communicate(timeout=HANGS_AFTER)
+        said, wrong = ran.communicate(timeout=HANGS_AFTER)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ran.pid, signal.SIGKILL)
@@ -80,6 +80,8 @@ def first_failure(tests: list[str], folder: Path) -> str | None:
         return "no end"
     if ran.returncode == 0:
         return None
+    if "ERROR: not found:" in wrong:
+        raise RuntimeError(f"a test is not there: {wrong}")
     found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
     return found.group(1) if found else "no test can run"
 
