@@ -488,6 +488,18 @@ def test_refusals(name):
 def test_budgets_are_read():
     read = nd.kernels.computing.in_bytes
     assert [read(m) for m in (5, "5", "200 MB", "1.5GiB", "3 kB")] == [5, 5, 2e8, 1.5 * 2**30, 3000]
+    assert [read(m) for m in ("2 KiB", "2 MiB", "2 GB")] == [2048, 2 * 2**20, 2e9]
+
+
+def test_a_file_holds_the_parts_of_many_layers(tmp_path):
+    params = {f"layer_{k}": {"w": jnp.full((3, 1), 1.0 + k)} for k in range(40)}
+    apply = lambda p, x: sum(x @ layer["w"] for layer in p.values())
+    x = points((3,), 4)
+    seen = nd.kernels.compute(
+        apply, params, x, form="trace", by_layer=True, method="jacobian", file=tmp_path / "K.h5"
+    )
+    assert len(seen.layers) == 40
+    assert all(np.abs(part - x @ x.T).max() < 1e-5 for part in seen.layers.values())
 
 
 @pytest.mark.parametrize("held", [1, 2, 3, 7])

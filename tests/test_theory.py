@@ -64,7 +64,7 @@ def test_diging_contracts_by_the_known_factor():
     problem = PEPit.PEP()
     x = Stack([problem.set_initial_point() for _ in range(2)])
     force, off = PEPit.Point(), PEPit.Point()
-    grad = worst_case.gradients(problem, [force, -force], worst_case.Class())
+    grad = worst_case.gradients(problem, [force, -force], worst_case.Class(), quadratic=False)
     gradient = grad(x)
     mean = (gradient.values[0] + gradient.values[1]) / 2
     tracker, mix = Stack([mean + off, mean - off]), mixer(PAIR)

@@ -166,7 +166,7 @@ def check_size(agents: int, rounds: int) -> None:
 
 
 def gradients(
-    problem: Any, forces: Sequence[Any], known: Class, *, quadratic: bool = False
+    problem: Any, forces: Sequence[Any], known: Class, *, quadratic: bool
 ) -> Callable[[Stack], Stack]:
     """The local gradients, as functions of the class whose gradients at x* = 0 are `forces`."""
     from PEPit import Expression
