@@ -80,6 +80,7 @@ def accounts(problem):
     )
 
 
+@pytest.mark.slow
 def test_every_source_is_the_difference_of_two_runs(problem, accounts):
     whole = [*accounting.SOURCES, "gap"]
     assert set(accounts.data_vars) == {*whole, *(f"deviation_{name}" for name in whole)}

@@ -77,6 +77,7 @@ def linear_methods():
             yield name, method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, method", [*linear_methods()])
 @precision.in_double
 def test_whatever_a_method_remembers_goes_on_at_another_anchor(name, method):
@@ -112,6 +113,7 @@ def _one_by_one(vector):
     return [vector.map(operator.itemgetter(place)) for place in places]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gut", "local_sgd"])
 def test_another_anchor_changes_nothing_where_the_network_is_linear(name):
     """So it continues what is remembered, and counts its rounds from the start."""
@@ -126,6 +128,7 @@ def test_another_anchor_changes_nothing_where_the_network_is_linear(name):
     assert np.abs(anchored["segment_error"]).max() < NEAR
 
 
+@pytest.mark.slow
 def test_an_anchor_in_every_round_is_training_where_agents_agree():
     """With everybody's average in every round they do, whatever each remembers of its own."""
     problem, method = bent("cross_entropy"), nd.methods.heavy_ball(step_size=0.4)
@@ -143,6 +146,7 @@ def test_an_anchor_in_every_round_is_training_where_agents_agree():
     assert followed["segment_error"][-1] < NEAR
 
 
+@pytest.mark.slow
 def test_the_gap_falls_like_one_over_the_number_of_segments():
     """The error of a segment goes like the square of its length."""
     rounds, counts = 64, np.array([4, 8, 16])
@@ -159,6 +163,7 @@ def test_the_gap_falls_like_one_over_the_number_of_segments():
     assert abs(slope + 1) < 0.2, (slope, gaps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["outputs", "features", "layers"])
 @precision.in_double
 def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view):
@@ -186,6 +191,7 @@ def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view):
     assert float(jnp.abs(at_start - pairs[1][1]).max()) > 1e-3, "the anchor made no difference"
 
 
+@pytest.mark.slow
 def test_jumps_within_a_segment_are_steps():
     problem, method = bent(), nd.methods.dgd(step_size=0.3)
     run = functools.partial(
@@ -201,6 +207,7 @@ def test_jumps_within_a_segment_are_steps():
         assert (there["error_estimate"] < 1e-9).all()
 
 
+@pytest.mark.slow
 def test_anchors_at_the_start_alone_are_the_plain_prediction():
     run = functools.partial(
         nd.predict, bent(), nd.methods.dgd(step_size=0.3), PATH, 20,
@@ -210,6 +217,7 @@ def test_anchors_at_the_start_alone_are_the_plain_prediction():
     assert max(off.values()) < 1e-12, off
 
 
+@pytest.mark.slow
 def test_anchors_that_are_chosen():
     run = functools.partial(nd.predict, bent(), nd.methods.dgd(step_size=0.3), PATH, [0, 60])
     plain = run(anchors=[0])["segment_error"].values[0]
@@ -229,6 +237,7 @@ def test_anchors_that_are_chosen():
     assert alike["anchor"].values.tolist() == [0], "a linear network needs one kernel"
 
 
+@pytest.mark.slow
 def test_where_a_power_law_crosses():
     squares = lambda rounds: [0.5 * (round - 10) ** 2 for round in rounds]
     rounds = [11, 12, 14, 18, 26, 42, 60]
@@ -265,6 +274,7 @@ def test_methods_without_a_linear_form_are_refused():
         nd.predict(bent(), merging, PATH, 20, anchors=[3])
 
 
+@pytest.mark.slow
 def test_a_bare_kernel_has_no_network_to_linearize_anew():
     bare = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2])
     with pytest.raises(nd.InputError, match="anchors: a bare kernel has no network"):

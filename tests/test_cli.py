@@ -273,6 +273,7 @@ def test_sweeps_change_the_spec_in_one_place():
     assert all(each.data == spec.data and each.graph == spec.graph for each in (wide, deep, slow))
 
 
+@pytest.mark.slow
 def test_each_side_alone_equals_both_together(spec, tmp_path, capsys):
     together, apart = tmp_path / "together", tmp_path / "apart"
     assert call("run", spec, "--out", together, "--quiet") == 0
@@ -638,6 +639,7 @@ def test_doctor_finds_this_installation_well(capsys):
     assert "jax" in said and "infinite-width kernels" in said and "missing" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_an_interrupted_run_leaves_no_record(tmp_path):
     path, out = tmp_path / "spec.toml", tmp_path / "out"

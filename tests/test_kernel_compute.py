@@ -103,6 +103,7 @@ def in_form(full, form):
     return full if form == "full" else full[:, form, :, form]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", ["full", "trace", "diagonal", 1])
 def test_every_form_by_every_method_is_the_dense_jacobians(name, form, truths):
@@ -205,6 +206,7 @@ def used_twice(params, x):
     return jnp.tanh(h @ params["w"].T) @ params["out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["full", "trace"])
 @pytest.mark.parametrize("model", ["mlp", "cnn", "used twice"])
 def test_shares_add_up(model, form):
@@ -232,6 +234,7 @@ def test_shares_add_up(model, form):
         assert np.abs(sum(parts) - whole).max() < 1e-6 * np.abs(whole).max()
 
 
+@pytest.mark.slow
 def test_two_passes_add_up(monkeypatch):
     """Where panels are small, two passes over half of the Jacobian prepare fewer blocks."""
     deep = nd.networks.mlp((48, 48, 48), outputs=6)

@@ -302,6 +302,7 @@ def readouts():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", readouts())
 def test_outputs_are_summed_early_only_where_they_may(name):
     apply, early = readouts()[name]

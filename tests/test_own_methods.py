@@ -97,6 +97,7 @@ def own(update, rule=None):
     return Method("mine", update, rule or mixing.Fixed(), objectives.Local())
 
 
+@pytest.mark.slow
 @precision.in_double
 @pytest.mark.parametrize("name", [*ALL_METHODS, "mine"])
 def test_training_an_affine_network_is_predicting_it(name):

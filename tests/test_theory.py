@@ -169,6 +169,7 @@ def test_symbolic_trajectories_are_the_predicted_ones(by, name):
     assert np.abs(ours - record["outputs"].values[:, :, 0, 0])[1:].max() < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["diging", "extra", "exact_diffusion"])
 def test_symbols_have_memory(by):
     graph, step = symbolic.ring(4), 0.11
