@@ -4,7 +4,7 @@ explorable.compute = ({ agents, topology, step, heterogeneity, rounds, ...shownM
   const W = dynamics.metropolis(dynamics.GRAPHS[topology](agents), agents);
   const best = dynamics.optimum(p);
   const scale = Math.hypot(...best);
-  const every = Math.max(1, Math.round(rounds / 150));
+  const every = Math.max(1, Math.round(rounds / 100));
   const times = range(rounds + 1).filter((t) => t % every === 0 || t === rounds);
 
   const measured = (name) => {
