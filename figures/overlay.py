@@ -94,19 +94,25 @@ def _of_agents(axes: Axes, comparison: xr.Dataset, name: str) -> None:
 
 
 def _own(axes: Axes, comparison: xr.Dataset) -> None:
-    """What is an agent's own: predicted, observed, and dashed as the nearest other explains it."""
+    """What is an agent's own: predicted, observed, and as others explain it.
+
+    Dashed by the nearest wrong explanation, dotted by the prediction linear around the start alone.
+    """
     rounds = comparison["round"].values
     colours = agent_colours(comparison.sizes["agent"])
-    wrong = _nearest(comparison)
+    coarser = comparison.isel(explanation=(comparison["null_kind"] == "linearization").values)
+    others = {} if (wrong := _nearest(comparison)) is None else {"--": wrong}
+    others |= {":": coarser.isel(explanation=0)} if coarser.sizes["explanation"] else {}
     for agent, colour in enumerate(colours):
         of = lambda values, i=agent: values.where(np.isfinite).isel(agent=i).values
         axes.plot(rounds, of(comparison["predicted_deviation"]), color=colour, zorder=2)
         marks(axes, rounds, of(comparison["observed_deviation"]), agent, colours)
-        if wrong is not None:
-            dashed = {"color": colour, "ls": "--", "lw": 0.6, "alpha": 0.8, "zorder": 1}
-            axes.plot(rounds, of(wrong["null_deviation"]), **dashed)
-    said = "" if wrong is None else f"\ndashed: {wrong['explanation'].item()}"
-    axes.set_title(f"deviation from the mean agent{said}")
+        for style, each in others.items():
+            thin = {"color": colour, "ls": style, "lw": 0.6, "alpha": 0.8, "zorder": 1}
+            axes.plot(rounds, of(each["null_deviation"]), **thin)
+    names = {"--": "dashed", ":": "dotted"}
+    said = [f"\n{names[style]}: {each['explanation'].item()}" for style, each in others.items()]
+    axes.set_title("".join(["deviation from the mean agent", *said]))
     axes.set_xlabel("round")
     axes.yaxis.set_major_formatter(_percent)
 
@@ -120,7 +126,7 @@ def _nearest(comparison: xr.Dataset) -> xr.Dataset | None:
 
 
 def _nulls(axes: Axes, comparison: xr.Dataset) -> None:
-    """The deviation gap of the prediction and of every wrong explanation, in the last round."""
+    """The deviation gap of the prediction and of every other explanation, in the last round."""
     last = comparison.sel(
         round=comparison.attrs.get("deviation_gap_round", comparison["round"].values[-1])
     )

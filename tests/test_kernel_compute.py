@@ -18,7 +18,7 @@ import scipy.sparse
 import ntkdyn as nd
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.kernels import budget
+from ntkdyn.kernels import budget, store
 from ntkdyn.kernels.programs import Cost
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.tiles import Tiling
@@ -495,14 +495,18 @@ def test_budgets_are_read():
 
 
 def test_a_file_holds_the_parts_of_many_layers(tmp_path):
-    params = {f"layer_{k}": {"w": jnp.full((3, 1), 1.0 + k)} for k in range(40)}
-    apply = lambda p, x: sum(x @ layer["w"] for layer in p.values())
-    x = points((3,), 4)
-    seen = nd.kernels.compute(
-        apply, params, x, form="trace", by_layer=True, method="jacobian", file=tmp_path / "K.h5"
+    tiling = nd.kernels.tiles.Tiling(3, 3, True, 3, 1)
+    names = [f"layer_{k}" for k in range(200)]
+    held = lambda: store.Store(
+        tmp_path / "K.h5", tiling, (3, 3), np.dtype("float32"), names, "mark"
     )
-    assert len(seen.layers) == 40
-    assert all(np.abs(part - x @ x.T).max() < 1e-5 for part in seen.layers.values())
+    tile = np.arange(9.0).reshape(3, 3)
+    with held() as file:
+        file.put(0, 0, {name: k * tile for k, name in enumerate(names)}, add=False)
+    with held() as file:
+        assert file.has(0, 0)
+        found = file.values()
+        assert all((found[name] == k * tile).all() for k, name in enumerate(names))
 
 
 @pytest.mark.parametrize("held", [1, 2, 3, 7])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import method, small_data
+from ntkdyn.figures import overlay
 
 import ntkdyn as nd
 from ntkdyn.data import Partition
@@ -286,3 +287,13 @@ def test_a_wide_network_is_told_from_what_was_not_run():
     np.testing.assert_allclose(seen, wanted, rtol=1e-8)
     plain = told["null_gap"].sel(explanation="atc in its place")[1]
     assert (abs(plain - wanted) > 0.01 * wanted).all(), "linearized anew as the prediction is"
+    seen = found["null_gap"].sel(explanation="linear around the start")
+    np.testing.assert_allclose(seen, told["gap"], rtol=1e-8)
+    anchored = nd.predict(problem, method("dgd", 0.15), W, [0, 20], **anew)
+    beside = nd.compare(anchored, observed, found)
+    attrs, coarser = beside.attrs, told.attrs["deviation_gap"]
+    assert attrs["deviation_gap"] < 0.7 * coarser
+    assert attrs["nearest_null"] != "linear around the start", "it is no wrong explanation"
+    assert attrs["verdict"].endswith(f"; linear around the start {verdicts.percent(coarser)}")
+    drawn = overlay.draw(anchored, observed, beside)
+    assert any("dotted: linear around the start" in axes.get_title("left") for axes in drawn.axes)

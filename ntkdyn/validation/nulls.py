@@ -3,7 +3,9 @@
 A gap says how near a prediction comes, and not whether another would come as near. Beside the right
 prediction `ALTERNATIVES` are predicted through the same door, each with one thing wrong: the graph
 (complete; its agents permuted; its links reversed), the method, the step size. Two more take no
-prediction: every agent given another's curve, and nothing moving at all. Against each
+prediction: every agent given another's curve, and nothing moving at all. Beside a prediction that
+is linearized anew along the way stands that which is linearized at the start alone, which is not
+wrong but coarser. Against each
 
     skill = (gap of the null - gap of the prediction) / the larger of the two
 
@@ -37,6 +39,9 @@ from ntkdyn.validation import gaps
 STEP = "step size"
 """the one kind of null that is near the truth by its making: it tells how fine the eye is"""
 
+COARSER = "linearization"
+"""the kind of null that is what was run, predicted with fewer kernels"""
+
 OFF = 0.1
 """How far off the step size of a null is, as a share of the one that was run."""
 
@@ -56,6 +61,8 @@ class Alternative(NamedTuple):
 
     kind: str
     change: Callable[[Method, Weights], Asked]
+    anchored: bool = True
+    """whether it is linearized anew where the prediction is"""
 
 
 def _mapped(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
@@ -105,6 +112,7 @@ ALTERNATIVES = {
     "another method": Alternative("method", _other_method),
     "step size 10 % smaller": Alternative(STEP, _with_step(1 - OFF)),
     "step size 10 % larger": Alternative(STEP, _with_step(1 + OFF)),
+    "linear around the start": Alternative(COARSER, lambda *asked: asked, anchored=False),
 }
 """name -> what is predicted in place of what was run"""
 
@@ -132,22 +140,24 @@ def nulls(
     asked = plan(problem.task, method, weights, [0])
     method = method.with_step_size(float(attrs["step_size"]))
     how = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
-    how |= {"kernel": kernel, "anchors": anchors}
+    how |= {"kernel": kernel}
     rounds = [int(each) for each in observed["round"]]
+    tried = {name: x for name, x in ALTERNATIVES.items() if x.anchored or anchors is not None}
     found, left_out = {}, {}
-    for done, (name, each) in enumerate(ALTERNATIVES.items(), start=1):
+    for done, (name, each) in enumerate(tried.items(), start=1):
         try:
             _check(each, kernel, asked.weights)
             other = each.change(method, asked.weights)
+            anew = {"anchors": anchors if each.anchored else None}
             with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
                 warnings.simplefilter("ignore", UserWarning)
-                outputs = predict(problem, *other, rounds, **how)["outputs"]
+                outputs = predict(problem, *other, rounds, **how, **anew)["outputs"]
             label = f"{other[0].name} in its place" if each.kind == "method" else name
             found[label] = measured(each.kind, outputs, observed)
         except (_Absent, InputError) as reason:
             left_out[name] = str(reason)
         if progress:
-            progress(done, len(ALTERNATIVES))
+            progress(done, len(tried))
     return _together(found).assign_attrs(
         left_out="; ".join(f"{name}: {why}" for name, why in left_out.items())
     )
@@ -156,7 +166,7 @@ def nulls(
 def _check(alternative: Alternative, kernel: str, weights: Weights) -> None:
     if kernel == "implicit":
         raise _Absent("would take as long as the prediction, without a kernel")
-    if weights.agents == 1 and alternative.kind != STEP:
+    if weights.agents == 1 and alternative.kind not in (STEP, COARSER):
         raise _Absent("there is one agent")
 
 

@@ -3,7 +3,8 @@
 What is judged is the deviation gap of all agents together, in the last round in which they differ.
 A null is told from the prediction if its gap is at least `1 / (1 - CLEAR)` times as large. The
 prediction is followed if that is so of all nulls but the step sizes, which are near the truth by
-their making: those that are not told from it are named.
+their making: those that are not told from it are named. A prediction linearized at the start alone
+is no wrong explanation, and not judged: its gap is named beside that of one linearized anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import xarray as xr
 
 from ntkdyn.records import Record
 from ntkdyn.validation.gaps import FLOOR
-from ntkdyn.validation.nulls import STEP
+from ntkdyn.validation.nulls import COARSER, STEP
 
 CLEAR = 0.5
 """The skill from which on a null is told from the prediction: its gap is twice as large."""
@@ -29,10 +30,13 @@ def skilled(comparison: Record) -> Record:
     if not len(known):
         return comparison.assign_attrs(verdict=_alike(comparison), **common)
     last = comparison.isel(round=known[-1])
-    right, others = float(last[gap.name]), last[f"null_{gap.name}"]
+    right, kind = float(last[gap.name]), comparison["null_kind"].values
+    every = last[f"null_{gap.name}"]
+    others, coarser = every[kind != COARSER], every[kind == COARSER]
     each, skill = last["deviation_gap"].fillna(-1.0), _skill(right, others)
     nearest, worst = int(others.values.argmin()), int(each.values.argmax())
-    return comparison.assign(skill=skill).assign_attrs(
+    verdict = _verdict(right, others, kind[kind != COARSER] == STEP, skill)
+    return comparison.assign(skill=_skill(right, every)).assign_attrs(
         deviation_gap=right,
         deviation_gap_round=int(last["round"]),
         largest_deviation_gap=float(each[worst]),
@@ -40,7 +44,7 @@ def skilled(comparison: Record) -> Record:
         nearest_null=str(others["explanation"].values[nearest]),
         nearest_null_gap=float(others[nearest]),
         skill=float(skill.min()),
-        verdict=_verdict(right, others, comparison["null_kind"].values == STEP, skill),
+        verdict="; ".join([verdict, *map(_beside, coarser)]),
         **common,
     )
 
@@ -68,6 +72,10 @@ def _verdict(right: float, others: xr.DataArray, step: np.ndarray, skill: xr.Dat
         f"observed follows the prediction: deviation gap {percent(right)}, the nearest of "
         f"{clear.size} wrong explanations {_named(min(clear, key=float))}{but}"
     )
+
+
+def _beside(coarser: xr.DataArray) -> str:
+    return f"{coarser['explanation'].item()} {percent(float(coarser))}"
 
 
 def _named(null: xr.DataArray) -> str:
