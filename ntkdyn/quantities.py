@@ -55,6 +55,7 @@ QUANTITIES = {
     "trust_gap": "gap estimated from the network at the predicted parameters",
     "anchor": "round at whose predicted mean the networks are linearized anew",
     "segment_error": "distance of the linearization from the networks where its segment ends",
+    "true_segment_error": "gap that a segment added, share of the distance travelled by its end",
     "gap": "distance of predicted from observed outputs, share of the distance travelled",
     "common_gap": "distance of the predicted from the observed mean agent, share of that travelled",
     "deviation_gap": "gap of the agent's deviation from the mean agent, relative to that",

@@ -279,3 +279,20 @@ def test_a_bare_kernel_has_no_network_to_linearize_anew():
     bare = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2])
     with pytest.raises(nd.InputError, match="anchors: a bare kernel has no network"):
         nd.predict(bare, nd.methods.dgd(step_size=0.1), PATH, 20, anchors=[3])
+
+
+def test_what_every_segment_added_to_the_gap_is_known_after_training():
+    problem, method = bent(), nd.methods.dgd(step_size=0.2)
+    rounds = [0, 4, 5, 20, 40]
+    predicted = nd.predict(problem, method, TRIANGLE, rounds, anchors=[5, 10, 19, 30])
+    observed = nd.train(problem, method, TRIANGLE, rounds)
+    told = nd.compare(predicted, observed)
+    off = (predicted["outputs"] - observed["outputs"]).values
+    moved = (observed["outputs"] - observed["initial_outputs"]).values
+    size = lambda values: np.linalg.norm(values.reshape(3, -1), axis=1)
+    gained = lambda begin, end: (size(off[end] - off[begin]) / size(moved[end])).max()
+    wanted = [gained(0, 2), np.nan, np.nan, gained(2, 3), gained(3, 4)]
+    assert told["anchor"].values.tolist() == [0, 5, 10, 19, 30]
+    np.testing.assert_allclose(told["true_segment_error"], wanted, rtol=1e-6)
+    assert (told["segment_error"] == predicted["segment_error"]).all()
+    assert "true_segment_error" not in nd.compare(predicted.drop_dims("anchor"), observed)

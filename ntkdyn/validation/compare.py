@@ -58,6 +58,8 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
         variables[f"{side}_deviation"] = gaps.along(record["outputs"], observed)
     if "parameters" in predicted and "parameters" in observed:
         variables |= _parameter_gaps(predicted, observed)
+    if "anchor" in predicted.coords:
+        variables |= _segments(predicted, observed)
     if np.isfinite(predicted["train_loss"]).all():
         variables |= convergence.rates(predicted, observed)
     others = _nulls(predicted, observed, nulls)
@@ -77,6 +79,28 @@ def _nulls(predicted: Record, observed: Record, nulls: Record | None) -> Record:
     if nulls.sizes.get("explanation") and not same:
         raise InputError("compare: the nulls are of another run; give those of the observed record")
     return joined(nulls, free).assign_attrs(nulls.attrs)
+
+
+def _segments(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
+    """By how much every segment of an anchored prediction was off: estimated, and true.
+
+    The true error is that of what an agent's outputs gained between the recorded rounds of the
+    segment, the last before it included, as a share of the distance travelled by its last; the
+    most over agents, NaN where no round of the segment is recorded.
+    """
+    rounds, apart = observed["round"].values, predicted["outputs"] - observed["outputs"]
+    moved = gaps.norm(observed["outputs"] - observed["initial_outputs"])
+    begins = predicted["anchor"].values
+    places = np.searchsorted(rounds, [*begins, np.inf], side="right") - 1
+    true = np.full(len(begins), np.nan)
+    for segment, (begin, end) in enumerate(zip(places, places[1:], strict=False)):
+        if end > begin >= 0:
+            gained = gaps.norm(apart.isel(round=end) - apart.isel(round=begin))
+            true[segment] = float(gaps.ratio(gained, moved.isel(round=end)).max())
+    return {
+        "segment_error": predicted["segment_error"],
+        "true_segment_error": xr.DataArray(true, {"anchor": begins}, "anchor"),
+    }
 
 
 def _parameter_gaps(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:

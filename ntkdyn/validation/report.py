@@ -68,6 +68,7 @@ def write_report(
         rates=_rates(comparison),
         explanations=_explanations(comparison),
         gaps=_gaps(comparison),
+        segments=_segments(comparison),
         parameter_gaps=_parameter_gaps(comparison),
         sources=None if accounts is None else _sources(accounts),
         largest=None if accounts is None else _largest(accounts, own_kernel),
@@ -191,6 +192,17 @@ def _explanations(comparison: Record) -> dict[str, Any]:
     rows.sort(key=lambda row: row["gaps"])
     first = {"name": "the prediction", "gaps": ours, "skill": ""}
     return {"round": int(judged), "rows": [first, *rows], "told_from": CLEAR}
+
+
+def _segments(comparison: Record) -> list[dict[str, Any]]:
+    """Per segment of an anchored prediction where it begins, and by how much it is off."""
+    if "anchor" not in comparison.coords:
+        return []
+    names = ("anchor", "segment_error", "true_segment_error")
+    return [
+        {"begins": int(begins), "estimated": float(estimated), "true": float(true)}
+        for begins, estimated, true in zip(*(comparison[n].values for n in names), strict=True)
+    ]
 
 
 def _parameter_gaps(comparison: Record) -> list[dict[str, Any]]:
