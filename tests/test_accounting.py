@@ -139,6 +139,7 @@ def test_the_rate_of_a_noisy_geometric_curve_is_within_its_interval():
         convergence.rate(rounds, rounds)
 
 
+@pytest.mark.slow
 def test_comparisons_hold_the_rate_of_every_agent():
     wide = problem_of(width=512)
     runs = [run(wide, method("dgd", nd.of_limit(0.5)), W, 60) for run in (nd.predict, nd.train)]

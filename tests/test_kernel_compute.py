@@ -260,6 +260,7 @@ def test_a_budget_too_small_says_which_would_do(monkeypatch):
     assert 20e3 < seen.plan.peak <= nd.kernels.computing.in_bytes(least)
 
 
+@pytest.mark.slow
 def test_sums_in_double_precision_are_nearer():
     x = points((9,), 20)
     exact = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, dtype="float64").values

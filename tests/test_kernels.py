@@ -98,6 +98,7 @@ def dense_layers(apply, params, x):
     return layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_structured_kernel_is_the_jacobians_gram(name):
     apply, start, features = MODELS[name]

@@ -116,6 +116,7 @@ def test_a_new_order_of_channels_changes_no_output(kind):
     assert max(moved) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", IMAGES)
 def test_hidden_layers_lead_to_the_outputs(kind):
     """The last of them are the features; every layer but the readout's bias numbers channels."""

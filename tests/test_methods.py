@@ -160,6 +160,7 @@ def test_special_cases_collapse(rule, plain):
     assert np.abs(one - other).max() < 1e-13
 
 
+@pytest.mark.slow
 def test_bias_correction_agrees_with_itself():
     """EXTRA and exact diffusion reach the common minimum from a fixed step; DGD does not."""
     W = MIXINGS["from_edges"].matrix
@@ -226,6 +227,7 @@ def test_a_method_knows_vectors_only_by_their_operations(name):
         assert sympy.expand(symbolic - known[name] * start) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_without_exchange_agents_are_alone(small, name):
     problem, _ = small(8)

@@ -266,6 +266,7 @@ def test_nulls_of_another_run_are_refused(problem, types_unchecked):
         nd.compare(observed, observed, [found])
 
 
+@pytest.mark.slow
 def test_a_wide_network_is_told_from_what_was_not_run():
     """Trained: the one thing that records alone cannot show."""
     network = nd.networks.mlp((512,), outputs=2, activation="erf", w_std=1.5, b_std=0.3)

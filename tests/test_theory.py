@@ -31,6 +31,7 @@ TARGETS = [1, -2, sympy.Rational(1, 2), 3, -1]
 # --- worst cases ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, step, starts", [("dgd", 0.45, 2), ("atc", 0.8, 3), ("cta", 0.8, 7)])
 def test_program_and_search_meet_on_quadratics(name, step, starts):
     by, known = method(name, step), worst_case.Class(1.0, 0.1, 2.0)
@@ -186,6 +187,7 @@ def test_symbols_have_memory(by):
     assert np.abs(seen[-1] - targets.mean()).max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRAPHS)
 def test_symbolic_limits(name):
     graph = GRAPHS[name]
@@ -221,6 +223,7 @@ def test_symbolic_limits_are_where_the_first_mode_grows(by, weight):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by, weight, step", [
     ("extra", "1/4", 0.5), ("atc", "1", 0.0), ("atc", "1", 2.0), ("cta", "1", 1.0),
     ("dgd", "1/2", 0.0),
@@ -238,6 +241,7 @@ def test_trajectories_where_factors_coincide_are_their_limits(by, weight, step):
     assert np.allclose(symbolic.numeric(closed, step, range(1, 9)), seen[1:], atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", NAMES)
 def test_symbolic_rates_are_the_exact_ones(by):
     graph, step = symbolic.ring(5), 0.17
@@ -287,6 +291,7 @@ def test_the_exact_rate_is_that_of_a_long_run(by):
     assert abs(measured - rates.rate(case)) < 2e-3 * (1 - rates.rate(case)) + 1e-4
 
 
+@pytest.mark.slow
 def test_the_optimal_step_size_is_the_fastest():
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
