@@ -1,6 +1,7 @@
 """The linearized-dynamics module: what theory says about a run before it happens."""
 
 from ntkdyn.dynamics.anchored import Anchoring
+from ntkdyn.dynamics.certificate import certify
 from ntkdyn.dynamics.ensembles import ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
@@ -23,6 +24,7 @@ __all__ = [
     "Stability",
     "Transition",
     "assess",
+    "certify",
     "ensemble",
     "flow",
     "has_flow",

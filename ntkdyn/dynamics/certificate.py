@@ -1,0 +1,443 @@
+"""Certificates: a proven bound on how far a real run can be from its prediction, nothing trained.
+
+**The path.** Corrected predictions delta^0, delta^1, ... of the agents' theta_i - theta_0 start from
+the linear one and run the same method, the linear gradient g_lin forced by what it missed along the
+path before: r^k(t) = g(theta_0 + delta^k(t)) - g_lin(delta^k(t)), for DGD
+
+    delta^k(t+1) = W delta^k(t) - eta (g_lin(delta^k(t)) + r^{k-1}(t)),   r^{-1} = 0.
+
+Round t of path k needs round t of path k - 1 alone, so that all advance together, in the memory of
+k + 1 iterates; after k sweeps the first k rounds are those of training.
+
+**Its error.** Let F be the real round and s(t) = |delta(t+1) - F(delta(t))|, norms of all agents'
+parameters stacked; for DGD s(t) = eta |r^k(t) - r^{k-1}(t)|. With e = true - delta,
+
+    F(delta + e) - F(delta) = (W - eta H) e,   H = diag_i of int_0^1 Hess L_i(delta_i + s e_i) ds,
+    Hess L_i = J_i^T J_i / n_i + mean_x sum_o r_xo Hess f_o(x) = A_i(s) + B_i(s)
+
+for L_i = mean_x |f(x) - y|^2 / 2 over the agent's n_i points, J_i the Jacobian of all of them and
+all outputs. Let |e(t)| <= b, and h_x be at least the norm of the second derivative of f(x) within b
+of delta_i(t) (`curvature`), which bounds |sum_o u_o Hess f_o(x)| for every unit u. Then within b
+
+    |J_i(delta + s e)| <= |J_i| + s b sqrt(n_i) h,             h^2 = mean_x h_x^2
+    |f(x; delta + s e) - f(x; delta)| <= s |J_x e| + s^2 h_x b^2 / 2
+
+and by integration over s, and mean_x h_x |J_x e| <= h |J_i| b / sqrt(n_i) (Cauchy-Schwarz),
+
+    |A_i| <= a_i = |J_i|^2 / n_i + |J_i| h b / sqrt(n_i) + h^2 b^2 / 3
+    |B_i| <= c_i = mean_x h_x |r_x| + |J_i| h b / (2 sqrt(n_i)) + h^2 b^2 / 6.
+
+As A >= 0, the eigenvalues of W - eta A for symmetric W are between lambda_min(W) - eta max a_i and
+lambda_max(W) = 1: the step size is not too large where eta max a_i <= 1 + lambda_min(W), and beyond
+that the error may grow by the excess. Hence
+
+    b(t+1) = (max(1, eta max_i a_i - lambda_min(W)) + eta max_i c_i) b(t) + s(t),   b(0) = 0.
+
+For any other W, W - eta A = (W - w I) + (w I - eta A), whose norm is at most
+|W - w I| + max(w, eta a - w), w = min_i W_ii; doubly stochastic weights have |W - w I| <= 1 - w.
+CTA, F(x) = V - eta g(V) at V = W x, and ATC, F(x) = W (x - eta g(x)), have (I - eta H) W and
+W (I - eta H): |W| (max(1, eta a - 1) + eta c), with all of the above at V for CTA, as |W e| <= |W| b.
+(|W| <= 1 for doubly stochastic weights; otherwise the ball at V is |W| b.)
+
+**Outputs.** At all points together, |f_true - f(theta_0 + delta)| <= |J| b + (sum_x h_x^2)^{1/2} b^2 / 2.
+
+**Rounding** is allowed for, not enclosed. s(t) is taken from the numbers that were computed, so that
+the rounding of the path itself counts as part of it. To the real round, s(t) gets
+
+    eps (4 |theta(t)| + N (|delta(t)| + eta (sum_i |J_i|^2 |r_i|^2 / n_i^2)^{1/2}))
+
+with eps of float64, N the terms of the sums on the way (fan-ins, n_i, agents), r_i all residuals of
+agent i; b a factor 1 + N eps a round; outputs eps (4 |J| |theta_i| + N |f|). The truth is training in
+exact arithmetic: in float32 training rounds more than this.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkdyn import losses, precision, sizes
+from ntkdyn.dynamics.curvature import (
+    Chain,
+    Look,
+    chain,
+    check_same,
+    hessian_bound,
+    jacobian_norm,
+    look,
+    weight_norms,
+)
+from ntkdyn.dynamics.stability import assess, known_step, setting
+from ntkdyn.engine import Progress, System
+from ntkdyn.errors import InputError, check_kind, check_whole
+from ntkdyn.keeping import Keep, sample
+from ntkdyn.methods import Method
+from ntkdyn.methods.objectives import Local
+from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit, State
+from ntkdyn.problems import Problem
+from ntkdyn.quantities import described
+from ntkdyn.records import Record
+from ntkdyn.runs import Plan, check, looking, plan, recorded, system_of
+from ntkdyn.vectors import Vector
+
+MOST = 64
+"""sweeps: each takes as long as training, and few are of use"""
+
+COPIES = 6
+"""About how many vectors of all agents' parameters in float64 a path takes as it advances."""
+
+
+@precision.in_double
+def certify(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    *,
+    corrections: int = 2,
+    record_every: int | None = None,
+    keep: Keep = Keep(),
+    progress: Progress | None = None,
+) -> Record:
+    """The prediction after so many corrections, and a proven bound on its distance from training.
+
+    The record's `outputs` are those of the real networks at the predicted parameters, as after
+    corrections they should be, and beside them there are, norms over all points and outputs,
+
+        certified_error (round, agent)         at least |f_true,i - outputs_i|
+        certified_share (round, agent)         that as a share of |outputs_i - f(theta_0)|, 0 at the start
+        certified_by_sweep (round, sweep, agent)   certified_error after 0, 1, ... corrections
+        certified_parameters (round, sweep)    b(t): at least the norm of all agents' |theta_i -
+                                               predicted|, stacked
+        linear_error (round, agent)            |f_lin,i - outputs_i|, f_lin the outputs of `predict`:
+                                               its own error is within certified_error of that
+
+    Infinite where the bound has blown up; `uncertified_round` names the first recorded round.
+
+    For an `mlp` with a smooth activation (erf, gelu, sigmoid, sin), the squared error, all points
+    in each round, DGD, CTA and ATC on fixed, changing, periodic or damped exchanges. A sweep costs
+    a few rounds of training for each round.
+    """
+    corrections = check_whole("corrections:", corrections, 0, MOST)
+    asked = _asked(problem, method, weights, rounds, record_every, keep)
+    layers = chain(problem.network, problem.start)
+    real = problem.network_space()
+    _check_room(problem, corrections + 1)
+    check(asked, real)
+    network, tangent = system_of(asked, real), system_of(asked, problem.tangent_space())
+    check_same(problem.network, layers, real.origin, real.inputs[:1])
+    climb = Climb(
+        network=network,
+        tangent=tangent,
+        norms=jnp.asarray(weight_norms(layers, problem.start), jnp.float64),
+        contraction=_contractions(network),
+        chain=layers,
+        terms=_terms(problem),
+    )
+    kept = sample(asked.keep, problem.origin, asked.task.agents)
+    see = looking(asked, network, kept, None, None)
+    seen, bounds, at, done = [], [], climb.init(corrections + 1), 0
+    for wanted in asked.rounds:
+        at = jax.block_until_ready(_advance(climb, at, jnp.array(done), jnp.array(wanted)))
+        done = wanted
+        bounds.append(jax.device_get(_measure(climb, at)))
+        snapshot, more = see(wanted, climb.start + at.path(-1))
+        seen.append(snapshot._asdict() | more)
+        if progress:
+            progress(done, asked.rounds[-1])
+    record = recorded(asked, network, seen, kept, problem.parameters_each)
+    return _certified(record, bounds).assign_attrs(
+        space="network", kernel="implicit", corrections=corrections
+    )
+
+
+def _asked(
+    problem: Problem,
+    method: Method,
+    weights: Any,
+    rounds: int | Sequence[int],
+    record_every: int | None,
+    keep: Keep,
+) -> Plan:
+    """The plan, refused where there is no proof."""
+    check_kind("problem", problem, Problem, "a network with its data")
+    asked = plan(problem.task, method, weights, rounds, record_every=record_every, keep=keep)
+    none = "certify: no certificate exists"
+    if len(problem.networks) > 1 or isinstance(problem.seed, Sequence):
+        raise InputError(f"{none} where agents have networks or starts of their own")
+    if problem.task.loss is not losses.mse:
+        raise InputError(f"{none} for loss {problem.task.loss.name}; the proof is for mse")
+    proven = type(method.update) in (DGD, CTA, ATC) and type(method.objective) is Local
+    if not (proven and method.linear):
+        raise InputError(f"{none} for {method.name}; the proof is for dgd, cta and atc")
+    if keep.trust or keep.kernel:
+        raise InputError("keep: trust and kernel are those of a linear prediction; use `predict`")
+    if isinstance(method.step_size, OfLimit):
+        settled = assess(setting(problem, "empirical", method, asked.weights)).method
+        return asked._replace(method=settled)
+    return asked._replace(method=known_step(method))
+
+
+def _check_room(problem: Problem, paths: int) -> None:
+    sizes.check_room(
+        f"certify: {paths} paths of all agents' parameters",
+        8 * COPIES * paths * problem.task.agents * problem.parameters_each,
+        "ask for fewer corrections, or a narrower network",
+    )
+
+
+def _terms(problem: Problem) -> int:
+    """N, the terms of the sums of a round."""
+    task = problem.task
+    fans = [len(weight) for weight, _ in problem.start.values()]
+    return sum(fans) + int(task.counts.max()) + task.agents
+
+
+class Contraction(NamedTuple):
+    """|W ...| of every round of a period: outer (max(top, eta a + beyond) + eta c)."""
+
+    outer: Float[Array, " period"]
+    top: Float[Array, " period"]
+    beyond: Float[Array, " period"]
+    ball: Float[Array, " period"]
+    """how large the error is where gradients are taken, as a share of that before the round"""
+
+
+def contraction(update: Any, matrix: Float[np.ndarray, "agents agents"]) -> tuple[float, ...]:
+    """Of one round, as `Contraction` has it."""
+    norm = float(np.linalg.norm(matrix, 2))
+    if not isinstance(update, DGD):
+        return norm, 1.0, -1.0, norm if isinstance(update, CTA) else 1.0
+    skew = float(np.linalg.norm(matrix - matrix.T, 2)) / 2
+    if skew < 1e-12:
+        eigenvalues = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        return 1.0, float(eigenvalues[-1]) + skew, skew - float(eigenvalues[0]), 1.0
+    own = max(float(matrix.diagonal().min()), 0.0)
+    rest = float(np.linalg.norm(matrix - own * np.eye(len(matrix)), 2))
+    return 1.0, rest + own, rest - own, 1.0
+
+
+def _contractions(system: System) -> Contraction:
+    unit = Vector(jnp.eye(system.space.agents))
+    matrices = [np.asarray(system.mix(round)(unit).tree) for round in range(system.period)]
+    found = [contraction(system.method.update, matrix) for matrix in matrices]
+    return Contraction(*map(jnp.asarray, zip(*found, strict=True)))
+
+
+class Along(NamedTuple):
+    """What is measured where gradients are taken, agent by agent."""
+
+    jacobian: Float[Array, " agents"]
+    """|J_i|"""
+    residuals: Float[Array, "agents rows"]
+    """|r_x|"""
+    curvature: Float[Array, "agents rows"]
+    """h_x"""
+    shares: Float[Array, "agents rows"]
+    """1 / n_i, and zero where a row is none of the agent's"""
+
+
+def growth(
+    along: Along,
+    ball: Float[Array, ""],
+    step: Float[Array, ""],
+    outer: Float[Array, ""],
+    top: Float[Array, ""],
+    beyond: Float[Array, ""],
+) -> Float[Array, ""]:
+    """By what factor an error of at most `ball` where gradients are taken can grow in a round."""
+    mean = lambda values: jnp.sum(along.shares * values, axis=1)
+    bend = jnp.sqrt(mean(along.curvature**2))
+    slope = along.jacobian * jnp.sqrt(jnp.max(along.shares, axis=1))
+    flat = slope**2 + slope * bend * ball + (bend * ball) ** 2 / 3
+    curved = mean(along.curvature * along.residuals)
+    curved = curved + slope * bend * ball / 2 + (bend * ball) ** 2 / 6
+    largest = jnp.maximum(top, step * jnp.max(flat) + beyond)
+    return outer * (largest + step * jnp.max(curved))
+
+
+class Paths(NamedTuple):
+    """All paths in one round, stacked, and b of each."""
+
+    paths: State
+    bounds: Float[Array, " paths"]
+
+    def path(self, path: int) -> Vector:
+        """The iterate of one path."""
+        return self.paths.x.map(lambda leaf: leaf[path])
+
+
+class Climb(eqx.Module):
+    """All that a round of all paths and their bounds needs."""
+
+    network: System
+    tangent: System
+    norms: Float[Array, " layers"]
+    """|W_l| at the start"""
+    contraction: Contraction
+    chain: Chain = eqx.field(static=True)
+    terms: int = eqx.field(static=True)
+
+    @property
+    def start(self) -> Vector:
+        """theta_0 of every agent."""
+        return self.network.space.start()
+
+    def init(self, paths: int) -> Paths:
+        """Everybody at the start, without an error."""
+        stacked = lambda leaf: jnp.zeros((paths, *leaf.shape), leaf.dtype)
+        return Paths(jax.tree.map(stacked, self.tangent.init()), jnp.zeros(paths))
+
+    def round(self, round: Int[Array, ""], at: Paths) -> Paths:
+        """All paths after one more round, each forced by what the one before has missed."""
+        update, mix = self.tangent.method.update, self.tangent.mix(round)
+        bent, straight = self.network.gradient(round), self.tangent.gradient(round)
+
+        def onward(missed: Vector, own: tuple) -> tuple[Vector, tuple]:
+            path, bound = own
+            here = _where_gradients_are_taken(update, path, mix)
+            real, linear = bent(self.start + here), straight(here)
+            then = update.step(path, _always(linear + missed), mix)
+            defect = _norm(then.x - update.step(path, _always(real), mix).x)
+            return real - linear, (then, self._grown(round, bound, defect, here, then.x))
+
+        nothing = self.tangent.space.start()
+        _, ahead = jax.lax.scan(onward, nothing, (at.paths, at.bounds))
+        return Paths(*ahead)
+
+    def _grown(
+        self,
+        round: Int[Array, ""],
+        bound: Float[Array, ""],
+        defect: Float[Array, ""],
+        here: Vector,
+        then: Vector,
+    ) -> Float[Array, ""]:
+        """b(t + 1)."""
+        step = self.tangent.method.step_size
+        outer, top, beyond, ball = (
+            each[round % len(self.contraction.outer)] for each in self.contraction
+        )
+        along, theta = self.along(here, ball * bound), _norm(self.start + here)
+        eps = jnp.finfo(jnp.float64).eps
+        pulled = along.jacobian * jnp.sqrt(
+            jnp.max(along.shares, axis=1) * jnp.sum(along.shares * along.residuals**2, axis=1)
+        )
+        moved = _norm(then) + step * jnp.linalg.norm(pulled)
+        rounding = eps * (4 * theta + self.terms * moved)
+        factor = growth(along, ball * bound, step, outer, top, beyond)
+        grown = (1 + self.terms * eps) * factor * bound + defect + rounding
+        return jnp.where(jnp.isfinite(grown), grown, jnp.inf)
+
+    def along(self, here: Vector, ball: Float[Array, ""]) -> Along:
+        """What is measured of every agent at its own points."""
+        batch = self.network.everything
+        points = self.network.space.inputs[batch.rows]
+        targets = self.network.targets[batch.rows]
+        shares = jnp.asarray(batch.weights, jnp.float64)
+
+        def of_agent(own: tuple) -> tuple[Array, Array, Array]:
+            moved, inputs, wanted, share = own
+            seen, norms = self._seen(moved, inputs)
+            missed = jnp.linalg.norm(seen.outputs - wanted, axis=1)
+            kept = jnp.asarray(share > 0, share.dtype)
+            jacobian = jacobian_norm(self.chain, seen, kept)
+            return jacobian, missed, hessian_bound(self.chain, seen, norms, ball)
+
+        found = jax.lax.map(of_agent, (here.tree, points, targets, shares))
+        return Along(*found, shares)
+
+    def outputs(self, path: State, bound: Float[Array, ""]) -> Float[Array, " agents"]:
+        """The bound of all points' outputs, of every agent."""
+        eps = jnp.finfo(jnp.float64).eps
+
+        def of_agent(moved: Any) -> Float[Array, ""]:
+            seen, norms = self._seen(moved, self.network.space.inputs)
+            bend = jnp.linalg.norm(hessian_bound(self.chain, seen, norms, bound))
+            slope = jacobian_norm(self.chain, seen)
+            theta = _norm(jax.tree.map(jnp.add, self.network.space.origin, moved))
+            rounding = eps * (4 * slope * theta + self.terms * jnp.linalg.norm(seen.outputs))
+            total = slope * bound + bend * bound**2 / 2 + rounding
+            return jnp.where(jnp.isfinite(total), total, jnp.inf)
+
+        return jax.lax.map(of_agent, path.x.tree)
+
+    def _seen(self, moved: Any, points: Array) -> tuple[Look, Float[Array, " layers"]]:
+        """A network theta_0 + moved at points, and what its |W_l| are at most."""
+        theta = jax.tree.map(jnp.add, self.network.space.origin, moved)
+        far = jnp.stack([jnp.linalg.norm(moved[name][0]) for name in self.chain.names])
+        return look(self.chain, theta, points), self.norms + far
+
+
+@jax.jit
+def _advance(climb: Climb, at: Paths, start: Int[Array, ""], stop: Int[Array, ""]) -> Paths:
+    """All paths after rounds start, ..., stop - 1."""
+    return jax.lax.fori_loop(start, stop, lambda round, at: climb.round(round, at), at)
+
+
+@jax.jit
+def _measure(climb: Climb, at: Paths) -> dict[str, Array]:
+    """What the record holds of a round beside the last path's outputs."""
+    everywhere = slice(0, len(climb.network.targets))
+    linear, _ = climb.tangent.space.readout(everywhere)(at.path(0))
+    real = climb.network.space.readout(everywhere)
+    last, start = (real(x)[0] for x in (climb.start + at.path(-1), climb.start))
+    by_path = jax.lax.map(lambda own: climb.outputs(*own), (at.paths, at.bounds))
+    travelled = jnp.linalg.norm(last - start, axis=(1, 2))
+    left = _norm(at.path(-1)) > 0
+    return {
+        "certified_by_sweep": by_path,
+        "certified_parameters": at.bounds,
+        "certified_error": by_path[-1],
+        "certified_share": jnp.where(left, by_path[-1] / travelled, 0),
+        "linear_error": jnp.linalg.norm(linear - last, axis=(1, 2)),
+    }
+
+
+def _where_gradients_are_taken(
+    update: Any, state: State, mix: Callable[[Vector], Vector]
+) -> Vector:
+    """The point of the round at which the update asks for its gradient."""
+    asked: list[Vector] = []
+
+    def asking(x: Vector) -> Vector:
+        asked.append(x)
+        return x
+
+    update.step(state, asking, mix)
+    (point,) = asked
+    return point
+
+
+def _always(gradient: Vector) -> Callable[[Vector], Vector]:
+    return lambda x: gradient
+
+
+def _norm(tree: Any) -> Float[Array, ""]:
+    """Of all leaves together."""
+    squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(functools.reduce(jnp.add, squares))
+
+
+def _certified(record: Record, bounds: list[dict[str, np.ndarray]]) -> Record:
+    """The record with the bounds beside."""
+    dims = {
+        "certified_by_sweep": ("round", "sweep", "agent"),
+        "certified_parameters": ("round", "sweep"),
+        "certified_error": ("round", "agent"),
+        "certified_share": ("round", "agent"),
+        "linear_error": ("round", "agent"),
+    }
+    stacked = {name: np.stack([each[name] for each in bounds]) for name in dims}
+    record = record.assign({name: (dims[name], values) for name, values in stacked.items()})
+    blown = ~np.isfinite(stacked["certified_error"]).all(axis=1)
+    if blown.any():
+        record = record.assign_attrs(uncertified_round=int(record["round"][blown][0]))
+    return described(record)
