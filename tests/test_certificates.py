@@ -42,18 +42,12 @@ class Shape(NamedTuple):
 
 
 SHAPES = [
-    Shape((400,), "erf", 2, (3, 4, 2)),
     Shape((60, 90), "erf", 2, (2, 3, 3), "atc", 0.3),
     Shape((150,), "gelu", 3, (4, 1, 3, 2), "cta", 0.2),
-    Shape((40,), "sin", 1, (5, 2)),
-    Shape((80, 70), "sigmoid", 3, (3, 3), b_std=0.1),
-    Shape((30, 20), "gelu", 1, (2, 2, 3), "cta", features=5),
-    Shape((5,), "erf", 2, (3, 2, 4, 1, 1), "atc", 0.5),
-    Shape((200,), "sigmoid", 1, (6,), features=2),
-    Shape((50, 40, 30), "erf", 2, (2, 3), b_std=0.1),
-    Shape((), "relu", 2, (4, 3, 2), b_std=0.2),
+    Shape((40,), "sin", 2, (5, 2)),
+    Shape((90, 60), "sigmoid", 1, (3, 1, 2), b_std=0.1),
 ]
-ROUNDS = 10
+ROUNDS = [1, 4, 10]
 
 
 def random_weights(rng, agents, doubly):
@@ -83,13 +77,17 @@ def random_problem(shape, seed):
     labels = rng.integers(0, shape.outputs, train + test)
     inputs = inputs.astype(np.float32)
     data = Dataset(
-        "drawn", *(inputs[:train], labels[:train]), *(inputs[train:], labels[train:]), shape.outputs, "none"
+        "drawn",
+        *(inputs[:train], labels[:train]),
+        *(inputs[train:], labels[train:]),
+        shape.outputs,
+        "none",
     )
     owner = rng.permutation(np.repeat(np.arange(len(shape.counts)), shape.counts))
     shares = Partition(data, owner, len(shape.counts), "given")
     problem = nd.Problem(shape.network, shares, seed=int(rng.integers(2**31)))
     weights = random_weights(rng, len(shape.counts), doubly=rng.random() < 0.8)
-    method = nd.methods.METHODS[shape.method](step_size=nd.of_limit(float(rng.uniform(0.1, 1.1))))
+    method = nd.methods.METHODS[shape.method](step_size=float(rng.uniform(0.05, 0.8)))
     return problem, method, weights
 
 
@@ -101,24 +99,20 @@ class Held(NamedTuple):
     """(round, agent), of the outputs"""
     stacked: float
     """|theta - predicted| in the last round, all agents"""
-    linear: np.ndarray
-    """(round, agent), of the linear prediction's outputs"""
 
 
 def held(problem, method, weights, rounds=ROUNDS, corrections=2):
-    keep = nd.Keep(parameter_rounds=[rounds])
-    options = {"record_every": 1, "keep": keep}
+    options = {"keep": nd.Keep(parameter_rounds=rounds[-1:])}
     record = certify(problem, method, weights, rounds, corrections=corrections, **options)
     known = method.with_step_size(float(record.attrs["step_size"]))
     real = nd.train(problem, known, weights, rounds, precision="float64", **options)
-    linear = nd.predict(problem, known, weights, rounds, kernel="implicit", **options)
-    apart = lambda one, other: np.linalg.norm((one - other)["outputs"].values, axis=(2, 3))
-    return Held(
-        record,
-        apart(record, real),
-        float(np.linalg.norm((record["parameters"] - real["parameters"]).values)),
-        apart(real, linear),
-    )
+    stacked = np.linalg.norm((record["parameters"] - real["parameters"]).values)
+    return Held(record, apart(record, real), float(stacked))
+
+
+def apart(one, other):
+    """The distance of outputs, (round, agent)."""
+    return np.linalg.norm((one - other)["outputs"].values, axis=(2, 3))
 
 
 def check(found):
@@ -127,22 +121,20 @@ def check(found):
     error = record["certified_error"].values
     assert (error >= found.true).all()
     assert record["certified_parameters"].values[-1, -1] >= found.stacked
-    assert (np.abs(found.linear - record["linear_error"].values) <= error).all()
     assert not np.isnan(error).any()
     return np.isfinite(error[-1]).all()
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_it_is_never_below_the_truth(number):
-    finite = [check(held(*random_problem(SHAPES[number], seed))) for seed in range(10)]
-    assert sum(finite) >= 5
+def test_it_is_never_below_the_truth():
+    finite = [check(held(*random_problem(SHAPES[0], seed))) for seed in range(20)]
+    assert sum(finite) >= 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_never_below_the_truth_on_200_problems(shape):
-    finite = [check(held(*random_problem(shape, seed))) for seed in range(100, 120)]
-    print(sum(finite))
+    finite = [check(held(*random_problem(shape, seed))) for seed in range(100, 150)]
+    assert sum(finite) >= 25
 
 
 # --- the curvature of a network -------------------------------------------------------------------
@@ -163,6 +155,21 @@ def drawn(shape):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         points = jax.random.normal(jax.random.key(4), (3, shape.features), jnp.float64)
         return params, points, curvature.chain(shape.network, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def measured(chain, params, points, norms, radius, kept):
+    """Outputs, |J| at all points and at those that are kept, and the bound of the curvature."""
+    seen = curvature.look(chain, params, points)
+    jacobian = curvature.jacobian_norm(chain, seen)
+    some = curvature.jacobian_norm(chain, seen, kept)
+    return seen.outputs, jacobian, some, curvature.hessian_bound(chain, seen, norms, radius)
+
+
+def measure(chain, params, points, radius=0.0):
+    kept = jnp.ones(len(points)).at[1].set(0)
+    norms = jnp.asarray(curvature.weight_norms(chain, params))
+    return map(np.asarray, measured(chain, params, points, norms, jnp.asarray(radius), kept))
 
 
 @functools.cache
@@ -194,13 +201,11 @@ def test_what_is_seen_of_a_network(shape):
     with precision.double():
         params, points, chain = drawn(shape)
         flat, jacobian, _ = dense(shape)
-        seen = curvature.look(chain, params, points)
+        outputs, norm, some, _ = measure(chain, params, points)
         whole = np.asarray(jacobian(flat))
-        kept = jnp.array([1.0, 0.0, 1.0])
-        norm = lambda rows: np.linalg.norm(whole[rows].reshape(-1, flat.size), 2)
-        assert np.allclose(seen.outputs, shape.network.apply(params, points), rtol=1e-12)
-        assert curvature.jacobian_norm(chain, seen) == pytest.approx(norm([0, 1, 2]))
-        assert curvature.jacobian_norm(chain, seen, kept) == pytest.approx(norm([0, 2]))
+        true = lambda rows: np.linalg.norm(whole[rows].reshape(-1, flat.size), 2)
+        assert np.allclose(outputs, jax.jit(shape.network.apply)(params, points), rtol=1e-12)
+        assert norm == pytest.approx(true([0, 1, 2])) and some == pytest.approx(true([0, 2]))
 
 
 @pytest.mark.parametrize("shape", NETWORKS, ids=str)
@@ -209,41 +214,35 @@ def test_no_second_derivative_in_the_ball_is_larger(shape, radius):
     with precision.double():
         params, points, chain = drawn(shape)
         flat, _, hessian = dense(shape)
-        norms = jnp.asarray(curvature.weight_norms(chain, params))
-        seen = curvature.look(chain, params, points)
-        bound = np.asarray(curvature.hessian_bound(chain, seen, norms, jnp.asarray(radius)))
+        *_, bound = measure(chain, params, points, radius)
         rng = np.random.default_rng(1)
         for _ in range(2):
             away = rng.normal(size=flat.size)
             there = flat + radius * away / np.linalg.norm(away)
-            true = [bilinear_norm(each) for each in np.asarray(hessian(there))]
-            assert (np.asarray(true) <= bound * (1 + 1e-9) + 1e-12).all()
-        if radius == 0:
-            assert (bound < 15 * np.asarray(true)).all()
+            true = np.array([bilinear_norm(each) for each in np.asarray(hessian(there))])
+            assert (true <= bound * (1 + 1e-9)).all()
+        assert bound.max() < 15 * true.max() or radius
 
 
 def test_it_is_the_curvature_where_that_is_known():
-    """One unit at zero: f = alpha_2 v s(alpha_1 w . x) has the second derivative s'(0) |x| alphas."""
+    """One unit at zero: f = alpha_2 v s(alpha_1 w . x) has the curvature s'(0) |x| alphas."""
     with precision.double():
         network = nd.networks.mlp((1,), outputs=2, activation="erf", w_std=1.3, b_std=0.0)
         params = {"dense_1": (jnp.zeros((3, 1)), None), "readout": (jnp.zeros((1, 2)), None)}
-        points = jnp.array([[1.0, 2.0, 2.0]])
         chain = curvature.chain(network, params)
-        seen = curvature.look(chain, params, points)
-        bound = curvature.hessian_bound(chain, seen, jnp.zeros(2), jnp.zeros(()))
-        assert bound[0] == pytest.approx(2 / np.sqrt(np.pi) * 3 * 1.3 / np.sqrt(3) * 1.3)
+        *_, bound = measure(chain, params, jnp.array([[1.0, 2.0, 2.0]] * 2))
+        assert bound == pytest.approx(2 / np.sqrt(np.pi) * 3 * 1.3 / np.sqrt(3) * 1.3)
 
 
 @pytest.mark.parametrize(("depth", "slope"), [(1, (0.4, 0.6)), (2, (0.25, 0.6))])
 def test_it_falls_as_the_width_grows(depth, slope):
     """As its root, but for the logarithm in the largest of so many rows, and |W_2|'s constant."""
-    bounds = []
     with precision.double():
+        bounds = []
         for width in (32, 512):
             params, points, chain = drawn(Shape((width,) * depth, "erf", 1, ()))
-            norms = jnp.asarray(curvature.weight_norms(chain, params))
-            seen = curvature.look(chain, params, points)
-            bounds.append(float(curvature.hessian_bound(chain, seen, norms, jnp.zeros(())).max()))
+            *_, bound = measure(chain, params, points)
+            bounds.append(bound.max())
     assert slope[0] < np.log(bounds[0] / bounds[1]) / np.log(16) < slope[1]
 
 
@@ -261,10 +260,12 @@ def test_the_derivatives_of_activations_are_bounded_and_reach_their_bounds(name)
 # --- where it is tight, and can fail --------------------------------------------------------------
 
 
-def saddle(scale):
+def saddle():
     """Three agents near a saddle, on two equal points each: errors grow as fast as they can."""
-    network = nd.networks.mlp((1,), outputs=2, activation="erf", w_std=scale, b_std=0.0)
-    near = lambda key, features: jax.tree.map(lambda leaf: 1e-4 * leaf, network.start(key, features))
+    network = nd.networks.mlp((1,), outputs=2, activation="erf", w_std=1.0, b_std=0.0)
+    near = lambda key, features: jax.tree.map(
+        lambda leaf: 1e-4 * leaf, network.start(key, features)
+    )
     inputs = np.tile(np.float32([[0.6, -0.8]]), (7, 1))
     labels = np.zeros(7, int)
     data = Dataset("one point", inputs[:6], labels[:6], inputs[6:], labels[6:], 2, "none")
@@ -273,23 +274,160 @@ def saddle(scale):
     return problem, nd.methods.dgd(step_size=0.2), graphs.metropolis(graphs.complete(3))
 
 
-def tightness(scale):
-    """b over the true distance of all parameters, after 30 rounds."""
-    found = held(*saddle(scale), rounds=30, corrections=0)
-    return float(found.record["certified_parameters"].values[-1, 0]) / found.stacked
+@functools.cache
+def at_the_saddle():
+    return held(*saddle(), rounds=[30], corrections=0)
+
+
+def tightness(record):
+    """b of the linear prediction over its true distance, all parameters, after 30 rounds."""
+    return float(record["certified_parameters"].values[-1, 0]) / at_the_saddle().stacked
 
 
 def test_it_is_tight_near_a_saddle():
-    assert 1 <= tightness(1.0) < 2
+    assert 1 <= tightness(at_the_saddle().record) < 1.5
 
 
-@pytest.mark.parametrize("share", [0.1, 0.75])
-def test_with_less_curvature_it_would_be_no_bound(monkeypatch, share):
-    whole = curvature.hessian_bound
-    monkeypatch.setattr(certificate, "hessian_bound", lambda *a: share * whole(*a))
-    assert tightness(1 + 0.01 * share) < 0.95
+WRONG = {
+    "a tenth of the curvature": ("hessian_bound", lambda *a: 0.1 * curvature.hessian_bound(*a)),
+    "three quarters of it": ("hessian_bound", lambda *a: 0.75 * curvature.hessian_bound(*a)),
+    "no growth": ("growth", lambda *a: jnp.ones(())),
+}
 
 
-def test_without_growth_it_would_be_no_bound(monkeypatch):
-    monkeypatch.setattr(certificate, "growth", lambda *a: jnp.ones(()))
-    assert tightness(1.002) < 0.9
+@pytest.mark.parametrize(("corrections", "wrong"), [*enumerate(WRONG, 1)])
+def test_what_is_wrong_is_no_bound(monkeypatch, corrections, wrong):
+    """Each with corrections of its own, so that nothing compiled before is taken for it."""
+    monkeypatch.setattr(certificate, *WRONG[wrong])
+    record = certify(*saddle(), [30], corrections=corrections)
+    assert tightness(record) < 0.95
+
+
+# --- the paths ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def bent():
+    """A problem far from linear, on which everything is tried."""
+    return random_problem(Shape((6,), "erf", 2, (3, 1, 2), b_std=0.3), 7)
+
+
+def test_after_so_many_corrections_the_first_rounds_are_training():
+    """Path k up to round k + 1, to rounding; by then it is certified to rounding as well."""
+    problem, method, weights = bent()
+    record = certify(problem, method, weights, [0, 1, 2, 3, 4, 6], corrections=5)
+    known = method.with_step_size(float(record.attrs["step_size"]))
+    real = nd.train(problem, known, weights, [0, 1, 2, 3, 4, 6], precision="float64")
+    assert apart(record, real).max() < 1e-13
+    assert record["certified_error"].values.max() < 1e-11
+    by_sweep = record["certified_by_sweep"].values.max(axis=2)
+    for sweep in range(3):
+        assert by_sweep[sweep + 1, sweep] < 1e-11
+        assert by_sweep[sweep + 2, sweep] > 1e-5
+    assert (record["certified_share"].values[0] == 0).all()
+
+
+def test_the_linear_prediction_has_an_error_that_is_enclosed():
+    problem, method, weights = bent()
+    record = certify(problem, method, weights, [5, 8], corrections=4)
+    known = method.with_step_size(float(record.attrs["step_size"]))
+    real = nd.train(problem, known, weights, [5, 8], precision="float64")
+    linear = nd.predict(problem, known, weights, [5, 8])
+    off = np.abs(apart(linear, real) - record["linear_error"].values)
+    assert (off <= record["certified_error"].values).all()
+    assert record["linear_error"].values.min() > 10 * off.max()
+
+
+def test_where_it_blows_up_it_is_infinite_and_says_when():
+    problem, method, weights = bent()
+    record = certify(problem, method.with_step_size(30.0), weights, [1, 40], corrections=0)
+    assert np.isfinite(record["certified_error"].values[0]).all()
+    assert np.isinf(record["certified_error"].values[1]).all()
+    assert record.attrs["uncertified_round"] == 40
+
+
+def test_a_network_that_is_affine_is_predicted_exactly():
+    shape = Shape((), "relu", 2, (4, 3, 2), b_std=0.2)
+    record = certify(*random_problem(shape, 0), [3, 9], corrections=0)
+    assert record["certified_error"].values.max() < 1e-11
+    assert record["linear_error"].values.max() < 1e-13
+
+
+MATRICES = {
+    "symmetric": graphs.metropolis(graphs.path(4)).matrix,
+    "directed": 0.25 * np.eye(4) + 0.75 * np.roll(np.eye(4), 1, axis=1),
+    "rows alone": np.array([[0.5, 0.5, 0, 0], [0, 0.9, 0.1, 0], [0, 0, 0.2, 0.8], [1, 0, 0, 0]]),
+}
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("name", ["dgd", "cta", "atc"])
+def test_what_mixing_and_gradients_do_to_an_error(kind, name):
+    """|W - A|, |(I - A) W|, |W (I - A)| for A of many sizes, and equality for symmetric W."""
+    matrix, rng = MATRICES[kind], np.random.default_rng(0)
+    update = nd.methods.METHODS[name](step_size=1.0).update
+    outer, top, beyond, ball = certificate.contraction(update, matrix)
+    assert (ball == 1) == (kind != "rows alone" or name != "cta")
+    for _ in range(200):
+        A = np.diag(rng.random(4) * rng.choice([0, 0.3, 1, 3], 4))
+        rest = np.eye(4) - A
+        done = {"dgd": matrix - A, "cta": rest @ matrix, "atc": matrix @ rest}[name]
+        assert np.linalg.norm(done, 2) <= outer * max(top, A.max() + beyond) + 1e-12
+    if kind != "rows alone":
+        assert outer * top == pytest.approx(1)
+    if name == "dgd" and kind == "symmetric":
+        assert np.linalg.norm(matrix - 3 * np.eye(4), 2) == pytest.approx(3 + beyond)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def of_network(network, loss="mse", seed=0):
+    return dataclasses.replace(bent()[0], network=network, loss=loss, seed=seed)
+
+
+REFUSED = {
+    "relu": (lambda: of_network(nd.networks.mlp((4,), outputs=2)), "relu has no second derivative"),
+    "abs": (
+        lambda: of_network(nd.networks.mlp((4,), outputs=2, activation="abs")),
+        "abs has no second derivative",
+    ),
+    "wrapped": (
+        lambda: of_network(
+            nd.networks.wrap(lambda p, x: x @ p, lambda key, n: jnp.ones((*n, 2)), 2)
+        ),
+        "not known to be",
+    ),
+    "changed": (
+        lambda: of_network(
+            dataclasses.replace(bent()[0].network, apply=lambda p, x: x @ p["dense_1"][0][:, :2])
+        ),
+        "does not compute",
+    ),
+    "loss": (lambda: of_network(bent()[0].network, "huber"), "the proof is for mse"),
+    "starts": (lambda: of_network(bent()[0].network, seed=[1, 2, 3]), "starts of their own"),
+    "kernel": (lambda: nd.KernelProblem(np.eye(3), np.ones(3), np.arange(3)), "problem: "),
+}
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("name", REFUSED)
+def test_where_there_is_no_proof_it_says_so(name):
+    make, said = REFUSED[name]
+    with pytest.raises(nd.InputError, match=said):
+        certify(make(), nd.methods.dgd(step_size=0.1), np.ones((3, 3)) / 3, 3)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        (nd.methods.extra(step_size=0.1), {}, "the proof is for dgd, cta and atc"),
+        (nd.methods.dgd(step_size=0.1), {"corrections": -1}, "corrections: "),
+        (nd.methods.dgd(step_size=0.1), {"corrections": 0.5}, "corrections: "),
+        (nd.methods.dgd(step_size=0.1), {"keep": nd.Keep(trust=True)}, "keep: trust"),
+    ],
+)
+def test_what_cannot_be_asked(method, options, said):
+    with pytest.raises(nd.InputError, match=said):
+        certify(bent()[0], method, np.ones((3, 3)) / 3, 3, **options)

@@ -1,54 +1,55 @@
-"""Certificates: a proven bound on how far a real run can be from its prediction, nothing trained.
+"""Certificates: a proven bound of how far training can be from its prediction; nothing is trained.
 
-**The path.** Corrected predictions delta^0, delta^1, ... of the agents' theta_i - theta_0 start from
-the linear one and run the same method, the linear gradient g_lin forced by what it missed along the
-path before: r^k(t) = g(theta_0 + delta^k(t)) - g_lin(delta^k(t)), for DGD
+**The paths.** Corrected predictions delta^0, delta^1, ... of the agents' theta_i - theta_0 begin
+with the linear one. Each runs the method with its linear gradient g_lin and what that missed along
+the path before, r^k(t) = g(theta_0 + delta^k(t)) - g_lin(delta^k(t)): for DGD, with r^{-1} = 0,
 
-    delta^k(t+1) = W delta^k(t) - eta (g_lin(delta^k(t)) + r^{k-1}(t)),   r^{-1} = 0.
+    delta^k(t+1) = W delta^k(t) - eta (g_lin(delta^k(t)) + r^{k-1}(t)).
 
 Round t of path k needs round t of path k - 1 alone, so that all advance together, in the memory of
-k + 1 iterates; after k sweeps the first k rounds are those of training.
+k + 1 iterates. Up to round k + 1, path k is training.
 
-**Its error.** Let F be the real round and s(t) = |delta(t+1) - F(delta(t))|, norms of all agents'
-parameters stacked; for DGD s(t) = eta |r^k(t) - r^{k-1}(t)|. With e = true - delta,
+**The error of a path**, e = true - delta. Let F be the real round and s(t) = |delta(t+1) -
+F(delta(t))|, norms over all agents' parameters; for DGD s(t) = eta |r^k(t) - r^{k-1}(t)|. Then
 
-    F(delta + e) - F(delta) = (W - eta H) e,   H = diag_i of int_0^1 Hess L_i(delta_i + s e_i) ds,
-    Hess L_i = J_i^T J_i / n_i + mean_x sum_o r_xo Hess f_o(x) = A_i(s) + B_i(s)
+    F(delta + e) - F(delta) = (W - eta H) e,  H = diag_i of int_0^1 Hess L_i(delta_i + s e_i) ds,
+    Hess L_i = J_i^T J_i / n_i + mean_x sum_o r_xo Hess f_o(x),      so H_i = A_i + B_i, A_i >= 0,
 
-for L_i = mean_x |f(x) - y|^2 / 2 over the agent's n_i points, J_i the Jacobian of all of them and
-all outputs. Let |e(t)| <= b, and h_x be at least the norm of the second derivative of f(x) within b
-of delta_i(t) (`curvature`), which bounds |sum_o u_o Hess f_o(x)| for every unit u. Then within b
+where L_i = mean_x |f(x) - y|^2 / 2 over the agent's n_i points, r_x = f(x) - y, and J_i is the
+Jacobian of all of them and all outputs. Let |e(t)| <= b, and h_x at least the norm of the second
+derivative of f(x) within b of delta_i(t) (`curvature`); then |sum_o u_o Hess f_o(x)| <= h_x for
+unit u, and with h^2 = mean_x h_x^2
 
-    |J_i(delta + s e)| <= |J_i| + s b sqrt(n_i) h,             h^2 = mean_x h_x^2
-    |f(x; delta + s e) - f(x; delta)| <= s |J_x e| + s^2 h_x b^2 / 2
+    |J_i(delta + s e)| <= |J_i| + s b sqrt(n_i) h,
+    |f(x; delta + s e) - f(x; delta)| <= s |J_x e| + s^2 h_x b^2 / 2,
 
-and by integration over s, and mean_x h_x |J_x e| <= h |J_i| b / sqrt(n_i) (Cauchy-Schwarz),
+so that integration over s, and mean_x h_x |J_x e| <= h |J_i| b / sqrt(n_i) (Cauchy-Schwarz), give
 
-    |A_i| <= a_i = |J_i|^2 / n_i + |J_i| h b / sqrt(n_i) + h^2 b^2 / 3
+    |A_i| <= a_i = |J_i|^2 / n_i + |J_i| h b / sqrt(n_i) + h^2 b^2 / 3,
     |B_i| <= c_i = mean_x h_x |r_x| + |J_i| h b / (2 sqrt(n_i)) + h^2 b^2 / 6.
 
-As A >= 0, the eigenvalues of W - eta A for symmetric W are between lambda_min(W) - eta max a_i and
-lambda_max(W) = 1: the step size is not too large where eta max a_i <= 1 + lambda_min(W), and beyond
-that the error may grow by the excess. Hence
+The eigenvalues of W - eta A, for symmetric W, are between lambda_min(W) - eta max a_i and
+lambda_max(W) = 1. Where eta max a_i <= 1 + lambda_min(W) its norm is one; beyond, an error may grow
+by the excess:
 
     b(t+1) = (max(1, eta max_i a_i - lambda_min(W)) + eta max_i c_i) b(t) + s(t),   b(0) = 0.
 
-For any other W, W - eta A = (W - w I) + (w I - eta A), whose norm is at most
-|W - w I| + max(w, eta a - w), w = min_i W_ii; doubly stochastic weights have |W - w I| <= 1 - w.
-CTA, F(x) = V - eta g(V) at V = W x, and ATC, F(x) = W (x - eta g(x)), have (I - eta H) W and
-W (I - eta H): |W| (max(1, eta a - 1) + eta c), with all of the above at V for CTA, as |W e| <= |W| b.
-(|W| <= 1 for doubly stochastic weights; otherwise the ball at V is |W| b.)
+For any other W, W - eta A = (W - w I) + (w I - eta A) with w = min_i W_ii, of norm at most
+|W - w I| + max(w, eta a - w); doubly stochastic weights have |W - w I| <= 1 - w. CTA,
+F(x) = V - eta g(V) at V = W x, and ATC, F(x) = W (x - eta g(x)), have (I - eta H) W and
+W (I - eta H), of norm at most |W| (max(1, eta a - 1) + eta c), for CTA with all of the above at V,
+in the ball of |W| b. Doubly stochastic weights have |W| <= 1; others make b grow by |W| a round.
 
-**Outputs.** At all points together, |f_true - f(theta_0 + delta)| <= |J| b + (sum_x h_x^2)^{1/2} b^2 / 2.
+**Outputs**, all points together: |f_true - f(theta_0 + delta)| <= |J| b + |(h_x)_x| b^2 / 2.
 
-**Rounding** is allowed for, not enclosed. s(t) is taken from the numbers that were computed, so that
-the rounding of the path itself counts as part of it. To the real round, s(t) gets
+**Rounding** is allowed for, not enclosed. s(t) is taken from the numbers that were computed, so the
+path's own rounding is part of it. For that of the real round s(t) gets
 
-    eps (4 |theta(t)| + N (|delta(t)| + eta (sum_i |J_i|^2 |r_i|^2 / n_i^2)^{1/2}))
+    eps (4 |theta(t)| + N (|delta(t+1)| + eta (sum_i |J_i|^2 |r_i|^2 / n_i^2)^(1/2))),
 
-with eps of float64, N the terms of the sums on the way (fan-ins, n_i, agents), r_i all residuals of
-agent i; b a factor 1 + N eps a round; outputs eps (4 |J| |theta_i| + N |f|). The truth is training in
-exact arithmetic: in float32 training rounds more than this.
+eps that of float64, N the terms of the sums on the way (fan-ins, n_i, agents), r_i all residuals of
+agent i; b gets a factor 1 + N eps a round, outputs eps (4 |J| |theta_i| + N |f|). What is bounded
+is training in exact arithmetic: in float32 it rounds by more than this.
 """
 
 from __future__ import annotations
@@ -106,24 +107,24 @@ def certify(
     keep: Keep = Keep(),
     progress: Progress | None = None,
 ) -> Record:
-    """The prediction after so many corrections, and a proven bound on its distance from training.
+    """The prediction after so many corrections, and a proven bound of its distance from training.
 
-    The record's `outputs` are those of the real networks at the predicted parameters, as after
-    corrections they should be, and beside them there are, norms over all points and outputs,
+    The record's `outputs` are those of the real networks at the predicted parameters, as after any
+    corrected prediction. Beside them, norms over all points and outputs together,
 
-        certified_error (round, agent)         at least |f_true,i - outputs_i|
-        certified_share (round, agent)         that as a share of |outputs_i - f(theta_0)|, 0 at the start
-        certified_by_sweep (round, sweep, agent)   certified_error after 0, 1, ... corrections
-        certified_parameters (round, sweep)    b(t): at least the norm of all agents' |theta_i -
-                                               predicted|, stacked
-        linear_error (round, agent)            |f_lin,i - outputs_i|, f_lin the outputs of `predict`:
-                                               its own error is within certified_error of that
+        certified_error (round, agent)       at least |f_true,i - outputs_i|
+        certified_share (round, agent)       that over |outputs_i - f(theta_0)|; 0 at the start
+        certified_by_sweep (round, sweep, agent)    certified_error after 0, 1, ... corrections
+        certified_parameters (round, sweep)  b(t), at least the norm of all agents' errors together
+        linear_error (round, agent)          |f_lin,i - outputs_i|, where f_lin is what `predict`
+                                             says: |f_true,i - f_lin,i| is that, within the bound
 
-    Infinite where the bound has blown up; `uncertified_round` names the first recorded round.
+    A bound that has blown up is infinite; the attribute `uncertified_round` is the first recorded
+    round with one.
 
     For an `mlp` with a smooth activation (erf, gelu, sigmoid, sin), the squared error, all points
-    in each round, DGD, CTA and ATC on fixed, changing, periodic or damped exchanges. A sweep costs
-    a few rounds of training for each round.
+    in each round, and DGD, CTA or ATC on one W or several in turn, periodic or damped. A round
+    takes a few rounds of training for the prediction and for each correction.
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
     asked = _asked(problem, method, weights, rounds, record_every, keep)
@@ -437,6 +438,7 @@ def _certified(record: Record, bounds: list[dict[str, np.ndarray]]) -> Record:
     }
     stacked = {name: np.stack([each[name] for each in bounds]) for name in dims}
     record = record.assign({name: (dims[name], values) for name, values in stacked.items()})
+    record = record.assign_coords(sweep=np.arange(record.sizes["sweep"]))
     blown = ~np.isfinite(stacked["certified_error"]).all(axis=1)
     if blown.any():
         record = record.assign_attrs(uncertified_round=int(record["round"][blown][0]))

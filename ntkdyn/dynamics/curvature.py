@@ -4,10 +4,10 @@ For f(x) = z_L of an `mlp`, z_l = alpha_l W_l^T a_{l-1} + beta_l b_l, a_l = phi(
 alpha_l = w_std / sqrt(fan-in) and beta_l = b_std, the second derivative along v and w, seen by a
 unit vector u of the outputs, is the sum of what enters at every layer, carried back to there:
 
-    u . D2f[v, w] =  sum over hidden l of     <B_l u, phi''(z_l) zdot_l(v) zdot_l(w)>
-                   + sum over l from 2 on of  alpha_l <G_l u, V_l^T adot_{l-1}(w) + W'_l^T adot_{l-1}(v)>
+    u . D2f[v, w] = sum over hidden l of  <B_l u, phi''(z_l) zdot_l(v) zdot_l(w)>
+                  + sum over l >= 2 of  alpha_l <G_l u, V_l^T adot_{l-1}(w) + U_l^T adot_{l-1}(v)>
 
-where V_l and W'_l are the weights of v and w, dots are first derivatives, B_l = df/da_l and
+where V_l and U_l are the weights of v and w, dots are first derivatives, B_l = df/da_l and
 G_l = df/dz_l = phi'(z_l) B_l, with (width, outputs) entries. With s_1 = sup |phi'|,
 s_2 = sup |phi''|, the largest row |B_l|_rows = max_j |B_l,j|, and norms of operators else,
 
@@ -27,14 +27,15 @@ In a ball of radius rho around the parameters at which a_l, B_l, G_l were measur
 
     |z_l' - z_l|  <= D_l = rho |N_l|,  N_l = sqrt(alpha_l^2 |a_{l-1}|^2 + beta_l^2) e_l
                                            + alpha_l (|W_l| + rho) s_1 N_{l-1}
-    |B_l' - B_l|  <= E_l = alpha_{l+1} (rho |G_{l+1}| + (|W_{l+1}| + rho) F_{l+1}),   E_{L-1} = alpha_L rho
-    |G_l' - G_l|  <= F_l = s_2 D_l |B_l|_rows + s_1 E_l
+    |B_l' - B_l|  <= E_l = alpha_{l+1} (rho |G_{l+1}| + (|W_{l+1}| + rho) F_{l+1}),
+    |G_l' - G_l|  <= F_l = s_2 D_l |B_l|_rows + s_1 E_l,   F_L = 0,
 
 so that Q there is that with |a_l| + s_1 D_l, |W_l| + rho, |B_l|_rows + E_l and |G_l| + F_l.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -179,7 +180,9 @@ def weight_norms(chain: Chain, params: PyTree) -> tuple[float, ...]:
     """|W_l| of every layer that lies between hidden ones; of the others no bound needs it."""
     between = chain.names[1:-1]
     return tuple(
-        float(np.linalg.norm(np.asarray(params[name][0], np.float64), 2)) if name in between else 0.0
+        float(np.linalg.norm(np.asarray(params[name][0], np.float64), 2))
+        if name in between
+        else 0.0
         for name in chain.names
     )
 
@@ -233,11 +236,15 @@ def _operator_norm(matrices: Float[Array, "points width outputs"]) -> Float[Arra
     return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram)[:, -1], 0))
 
 
-def check_same(network: Network, chain: Chain, params: Any, points: Float[Array, "..."]) -> None:
+def check_same(network: Network, chain: Chain, params: Any, points: Float[Array, ...]) -> None:
     """Refuse a network that computes something else than its description says."""
-    both = jax.jit(lambda p, x: (look(chain, p, x).outputs, network.apply(p, x)))
-    if not np.allclose(*both(params, points), rtol=1e-6, atol=1e-8):
+    if not np.allclose(*_both(network.apply, chain, params, points), rtol=1e-6, atol=1e-8):
         raise InputError(
             f"certify: no certificate exists: {network.name} does not compute what its description "
             f"says"
         )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _both(apply: Any, chain: Chain, params: Any, points: Float[Array, ...]) -> tuple[Array, Array]:
+    return apply(params, points), look(chain, params, points).outputs
