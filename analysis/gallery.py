@@ -198,7 +198,7 @@ def images() -> None:
                 record = run()
                 records.write(record, path)
             pair.append(record)
-        told = experiment.compare(*pair, files, nulls=work.nulls(pair[1]))
+        told = experiment.compare(*pair, files, nulls=work.nulls(*pair))
         thumbnail(files.overlay, THUMBNAILS / f"overlay-{name}.png")
         print(f"{name}: {told.attrs['verdict']}", flush=True)
 

@@ -694,7 +694,8 @@ def _conduct(
             observed = _trained(work, checkpoints, files.observed, resume, machine, bar)
             asked = account and bar("splitting the gap by source")
             accounts = work.account(predicted, observed, asked) if account else None
-            others = work.nulls(observed, bar("predicting what was not run")) if nulls else None
+            told = nulls and bar("predicting what was not run")
+            others = work.nulls(predicted, observed, told) if nulls else None
         comparison = experiment.compare(predicted, observed, files, accounts, others)
     written = [path for path in files if account or path != files.accounts]
     _say_gap(comparison, written, quiet, show)

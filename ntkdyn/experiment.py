@@ -478,7 +478,9 @@ class Experiment:
             progress=progress,
         )
 
-    def nulls(self, observed: Record, progress: Progress | None = None) -> Record:
+    def nulls(
+        self, predicted: Record, observed: Record, progress: Progress | None = None
+    ) -> Record:
         """How far the spec's run is from predictions of what was not run."""
         return validation.nulls(
             self.problem,
@@ -486,7 +488,7 @@ class Experiment:
             self.weights,
             observed,
             kernel=self.spec.kernel,
-            anchors=self.spec.run.anchors,
+            anchors=predicted["anchor"].values if "anchor" in predicted.coords else None,
             progress=progress,
         )
 

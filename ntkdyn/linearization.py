@@ -68,11 +68,13 @@ class Linearization(eqx.Module):
         """What the real networks make of all points, agent by agent."""
         return jax.lax.map(lambda own: _real_outputs(self.tangent, self._lifted(own)), x.tree)
 
-    def onward(self, method: str, state: State) -> tuple[Linearization, State]:
-        """That at the mean of the iterates, and the state in its kernel space."""
+    def onward(
+        self, method: str, state: State, at: Linearization | None = None
+    ) -> tuple[Linearization, State]:
+        """That at the mean of the iterates, or where another is, and the state in its space."""
         held = _held(method, state)
-        directions, anchor = self._directions(held, state.x)
-        tangent = dataclasses.replace(self.tangent, anchor=anchor)
+        directions, mean = self._directions(held, state.x)
+        tangent = dataclasses.replace(self.tangent, anchor=at.tangent.anchor if at else mean)
         onward = Linearization(tangent, self.columns, self.view, directions)
         count = len(jax.tree.leaves(held)[0])
         return onward, _with_held(state, onward._picked(count))
@@ -103,12 +105,15 @@ class Linearization(eqx.Module):
         picked = flat.reshape(count, agents, -1, outputs)
         return picked if self.view != "layers" else dict.fromkeys(self._layers, picked)
 
-    def space(self) -> KernelSpace | LayeredKernelSpace:
-        """The kernel space at an anchor that `onward` has led to; computes its kernel."""
-        tangent, agents = self.tangent, self.tangent.agents
-        points, columns = tangent.inputs, tangent.inputs[: self.columns]
+    def blocks(self) -> ByLayer:
+        """J_l J_l^T of all points with those that gradients come from: the anchor's own."""
+        tangent, columns = self.tangent, self.tangent.inputs[: self.columns]
+        return empirical.layer_ntk(tangent.apply, tangent.at, tangent.inputs, columns)
+
+    def space(self, known: ByLayer | None = None) -> KernelSpace | LayeredKernelSpace:
+        """The kernel space at an anchor that `onward` has led to; computes blocks if not known."""
+        agents, blocks = self.tangent.agents, self.blocks() if known is None else dict(known)
         initial, along, inner, of_origin = self._seen()
-        blocks = empirical.layer_ntk(tangent.apply, tangent.at, points, columns)
         for layer in self._layers:
             blocks[layer] = jnp.concatenate([blocks[layer], along[layer]], axis=2)
         grams = {n: _squared(block[: self.columns], inner[n]) for n, block in blocks.items()}

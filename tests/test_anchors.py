@@ -296,3 +296,21 @@ def test_what_every_segment_added_to_the_gap_is_known_after_training():
     np.testing.assert_allclose(told["true_segment_error"], wanted, rtol=1e-6)
     assert (told["segment_error"] == predicted["segment_error"]).all()
     assert "true_segment_error" not in nd.compare(predicted.drop_dims("anchor"), observed)
+
+
+def test_several_runs_share_the_anchors_of_the_first():
+    rounds, anchors = [0, 4, 5, 20], [5, 12]
+    dgd, atc = (each(step_size=0.2) for each in (nd.methods.dgd, nd.methods.atc))
+    asked = [(dgd, TRIANGLE), (dgd, TRIANGLE), (atc, PATH)]
+    first, again, other = dynamics.predict_beside(bent(), asked, rounds, anchors)
+    alone = nd.predict(bent(), dgd, TRIANGLE, rounds, anchors=anchors)["outputs"].values
+    plain = nd.predict(bent(), dgd, TRIANGLE, rounds)["outputs"].values
+    moved = np.abs(alone[-1] - plain[-1]).max()
+    assert moved > 1e-3 and np.abs(first - alone).max() < 1e-9 * moved
+    assert np.abs(again - first).max() < 1e-9 * moved
+    own = nd.predict(bent(), atc, PATH, rounds, anchors=anchors)["outputs"].values
+    coarse = nd.predict(bent(), atc, PATH, rounds)["outputs"].values
+    assert np.abs(other - own).max() < 0.2 * np.abs(coarse - own).max()
+    affine = dynamics.predict_beside(straight(1), asked, rounds, anchors)[-1]
+    exactly = nd.predict(straight(1), atc, PATH, rounds)["outputs"].values
+    assert np.abs(affine - exactly).max() < 1e-9 < np.abs(exactly[-1] - exactly[0]).max()

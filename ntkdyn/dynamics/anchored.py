@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from ntkdyn import arrays
 from ntkdyn.dynamics.trust import stretched
@@ -37,6 +37,7 @@ from ntkdyn.kernels import empirical
 from ntkdyn.linearization import Implicit, Linearization
 from ntkdyn.methods.updates import State
 from ntkdyn.problems import Problem
+from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, looking, recorded, system_of
@@ -153,6 +154,63 @@ def crossing(begun: int, rounds: Sequence[int], errors: Sequence[float], target:
         return begun + short
     share = math.log(target / less) / math.log(more / less)
     return begun + int(short * (long / short) ** share)
+
+
+class Beside:
+    """One of several runs that share anchors, from segment to segment."""
+
+    def __init__(self, problem: Problem, plan: Plan, jumping: Jumping) -> None:
+        self._problem, self._plan, self._jumping = problem, plan, jumping
+        self.linear = Linearization.of(problem, plan.method.view)
+        self._state: State | None = None
+        self.seen: list[np.ndarray] = []
+
+    def onward(self, at: Linearization | None) -> None:
+        """To where another is linearized, or to its own mean."""
+        name = self._plan.method.name
+        self.linear, self._state = self.linear.onward(name, self._state, at)
+
+    def through(self, rounds: Sequence[int], stop: int, space: Any, begun: int) -> None:
+        """Looks at the outputs in these rounds of the segment, and goes on to its end."""
+        system = system_of(self._plan, space)
+        start = None if self._state is None else (begun, self._state)
+        jump = self._jumping(system, start)
+
+        def see(round: int, x: Vector) -> None:
+            if round in rounds:
+                self.seen.append(on_host(watch(system, x).outputs))
+
+        copied = start and (begun, jax.tree.map(jnp.copy, self._state))
+        self._state = rollout(system, sorted({*rounds, stop}), see, None, jump, copied)
+
+
+def beside(
+    problem: Problem,
+    plans: Sequence[Plan],
+    anchors: Sequence[int],
+    jumpings: Sequence[Jumping],
+    progress: Progress | None = None,
+) -> list[Float[np.ndarray, "rounds agents points outputs"]]:
+    """Outputs of all plans in their rounds, linearized where the mean of the first one's agents is.
+
+    They record the same rounds, look at outputs alone, and share each anchor's kernel.
+    """
+    runs = [Beside(problem, *each) for each in zip(plans, jumpings, strict=True)]
+    first, last = runs[0], plans[0].rounds[-1]
+    space = problem.kernel_space()
+    for begun, stop in zip(anchors, [*anchors[1:], None], strict=True):
+        end = last if stop is None else stop
+        rounds = [r for r in plans[0].rounds if begun <= r and (stop is None or r < stop)]
+        blocks = None
+        for each in runs:
+            if begun:
+                each.onward(None if each is first else first.linear)
+                blocks = first.linear.blocks() if blocks is None else blocks
+                space = each.linear.space(blocks)
+            each.through(rounds, end, space, begun)
+        if progress:
+            progress(end, last)
+    return [np.stack(each.seen) for each in runs]
 
 
 class Anchored:

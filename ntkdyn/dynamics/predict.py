@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ntkdyn import losses, precision
-from ntkdyn.dynamics.anchored import Anchored, Anchoring, Jumping, checked
+from ntkdyn.dynamics.anchored import Anchored, Anchoring, Jumping, beside, checked
 from ntkdyn.dynamics.jumps import Jumps
 from ntkdyn.dynamics.stability import (
     Setting,
@@ -30,7 +31,7 @@ from ntkdyn.methods.updates import State
 from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, plan, run
+from ntkdyn.runs import Plan, check, plan, run
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -124,6 +125,35 @@ def predict(
     told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
     record = described(record).assign_attrs(space="kernel", **told, **stability.attributes())
     return _finite(record)
+
+
+@precision.in_double
+def predict_beside(
+    problem: Problem,
+    asked: Sequence[tuple[Method, Any]],
+    rounds: Sequence[int],
+    anchors: Sequence[int],
+    *,
+    batch_size: int | None = None,
+    batch_seed: int | None = None,
+    progress: Progress | None = None,
+) -> list[Float[np.ndarray, "rounds agents points outputs"]]:
+    """What `predict` gives as outputs with these anchors, of several methods and weights.
+
+    All are linearized where the mean of the first one's agents is, so that an anchor costs one
+    kernel, however many are asked for: those that stay near the first are predicted as well as it
+    is. Their methods look at outputs alone.
+    """
+    anchors, plans, ways = checked(anchors, rounds[-1]), [], []
+    for method, weights in asked:
+        drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
+        one = plan(problem.task, method, weights, rounds, **drawn)
+        check(one, problem.kernel_space())
+        stable = assess(setting(problem, "empirical", one.method, one.weights)).stable
+        there = functools.partial(_stable, one)
+        plans.append(one)
+        ways.append(_Ways(one, stable, "auto", None).within(there))
+    return beside(problem, plans, anchors, ways, progress)
 
 
 def _anchors(

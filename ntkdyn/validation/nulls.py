@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ntkdyn.dynamics import predict
+from ntkdyn.dynamics import predict, predict_beside
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import ROUNDING, Weights, mixing
@@ -40,7 +40,7 @@ STEP = "step size"
 """the one kind of null that is near the truth by its making: it tells how fine the eye is"""
 
 COARSER = "linearization"
-"""the kind of null that is what was run, predicted with fewer kernels"""
+"""the kind of what is no null: what was run, predicted with the kernel at the start alone"""
 
 OFF = 0.1
 """How far off the step size of a null is, as a share of the one that was run."""
@@ -61,8 +61,6 @@ class Alternative(NamedTuple):
 
     kind: str
     change: Callable[[Method, Weights], Asked]
-    anchored: bool = True
-    """whether it is linearized anew where the prediction is"""
 
 
 def _mapped(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
@@ -112,7 +110,6 @@ ALTERNATIVES = {
     "another method": Alternative("method", _other_method),
     "step size 10 % smaller": Alternative(STEP, _with_step(1 - OFF)),
     "step size 10 % larger": Alternative(STEP, _with_step(1 + OFF)),
-    "linear around the start": Alternative(COARSER, lambda *asked: asked, anchored=False),
 }
 """name -> what is predicted in place of what was run"""
 
@@ -130,43 +127,74 @@ def nulls(
     """The gaps (explanation, round, agent) of all `ALTERNATIVES` to an observed run.
 
     `problem`, `method` and `weights` are those of the run; step size, rounds and batches are taken
-    from its record. `kernel` and `anchors` are those of the prediction, so that nulls are predicted
-    as well as it is. What does not apply (a complete graph in place of a complete one, a method
-    that these weights do not suit) is left out, and the attribute `left_out` says why. With the
-    kernel "implicit", of which each would take as long as the prediction itself, all are.
+    from its record. `kernel` and `anchors`, rounds as the prediction's record has them, are those
+    of the prediction: its alternatives are linearized where it is, and share its kernels. What does
+    not apply (a complete graph in place of a complete one, a method that these weights do not suit)
+    is left out, and the attribute `left_out` says why. With the kernel "implicit", of which each
+    would take as long as the prediction itself, all are.
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
     attrs = observed.attrs
-    asked = plan(problem.task, method, weights, [0])
-    method = method.with_step_size(float(attrs["step_size"]))
+    weights = plan(problem.task, method, weights, [0]).weights
+    right = method.with_step_size(float(attrs["step_size"])), weights
+    tried, left_out = _applying(problem, right, kernel)
+    asked = [other for _, other in tried.values()]
     how = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
-    how |= {"kernel": kernel}
-    rounds = [int(each) for each in observed["round"]]
-    tried = {name: x for name, x in ALTERNATIVES.items() if x.anchored or anchors is not None}
-    found, left_out = {}, {}
-    for done, (name, each) in enumerate(tried.items(), start=1):
-        try:
-            _check(each, kernel, asked.weights)
-            other = each.change(method, asked.weights)
-            anew = {"anchors": anchors if each.anchored else None}
-            with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
-                warnings.simplefilter("ignore", UserWarning)
-                outputs = predict(problem, *other, rounds, **how, **anew)["outputs"]
-            label = f"{other[0].name} in its place" if each.kind == "method" else name
-            found[label] = measured(each.kind, outputs, observed)
-        except (_Absent, InputError) as reason:
-            left_out[name] = str(reason)
-        if progress:
-            progress(done, len(tried))
+    how["rounds"] = [int(each) for each in observed["round"]]
+    with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
+        warnings.simplefilter("ignore", UserWarning)
+        if anchors is None:
+            seen = _one_by_one(problem, asked, {"kernel": kernel, **how}, progress)
+        else:
+            runs = [right, *asked]
+            _, *seen = predict_beside(problem, runs, anchors=anchors, progress=progress, **how)
+            seen.append(predict(problem, *right, **how)["outputs"].values)
+            tried["linear around the start"] = COARSER, right
+    found = {
+        name: measured(kind, observed["outputs"].copy(data=outputs), observed)
+        for (name, (kind, _)), outputs in zip(tried.items(), seen, strict=True)
+    }
     return _together(found).assign_attrs(
         left_out="; ".join(f"{name}: {why}" for name, why in left_out.items())
     )
 
 
+def _applying(
+    problem: Problem | KernelProblem, right: Asked, kernel: str
+) -> tuple[dict[str, tuple[str, Asked]], dict[str, str]]:
+    """Kind and change of those alternatives that can be run, and of the others why they cannot."""
+    found, left_out = {}, {}
+    for name, each in ALTERNATIVES.items():
+        try:
+            _check(each, kernel, right[1])
+            other = each.change(*right)
+            predict(problem, *other, [0], kernel=kernel)
+            label = f"{other[0].name} in its place" if each.kind == "method" else name
+            found[label] = each.kind, other
+        except (_Absent, InputError) as reason:
+            left_out[name] = str(reason)
+    return found, left_out
+
+
+def _one_by_one(
+    problem: Problem | KernelProblem,
+    asked: list[Asked],
+    how: dict[str, Any],
+    progress: Progress | None,
+) -> list[np.ndarray]:
+    """The outputs of predictions around the start."""
+    found = []
+    for done, each in enumerate(asked, start=1):
+        found.append(predict(problem, *each, **how)["outputs"].values)
+        if progress:
+            progress(done, len(asked))
+    return found
+
+
 def _check(alternative: Alternative, kernel: str, weights: Weights) -> None:
     if kernel == "implicit":
         raise _Absent("would take as long as the prediction, without a kernel")
-    if weights.agents == 1 and alternative.kind not in (STEP, COARSER):
+    if weights.agents == 1 and alternative.kind != STEP:
         raise _Absent("there is one agent")
 
 
