@@ -56,8 +56,8 @@ ALLOWED = {
     },
     "dynamics": {
         "arrays", "data", "engine", "errors", "graphs", "keeping", "kernels", "linearization",
-        "losses", "measures", "methods", "networks", "precision", "problems", "quantities",
-        "records", "runs", "sizes", "spaces", "vectors",
+        "losses", "measures", "methods", "networks", "precision", "problems", "processes",
+        "quantities", "records", "runs", "sizes", "spaces", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
