@@ -517,3 +517,15 @@ def test_a_factor_of_one_promises_nothing_and_others_are_speeds():
     with pytest.raises(bounds.BoundViolated, match="by a factor 1.00909"):
         bounds.demand([broken])
     assert shown(1.1, 1.0).state == "violated"
+
+
+def test_what_piles_up_where_no_training_reaches_is_of_coefficients():
+    """Two points of one agent with one feature: what is left of the residual grows in c alone."""
+    features = np.array([[1.0], [1.0], [2.0]])
+    problem = nd.KernelProblem(features @ features.T, np.array([[1.0], [3.0], [0.0]]), [0, 0, 1])
+    W = graphs.metropolis(graphs.path(2))
+    case = theorems.case(problem, method("dgd", 0.1), W)
+    record = nd.predict(problem, case.method, W, [0, 10, 20])
+    noise = bounds._unreached(case, record)
+    assert noise[0] == 0 < noise[1] and np.isclose(noise[2], 2 * noise[1])
+    assert not bounds._unreached(case, record.assign_attrs(space="network")).any()

@@ -69,3 +69,29 @@ def test_the_benchmark_compares_equal_things():
     assert found["relative_difference"] < 1e-3
     assert bare["ratio"] == bare["theirs"] / bare["ours"] and bare["ours"] == found["ours"]
     assert results["figures"]["checkpoints"]["share of the time"] < 0.05
+
+
+def test_settings_that_need_not_be_given():
+    """The publications' own, or ours where they give none: a change of them changes every run."""
+    wanted = {
+        "heavy_ball": {"beta": 0.9},
+        "nesterov": {"beta": 0.9},
+        "nids": {"c": 0.5},
+        "gut": {"mu": 0.9, "gamma": 1.0},
+        "qg_gutm": {"mu": 0.06, "beta": 0.9, "gamma": 1.0, "nesterov": False},
+        "qg_dsgdm": {"beta": 0.9, "mu": 0.1},
+        "qg_dsgdm_n": {"beta": 0.9, "mu": 0.1},
+        "local_sgd": {"tau": 4},
+        "drt": {"variant": "squared", "kappa": 1e-08, "cap": 10.0, "normalised": "rows"},
+        "dimat": {"tau": 50, "optimiser": "adam", "by": "activations", "data": "own"},
+        "ccl": {"beta": 0.9, "lambda_m": 0.1, "lambda_d": 0.1, "nesterov": True, "gamma": 1.0},
+        "mhd": {
+            "aux": 2, "nu_emb": 1.0, "nu_aux": 3.0, "teachers": 1, "public_batch": 32,
+            "own_too": False, "pool": 4, "pool_every": 10, "seed": 0,
+        },
+    }  # fmt: skip
+    for name, make in methods.METHODS.items():
+        settings = inspect.signature(make).parameters.values()
+        found = {each.name: each.default for each in settings if each.default is not each.empty}
+        assert found == wanted.get(name, {})
+    assert methods.updates.QuasiGlobal(0.1, 0.9).mu == wanted["qg_dsgdm"]["mu"]

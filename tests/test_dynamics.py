@@ -649,7 +649,9 @@ def test_refusals(small):
             call(*args, **kwargs)
 
     refused("did you mean 'contour'", nd.predict, problem, at, W, [100], via="contuor")
-    refused("tolerance: must be between", nd.predict, problem, at, W, [100], tolerance=0.0)
+    for tolerance in (0.0, 1.0):
+        refused("tolerance: must be betw", nd.predict, problem, at, W, [100], tolerance=tolerance)
+    refused("at_most: must be", dynamics.rounds_until, problem, at, W, 0.1, at_most=0)
     refused(
         "cannot be met in round 1000", nd.predict, problem, at, W, [1000], via="contour",
         tolerance=1e-17,

@@ -44,9 +44,9 @@ def flax_model():
 
 
 def tied():
-    """A weight used twice."""
+    """A weight used twice, and a sign before a layer."""
     return (
-        lambda p, x: jnp.tanh(x @ p["a"]) @ p["a"].T @ p["b"],
+        lambda p, x: -(jnp.tanh(x @ p["a"]) @ p["a"].T @ p["b"]),
         lambda key: {"a": jax.random.normal(key, (5, 7)), "b": jax.random.normal(key, (5, 3))},
         (5,),
     )

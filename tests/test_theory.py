@@ -327,6 +327,17 @@ def test_rate_maps():
         rates.with_gap(graphs.uniform(graphs.directed_ring(5)), 0.1)
 
 
+def test_whole_maps_are_of_small_kernels(monkeypatch):
+    alone = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    case = theorems.case(alone, method("dgd", 1.0), [[0.5, 0.5], [0.5, 0.5]])
+    table = rates.whole_map(case)
+    assert table["rate"].shape == (8, 16) and np.isclose(table["step_size"][0], 0.02 / 4)
+    assert table["rate"].values.min() < 1 < table["rate"].values.max()
+    monkeypatch.setattr(rates, "MAP_ROWS_UP_TO", 1)
+    with pytest.raises(nd.InputError, match="this kernel has 2 rows; at most 1"):
+        rates.whole_map(case)
+
+
 def test_rounds_to_converge_grow_like_one_over_the_gap():
     """A point per agent, all orthogonal: each must hear of every other's over the ring."""
     gaps, needed = [], []
@@ -483,6 +494,15 @@ def test_the_largest_modulus_of_a_large_spectrum_is_that_of_the_dense_one(by, sh
     assert all(rates.computable(case) for case in cases)
     assert np.allclose([rates.rate(case) for case in cases], dense, rtol=1e-11)
     assert np.abs(np.log(dense)).min() > 1e-4
+
+
+def test_iterations_find_no_more_eigenvalues_than_there_are(monkeypatch):
+    few = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    case = theorems.case(few, method("heavy_ball", 0.1), [[0.9, 0.1], [0.1, 0.9]])
+    dense = rates.rate(case)
+    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    assert len(rates.open_loop(case).moving.P) * 2 < rates.NEAREST + 4
+    assert np.isclose(rates.rate(case), dense, rtol=1e-11)
 
 
 def test_a_spectrum_that_is_not_found_is_not_told(monkeypatch):
