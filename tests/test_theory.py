@@ -497,11 +497,11 @@ def test_the_largest_modulus_of_a_large_spectrum_is_that_of_the_dense_one(by, sh
 
 
 def test_iterations_find_no_more_eigenvalues_than_there_are(monkeypatch):
-    few = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    few = nd.KernelProblem(np.ones((2, 2)), np.ones((2, 1)), [0, 1])
     case = theorems.case(few, method("heavy_ball", 0.1), [[0.9, 0.1], [0.1, 0.9]])
     dense = rates.rate(case)
     monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
-    assert len(rates.open_loop(case).moving.P) * 2 < rates.NEAREST + 4
+    assert len(rates.open_loop(case).moving.P) <= rates.NEAREST
     assert np.isclose(rates.rate(case), dense, rtol=1e-11)
 
 
