@@ -13,6 +13,7 @@ from ntkdyn.dynamics import Stability
 from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.method import Needs
 from ntkdyn.theory import bounds, landscape, table, theorems
+from ntkdyn.theory.theorems import linear
 
 PROBLEMS, ROUNDS = 200, 40
 
@@ -529,3 +530,18 @@ def test_what_piles_up_where_no_training_reaches_is_of_coefficients():
     noise = bounds._unreached(case, record)
     assert noise[0] == 0 < noise[1] and np.isclose(noise[2], 2 * noise[1])
     assert not bounds._unreached(case, record.assign_attrs(space="network")).any()
+
+
+def test_the_mean_is_kept_where_columns_sum_to_one():
+    problem = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    case = theorems.case(problem, method("dgd", 0.1), [[0.5, 0.5], [0.25, 0.75]])
+    asked = bounds.doubly_stochastic(case)
+    assert (asked.holds, asked.found) == (False, "columns are off one by 0.25")
+
+
+def test_a_rate_is_promised_beyond_the_range_of_its_slow_branch():
+    problem = nd.KernelProblem(np.ones((2, 2)), np.ones((2, 1)), [0, 1])
+    W = np.array([[0.6, 0.4], [0.4, 0.6]])
+    case = theorems.case(problem, method("diging", 2.0), W)
+    fast = np.sqrt(2 / 1.5 * 3 * (1 + 4 * np.sqrt(2))) + 0.2
+    assert np.isclose(linear.diging_rate(case).at(np.ones(1))[0], fast)

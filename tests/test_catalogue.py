@@ -95,3 +95,4 @@ def test_settings_that_need_not_be_given():
         found = {each.name: each.default for each in settings if each.default is not each.empty}
         assert found == wanted.get(name, {})
     assert methods.updates.QuasiGlobal(0.1, 0.9).mu == wanted["qg_dsgdm"]["mu"]
+    assert not methods.updates.GUT(0.1).nesterov

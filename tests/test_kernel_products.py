@@ -49,6 +49,12 @@ def test_leading_eigenpairs(problem):
     assert np.abs(np.asarray(values) - exact[:3]).max() < 1e-8 * exact[0]
     assert np.abs(flat @ flat.T - np.eye(3)).max() < 1e-8
     assert np.abs(matrix @ flat.T - flat.T * np.asarray(values)).max() < 1e-6 * exact[0]
+    with precision.double():
+        (largest,), _ = products.leading(product, like, 1, key=jax.random.key(2))
+    assert abs(float(largest) - exact[0]) < 1e-8 * exact[0]
+    for count in (0, 31):
+        with pytest.raises(nd.InputError, match=f"count: must be from 1 to 30, got {count}"):
+            products.leading(product, like, count, key=jax.random.key(2))
 
 
 def test_trace_and_effective_dimension_within_their_errors(problem):

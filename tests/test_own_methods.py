@@ -166,6 +166,13 @@ def test_what_every_method_sends(name):
     assert exchange.of_update(nd.methods.METHODS[name](step_size=1.0).update) == wanted
 
 
+def test_what_teachers_say_goes_to_those_who_listen():
+    """Of three agents one is heard by nobody, and says nothing."""
+    objective = nd.methods.mhd(step_size=0.1, public_batch=8, teachers=2, aux=1).objective
+    sent = objective.floats_sent(np.array([2.0, 0.0, 1.0]), objectives.Sizes(100, 5, 7, 6))
+    assert np.allclose(sent, 2 * 6 * (5 * 2 + 7) * 2 / 3)
+
+
 class Thrice(updates.Memoryless):
     """x <- W^3 x - eta g(x), gossip in a loop."""
 
