@@ -10,7 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -43,6 +43,15 @@ POINTS_AT_ONCE = 1024
 """How many points are evaluated together when an iterate is measured."""
 
 
+@runtime_checkable
+class Forcing(Protocol):
+    """What is added to the local gradients that a method takes."""
+
+    def at(self, round: Int[Array, ""] | int) -> Sequence[Vector]:
+        """To each of those of that round, in the order in which they are taken."""
+        ...
+
+
 class System(eqx.Module):
     """A method at work: in a space, on a graph, with its batches and targets."""
 
@@ -58,6 +67,7 @@ class System(eqx.Module):
     """the first row of the public points, and the row after their last"""
     layout: Layout | None = eqx.field(static=True, default=None)
     """which device holds what; None: one device"""
+    forcing: Forcing | None = None
 
     @property
     def everything(self) -> Batch:
@@ -77,6 +87,20 @@ class System(eqx.Module):
         """The local gradients of that round: grad(x), or grad(x, state, round) by some methods."""
         setting = Setting(self.space, self.loss, self.targets, self.links, slice(*self.public))
         return self.method.objective.gradient(setting, self.batches.at(round))
+
+    def local(
+        self, round: Int[Array, ""] | int, state: State, known: Callable[..., Vector] | None = None
+    ) -> Callable[[Vector], Vector]:
+        """x -> the local gradients there, as a step from that state takes them one by one.
+
+        `known` are the gradients of that round, where they are at hand.
+        """
+        of_round = known or self.gradient(round)
+        grad = lambda x: of_round(x, state, round)
+        if self.forcing is None:
+            return grad
+        added = iter(self.forcing.at(round))
+        return lambda x: grad(x) + next(added)
 
     def mix(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
         """The combination of that round."""
@@ -102,8 +126,7 @@ def advance(system: System, state: State, start: Int[Array, ""], stop: Int[Array
     always = system.gradient(0) if system.batches.fixed else None
 
     def one_round(round: Int[Array, ""], state: State) -> State:
-        at_round = always or system.gradient(round)
-        grad = lambda x: at_round(x, state, round)
+        grad = system.local(round, state, always)
         return system.kept(system.method.update.step(state, grad, system.mix(round)))
 
     return jax.lax.fori_loop(start, stop, one_round, state)

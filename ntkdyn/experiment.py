@@ -159,6 +159,8 @@ class RunTable(_Table):
     """estimate the prediction's error by the real network at the predicted parameters"""
     anchors: Literal["auto"] | list[int] | None = None
     """the rounds at whose predicted mean the prediction is linearized anew; "auto" chooses them"""
+    corrections: int | None = None
+    """sweeps in which the prediction is corrected by the real gradients along it"""
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     """what the real networks are trained in"""
 
@@ -400,6 +402,7 @@ class Experiment:
             kernel=self.spec.kernel,
             trust=run.trust,
             anchors=run.anchors,
+            corrections=run.corrections,
         )
 
     def train(
@@ -466,7 +469,7 @@ class Experiment:
     ) -> Record:
         """The gap between the two sides of the spec's run, by source."""
         table, runs = self.spec.run, {"observed": observed}
-        if self.spec.kernel == "empirical":
+        if self.spec.kernel == "empirical" and table.anchors is None and table.corrections is None:
             runs["linearization"] = predicted
         return validation.account(
             self.problem,
@@ -489,6 +492,7 @@ class Experiment:
             observed,
             kernel=self.spec.kernel,
             anchors=predicted["anchor"].values if "anchor" in predicted.coords else None,
+            corrections=self.spec.run.corrections,
             progress=progress,
         )
 

@@ -23,7 +23,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn.engine import POINTS_AT_ONCE
 from ntkdyn.errors import InputError
@@ -77,32 +77,50 @@ class Linearization(eqx.Module):
         tangent = dataclasses.replace(self.tangent, anchor=at.tangent.anchor if at else mean)
         onward = Linearization(tangent, self.columns, self.view, directions)
         count = len(jax.tree.leaves(held)[0])
-        return onward, _with_held(state, onward._picked(count))
+        agents = self.tangent.agents
+        mean = jnp.broadcast_to(jnp.arange(count)[:, None] * (agents + 1), (count, agents))
+        own = mean + 1 + jnp.arange(agents)[None]
+        return onward, _with_held(state, onward._picked(mean, own))
+
+    def forced(self, defects: PyTree) -> tuple[Linearization, PyTree]:
+        """That with gradients (vectors, agents, ...) as directions, and their coefficients."""
+        outputs, count = self._outputs, len(jax.tree.leaves(defects)[0])
+        flat = lambda leaf: _filled(leaf.reshape(-1, *leaf.shape[2:]), outputs)
+        onward = dataclasses.replace(self, directions=jax.tree.map(flat, defects))
+        agents = self.tangent.agents
+        return onward, onward._picked(jnp.arange(count * agents).reshape(count, agents))
+
+    def lifted(self, method: str, state: State) -> State:
+        """The state with every vector in it as `lift` has it."""
+        return _with_held(state, self._all_lifted(_held(method, state)))
+
+    @eqx.filter_jit
+    def _all_lifted(self, held: PyTree) -> PyTree:
+        return jax.vmap(jax.vmap(self._lifted))(held)
 
     @eqx.filter_jit
     def _directions(self, held: PyTree, x: Vector) -> tuple[PyTree, PyTree]:
         """The directions of the vectors (vectors, agents, ...), and the mean of x as parameters."""
-        lifted = jax.vmap(jax.vmap(self._lifted))(held)
+        lifted = self._all_lifted(held)
 
         def around_mean(leaf: Array) -> Array:
             mean = jnp.mean(leaf, axis=1, keepdims=True)
             flat = jnp.concatenate([mean, leaf - mean], axis=1).reshape(-1, *leaf.shape[2:])
-            missing = -len(flat) % self._outputs
-            return jnp.concatenate([flat, jnp.zeros((missing, *flat.shape[1:]))])
+            return _filled(flat, self._outputs)
 
         mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), self.lift(x).tree)
         anchor = jax.tree.map(jnp.add, self.tangent.origin, mean)
         return jax.tree.map(around_mean, lifted), anchor
 
-    def _picked(self, count: int) -> PyTree:
-        """Coefficients (vectors, agents, basis, outputs) of so many vectors, each its own."""
-        agents, outputs = self.tangent.agents, self._outputs
-        size = (self.columns + self.beyond) * outputs
-        mean = self.columns * outputs + jnp.arange(count)[:, None] * (agents + 1)
-        vectors, own = jnp.arange(count)[:, None], jnp.arange(agents)[None]
-        flat = jnp.zeros((count, agents, size)).at[vectors, own, mean].set(1)
-        flat = flat.at[vectors, own, mean + 1 + own].set(1)
-        picked = flat.reshape(count, agents, -1, outputs)
+    def _picked(self, *places: Int[Array, "vectors agents"]) -> PyTree:
+        """Coefficients (vectors, agents, basis, outputs) of sums of directions, each its own."""
+        vectors, agents = places[0].shape
+        size = (self.columns + self.beyond) * self._outputs
+        flat = jnp.zeros((vectors, agents, size))
+        for place in places:
+            at = jnp.arange(vectors)[:, None], jnp.arange(agents)[None]
+            flat = flat.at[(*at, self.columns * self._outputs + place)].set(1)
+        picked = flat.reshape(vectors, agents, -1, self._outputs)
         return picked if self.view != "layers" else dict.fromkeys(self._layers, picked)
 
     def blocks(self) -> ByLayer:
@@ -111,7 +129,7 @@ class Linearization(eqx.Module):
         return empirical.layer_ntk(tangent.apply, tangent.at, tangent.inputs, columns)
 
     def space(self, known: ByLayer | None = None) -> KernelSpace | LayeredKernelSpace:
-        """The kernel space at an anchor that `onward` has led to; computes blocks if not known."""
+        """The kernel space with the directions of `onward` or `forced`; may compute its blocks."""
         agents, blocks = self.tangent.agents, self.blocks() if known is None else dict(known)
         initial, along, inner, of_origin = self._seen()
         for layer in self._layers:
@@ -210,9 +228,23 @@ class Implicit(eqx.Module):
         anchor = jax.tree.map(mean, self.tangent.origin, state.x.tree)
         return Implicit(dataclasses.replace(self.tangent, anchor=anchor)), state
 
+    def forced(self, defects: PyTree) -> tuple[Implicit, PyTree]:
+        """Itself, and the gradients as they are."""
+        return self, defects
+
+    def lifted(self, method: str, state: State) -> State:
+        """The state as it is."""
+        del method
+        return state
+
     def space(self) -> TangentSpace:
         """The tangent space at the anchor."""
         return self.tangent
+
+
+def _filled(leaf: Array, multiple: int) -> Array:
+    """With zeros after it, as many as make its length a multiple."""
+    return jnp.concatenate([leaf, jnp.zeros((-len(leaf) % multiple, *leaf.shape[1:]))])
 
 
 def _real_outputs(tangent: TangentSpace, moved: PyTree) -> Float[Array, "points outputs"]:

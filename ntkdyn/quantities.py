@@ -62,6 +62,8 @@ QUANTITIES = {
     "certified_by_sweep": "proven bound of the distance of the outputs, after so many sweeps",
     "certified_parameters": "proven bound of the distance of all agents' parameters",
     "linear_error": "distance of the linear prediction's outputs from the predicted ones",
+    "sampled_round": "round in which the defect of the linearization was looked at",
+    "defect": "how wrong the gradients are that the sweep has followed, relative",
     "gap": "distance of predicted from observed outputs, share of the distance travelled",
     "common_gap": "distance of the predicted from the observed mean agent, share of that travelled",
     "deviation_gap": "gap of the agent's deviation from the mean agent, relative to that",

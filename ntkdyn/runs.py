@@ -22,12 +22,12 @@ from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, 
 from ntkdyn.errors import InputError, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
-from ntkdyn.kernels import diagnostics
+from ntkdyn.kernels import diagnostics, empirical
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
-from ntkdyn.problems import LARGEST_SEED, Task
+from ntkdyn.problems import LARGEST_SEED, Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
@@ -294,6 +294,21 @@ def _kernel_watch(
         )
 
     return measures
+
+
+def own_kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
+    """The kernel of every agent's network at its own parameters, between the training points."""
+    points = jnp.asarray(problem.inputs[: problem.task.train], jnp.zeros(()).dtype)
+
+    def kernels(x: Vector) -> list[np.ndarray]:
+        if problem.origin is None:
+            raise InputError("keep: agents of different architectures have no kernel in common")
+        tree, apply = on_host(x.tree), problem.network.apply
+        agents = range(problem.task.agents)
+        networks = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in agents)
+        return [np.asarray(empirical.trace(apply, params, points)) for params in networks]
+
+    return kernels
 
 
 def check(plan: Plan, space: Space) -> None:

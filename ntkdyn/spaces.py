@@ -186,6 +186,25 @@ class TangentSpace(eqx.Module):
         return _layer_dot(absolute, absolute)
 
 
+class DisplacedSpace(TangentSpace):
+    """The real network, counted from the start as in TangentSpace: x_i = theta_i - theta_0."""
+
+    kind: ClassVar[str] = "network"
+
+    def readout(self, rows: Rows) -> Readout:
+        points, axis = self.inputs[rows], _point_axis(rows)
+
+        def at(moved: PyTree, own: Array) -> Float[Array, "points outputs"]:
+            return self.apply(jax.tree.map(jnp.add, self.origin, moved), own)
+
+        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+            outputs = jax.vmap(at, in_axes=(0, axis))
+            values, pull = jax.vjp(lambda tree: outputs(tree, points), x.tree)
+            return values, lambda cotangents: Vector(*pull(cotangents))
+
+        return look
+
+
 class KernelSpace(eqx.Module):
     """The linearized network by its kernel alone: x_i = c_i with theta_i = theta_0 + J^T c_i.
 

@@ -62,8 +62,8 @@ ALLOWED = {
     "figures": {"disk", "errors", "records"},
     "validation": {
         "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
-        "memory", "methods", "networks", "precision", "problems", "processes", "quantities",
-        "records", "runs", "sharding", "sizes", "spaces", "vectors",
+        "memory", "methods", "networks", "precision", "problems", "quantities",
+        "records", "runs", "sharding", "sizes", "spaces",
     },
     "theory": {
         "dynamics", "engine", "errors", "graphs", "losses", "methods", "precision", "problems",

@@ -27,6 +27,7 @@ step_size = 0.05
 METHOD
 [run]
 rounds = 4
+RUN
 """
 OWN = """matrix = [[0.5, 0.0, 0.0, 0.3], [0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0.2],
 [0.0, 0.0, 0.5, 0.5]]"""
@@ -35,7 +36,7 @@ OWN = """matrix = [[0.5, 0.0, 0.0, 0.3], [0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0
 
 def work(name="dgd", **parts):
     text = SPEC.replace("NAME", name)
-    for part in ("TOP", "NETWORK", "DATA", "GRAPH", "METHOD"):
+    for part in ("TOP", "NETWORK", "DATA", "GRAPH", "METHOD", "RUN"):
         default = 'topology = "ring"' if part == "GRAPH" else ""
         text = text.replace(part, parts.get(part.lower(), default))
     return experiment.Experiment(experiment.parse(text, "spec.toml"))
@@ -54,6 +55,19 @@ def test_heads_and_public_points_are_those_of_the_method():
     assert np.abs(record["outputs"][-1] - record["outputs"][0]).max() > 1e-3
     with pytest.raises(nd.InputError, match="mhd: needs public points"):
         work("mhd", method=method).predict()
+
+
+def test_predictions_are_linearized_anew_or_corrected_as_the_run_says():
+    plain = work().predict()
+    anchored = work(run="anchors = [0, 2]").predict()
+    assert anchored["anchor"].values.tolist() == [0, 2]
+    corrected = work(run="corrections = 1").predict()
+    assert corrected.attrs["corrections_asked"] == corrected.attrs["corrections"] == 1
+    for record in (anchored, corrected):
+        assert np.abs(record["outputs"][-1] - plain["outputs"][-1]).max() > 1e-6
+    for wrong in ("anchors = [0, 9]", "corrections = -1", "anchors = [2]\ncorrections = 1"):
+        with pytest.raises(nd.InputError, match="anchors|corrections"):
+            work(run=wrong).predict()
 
 
 def test_graphs_that_change():

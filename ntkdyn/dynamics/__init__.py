@@ -2,6 +2,7 @@
 
 from ntkdyn.dynamics.anchored import Anchoring
 from ntkdyn.dynamics.certificate import certify
+from ntkdyn.dynamics.corrected import Corrections
 from ntkdyn.dynamics.ensembles import ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
@@ -19,6 +20,7 @@ from ntkdyn.errors import public
 
 __all__ = [
     "Anchoring",
+    "Corrections",
     "Flow",
     "Moments",
     "Stability",

@@ -41,6 +41,7 @@ from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, looking, recorded, system_of
+from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 LADDER = 2
@@ -165,12 +166,21 @@ class Beside:
         self._state: State | None = None
         self.seen: list[np.ndarray] = []
 
-    def onward(self, at: Linearization | None) -> None:
-        """To where another is linearized, or to its own mean."""
-        name = self._plan.method.name
-        self.linear, self._state = self.linear.onward(name, self._state, at)
+    def space(self, begun: int, first: Linearization, known: dict[int, Any]) -> Space:
+        """That of the segment: at the start, at its own mean if it is the first, or where that is.
 
-    def through(self, rounds: Sequence[int], stop: int, space: Any, begun: int) -> None:
+        `known` are the anchor's blocks, by the number of points that gradients come from.
+        """
+        method = self._plan.method
+        if not begun:
+            return self._problem.kernel_space(view=method.view)
+        at = None if first is self.linear else first
+        self.linear, self._state = self.linear.onward(method.name, self._state, at)
+        if self.linear.columns not in known:
+            known[self.linear.columns] = self.linear.blocks()
+        return self.linear.space(known[self.linear.columns])
+
+    def through(self, rounds: Sequence[int], stop: int, space: Space, begun: int) -> None:
         """Looks at the outputs in these rounds of the segment, and goes on to its end."""
         system = system_of(self._plan, space)
         start = None if self._state is None else (begun, self._state)
@@ -193,21 +203,17 @@ def beside(
 ) -> list[Float[np.ndarray, "rounds agents points outputs"]]:
     """Outputs of all plans in their rounds, linearized where the mean of the first one's agents is.
 
-    They record the same rounds, look at outputs alone, and share each anchor's kernel.
+    They record the same rounds, look at outputs alone, and share each anchor's kernel where their
+    gradients come from the same points.
     """
     runs = [Beside(problem, *each) for each in zip(plans, jumpings, strict=True)]
     first, last = runs[0], plans[0].rounds[-1]
-    space = problem.kernel_space()
     for begun, stop in zip(anchors, [*anchors[1:], None], strict=True):
         end = last if stop is None else stop
         rounds = [r for r in plans[0].rounds if begun <= r and (stop is None or r < stop)]
-        blocks = None
+        known = {}
         for each in runs:
-            if begun:
-                each.onward(None if each is first else first.linear)
-                blocks = first.linear.blocks() if blocks is None else blocks
-                space = each.linear.space(blocks)
-            each.through(rounds, end, space, begun)
+            each.through(rounds, end, each.space(begun, first.linear, known), begun)
         if progress:
             progress(end, last)
     return [np.stack(each.seen) for each in runs]

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn import losses, precision
+from ntkdyn.dynamics import corrected
 from ntkdyn.dynamics.anchored import Anchored, Anchoring, Jumping, beside, checked
+from ntkdyn.dynamics.corrected import Corrected, Corrections
 from ntkdyn.dynamics.jumps import Jumps
 from ntkdyn.dynamics.stability import (
     Setting,
@@ -53,6 +55,7 @@ def predict(
     via: str = "auto",
     tolerance: float | None = None,
     anchors: Any = None,
+    corrections: int | Corrections | None = None,
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
@@ -83,6 +86,17 @@ def predict(
     is from the real networks where it ends, as a share of the distance travelled. With an anchor in
     every round the prediction is training, but for what agents differ: between them the
     linearization at their mean remains.
+
+    With `corrections`, a number of sweeps or `dynamics.Corrections(sweeps, samples)`, the method
+    runs again with what the real gradients along the predicted path add to the linear ones
+    (`dynamics.corrected`), sampled in 12 rounds; nothing is trained. What is predicted then are
+    parameters, and all that the record holds is what the real networks show at them, outputs as
+    well: f(theta_i), not its linearization, which stays off by as much as before however good the
+    parameters are. So it is with no sweep at all, `corrections=0`. The record's `defect` (sweep) is
+    how wrong the gradients are that each sweep has followed, relative, and `sampled_round` where
+    that was looked at; a sweep in which it does not shrink is not kept, with a warning, and
+    `corrections` says how many are. With batches all rounds are sampled, which takes as many
+    gradients as training does. Not with anchors.
     """
     check_problem(problem)
     if stability is not None:
@@ -104,9 +118,11 @@ def predict(
     check_name("kernel", kernel, KERNELS)
     if anchors is not None:
         anchors = _anchors(problem, kernel, via, anchors, asked.rounds[-1])
+    if corrections is not None:
+        corrections = _corrections(problem, kernel, via, anchors, corrections)
     if kernel == "implicit" and not isinstance(problem, KernelProblem):
         _steps_only(via, "an implicit kernel")
-        return _without_a_kernel(problem, asked, anchors, progress)
+        return _without_a_kernel(problem, asked, anchors, corrections, progress)
     method.check_space("kernel")
     space = problem.kernel_space(kernel, method.view)
     if not method.linear:
@@ -116,7 +132,9 @@ def predict(
     known = lambda: problem.kernel(kernel)
     stable_there = lambda system: _stable(asked, system)
     ways = _Ways(asked, stability.stable, via, tolerance)
-    if anchors is None:
+    if corrections is not None:
+        record = Corrected(problem, asked, corrections, progress).record()
+    elif anchors is None:
         record = _with_a_kernel(problem, asked, space, ways, known, progress)
     else:
         record = Anchored(problem, asked, anchors, ways.within(stable_there), progress).record()
@@ -142,13 +160,13 @@ def predict_beside(
 
     All are linearized where the mean of the first one's agents is, so that an anchor costs one
     kernel, however many are asked for: those that stay near the first are predicted as well as it
-    is. Their methods look at outputs alone.
+    is.
     """
     anchors, plans, ways = checked(anchors, rounds[-1]), [], []
     for method, weights in asked:
         drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
         one = plan(problem.task, method, weights, rounds, **drawn)
-        check(one, problem.kernel_space())
+        check(one, problem.kernel_space(view=one.method.view))
         stable = assess(setting(problem, "empirical", one.method, one.weights)).stable
         there = functools.partial(_stable, one)
         plans.append(one)
@@ -171,14 +189,37 @@ def _anchors(
     return checked(anchors, last)
 
 
+def _corrections(
+    problem: Problem | KernelProblem, kernel: str, via: str, anchors: Any, corrections: Any
+) -> Corrections:
+    """What was asked for, refused where there is nothing to correct by."""
+    asked = corrected.checked(corrections)
+    if isinstance(problem, KernelProblem):
+        raise InputError("corrections: a bare kernel has no network to correct by; leave them out")
+    if kernel == "infinite":
+        raise InputError(
+            'corrections: a network of infinite width needs none; use kernel="empirical"'
+        )
+    if anchors is not None:
+        raise InputError(
+            "corrections: sweeps follow one linearization; take `corrections` or `anchors`"
+        )
+    _steps_only(via, "a corrected prediction")
+    return asked
+
+
 def _without_a_kernel(
     problem: Problem,
     asked: Plan,
     anchors: list[int] | Anchoring | None,
+    corrections: Corrections | None,
     progress: Progress | None,
 ) -> Record:
     """By products with the Jacobian, in `TangentSpace`."""
     known_step(asked.method)
+    if corrections is not None:
+        record = Corrected(problem, asked, corrections, progress, implicit=True).record()
+        return record.assign_attrs(space="tangent", kernel="implicit")
     if anchors is not None:
         never = lambda system, begun: None
         record = Anchored(problem, asked, anchors, never, progress, implicit=True).record()

@@ -53,6 +53,7 @@ class Distillation(Rule):
     seed: int = eqx.field(static=True, default=0)
     """draws public batches, checkpoints and their authors"""
     affine: ClassVar[bool] = False
+    drawn: ClassVar[bool] = True
     view: ClassVar[str] = "features"
     sends: ClassVar[str] = "outputs and features of public points"
 

@@ -56,6 +56,8 @@ class Rule(eqx.Module):
     """whether the gradient is affine in x wherever the loss is quadratic"""
     view: ClassVar[str] = "outputs"
     """what it must see of a space, as in `problems.Problem`"""
+    drawn: ClassVar[bool] = False
+    """whether what it looks at is drawn anew in every round, batches apart"""
     sends: ClassVar[str] = ""
     """what goes over a link beside vectors, in words"""
     heads: ClassVar[int] = 1

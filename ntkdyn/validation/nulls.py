@@ -122,16 +122,18 @@ def nulls(
     *,
     kernel: str = "empirical",
     anchors: Any = None,
+    corrections: Any = None,
     progress: Progress | None = None,
 ) -> Record:
     """The gaps (explanation, round, agent) of all `ALTERNATIVES` to an observed run.
 
     `problem`, `method` and `weights` are those of the run; step size, rounds and batches are taken
-    from its record. `kernel` and `anchors`, rounds as the prediction's record has them, are those
-    of the prediction: its alternatives are linearized where it is, and share its kernels. What does
-    not apply (a complete graph in place of a complete one, a method that these weights do not suit)
-    is left out, and the attribute `left_out` says why. With the kernel "implicit", of which each
-    would take as long as the prediction itself, all are.
+    from its record. `kernel`, `anchors` (rounds, as the prediction's record has them) and
+    `corrections` are those of the prediction, so that its alternatives are predicted as well as it
+    is: they are linearized where it is, and share its kernels. What does not apply (a complete
+    graph in place of a complete one, a method that these weights do not suit) is left out, and the
+    attribute `left_out` says why. With the kernel "implicit", of which each would take as long as
+    the prediction itself, all are.
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
     attrs = observed.attrs
@@ -143,11 +145,13 @@ def nulls(
     how["rounds"] = [int(each) for each in observed["round"]]
     with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
         warnings.simplefilter("ignore", UserWarning)
-        if anchors is None:
-            seen = _one_by_one(problem, asked, {"kernel": kernel, **how}, progress)
+        if anchors is None or kernel == "implicit":
+            sides = {"kernel": kernel, "corrections": corrections}
+            seen = _one_by_one(problem, asked, how | sides, progress)
         else:
             runs = [right, *asked]
             _, *seen = predict_beside(problem, runs, anchors=anchors, progress=progress, **how)
+        if kernel != "implicit" and (anchors is not None or corrections is not None):
             seen.append(predict(problem, *right, **how)["outputs"].values)
             tried["linear around the start"] = COARSER, right
     found = {

@@ -7,27 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
 from ntkdyn.engine import Progress, System
-from ntkdyn.errors import InputError, check_name
+from ntkdyn.errors import check_name
 from ntkdyn.keeping import Keep
-from ntkdyn.kernels import empirical
 from ntkdyn.kernels.computing import in_bytes
 from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import Method, OfLimit
 from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
-from ntkdyn.processes import on_host
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, check, plan, run, system_of
+from ntkdyn.runs import Plan, check, own_kernels, plan, run, system_of
 from ntkdyn.sharding import Layout, layout
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
 
 PRECISIONS = {
     "float32": float32,
@@ -104,7 +99,7 @@ def train(
             spaces.of(sized.points_at_once),
             origin=problem.origin,
             parameters_each=problem.parameters_each,
-            kernels=_kernels(problem),
+            kernels=own_kernels(problem),
             progress=progress,
             checkpoints=checkpoints,
             layout=spaces.layout,
@@ -154,19 +149,3 @@ def _with(problem: Problem, change: Callable[[Network], Network]) -> Problem:
     return dataclasses.replace(
         problem, network=[changed[each] for each in given] if several else changed[given]
     )
-
-
-def _kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
-    """The kernel of every agent's network at its own parameters, between the training points."""
-    points = jnp.asarray(problem.inputs[: problem.task.train], jnp.zeros(()).dtype)
-    agents = range(problem.task.agents)
-
-    def kernels(x: Vector) -> list[np.ndarray]:
-        if not isinstance(problem.network, Network):
-            raise InputError("keep: agents of different architectures have no kernel in common")
-        tree = on_host(x.tree)
-        networks = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in agents)
-        apply = problem.network.apply
-        return [np.asarray(empirical.trace(apply, params, points)) for params in networks]
-
-    return kernels

@@ -1,0 +1,265 @@
+"""Corrected predictions: against training, from a few rounds of the defect, and where they stop."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import ALL_METHODS, small_data
+from scipy.interpolate import CubicSpline
+
+import ntkdyn as nd
+from ntkdyn import dynamics, graphs, precision, runs
+from ntkdyn.data import Partition
+from ntkdyn.dynamics.corrected import Defects, Rounds, spaced
+from ntkdyn.methods import Method, mixing, objectives, updates
+from ntkdyn.validation.gaps import norm
+
+OWNER = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
+PATH = graphs.lazy(graphs.metropolis(graphs.path(3)))
+DIRECTED = np.array([[0.5, 0.0, 0.3], [0.5, 0.5, 0.0], [0.0, 0.5, 0.7]])
+"""columns sum to one, and links go one way"""
+SETTINGS = {
+    "local_sgd": {"tau": 2},
+    "mhd": {"public_batch": 2, "pool": 1, "pool_every": 2, "teachers": 1, "aux": 1},
+}
+WHOLE = dynamics.Corrections(9, None)
+NEAR = 1e-10
+MEASURED = (
+    "outputs", "parameters", "distance", "displacement", "layer_displacement", "test_loss",
+    "consensus_distance", "consensus_test_loss", "kernel_drift", "label_alignment", "floats_sent",
+)  # fmt: skip
+
+
+@functools.cache
+def bent(loss="mse", width=6, activation="erf", heads=1):
+    """A network that is far from linear."""
+    outputs = heads * nd.losses.named(loss).outputs(2)
+    network = nd.networks.mlp((width,), outputs=outputs, activation=activation, w_std=1.5)
+    public = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    partition = Partition(small_data(), OWNER, 3, "given")
+    return nd.Problem(network, partition, loss, seed=3, public=public if heads > 1 else None)
+
+
+def off(one, other, name):
+    """The largest difference, as a share of how far the variable has come."""
+    moved = np.abs(other[name][-1] - other[name][0]).max()
+    return float(np.abs(one[name] - other[name]).max() / max(moved, 1e-300))
+
+
+def both(method, rounds=3, weights=PATH, loss="mse", kernel="empirical", **batch):
+    """(corrected, real) at every round, with all parameters."""
+    problem, keep = bent(loss, heads=method.heads), nd.Keep(parameter_rounds=range(rounds + 1))
+    asked = problem, method, weights, range(rounds + 1)
+    real = nd.train(*asked, precision="float64", keep=keep, **batch)
+    return nd.predict(*asked, kernel=kernel, corrections=WHOLE, keep=keep, **batch), real
+
+
+def linear_methods():
+    for name in ALL_METHODS:
+        method = nd.methods.METHODS[name](step_size=0.1, **SETTINGS.get(name, {}))
+        if "kernel" in method.spaces:
+            quick = name in ("dgd", "gut")
+            yield pytest.param(method, marks=() if quick else pytest.mark.slow, id=name)
+
+
+@pytest.mark.parametrize("method", [*linear_methods()])
+def test_sweeps_through_all_rounds_end_in_training(method):
+    weights = DIRECTED if method.name == "push_sum" else PATH
+    corrected, real = both(method, weights=weights)
+    for name in ("parameters", "outputs"):
+        assert off(corrected, real, name) < NEAR
+    assert corrected.attrs["corrections"] == 2, "one round more is training's with every sweep"
+    defect = corrected["defect"]
+    assert defect[0] > 1e-3 and (np.diff(defect) < 0).all() and defect[-1] < 1e-13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"kernel": "implicit"},
+        {"loss": "cross_entropy"},
+        {"batch_size": 2, "batch_seed": 5},
+        {"weights": graphs.random_matchings(graphs.complete(3), 4, seed=1)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_so_they_do_with_all_else(more):
+    corrected, real = both(nd.methods.cta(step_size=0.2), rounds=5, **more)
+    assert off(corrected, real, "parameters") < NEAR < corrected["defect"][0] / 1e5
+    assert corrected["sampled_round"].values.tolist() == [*range(5)]
+
+
+class Twice(updates.Memoryless):
+    """y = W x - eta g(x),  x <- y - eta g(y): two gradients in a round."""
+
+    def step(self, state, grad, mix):
+        once = mix(state.x) - self.step_size * grad(state.x)
+        return updates.Iterate(once - self.step_size * grad(once))
+
+
+class Looped(updates.Memoryless):
+    """The same number of gradients, in a loop of JAX's."""
+
+    def step(self, state, grad, mix):
+        del mix
+        descend = lambda _, x: x - self.step_size * grad(x)
+        return updates.Iterate(jax.lax.fori_loop(0, 2, descend, state.x))
+
+
+def own(update):
+    return Method("mine", update, mixing.Fixed(), objectives.Local())
+
+
+def test_each_gradient_of_a_round_has_a_defect_of_its_own():
+    corrected, real = both(own(Twice(0.1)))
+    assert off(corrected, real, "parameters") < NEAR
+
+
+def test_gradients_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(nd.InputError, match="mine takes its gradients inside a loop of JAX's"):
+        nd.predict(bent(), own(Looped(0.1)), PATH, 3, kernel="implicit", corrections=1)
+
+
+@pytest.mark.slow
+def test_all_that_is_kept_is_what_the_real_networks_show():
+    method = nd.methods.atc(step_size=0.2)
+    keep = nd.Keep(parameter_rounds=[3], distances=True, kernel=True)
+    asked = bent(), method, PATH, [1, 3]
+    corrected = nd.predict(*asked, corrections=WHOLE, keep=keep._replace(trust=True))
+    real = nd.train(*asked, precision="float64", keep=keep)
+    for name in MEASURED:
+        assert np.abs(corrected[name] - real[name]).max() < NEAR, name
+    assert (corrected["trust_gap"][-1] > 0.01).all(), "f is not its linearization"
+    bare = nd.predict(*asked, corrections=2, keep=nd.Keep(outputs=False))
+    assert "outputs" not in bare and "train_loss" in bare
+
+
+def test_no_sweep_shows_the_real_networks_at_the_linear_prediction():
+    asked = bent(), nd.methods.dgd(step_size=0.2), PATH, [0, 20]
+    keep = nd.Keep(parameter_rounds=[20], trust=True)
+    plain, none = (nd.predict(*asked, keep=keep, corrections=k) for k in (None, 0))
+    assert off(none, plain, "parameters") < NEAR
+    apart = norm(none["outputs"] - plain["outputs"])[1]
+    moved = norm(plain["outputs"][1] - plain["initial_outputs"])
+    np.testing.assert_allclose(apart / moved, plain["trust_gap"][1], rtol=1e-8)
+    assert none.attrs["corrections"] == 0 and none["defect"].shape == (1,)
+    assert "defect" not in plain and "sampled_round" not in plain
+
+
+@pytest.mark.slow
+def test_a_few_rounds_stand_for_all():
+    method, asked = nd.methods.dgd(step_size=0.15), (PATH, 60)
+    keep = nd.Keep(parameter_rounds=[60])
+    few, every = (
+        nd.predict(
+            bent(width=64), method, *asked, keep=keep, corrections=dynamics.Corrections(2, n)
+        )
+        for n in (12, None)
+    )
+    assert few.sizes["sampled_round"] == 12 and every.sizes["sampled_round"] == 60
+    moved = np.abs(every["parameters"] - every["initial_parameters"]).max()
+    assert np.abs(few["parameters"] - every["parameters"]).max() < 1e-3 * moved
+    np.testing.assert_allclose(few["defect"], every["defect"], rtol=0.1)
+
+
+@pytest.mark.slow
+def test_rounds_that_differ_within_a_period_are_sampled_each():
+    method = nd.methods.local_sgd(step_size=0.15, tau=3)
+    asked, keep = (bent(width=64), method, PATH, 61), nd.Keep(parameter_rounds=[61])
+    few, every = (
+        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (8, None)
+    )
+    sampled = few["sampled_round"].values.reshape(8, 3)
+    assert (sampled % 3 == [0, 1, 2]).all() and sampled[-1, -1] == 62
+    moved = np.abs(every["parameters"] - every["initial_parameters"]).max()
+    assert np.abs(few["parameters"] - every["parameters"]).max() < 1e-3 * moved
+
+
+@pytest.mark.parametrize("last, count", [(199, 12), (11, 12), (5, 2), (0, 1), (10**6, 12)])
+def test_sampled_rounds_are_ever_further_apart(last, count):
+    found = spaced(last, count)
+    assert len(found) == count and found[0] == 0 and found[-1] == last
+    steps = np.diff(found)
+    assert (steps > 0).all() and (np.diff(steps) >= -1).all(), found
+    assert count < 12 or last < 12 or steps[-1] < 0.75 * last, "all but the first are left out"
+
+
+@precision.in_double
+def test_between_sampled_rounds_lies_a_cubic_spline_in_log_t():
+    values = np.random.default_rng(0).standard_normal((5, 2, 3, 4))  # periods x length, agents, ...
+    values = values.reshape(5 * 2, 3, 4)
+    rounds = Rounds([0, 2, 5, 11, 20], 2, False)
+    defects = Defects.of(jnp.asarray(values), rounds, 1)
+    for place in (0, 1):
+        spline = CubicSpline(np.log1p(rounds.periods), values[place::2])
+        for period in (0, 1, 2, 7, 20):
+            (seen,) = defects.at(jnp.array(2 * period + place))
+            np.testing.assert_allclose(seen.tree, spline(np.log1p(period)), atol=1e-12)
+
+
+def test_linear_networks_have_nothing_to_correct():
+    def start(key, features):
+        return {"w": jax.random.normal(key, (features[0], 2))}
+
+    network = nd.networks.wrap(lambda params, x: x @ params["w"], start, 2)
+    problem = nd.Problem(network, bent().partition, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = nd.predict(problem, nd.methods.dgd(step_size=0.1), PATH, 20, corrections=3)
+    assert told.attrs["corrections"] == 0 and told["defect"][0] < 1e-13
+
+
+@pytest.mark.slow
+def test_sweeps_that_lead_astray_are_not_kept():
+    asked = bent(width=8, activation="relu"), nd.methods.dgd(step_size=0.3), PATH, 200
+    keep = nd.Keep(parameter_rounds=[200])
+    with pytest.warns(UserWarning, match=r"corrections: sweep \d does not .*; \d of 6 sweeps"):
+        told = nd.predict(*asked, keep=keep, corrections=6)
+    kept, defect = told.attrs["corrections"], told["defect"].values
+    assert kept < 6 == told.attrs["corrections_asked"]
+    assert len(defect) == kept + 2 and not defect[-1] < defect[-2]
+    again = nd.predict(*asked, keep=keep, corrections=kept)
+    assert np.array_equal(again["parameters"], told["parameters"])
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"corrections": -1}, "corrections: must be a whole number from 0 on, got -1"),
+        ({"corrections": 1.5}, "corrections: must be a whole number from 0 on, got 1.5"),
+        ({"corrections": "two"}, "corrections: must be a whole number"),
+        ({"corrections": True}, "corrections: must be a whole number"),
+        ({"corrections": dynamics.Corrections(1, 1)}, "corrections: samples must be a whole"),
+        ({"corrections": 1, "kernel": "infinite"}, "corrections: a network of infinite width"),
+        ({"corrections": 1, "anchors": [3]}, "corrections: sweeps follow one linearization"),
+        ({"corrections": 1, "via": "powers"}, "via: a corrected prediction can only be stepped"),
+    ],
+)
+def test_refusals(given, said, types_unchecked):
+    with pytest.raises(nd.InputError, match=said):
+        nd.predict(bent(), nd.methods.dgd(step_size=0.1), PATH, 20, **given)
+
+
+def test_what_has_no_network_or_no_linear_form_is_refused():
+    bare, dgd = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2]), nd.methods.dgd(step_size=0.1)
+    with pytest.raises(nd.InputError, match="corrections: a bare kernel has no network"):
+        nd.predict(bare, dgd, PATH, 20, corrections=1)
+    with pytest.raises(nd.InputError, match="dimat: does not run in kernel space"):
+        nd.predict(bent(), nd.methods.dimat(step_size=0.1), PATH, 20, corrections=1)
+    team = nd.Problem(
+        [nd.networks.mlp((width,), outputs=2) for width in (4, 5, 6)], bent().partition
+    )
+    with pytest.raises(nd.InputError, match="corrections: agents of different architectures"):
+        nd.predict(team, dgd, PATH, 20, kernel="implicit", corrections=1)
+
+
+def test_defects_that_do_not_fit_are_refused(monkeypatch):
+    monkeypatch.setattr(runs.sizes, "free", lambda: 1e6)
+    with pytest.raises(nd.InputError, match="corrections: the defects of 5000 rounds"):
+        nd.predict(
+            bent(), nd.methods.dgd(step_size=0.1), PATH, [5000], corrections=WHOLE,
+        )  # fmt: skip
