@@ -157,13 +157,18 @@ def drawn(shape):
         return params, points, curvature.chain(shape.network, params)
 
 
+WEIGHTS = np.array([0.5, 0.2, 1.3])
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def measured(chain, params, points, norms, radius, kept):
-    """Outputs, |J| at all points and at those that are kept, and the bound of the curvature."""
+    """Outputs, |J| at all points and at those that are kept, bounds of curvature: each, weighed."""
     seen = curvature.look(chain, params, points)
     jacobian = curvature.jacobian_norm(chain, seen)
     some = curvature.jacobian_norm(chain, seen, kept)
-    return seen.outputs, jacobian, some, curvature.hessian_bound(chain, seen, norms, radius)
+    within = curvature.ball(chain, seen, norms, radius)
+    weighed = curvature.hessian_bound(chain, seen, within, jnp.asarray(WEIGHTS))
+    return seen.outputs, jacobian, some, weighed, curvature.at_each_point(chain, seen, within)
 
 
 def measure(chain, params, points, radius=0.0):
@@ -201,7 +206,7 @@ def test_what_is_seen_of_a_network(shape):
     with precision.double():
         params, points, chain = drawn(shape)
         flat, jacobian, _ = dense(shape)
-        outputs, norm, some, _ = measure(chain, params, points)
+        outputs, norm, some, *_ = measure(chain, params, points)
         whole = np.asarray(jacobian(flat))
         true = lambda rows: np.linalg.norm(whole[rows].reshape(-1, flat.size), 2)
         assert np.allclose(outputs, jax.jit(shape.network.apply)(params, points), rtol=1e-12)
@@ -214,13 +219,19 @@ def test_no_second_derivative_in_the_ball_is_larger(shape, radius):
     with precision.double():
         params, points, chain = drawn(shape)
         flat, _, hessian = dense(shape)
-        *_, bound = measure(chain, params, points, radius)
+        *_, weighed, bound = measure(chain, params, points, radius)
+        assert weighed <= WEIGHTS @ bound * (1 + 1e-9)
         rng = np.random.default_rng(1)
         for _ in range(2):
             away = rng.normal(size=flat.size)
             there = flat + radius * away / np.linalg.norm(away)
-            true = np.array([bilinear_norm(each) for each in np.asarray(hessian(there))])
+            second = np.asarray(hessian(there))
+            true = np.array([bilinear_norm(each) for each in second])
             assert (true <= bound * (1 + 1e-9)).all()
+            for _ in range(20):
+                units = rng.normal(size=second.shape[:2])
+                units *= WEIGHTS[:, None] / np.linalg.norm(units, axis=1, keepdims=True)
+                assert np.linalg.norm(np.einsum("xo,xopq->pq", units, second), 2) <= weighed
         assert bound.max() < 15 * true.max() or radius
 
 
@@ -230,7 +241,7 @@ def test_it_is_the_curvature_where_that_is_known():
         network = nd.networks.mlp((1,), outputs=2, activation="erf", w_std=1.3, b_std=0.0)
         params = {"dense_1": (jnp.zeros((3, 1)), None), "readout": (jnp.zeros((1, 2)), None)}
         chain = curvature.chain(network, params)
-        *_, bound = measure(chain, params, jnp.array([[1.0, 2.0, 2.0]] * 2))
+        *_, bound = measure(chain, params, jnp.array([[1.0, 2.0, 2.0]] * 3))
         assert bound == pytest.approx(2 / np.sqrt(np.pi) * 3 * 1.3 / np.sqrt(3) * 1.3)
 
 

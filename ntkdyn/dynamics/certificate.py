@@ -26,7 +26,10 @@ unit u, and with h^2 = mean_x h_x^2
 so that integration over s, and mean_x h_x |J_x e| <= h |J_i| b / sqrt(n_i) (Cauchy-Schwarz), give
 
     |A_i| <= a_i = |J_i|^2 / n_i + |J_i| h b / sqrt(n_i) + h^2 b^2 / 3,
-    |B_i| <= c_i = mean_x h_x |r_x| + |J_i| h b / (2 sqrt(n_i)) + h^2 b^2 / 6.
+    |B_i| <= c_i = q_i + |J_i| h b / (2 sqrt(n_i)) + h^2 b^2 / 6,
+
+with q_i the bound of `curvature` for all points together, weighed by |r_x| / n_i: at most, and
+often much less than, mean_x h_x |r_x|.
 
 The eigenvalues of W - eta A, for symmetric W, are between lambda_min(W) - eta max a_i and
 lambda_max(W) = 1. Where eta max a_i <= 1 + lambda_min(W) its norm is one; beyond, an error may grow
@@ -66,8 +69,11 @@ from jaxtyping import Array, Float, Int
 
 from ntkdyn import losses, precision, sizes
 from ntkdyn.dynamics.curvature import (
+    Ball,
     Chain,
     Look,
+    at_each_point,
+    ball,
     chain,
     check_same,
     hessian_bound,
@@ -237,8 +243,10 @@ class Along(NamedTuple):
 
     jacobian: Float[Array, " agents"]
     """|J_i|"""
-    residuals: Float[Array, "agents rows"]
-    """|r_x|"""
+    residuals: Float[Array, " agents"]
+    """|r_i| of all its points together"""
+    weighed: Float[Array, " agents"]
+    """q_i"""
     curvature: Float[Array, "agents rows"]
     """h_x"""
     shares: Float[Array, "agents rows"]
@@ -247,19 +255,17 @@ class Along(NamedTuple):
 
 def growth(
     along: Along,
-    ball: Float[Array, ""],
+    radius: Float[Array, ""],
     step: Float[Array, ""],
     outer: Float[Array, ""],
     top: Float[Array, ""],
     beyond: Float[Array, ""],
 ) -> Float[Array, ""]:
-    """By what factor an error of at most `ball` where gradients are taken can grow in a round."""
-    mean = lambda values: jnp.sum(along.shares * values, axis=1)
-    bend = jnp.sqrt(mean(along.curvature**2))
+    """By what factor an error of at most `radius` where gradients are taken can grow in a round."""
     slope = along.jacobian * jnp.sqrt(jnp.max(along.shares, axis=1))
-    flat = slope**2 + slope * bend * ball + (bend * ball) ** 2 / 3
-    curved = mean(along.curvature * along.residuals)
-    curved = curved + slope * bend * ball / 2 + (bend * ball) ** 2 / 6
+    bend = radius * jnp.sqrt(jnp.sum(along.shares * along.curvature**2, axis=1))
+    flat = slope**2 + slope * bend + bend**2 / 3
+    curved = along.weighed + slope * bend / 2 + bend**2 / 6
     largest = jnp.maximum(top, step * jnp.max(flat) + beyond)
     return outer * (largest + step * jnp.max(curved))
 
@@ -323,34 +329,36 @@ class Climb(eqx.Module):
     ) -> Float[Array, ""]:
         """b(t + 1)."""
         step = self.tangent.method.step_size
-        outer, top, beyond, ball = (
+        outer, top, beyond, share = (
             each[round % len(self.contraction.outer)] for each in self.contraction
         )
-        along, theta = self.along(here, ball * bound), _norm(self.start + here)
+        along, theta = self.along(here, share * bound), _norm(self.start + here)
         eps = jnp.finfo(jnp.float64).eps
-        pulled = along.jacobian * jnp.sqrt(
-            jnp.max(along.shares, axis=1) * jnp.sum(along.shares * along.residuals**2, axis=1)
-        )
+        pulled = along.jacobian * along.residuals * jnp.max(along.shares, axis=1)
         moved = _norm(then) + step * jnp.linalg.norm(pulled)
         rounding = eps * (4 * theta + self.terms * moved)
-        factor = growth(along, ball * bound, step, outer, top, beyond)
+        factor = growth(along, share * bound, step, outer, top, beyond)
         grown = (1 + self.terms * eps) * factor * bound + defect + rounding
         return jnp.where(jnp.isfinite(grown), grown, jnp.inf)
 
-    def along(self, here: Vector, ball: Float[Array, ""]) -> Along:
+    def along(self, here: Vector, radius: Float[Array, ""]) -> Along:
         """What is measured of every agent at its own points."""
         batch = self.network.everything
         points = self.network.space.inputs[batch.rows]
         targets = self.network.targets[batch.rows]
         shares = jnp.asarray(batch.weights, jnp.float64)
 
-        def of_agent(own: tuple) -> tuple[Array, Array, Array]:
+        def of_agent(own: tuple) -> tuple[Array, ...]:
             moved, inputs, wanted, share = own
-            seen, norms = self._seen(moved, inputs)
-            missed = jnp.linalg.norm(seen.outputs - wanted, axis=1)
+            seen, within = self._seen(moved, inputs, radius)
             kept = jnp.asarray(share > 0, share.dtype)
-            jacobian = jacobian_norm(self.chain, seen, kept)
-            return jacobian, missed, hessian_bound(self.chain, seen, norms, ball)
+            missed = kept * jnp.linalg.norm(seen.outputs - wanted, axis=1)
+            return (
+                jacobian_norm(self.chain, seen, kept),
+                jnp.linalg.norm(missed),
+                hessian_bound(self.chain, seen, within, share * missed),
+                at_each_point(self.chain, seen, within),
+            )
 
         found = jax.lax.map(of_agent, (here.tree, points, targets, shares))
         return Along(*found, shares)
@@ -360,8 +368,8 @@ class Climb(eqx.Module):
         eps = jnp.finfo(jnp.float64).eps
 
         def of_agent(moved: Any) -> Float[Array, ""]:
-            seen, norms = self._seen(moved, self.network.space.inputs)
-            bend = jnp.linalg.norm(hessian_bound(self.chain, seen, norms, bound))
+            seen, within = self._seen(moved, self.network.space.inputs, bound)
+            bend = jnp.linalg.norm(at_each_point(self.chain, seen, within))
             slope = jacobian_norm(self.chain, seen)
             theta = _norm(jax.tree.map(jnp.add, self.network.space.origin, moved))
             rounding = eps * (4 * slope * theta + self.terms * jnp.linalg.norm(seen.outputs))
@@ -370,11 +378,12 @@ class Climb(eqx.Module):
 
         return jax.lax.map(of_agent, path.x.tree)
 
-    def _seen(self, moved: Any, points: Array) -> tuple[Look, Float[Array, " layers"]]:
-        """A network theta_0 + moved at points, and what its |W_l| are at most."""
+    def _seen(self, moved: Any, points: Array, radius: Float[Array, ""]) -> tuple[Look, Ball]:
+        """A network theta_0 + moved at points, and what it is within the radius."""
         theta = jax.tree.map(jnp.add, self.network.space.origin, moved)
         far = jnp.stack([jnp.linalg.norm(moved[name][0]) for name in self.chain.names])
-        return look(self.chain, theta, points), self.norms + far
+        seen = look(self.chain, theta, points)
+        return seen, ball(self.chain, seen, self.norms + far, radius)
 
 
 @jax.jit

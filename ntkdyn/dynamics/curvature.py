@@ -9,28 +9,33 @@ unit vector u of the outputs, is the sum of what enters at every layer, carried 
 
 where V_l and U_l are the weights of v and w, dots are first derivatives, B_l = df/da_l and
 G_l = df/dz_l = phi'(z_l) B_l, with (width, outputs) entries. With s_1 = sup |phi'|,
-s_2 = sup |phi''|, the largest row |B_l|_rows = max_j |B_l,j|, and norms of operators else,
+s_2 = sup |phi''|, the largest row |B_l|_rows = max_j |B_l,j|, and norms of operators else, and with
+weights y_x >= 0 of points, |sum_j b_j p_j q_j| <= max|b| |p| |q| gives for all unit u_x
 
-    |zdot_l(v)| <= M_l . (|v_1|, ..., |v_L|),
-    M_l = sqrt(alpha_l^2 |a_{l-1}|^2 + beta_l^2) e_l + alpha_l |W_l| s_1 M_{l-1},   M_0 = 0,
+    |sum_x y_x u_x . D2f(x)[v, w]| <= p^T Q q,   p, q: norms of v and w layer by layer,
+    Q = sum over hidden l of  s_2 M_l(y |B_l|_rows) M_l(y |B_l|_rows)^T
+      + sum over l >= 2 of    s_1 alpha_l (sum_x y |G_l|)^(1/2) sym(e_l, M_{l-1}(y |G_l|)),
 
-|v_l| of the layer's weights and biases together, so that with |sum_j y_j p_j q_j| <= max|y| |p| |q|
-the whole is at most p^T Q q for the norms p, q of v and w by layer, and
+where sym(a, b) = a b^T + b a^T, weights and biases of a layer count together, and for weights c_x
 
-    |D2f| <= lambda_max(Q),
-    Q = sum s_2 |B_l|_rows M_l M_l^T + sum s_1 alpha_l |G_l| (e_l M_{l-1}^T + M_{l-1} e_l^T).
+    (sum_x c_x |zdot_l(v)|^2)^(1/2) <= M_l(c) . p,
+    M_l(c) = lambda_max((c_x c_x')^(1/2) (alpha_l^2 a_{l-1} . a_{l-1}' + beta_l^2))^(1/2) e_l
+             + alpha_l |W_l| s_1 M_{l-1}(c),   M_0 = 0.
 
-Rows of B_l and not its norm make this fall as 1 / sqrt(width), as the curvature does (Liu, Zhu,
-Belkin 2020, who show it with high probability; here nothing is left to probability).
+So |sum_x y_x u_x . D2f(x)| <= lambda_max(Q): of one point, y = 1, the curvature of f(x), and of all
+points, weighed, less than its mean where they differ in direction. Rows of B_l and not its norm
+make it fall as 1 / sqrt(width) (Liu, Zhu, Belkin 2020 show that with high probability; here nothing
+is left to probability).
 
 In a ball of radius rho around the parameters at which a_l, B_l, G_l were measured, layer by layer,
 
-    |z_l' - z_l|  <= D_l = rho |N_l|,  N_l = sqrt(alpha_l^2 |a_{l-1}|^2 + beta_l^2) e_l
+    |z_l' - z_l|  <= D_l = rho |N_l|,  N_l = (alpha_l^2 |a_{l-1}|^2 + beta_l^2)^(1/2) e_l
                                            + alpha_l (|W_l| + rho) s_1 N_{l-1}
     |B_l' - B_l|  <= E_l = alpha_{l+1} (rho |G_{l+1}| + (|W_{l+1}| + rho) F_{l+1}),
     |G_l' - G_l|  <= F_l = s_2 D_l |B_l|_rows + s_1 E_l,   F_L = 0,
 
-so that Q there is that with |a_l| + s_1 D_l, |W_l| + rho, |B_l|_rows + E_l and |G_l| + F_l.
+so that Q there is that with |W_l| + rho, |B_l|_rows + E_l and |G_l| + F_l, and e_l in M_l times
+another alpha_l s_1 (sum_x c D_{l-1}^2)^(1/2).
 """
 
 from __future__ import annotations
@@ -173,7 +178,9 @@ def _largest(gram: Float[Array, "n n"]) -> Float[Array, ""]:
     """The largest eigenvalue, or a bound of it."""
     if len(gram) > LARGEST_SOLVED:
         return jnp.minimum(jnp.trace(gram), jnp.max(jnp.sum(jnp.abs(gram), axis=1)))
-    return jnp.maximum(jnp.linalg.eigvalsh(gram)[-1], 0)
+    finite = jnp.all(jnp.isfinite(gram))
+    largest = jnp.linalg.eigvalsh(jnp.where(finite, gram, 0))[-1]
+    return jnp.where(finite, jnp.maximum(largest, 0), jnp.inf)
 
 
 def weight_norms(chain: Chain, params: PyTree) -> tuple[float, ...]:
@@ -187,48 +194,85 @@ def weight_norms(chain: Chain, params: PyTree) -> tuple[float, ...]:
     )
 
 
-def hessian_bound(
-    chain: Chain, seen: Look, norms: Float[Array, " layers"], radius: Float[Array, ""]
-) -> Float[Array, " points"]:
-    """lambda_max(Q) at every point, for all parameters within the radius; `norms` are |W_l|."""
-    layers, points = len(chain.names), len(seen.outputs)
-    slope, bend = chain.smooth
-    wide = norms + radius
-    unit = jnp.eye(layers, dtype=norms.dtype)
-    size = [jnp.linalg.norm(a, axis=1) for a in seen.activations]
-    back = [_operator_norm(signals) for signals in seen.signals]
+class Ball(NamedTuple):
+    """Bounds within a radius of what was measured, point by point, layer by layer."""
 
-    moved = [jnp.zeros(points, norms.dtype)]
-    from_here = within = jnp.zeros((points, layers), norms.dtype)
-    reach = [within]
+    wide: Float[Array, " layers"]
+    """|W_l| + rho"""
+    moved: tuple[Float[Array, " points"], ...]
+    """D_0 = 0, D_1, ..., D_{L-1}"""
+    rows: tuple[Float[Array, " points"], ...]
+    """|B_l|_rows + E_l of the hidden layers"""
+    back: tuple[Float[Array, " points"], ...]
+    """|G_l| + F_l of all layers"""
+
+
+def ball(
+    chain: Chain, seen: Look, norms: Float[Array, " layers"], radius: Float[Array, ""]
+) -> Ball:
+    """That of all parameters within the radius; `norms` are |W_l|."""
+    slope, bend = chain.smooth
+    wide, unit = norms + radius, jnp.eye(len(chain.names), dtype=norms.dtype)
+    back = [_operator_norm(signals) for signals in seen.signals]
+    nothing = jnp.zeros(len(seen.outputs), norms.dtype)
+    reach, moved = nothing[:, None] * unit[:1], [nothing]
     for number in chain.hidden:
         alpha, beta = chain.weight_scales[number - 1], chain.bias_scales[number - 1]
-        onward, own = alpha * wide[number - 1] * slope, unit[number - 1][None]
-        inward = size[number - 1] + slope * moved[number - 1]
-        from_here = _fresh(alpha, beta, size[number - 1]) * own + onward * from_here
-        within = _fresh(alpha, beta, inward) * own + onward * within
-        moved.append(radius * jnp.linalg.norm(from_here, axis=1))
-        reach.append(within)
-
-    total = jnp.zeros((points, layers, layers), norms.dtype)
-    turned = jnp.zeros(points, norms.dtype)
+        inward = jnp.sum(seen.activations[number - 1] ** 2, axis=1)
+        fresh = jnp.sqrt(alpha**2 * inward + beta**2)[:, None]
+        reach = fresh * unit[number - 1][None] + alpha * wide[number - 1] * slope * reach
+        moved.append(radius * jnp.linalg.norm(reach, axis=1))
+    rows, around, turned = [], [back[-1]], nothing
     for number in reversed(chain.hidden):
         alpha = chain.weight_scales[number]
-        crossed = slope * alpha * (back[number] + turned)
-        mixed = unit[number][None, :, None] * reach[number][:, None, :]
-        total = total + crossed[:, None, None] * (mixed + mixed.swapaxes(1, 2))
         changed = alpha * (radius * back[number] + wide[number] * turned)
-        row = seen.rows[number - 1] + changed
-        square = reach[number][:, :, None] * reach[number][:, None, :]
-        total = total + bend * row[:, None, None] * square
         turned = bend * moved[number] * seen.rows[number - 1] + slope * changed
-    finite = jnp.all(jnp.isfinite(total), axis=(1, 2))
-    safe = jnp.where(finite[:, None, None], total, 0)
-    return jnp.where(finite, jnp.linalg.eigvalsh(safe)[:, -1], jnp.inf)
+        rows.insert(0, seen.rows[number - 1] + changed)
+        around.insert(0, back[number - 1] + turned)
+    return Ball(wide, tuple(moved), tuple(rows), tuple(around))
 
 
-def _fresh(alpha: float, beta: float, inward: Float[Array, " points"]) -> Float[Array, "points 1"]:
-    return jnp.sqrt(alpha**2 * inward**2 + beta**2)[:, None]
+def hessian_bound(
+    chain: Chain, seen: Look, within: Ball, weights: Float[Array, " points"]
+) -> Float[Array, ""]:
+    """lambda_max(Q) of these points, so weighed, for all parameters in the ball."""
+    layers, slope, bend = len(chain.names), *chain.smooth
+    unit = jnp.eye(layers, dtype=weights.dtype)
+
+    def reach(last: int, weights: Float[Array, " points"]) -> Float[Array, " layers"]:
+        """M_l(c) of the layer `last`."""
+        found, root = 0 * unit[0], jnp.sqrt(weights)
+        for number in range(1, last + 1):
+            alpha, beta = chain.weight_scales[number - 1], chain.bias_scales[number - 1]
+            inward = seen.activations[number - 1]
+            gram = alpha**2 * jnp.matmul(inward, inward.T, precision=EXACT) + beta**2
+            here = jnp.sqrt(_largest(root[:, None] * root[None] * gram))
+            apart = jnp.sqrt(jnp.sum(weights * within.moved[number - 1] ** 2))
+            onward = alpha * within.wide[number - 1] * slope
+            found = (here + alpha * slope * apart) * unit[number - 1] + onward * found
+        return found
+
+    total = jnp.zeros((layers, layers), weights.dtype)
+    for number in chain.hidden:
+        bent = reach(number, weights * within.rows[number - 1])
+        total = total + bend * jnp.outer(bent, bent)
+        seen_from = weights * within.back[number]
+        crossed = jnp.outer(unit[number], reach(number, seen_from))
+        share = slope * chain.weight_scales[number] * jnp.sqrt(jnp.sum(seen_from))
+        total = total + share * (crossed + crossed.T)
+    finite = jnp.all(jnp.isfinite(total))
+    largest = jnp.linalg.eigvalsh(jnp.where(finite, total, 0))[-1]
+    return jnp.where(finite, jnp.maximum(largest, 0), jnp.inf)
+
+
+def at_each_point(chain: Chain, seen: Look, within: Ball) -> Float[Array, " points"]:
+    """h_x, the bound of every point's own curvature."""
+
+    def alone(look: Look, around: Ball) -> Float[Array, ""]:
+        look, own = jax.tree.map(lambda leaf: leaf[None], (look, around))
+        return hessian_bound(chain, look, own._replace(wide=around.wide), jnp.ones(1))
+
+    return jax.vmap(alone, in_axes=(0, Ball(None, 0, 0, 0)))(seen, within)
 
 
 def _operator_norm(matrices: Float[Array, "points width outputs"]) -> Float[Array, " points"]:
