@@ -214,7 +214,7 @@ def test_what_is_seen_of_a_network(shape):
 
 
 @pytest.mark.parametrize("shape", NETWORKS, ids=str)
-@pytest.mark.parametrize("radius", [0.0, 1.0])
+@pytest.mark.parametrize("radius", [0.0, 1.0, 20.0])
 def test_no_second_derivative_in_the_ball_is_larger(shape, radius):
     with precision.double():
         params, points, chain = drawn(shape)
@@ -243,6 +243,50 @@ def test_it_is_the_curvature_where_that_is_known():
         chain = curvature.chain(network, params)
         *_, bound = measure(chain, params, jnp.array([[1.0, 2.0, 2.0]] * 3))
         assert bound == pytest.approx(2 / np.sqrt(np.pi) * 3 * 1.3 / np.sqrt(3) * 1.3)
+
+
+def test_the_readouts_of_the_ball_bend_what_those_at_its_centre_do_not():
+    """f = alpha_2 v s(z), z = alpha_1 w . x where |s''| is largest, v = 0: v = rho in the ball."""
+    with precision.double():
+        network = nd.networks.mlp((1,), outputs=2, activation="erf", w_std=1.3, b_std=0.0)
+        point, rho = np.array([1.0, 2.0, 2.0]), 50.0
+        alpha = 1.3 / np.sqrt(3)
+        direction = point[:, None] / (9 * alpha * np.sqrt(2))
+        params = {"dense_1": (jnp.asarray(direction), None), "readout": (jnp.zeros((1, 2)), None)}
+        chain = curvature.chain(network, params)
+        *_, bound = measure(chain, params, jnp.asarray([point] * 3), rho)
+        true = 1.3 * rho * np.sqrt(8 / (np.pi * np.e)) * alpha**2 * 9
+        assert true <= bound[0] <= 1.1 * true
+
+
+def test_what_is_measured_stays_within_the_bounds_of_the_ball_and_reaches_them():
+    """Three numbers in all, f = w_3 s(w_2 s(w_1 x)), so that the ball can be searched."""
+    with precision.double():
+        network = nd.networks.mlp((1, 1), outputs=1, activation="erf", w_std=1.0, b_std=0.0)
+        names = list(network.start(jax.random.key(0), (1,)))
+        of = lambda w: {name: (each, None) for name, each in zip(names, w, strict=True)}
+        away = np.random.default_rng(0).normal(size=(1000, 3))
+        away *= 0.1 / np.linalg.norm(away, axis=1, keepdims=True)
+        point, chain = jnp.ones((1, 1)), curvature.chain(network, of([np.ones((1, 1))] * 3))
+
+        @jax.jit
+        @jax.vmap
+        def look(w):
+            seen = curvature.look(chain, of(list(w[:, None, None])), point)
+            back = [jnp.abs(signals[0, 0, 0]) for signals in seen.signals]
+            rows = [each[0] for each in seen.rows]
+            return back, rows, curvature.ball(chain, seen, jnp.abs(w), jnp.asarray(0.1))
+
+        reached = np.zeros(4)
+        for centre in np.random.default_rng(1).normal(size=(40, 3)) * [1, 2, 6]:
+            back, rows, within = look(jnp.asarray(centre[None]))
+            backs, rowss, _ = look(jnp.asarray(centre + away))
+            here = np.array([back[0], back[1], *rows])[:, 0]
+            there = np.array([backs[0], backs[1], *rowss]).max(axis=1)
+            bound = np.array([within.back[0], within.back[1], *within.rows])[:, 0, 0]
+            assert (there <= bound * (1 + 1e-12)).all()
+            reached = np.maximum(reached, (there - here) / (bound - here))
+        assert (reached > 0.7).all(), reached
 
 
 @pytest.mark.parametrize(("depth", "slope"), [(1, (0.4, 0.6)), (2, (0.25, 0.6))])
