@@ -13,6 +13,8 @@ import ntkdyn as nd
 from ntkdyn import graphs, precision
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.dynamics import certificate, certify, curvature
+from ntkdyn.methods.updates import Iterate
+from ntkdyn.runs import plan
 
 EDGES = [(0, 1), (1, 2), (2, 0), (2, 3), (3, 0), (1, 3)]
 
@@ -365,6 +367,32 @@ def test_what_is_wrong_is_no_bound(monkeypatch, corrections, wrong):
 def bent():
     """A problem far from linear, on which everything is tried."""
     return random_problem(Shape((6,), "erf", 2, (3, 1, 2), b_std=0.3), 7)
+
+
+def test_outputs_and_gradients_move_as_much_as_is_said():
+    """By small errors along the first singular vector of J: nearly the bound, and never more."""
+    problem, method, weights = bent()
+    with precision.double():
+        asked = plan(problem.task, method, weights, [1])
+        climb = certificate.climb_of(problem, asked, 1)
+        bound, start = jnp.asarray(1e-3), climb.init(1)
+        said = np.asarray(jax.jit(lambda path: climb.outputs(path, bound))(Iterate(start.path(0))))
+        along = jax.jit(lambda here: climb.along(here, bound))(start.path(0))
+        flat, tree = jax.flatten_util.ravel_pytree(climb.network.space.origin)
+        outputs = jax.jit(lambda theta: problem.network.apply(tree(theta), problem.inputs))
+        jacobian = np.asarray(jax.jit(jax.jacrev(outputs))(flat))
+        first = np.linalg.svd(jacobian.reshape(-1, flat.size))[2][0]
+        true = np.linalg.norm(outputs(flat + bound * first) - outputs(flat))
+        assert ((true <= said) & (said <= 1.02 * true)).all()
+        targets, owner = problem.task.targets, problem.task.owner
+        for agent, count in enumerate(problem.task.counts):
+            own = np.flatnonzero(owner == agent)
+            norm = np.linalg.norm(jacobian[own].reshape(-1, flat.size), 2)
+            missed = np.linalg.norm(np.asarray(outputs(flat))[own] - targets[own])
+            assert along.jacobian[agent] == pytest.approx(norm)
+            assert along.residuals[agent] == pytest.approx(missed)
+            assert along.shares[agent].sum() == pytest.approx(1)
+            assert along.shares[agent].max() == pytest.approx(1 / count)
 
 
 def test_after_so_many_corrections_the_first_rounds_are_training():

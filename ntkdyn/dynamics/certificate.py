@@ -134,22 +134,9 @@ def certify(
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
     asked = _asked(problem, method, weights, rounds, record_every, keep)
-    layers = chain(problem.network, problem.start)
-    real = problem.network_space()
-    _check_room(problem, corrections + 1)
-    check(asked, real)
-    network, tangent = system_of(asked, real), system_of(asked, problem.tangent_space())
-    check_same(problem.network, layers, real.origin, real.inputs[:1])
-    climb = Climb(
-        network=network,
-        tangent=tangent,
-        norms=jnp.asarray(weight_norms(layers, problem.start), jnp.float64),
-        contraction=_contractions(network),
-        chain=layers,
-        terms=_terms(problem),
-    )
+    climb = climb_of(problem, asked, corrections + 1)
     kept = sample(asked.keep, problem.origin, asked.task.agents)
-    see = looking(asked, network, kept, None, None)
+    see = looking(asked, climb.network, kept, None, None)
     seen, bounds, at, done = [], [], climb.init(corrections + 1), 0
     for wanted in asked.rounds:
         at = jax.block_until_ready(_advance(climb, at, jnp.array(done), jnp.array(wanted)))
@@ -159,9 +146,9 @@ def certify(
         seen.append(snapshot._asdict() | more)
         if progress:
             progress(done, asked.rounds[-1])
-    record = recorded(asked, network, seen, kept, problem.parameters_each)
+    record = recorded(asked, climb.network, seen, kept, problem.parameters_each)
     return _certified(record, bounds).assign_attrs(
-        space="network", kernel="implicit", corrections=corrections
+        space="tangent", kernel="implicit", corrections=corrections
     )
 
 
@@ -384,6 +371,18 @@ class Climb(eqx.Module):
         far = jnp.stack([jnp.linalg.norm(moved[name][0]) for name in self.chain.names])
         seen = look(self.chain, theta, points)
         return seen, ball(self.chain, seen, self.norms + far, radius)
+
+
+def climb_of(problem: Problem, plan: Plan, paths: int) -> Climb:
+    """So many paths of the plan, refused where they do not fit or the network is not bounded."""
+    layers = chain(problem.network, problem.start)
+    _check_room(problem, paths)
+    real = problem.network_space()
+    check(plan, real)
+    check_same(problem.network, layers, real.origin, real.inputs[:1])
+    network, tangent = system_of(plan, real), system_of(plan, problem.tangent_space())
+    norms = jnp.asarray(weight_norms(layers, problem.start), jnp.float64)
+    return Climb(network, tangent, norms, _contractions(network), layers, _terms(problem))
 
 
 @jax.jit
