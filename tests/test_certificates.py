@@ -379,7 +379,8 @@ def test_outputs_and_gradients_move_as_much_as_is_said():
         said = np.asarray(jax.jit(lambda path: climb.outputs(path, bound))(Iterate(start.path(0))))
         along = jax.jit(lambda here: climb.along(here, bound))(start.path(0))
         flat, tree = jax.flatten_util.ravel_pytree(climb.network.space.origin)
-        outputs = jax.jit(lambda theta: problem.network.apply(tree(theta), problem.inputs))
+        points = climb.network.space.inputs
+        outputs = jax.jit(lambda theta: problem.network.apply(tree(theta), points))
         jacobian = np.asarray(jax.jit(jax.jacrev(outputs))(flat))
         first = np.linalg.svd(jacobian.reshape(-1, flat.size))[2][0]
         true = np.linalg.norm(outputs(flat + bound * first) - outputs(flat))
