@@ -545,3 +545,20 @@ def test_a_rate_is_promised_beyond_the_range_of_its_slow_branch():
     case = theorems.case(problem, method("diging", 2.0), W)
     fast = np.sqrt(2 / 1.5 * 3 * (1 + 4 * np.sqrt(2))) + 0.2
     assert np.isclose(linear.diging_rate(case).at(np.ones(1))[0], fast)
+
+
+def test_guaranteed_steps_are_those_of_the_method():
+    problem = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    W = graphs.lazy(graphs.metropolis(graphs.path(2)))
+    asked = {
+        "dgd": ("(1 + lambda_min(W)) / L", ["symmetric W"]),
+        "atc": ("2 / L", ["doubly stochastic W"]),
+        "cta": ("2 / L", ["doubly stochastic W"]),
+        "d2": ("2 / L", ["symmetric W", "W >= 0"]),
+        "diging": ("sup(rho(G) < 1)", ["doubly stochastic W", "beta < 1"]),
+    }
+    for by, wanted in asked.items():
+        case = theorems.case(problem, method(by, 0.1), W)
+        limit, formula, needs = linear.guaranteed_step(case)
+        assert (formula, [each.name for each in needs]) == wanted
+        assert limit > 0 and (by in ("dgd", "diging") or np.isclose(limit, 2 / 4))

@@ -1,5 +1,6 @@
 """The catalogue, the settings of a spec, and the benchmark's command."""
 
+import dataclasses
 import inspect
 import json
 import sys
@@ -96,3 +97,10 @@ def test_settings_that_need_not_be_given():
         assert found == wanted.get(name, {})
     assert methods.updates.QuasiGlobal(0.1, 0.9).mu == wanted["qg_dsgdm"]["mu"]
     assert not methods.updates.GUT(0.1).nesterov
+    for name in ("ccl", "mhd"):
+        objective = type(methods.METHODS[name](step_size=0.1).objective)
+        own = {each.name: each.default for each in dataclasses.fields(objective)}
+        alike = own.keys() & wanted[name].keys()
+        assert len(alike) > 1
+        given = {each: own[each] for each in alike if own[each] is not dataclasses.MISSING}
+        assert given == {each: wanted[name][each] for each in given}

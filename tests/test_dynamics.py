@@ -733,3 +733,12 @@ def test_closed_forms_meet_the_message_passing_reference(small):
     for way in ("powers", "modes", "chebyshev", "contour"):
         record = nd.predict(problem, method("dgd", 0.05), W, [200], via=way)
         assert np.abs(record["outputs"].values[0] - truth).max() < 1e-9
+
+
+def test_kernel_tables_of_coupled_outputs_are_means_over_outputs():
+    features = np.random.default_rng(0).standard_normal((12, 20))
+    K = (features @ features.T).reshape(4, 3, 4, 3)
+    problem = nd.KernelProblem(K, np.zeros((4, 3)), [0, 0, 1, 1])
+    table = dynamics.kernel_table(problem)["kernel"].values
+    wanted = np.mean([K[:, k, :, k] for k in range(3)], axis=0)
+    assert np.allclose(table, wanted, atol=1e-12) and np.abs(wanted).max() > 1

@@ -417,3 +417,10 @@ def test_what_takes_more_memory_than_there_is_is_refused_before(make, monkeypatc
 def test_a_graph_for_another_number_of_agents_is_refused_before_it_is_weighed():
     with pytest.raises(InputError, match="graph torus: has 36 agents, the problem has 4"):
         graphs.build("torus", "metropolis", {"agents": 4}, rows=6, columns=6)
+
+
+def test_the_gap_of_a_cycle_is_that_of_a_round_on_average():
+    lazily, far = graphs.lazy(graphs.metropolis(graphs.path(4))), graphs.metropolis(graphs.path(4))
+    cycle = graphs.mixing([lazily.matrix, far.matrix, lazily.matrix], agents=4)
+    left = np.linalg.norm(lazily.matrix @ far.matrix @ lazily.matrix - 0.25, 2)
+    assert 0 < left < 1 and np.isclose(cycle.spectral_gap, 1 - left ** (1 / 3))
