@@ -1,7 +1,9 @@
 """Corrected predictions: against training, from a few rounds of the defect, and where they stop."""
 
 import functools
+import importlib.util
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -263,3 +265,14 @@ def test_defects_that_do_not_fit_are_refused(monkeypatch):
         nd.predict(
             bent(), nd.methods.dgd(step_size=0.1), PATH, [5000], corrections=WHOLE,
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_wide_network_is_known_after_two_sweeps():
+    path = Path(__file__).parents[1] / "analysis" / "corrections.py"
+    spec = importlib.util.spec_from_file_location("corrections", path)
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    found, kept = study.gaps("erf", 1024, 0)
+    parameters = [each for each, _ in found]
+    assert kept == 3 and parameters[0] > 0.05 and parameters[1] < 0.02 and parameters[2] < 0.003
