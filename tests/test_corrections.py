@@ -16,6 +16,7 @@ import ntkdyn as nd
 from ntkdyn import dynamics, graphs, precision, runs
 from ntkdyn.data import Partition
 from ntkdyn.dynamics.corrected import Defects, Rounds, spaced
+from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method, mixing, objectives, updates
 from ntkdyn.validation.gaps import norm
 
@@ -158,15 +159,12 @@ def test_no_sweep_shows_the_real_networks_at_the_linear_prediction():
 
 @pytest.mark.slow
 def test_a_few_rounds_stand_for_all():
-    method, asked = nd.methods.dgd(step_size=0.15), (PATH, 60)
-    keep = nd.Keep(parameter_rounds=[60])
+    asked = bent(width=64), nd.methods.dgd(step_size=0.15), PATH, 40
+    keep = nd.Keep(parameter_rounds=[40])
     few, every = (
-        nd.predict(
-            bent(width=64), method, *asked, keep=keep, corrections=dynamics.Corrections(2, n)
-        )
-        for n in (12, None)
+        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (12, None)
     )
-    assert few.sizes["sampled_round"] == 12 and every.sizes["sampled_round"] == 60
+    assert few.sizes["sampled_round"] == 12 and every.sizes["sampled_round"] == 40
     moved = np.abs(every["parameters"] - every["initial_parameters"]).max()
     assert np.abs(few["parameters"] - every["parameters"]).max() < 1e-3 * moved
     np.testing.assert_allclose(few["defect"], every["defect"], rtol=0.1)
@@ -175,12 +173,12 @@ def test_a_few_rounds_stand_for_all():
 @pytest.mark.slow
 def test_rounds_that_differ_within_a_period_are_sampled_each():
     method = nd.methods.local_sgd(step_size=0.15, tau=3)
-    asked, keep = (bent(width=64), method, PATH, 61), nd.Keep(parameter_rounds=[61])
+    asked, keep = (bent(width=64), method, PATH, 37), nd.Keep(parameter_rounds=[37])
     few, every = (
-        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (8, None)
+        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (7, None)
     )
-    sampled = few["sampled_round"].values.reshape(8, 3)
-    assert (sampled % 3 == [0, 1, 2]).all() and sampled[-1, -1] == 62
+    sampled = few["sampled_round"].values.reshape(7, 3)
+    assert (sampled % 3 == [0, 1, 2]).all() and sampled[-1, -1] == 38
     moved = np.abs(every["parameters"] - every["initial_parameters"]).max()
     assert np.abs(few["parameters"] - every["parameters"]).max() < 1e-3 * moved
 
@@ -261,6 +259,20 @@ def test_what_has_no_network_or_no_linear_form_is_refused():
     )
     with pytest.raises(nd.InputError, match="corrections: agents of different architectures"):
         nd.predict(team, dgd, PATH, 20, kernel="implicit", corrections=1)
+
+
+def test_without_rounds_nothing_is_wrong():
+    told = nd.predict(bent(), nd.methods.dgd(step_size=0.1), PATH, 0, corrections=2)
+    assert told.attrs["corrections"] == 0 and told["defect"].values.tolist() == [0.0]
+    assert told.sizes["sampled_round"] == 0
+
+
+def test_the_kernel_of_all_sweeps_is_computed_once(monkeypatch):
+    asked, made = (bent(), nd.methods.dgd(step_size=0.1), PATH, 3), []
+    blocks = Linearization.blocks
+    monkeypatch.setattr(Linearization, "blocks", lambda self: made.append(1) or blocks(self))
+    told = nd.predict(*asked, corrections=WHOLE)
+    assert told.attrs["corrections"] == 2 and len(made) == 1
 
 
 def test_defects_that_do_not_fit_are_refused(monkeypatch):

@@ -57,17 +57,23 @@ def test_heads_and_public_points_are_those_of_the_method():
         work("mhd", method=method).predict()
 
 
-def test_predictions_are_linearized_anew_or_corrected_as_the_run_says():
-    plain = work().predict()
-    anchored = work(run="anchors = [0, 2]").predict()
-    assert anchored["anchor"].values.tolist() == [0, 2]
-    corrected = work(run="corrections = 1").predict()
-    assert corrected.attrs["corrections_asked"] == corrected.attrs["corrections"] == 1
-    for record in (anchored, corrected):
-        assert np.abs(record["outputs"][-1] - plain["outputs"][-1]).max() > 1e-6
-    for wrong in ("anchors = [0, 9]", "corrections = -1", "anchors = [2]\ncorrections = 1"):
-        with pytest.raises(nd.InputError, match="anchors|corrections"):
-            work(run=wrong).predict()
+@pytest.mark.parametrize(
+    "run, said",
+    [
+        ("anchors = [0, 9]", "anchors: round 9 is beyond the last round, 4"),
+        ("corrections = -7", "corrections: must be a whole number from 0 on, got -7"),
+        ('anchors = "auto"\ncorrections = 1', "corrections: sweeps follow one linearization"),
+    ],
+)
+def test_anchors_and_corrections_reach_the_prediction(run, said):
+    """Which refuses these as it does when it is called."""
+    with pytest.raises(nd.InputError, match=said):
+        work(run=run).predict()
+
+
+def test_a_prediction_is_corrected_as_the_run_says():
+    record = work(run="corrections = 1").predict()
+    assert record.attrs["corrections_asked"] == 1 and record.sizes["sweep"] == 2
 
 
 def test_graphs_that_change():

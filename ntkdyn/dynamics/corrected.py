@@ -52,11 +52,14 @@ from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, looking, own_kernels, recorded, system_of
-from ntkdyn.spaces import DisplacedSpace
+from ntkdyn.spaces import DisplacedSpace, Space
 from ntkdyn.vectors import Vector
 
 NOTHING = 1e-13
 """A defect up to here is rounding: nothing is left to correct."""
+
+BESIDE = 3
+"""How often the columns that are defects are held: layer by layer, summed, and in a system."""
 
 Linear = Linearization | Implicit
 Gradients = PyTree[Float[Array, "gradients agents ..."]]
@@ -166,7 +169,8 @@ class Path(NamedTuple):
 
     linear: Linear
     system: System
-    defects: Gradients
+    defects: Gradients | None
+    """None: there are no rounds"""
     left: float
     """how wrong the gradients are that it has followed"""
 
@@ -202,8 +206,8 @@ class Corrected:
         self._kept = sample(plan.keep, problem.origin, plan.task.agents)
         self._rounds = Rounds.of(plan, self._system.period, corrections.samples)
         self._gradients = self._counted()
-        self._scale = 1.0
-        self._check_room()
+        self._scale, self._blocks = 1.0, None
+        self._check_room(implicit=implicit)
 
     def record(self) -> Record:
         """What real networks show along the last path that was accepted."""
@@ -227,11 +231,21 @@ class Corrected:
         """One sweep on."""
         linear, values = path.linear.forced(path.defects)
         forcing = Defects.of(values, self._rounds, self._gradients)
-        system = dataclasses.replace(system_of(self._plan, linear.space()), forcing=forcing)
+        system = dataclasses.replace(system_of(self._plan, self._space(linear)), forcing=forcing)
         return self._followed(linear, system, path.defects)
+
+    def _space(self, linear: Linear) -> Space:
+        """With the linearization's directions; the kernel beside them is computed once."""
+        if isinstance(linear, Implicit):
+            return linear.space()
+        if self._blocks is None:
+            self._blocks = linear.blocks()
+        return linear.space(self._blocks)
 
     def _followed(self, linear: Linear, system: System, before: Gradients | None) -> Path:
         """Along the system's path; `before` are the defects that force it."""
+        if not self._rounds.sampled:
+            return Path(linear, system, None, 0.0)
         at, found, squares = (0, system.init()), [], []
         for round in self._rounds.sampled:
             state = self._rolled(system, [round], lambda *_: None, at)
@@ -296,13 +310,14 @@ class Corrected:
                 f"JAX's, where they cannot be told apart; write the loop in Python"
             ) from None
 
-    def _check_room(self) -> None:
-        """Refuse defects that do not fit: those of two sweeps, and as directions of a kernel."""
-        agents, each = self._plan.task.agents, self._problem.parameters_each
-        vectors = len(self._rounds.sampled) * self._gradients
+    def _check_room(self, *, implicit: bool) -> None:
+        """Refuse defects that do not fit: of two sweeps, and as further columns of a kernel."""
+        task, (_, outputs) = self._plan.task, self._real.targets.shape
+        vectors = len(self._rounds.sampled) * self._gradients * task.agents
+        rows = 0 if implicit else len(task.targets) * outputs * self._plan.method.heads + vectors
         sizes.check_room(
             f"corrections: the defects of {len(self._rounds.sampled)} rounds",
-            8 * 3 * vectors * agents * each,
+            8 * vectors * (3 * self._problem.parameters_each + BESIDE * rows),
             "take fewer samples, or fewer rounds where all are sampled",
         )
 
