@@ -55,12 +55,12 @@ def small():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--part", help="k/n: only every n-th of the tests, from the k-th on")
+    parser.addoption("--part", help="k/n: every n-th of the slow tests, from the k-th on")
 
 
 def pytest_collection_modifyitems(config, items):
-    """After the markers' own choice is made, the same in every worker."""
+    """Parts of the slow tests, the same in every worker."""
     if part := config.getoption("--part"):
         first, step = map(int, part.split("/"))
-        chosen = [each for each in items if each.get_closest_marker("slow")]
-        items[:] = chosen[first - 1 :: step]
+        slow = [each for each in items if each.get_closest_marker("slow")]
+        items[:] = slow[first - 1 :: step]

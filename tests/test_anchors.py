@@ -298,11 +298,14 @@ def test_what_every_segment_added_to_the_gap_is_known_after_training():
     assert "true_segment_error" not in nd.compare(predicted.drop_dims("anchor"), observed)
 
 
-def test_several_runs_share_the_anchors_of_the_first():
-    rounds, anchors = [0, 4, 5, 20], [5, 12]
+def test_several_runs_share_the_anchors_of_the_first(monkeypatch):
+    rounds, anchors = [0, 4, 5, 20], [5, 12, 20]
+    blocks, made = Linearization.blocks, []
+    monkeypatch.setattr(Linearization, "blocks", lambda self: made.append(1) or blocks(self))
     dgd, atc = (each(step_size=0.2) for each in (nd.methods.dgd, nd.methods.atc))
     asked = [(dgd, TRIANGLE), (dgd, TRIANGLE), (atc, PATH)]
     first, again, other = dynamics.predict_beside(bent(), asked, rounds, anchors)
+    assert len(made) == len(anchors), "one kernel an anchor, beside that at the start"
     alone = nd.predict(bent(), dgd, TRIANGLE, rounds, anchors=anchors)["outputs"].values
     plain = nd.predict(bent(), dgd, TRIANGLE, rounds)["outputs"].values
     moved = np.abs(alone[-1] - plain[-1]).max()
@@ -314,3 +317,18 @@ def test_several_runs_share_the_anchors_of_the_first():
     affine = dynamics.predict_beside(straight(1), asked, rounds, anchors)[-1]
     exactly = nd.predict(straight(1), atc, PATH, rounds)["outputs"].values
     assert np.abs(affine - exactly).max() < 1e-9 < np.abs(exactly[-1] - exactly[0]).max()
+
+
+def test_what_several_runs_cannot_share_is_refused(types_unchecked):
+    dgd = nd.methods.dgd(step_size=0.2)
+    bare = nd.KernelProblem(np.eye(3), np.ones((3, 1)), [0, 1, 2])
+    for problem, anchors, said in [
+        (bent(), "auto", "anchors: those that several runs share must be given as rounds"),
+        (bent(), [2, 9], "anchors: round 9 is beyond the last round, 4"),
+        (bare, [2], "anchors: a bare kernel has no network to linearize anew"),
+    ]:
+        with pytest.raises(nd.InputError, match=said):
+            dynamics.predict_beside(problem, [(dgd, TRIANGLE)], [0, 4], anchors)
+    for kernel, said in [("infinite", "linear for good"), ("implicit", "share kernels, and")]:
+        with pytest.raises(nd.InputError, match=said):
+            dynamics.predict_beside(bent(), [(dgd, TRIANGLE)], [0, 4], [2], kernel=kernel)

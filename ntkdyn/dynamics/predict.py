@@ -152,6 +152,7 @@ def predict_beside(
     rounds: Sequence[int],
     anchors: Sequence[int],
     *,
+    kernel: str = "empirical",
     batch_size: int | None = None,
     batch_seed: int | None = None,
     progress: Progress | None = None,
@@ -160,9 +161,15 @@ def predict_beside(
 
     All are linearized where the mean of the first one's agents is, so that an anchor costs one
     kernel, however many are asked for: those that stay near the first are predicted as well as it
-    is.
+    is. Anchors are rounds, as the record of a prediction has them.
     """
-    anchors, plans, ways = checked(anchors, rounds[-1]), [], []
+    check_problem(problem)
+    anchors = _anchors(problem, kernel, "auto", anchors, int(np.max(rounds)))
+    if kernel == "implicit":
+        raise InputError('kernel: several runs share kernels, and "implicit" has none')
+    if isinstance(anchors, Anchoring):
+        raise InputError("anchors: those that several runs share must be given as rounds")
+    plans, ways = [], []
     for method, weights in asked:
         drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
         one = plan(problem.task, method, weights, rounds, **drawn)

@@ -145,13 +145,13 @@ def nulls(
     how["rounds"] = [int(each) for each in observed["round"]]
     with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
         warnings.simplefilter("ignore", UserWarning)
-        if anchors is None or kernel == "implicit":
+        if anchors is None or not asked:
             sides = {"kernel": kernel, "corrections": corrections}
             seen = _one_by_one(problem, asked, how | sides, progress)
         else:
-            runs = [right, *asked]
-            _, *seen = predict_beside(problem, runs, anchors=anchors, progress=progress, **how)
-        if kernel != "implicit" and (anchors is not None or corrections is not None):
+            runs, on = [right, *asked], {"kernel": kernel, "anchors": anchors}
+            _, *seen = predict_beside(problem, runs, **how, **on, progress=progress)
+        if asked and (anchors is not None or corrections is not None):
             seen.append(predict(problem, *right, **how)["outputs"].values)
             tried["linear around the start"] = COARSER, right
     found = {
