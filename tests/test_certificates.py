@@ -128,8 +128,8 @@ def check(found):
 
 
 def test_it_is_never_below_the_truth():
-    finite = [check(held(*random_problem(SHAPES[0], seed))) for seed in range(16)]
-    assert sum(finite) >= 8
+    finite = [check(held(*random_problem(SHAPES[0], seed))) for seed in range(6)]
+    assert sum(finite) >= 3
 
 
 @pytest.mark.slow

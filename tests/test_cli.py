@@ -351,6 +351,7 @@ def test_what_others_wrote_under_names_of_ours_is_left_alone(spec, tmp_path, cap
     }
 
 
+@pytest.mark.slow
 def test_folders_are_named_after_the_spec_and_all_we_write_says_so(spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert call("run", spec, "--account", "-q") == 0

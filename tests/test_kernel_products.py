@@ -203,6 +203,7 @@ def assert_near(seen, wanted):
     assert difference.max() < 1e-12
 
 
+@pytest.mark.slow
 def test_kernels_that_are_not_symmetric_are_averaged(monkeypatch):
     """Of numerical integration; in tiles and between two sets alike."""
     monkeypatch.setattr(nd.kernels.tiles, "BLOCK", 3)

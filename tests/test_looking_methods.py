@@ -162,6 +162,7 @@ def test_ccl_in_all_spaces_is_what_agents_do_with_messages(featured):
     check_spaces(problem, method, RING, truth, jacobian, initial)
 
 
+@pytest.mark.slow
 def test_ccl_of_a_convolutional_network_is_what_agents_do_with_messages():
     """Its features are what is pooled, not the last layer's channels at every place."""
     rng = np.random.default_rng(0)
@@ -275,6 +276,7 @@ def test_private_accuracy_weighs_classes_as_the_agent_has_them():
     assert np.allclose(measured["shared_accuracy"][:, 0], (task.labels[14:] == 1).mean())
 
 
+@pytest.mark.slow
 def test_mhd_with_embeddings_of_different_widths_only_without_drawing_them_together():
     one = problem_of(heads=3, public=PUBLIC)
     other = nd.networks.mlp((7, 4), outputs=6, activation="relu")
@@ -289,6 +291,7 @@ def test_mhd_with_embeddings_of_different_widths_only_without_drawing_them_toget
         nd.train(mixed, method, RING, [0, 12], keep=nd.Keep(kernel=True))
 
 
+@pytest.mark.slow
 def test_public_points_change_nothing_for_methods_that_do_not_look_at_them():
     plain, beside = problem_of(), problem_of(public=PUBLIC)
     shared = beside.task.train + np.arange(len(PUBLIC))
@@ -366,6 +369,7 @@ def test_mhd_refusals():
         nd.Problem(nd.networks.mlp((4,), outputs=3), problem_of().partition)
 
 
+@pytest.mark.slow
 def test_floats_sent_are_links_times_what_goes_over_them():
     problem = problem_of()
     parameters, degree = problem.parameters_each, (RING.matrix > 0).sum(axis=0) - 1

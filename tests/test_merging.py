@@ -190,6 +190,7 @@ def test_merging_beats_averaging_where_starts_differ():
     assert losses["merged"] < losses["averaged"]
 
 
+@pytest.mark.slow
 def test_merging_is_averaging_in_the_linear_spaces_and_near_a_common_start():
     """By weights: seven points cannot tell 256 channels apart by their activations."""
     data = small_data()
