@@ -18,6 +18,9 @@ NEEDS = (
      "null_deviation_gap_of_all", "null_deviation", "null_kind", "explanation", "round", "agent"),
 )  # fmt: skip
 
+TESTED = {"test_accuracy": "accuracy", "test_r2": "R²", "test_loss": "loss"}
+"""what is shown of the test points, the first that there is, in words"""
+
 WIDEST = 2.0
 """Deviation gaps are drawn up to here, 200 %: what is farther off is wrong all the same."""
 
@@ -34,12 +37,10 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) ->
             ],
             width_ratios=[1, 1, 0.9],
         )
-        second = "test_accuracy" if "test_accuracy" in predicted else "test_loss"
+        second = next((name for name in TESTED if name in predicted), None)
         _curves(axes["loss"], predicted, observed, "train_loss", "loss on own points")
-        if second in predicted:
-            title = (
-                "accuracy on test points" if second == "test_accuracy" else "loss on test points"
-            )
+        if second is not None:
+            title = f"{TESTED[second]} on test points"
             _curves(axes["accuracy"], predicted, observed, second, title)
         else:
             axes["accuracy"].axis("off")

@@ -768,11 +768,7 @@ def _settle(work, bar: Callable) -> None:
 
 
 def _seeded(spec, seed: int | None):
-    from ntkdyn import experiment
-
-    if seed is None:
-        return spec
-    return experiment.parse(spec.model_copy(update={"seed": seed}).text(), "--seed")
+    return spec if seed is None else spec.with_seed(seed)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
-from ntkdyn.problems import Problem
+from ntkdyn.problems import Problem, outputs_for
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.theory import formulas, noisy, table, theorems
@@ -87,22 +87,50 @@ class NetworkTable(_Table):
     """every agent starts from a draw of its own: then it can be trained, not predicted"""
 
 
-class DataTable(_Table):
-    """`data.load`."""
+Column = str | int
 
-    name: str = "digits"
-    train: int
-    test: int
+
+class DataTable(_Table):
+    """`data.load` of a dataset by name, or `data.read` of a file."""
+
+    name: str | None = None
+    """a dataset that is known: digits, if there is no file either"""
+    file: str | None = None
+    """a file of one's own, beside the spec or in the folder of --data-dir"""
+    train: int | None = None
+    """points to train on; of a file all others, if left out"""
+    test: int | float | None = None
+    """points to test on; of a file also a share of all, or none if left out"""
     public: Annotated[int, pydantic.Field(ge=0)] = 0
     """points without labels that all agents see, for methods that look at them"""
     seed: Seed | None = None
     """draws the points; the spec's seed if left out"""
+    target: Column | list[Column] | None = None
+    """the column of a file that is to be learned, or several"""
+    features: list[Column] | None = None
+    """the columns to learn from; all others if left out"""
+    owner: Column | None = None
+    """the column that says which agent each point belongs to"""
+    header: bool | None = None
+    """whether the file's first line names the columns; true if left out"""
+    task: Literal["auto", "classification", "regression"] | None = None
+    """what the target is; "auto", if left out: text and whole numbers are classes"""
+    test_file: str | None = None
+    """a file with the points to test on"""
+    scale: Literal["standard", "common", "none"] | None = None
+    """what is done to the features; "standard" if left out, "common" for images"""
+    target_scale: Literal["standard", "common", "none"] | None = None
+    """what is done to targets of regression; "standard" if left out"""
+
+
+OF_FILES = ("target", "features", "owner", "header", "task", "test_file", "scale", "target_scale")
+"""settings of `DataTable` that a dataset by name does not have"""
 
 
 class PartitionTable(_Table):
-    """`data.partition`."""
+    """`data.partition`; left out where the data say which agent each point belongs to."""
 
-    agents: int
+    agents: int | None = None
     by: str = "iid"
     alpha: float | None = None
     primary_labels: int | None = None
@@ -175,10 +203,28 @@ class Spec(_Table):
     kernel: str = "empirical"
     network: NetworkTable
     data: DataTable
-    partition: PartitionTable
+    partition: PartitionTable = PartitionTable(by="given")
     graph: GraphTable
     method: MethodTable
     run: RunTable
+
+    _folder: Path = pydantic.PrivateAttr(Path())
+
+    def found(self, file: str, data_dir: Path | None) -> Path:
+        """Where a file is that the spec names: beside the spec, or in the folder for data."""
+        beside = self._folder / file
+        other = beside if data_dir is None else data_dir / file
+        return other if other.exists() and not beside.exists() else beside
+
+    def in_folder(self, folder: Path) -> Spec:
+        """The spec, whose paths are meant from that folder."""
+        self._folder = folder
+        return self
+
+    def with_seed(self, seed: int) -> Spec:
+        """The spec with another seed, which is checked."""
+        text = self.model_copy(update={"seed": seed}).text()
+        return parse(text, "--seed").in_folder(self._folder)
 
     def text(self) -> str:
         """The spec as TOML, with every default written out."""
@@ -204,7 +250,7 @@ def load(path: str | Path) -> Spec:
         raise InputError(f"spec: {path} is not a text file") from None
     if len(held) > LARGEST_SPEC:
         raise InputError(f"spec: {path} has more than the {LARGEST_SPEC} bytes that a spec may")
-    return parse(text, str(path))
+    return parse(text, str(path)).in_folder(path.parent)
 
 
 def demo() -> Spec:
@@ -272,23 +318,46 @@ class Experiment:
     @functools.cached_property
     def _points(self) -> data.Dataset:
         """All points of the spec, the public ones behind the test points."""
-        table = self.spec.data
-        return data.load(
-            table.name,
-            train=table.train,
-            test=table.test + table.public,
-            seed=self._seed(table.seed),
-            data_dir=self.data_dir,
-        )
+        table, seed = self.spec.data, self._seed(self.spec.data.seed)
+        test = table.test
+        if table.public:
+            if test is None or isinstance(test, float):
+                raise InputError("data: beside public points, test must be a number of points")
+            test += table.public
+        if table.file is not None:
+            return self._own_points(table, test, seed)
+        for name in ("train", "test"):
+            if not isinstance(getattr(table, name), int):
+                raise InputError(f"data.{name} must be given, as a number of points")
+        if odd := sorted({*OF_FILES} & set(table.model_dump(exclude_none=True))):
+            raise InputError(f"data: {odd[0]} goes with a file, not with a dataset by name")
+        name = table.name or "digits"
+        return data.load(name, train=table.train, test=test, seed=seed, data_dir=self.data_dir)
+
+    def _own_points(self, table: DataTable, test: int | float | None, seed: int) -> data.Dataset:
+        """The points of the spec's file."""
+        if table.name is not None:
+            raise InputError("data: give a name or a file, one of the two")
+        settings = table.model_dump(include={*OF_FILES}, exclude_none=True)
+        if (other := settings.pop("test_file", None)) is not None:
+            settings["test_source"] = self.spec.found(other, self.data_dir)
+        source = self.spec.found(table.file, self.data_dir)
+        return data.read(source, train=table.train, test=test, seed=seed, **settings)
 
     @functools.cached_property
     def partition(self) -> data.Partition:
         table, shares, points = self.spec.data, self.spec.partition, self._points
+        if points.owner is not None and shares.by != "given":
+            raise InputError(
+                f"partition: {table.owner or 'owner'} says whose the points are, which "
+                f'by = "{shares.by}" would not heed; leave either out'
+            )
+        tested = len(points.test_labels) - table.public
         return data.partition(
             dataclasses.replace(
                 points,
-                test_inputs=points.test_inputs[: table.test],
-                test_labels=points.test_labels[: table.test],
+                test_inputs=points.test_inputs[:tested],
+                test_labels=points.test_labels[:tested],
             ),
             agents=shares.agents,
             by=shares.by,
@@ -306,18 +375,18 @@ class Experiment:
     def _problem(self, network: networks.Network, seed: int) -> Problem:
         """The spec's data with that network, started from that seed."""
         spec = self.spec
-        own = np.random.SeedSequence(seed).generate_state(spec.partition.agents)
+        own = np.random.SeedSequence(seed).generate_state(self.partition.agents)
         return Problem(
             network,
             self.partition,
             loss=spec.loss,
             seed=[int(each) for each in own] if spec.network.own_starts else seed,
-            public=self._points.test_inputs[spec.data.test :] if spec.data.public else None,
+            public=self._points.test_inputs[-spec.data.public :] if spec.data.public else None,
         )
 
     @functools.cached_property
     def weights(self) -> graphs.Weights:
-        changes, agents = self.spec.graph.changes, self.spec.partition.agents
+        changes, agents = self.spec.graph.changes, self._agents
         if changes is None:
             return self._fixed_weights
         if (changes.kind == "link_failures") != (changes.probability is not None):
@@ -336,7 +405,7 @@ class Experiment:
         table, settings = self.spec.graph, self.spec.graph.model_extra or {}
         if (table.matrix is None) == (table.topology is None):
             raise InputError("graph: give a topology or a matrix, one of the two")
-        agents = self.spec.partition.agents
+        agents = self._agents
         if table.matrix is None:
             defaults = {"agents": agents, "seed": self.spec.seed}
             return graphs.build(table.topology, table.weights, defaults, **settings)
@@ -344,6 +413,12 @@ class Experiment:
             raise InputError(f"graph: {odd[0]} goes with a topology, not with a matrix")
         sums = "columns" if self.method.needs.columns else "rows"
         return graphs.mixing(table.matrix, agents=agents, sums=sums)
+
+    @property
+    def _agents(self) -> int:
+        """How many agents there are, as the spec says or the data."""
+        agents = self.spec.partition.agents
+        return self.partition.agents if agents is None else agents
 
     @functools.cached_property
     def method(self) -> methods.Method:
@@ -390,7 +465,7 @@ class Experiment:
         odd = sorted(set(settings) - set(inspect.signature(make).parameters))
         if odd:
             raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
-        columns = losses.named(self.spec.loss).outputs(self.partition.data.classes)
+        columns = outputs_for(self.partition.data, losses.named(self.spec.loss))
         return make(outputs=columns * self.method.heads, **settings)
 
     def predict(self, progress: Progress | None = None) -> Record:
@@ -614,9 +689,6 @@ class Experiment:
             title=self.spec.title,
             seed=self.spec.seed,
             spec=self.spec.text(),
-            dataset=self.problem.partition.data.name,
-            normalisation=self.problem.partition.data.normalisation,
-            partition=self.problem.partition.rule,
             network=self.problem.name,
         )
 

@@ -43,6 +43,8 @@ class Loss(NamedTuple):
     """targets as given -> as `value` takes them; an `InputError` for those it cannot take"""
     binary: bool = False
     """whether one output stands for two classes, the second where it is positive"""
+    regression: bool = False
+    """whether targets may be any real numbers, and a residual is f - y"""
 
     def derivative(
         self, outputs: Float[Array, "*points outputs"], targets: Float[Array, "*points outputs"]
@@ -123,8 +125,8 @@ def _two_classes(targets: Float[np.ndarray, "points outputs"]) -> Float[np.ndarr
     return (targets + 1) / 2 if signs else targets
 
 
-mse = Loss("mse", _half_square, 1.0, lambda classes: 1 / classes)
-huber = Loss("huber", _huber, 1.0, lambda classes: 1 / classes)
+mse = Loss("mse", _half_square, 1.0, lambda classes: 1 / classes, regression=True)
+huber = Loss("huber", _huber, 1.0, lambda classes: 1 / classes, regression=True)
 cross_entropy = Loss("cross_entropy", _cross_entropy, 0.5, lambda classes: 0.0, _probabilities)
 logistic = Loss("logistic", _logistic, 0.25, lambda classes: 0.0, _two_classes, binary=True)
 

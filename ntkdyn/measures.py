@@ -1,10 +1,17 @@
-"""Measures: losses and accuracies per agent, from outputs.
+"""Measures: losses, accuracies and coefficients of determination per agent, from outputs.
 
 train_loss    L_i(f_i): mean over agent i's own points
 global_loss   mean over agents j of L_j(f_i): the common objective, at agent i's model
 test_loss     mean over the test points
 
 and, of the model whose parameters are the mean of all agents', consensus_global_loss and the like.
+Beside them the shares of points whose class is named, train_accuracy and test_accuracy, or where
+targets are numbers (regression, and bare kernels) on the same points
+
+train_r2, test_r2    R^2 = 1 - sum |f - y|^2 / sum |y - mean y|^2
+
+with sums over points and outputs, and the mean over the points of each sum; not known (NaN) where
+all targets are the same, as those of one point are.
 Where a network has several heads, test accuracy is measured for each: `shared_accuracy` is the mean
 over all test points, `private_accuracy` weighs them so that classes occur as often as among the
 agent's own points, and is not known (NaN) of an agent none of whose classes is tested.
@@ -19,12 +26,15 @@ from jaxtyping import Float
 from ntkdyn import precision
 from ntkdyn.problems import Task
 
+ROUNDED = 1e-20
+"""squared deviations of targets from their mean up to this share of their squares are rounding"""
+
 
 @precision.in_double
 def measure(
     task: Task, outputs: Float[np.ndarray, "agents points outputs"]
 ) -> dict[str, Float[np.ndarray, " agents"]]:
-    """Every loss and accuracy that the task allows, one number per agent."""
+    """Every loss, and accuracy or R^2, that the task allows, one number per agent."""
     losses = np.asarray(
         task.loss.value(jnp.asarray(outputs, jnp.float64), jnp.asarray(task.targets)[None])
     )
@@ -32,15 +42,34 @@ def measure(
     measured = {
         name: (np.where(each > 0, losses, 0) * each).sum(axis=1) for name, each in share.items()
     }
+    counted = {name: share[f"{name}_loss"] for name in ("train", "test") if f"{name}_loss" in share}
     if task.labels is not None:
         right = _right(outputs, task.labels)
-        for name in ("train", "test"):
-            if f"{name}_loss" in share:
-                counted = share[f"{name}_loss"]
-                measured[f"{name}_accuracy"] = (np.where(counted > 0, right, 0) * counted).sum(
-                    axis=1
-                )
+        measured |= {
+            f"{name}_accuracy": (np.where(each > 0, right, 0) * each).sum(axis=1)
+            for name, each in counted.items()
+        }
+    elif task.loss.regression:
+        measured |= {f"{name}_r2": _r2(task, outputs, each) for name, each in counted.items()}
     return measured
+
+
+def _r2(
+    task: Task,
+    outputs: Float[np.ndarray, "agents points outputs"],
+    share: Float[np.ndarray, "agents points"],
+) -> Float[np.ndarray, " agents"]:
+    """R^2 of every agent on the points that it has a share of."""
+
+    def squares(apart: Float[np.ndarray, "agents points outputs"]) -> np.ndarray:
+        lengths = np.einsum("ipk,ipk->ip", apart, apart)
+        return (np.where(share > 0, lengths, 0) * share).sum(axis=1)
+
+    with np.errstate(over="ignore", invalid="ignore"):  # of runs that diverged
+        missed = squares(np.asarray(outputs, np.float64) - task.targets)
+    spread = squares(task.targets - (share @ task.targets)[:, None])
+    known = spread > ROUNDED * (share @ (task.targets**2).sum(axis=1))
+    return np.where(known, 1 - missed / np.where(known, spread, 1), np.nan)
 
 
 def _right(answers: Float[np.ndarray, "... classes"], labels: np.ndarray) -> np.ndarray:
@@ -72,7 +101,7 @@ def shares(task: Task) -> dict[str, Float[np.ndarray, "agents points"]]:
 def measure_consensus(task: Task, outputs: Float[np.ndarray, "points outputs"]) -> dict[str, float]:
     """Losses and accuracy of one model that is nobody's own."""
     many = np.broadcast_to(outputs, (task.agents, *outputs.shape))
-    names = ("global_loss", "test_loss", "test_accuracy")
+    names = ("global_loss", "test_loss", "test_accuracy", "test_r2")
     return {
         f"consensus_{name}": values[0]
         for name, values in measure(task, many).items()

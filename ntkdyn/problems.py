@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ntkdyn import losses, precision, sizes
-from ntkdyn.data import Batches, Partition, full, minibatches
+from ntkdyn.data import Batches, Dataset, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
 from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.given import blocks, columns, shaped, symmetric
@@ -58,6 +58,11 @@ class Task(NamedTuple):
     """how many public points there are: seen by all agents, without targets"""
     heads: int = 1
     """how many sets of outputs the network has; the first is the main one"""
+    label_names: tuple[str, ...] = ()
+    """what the classes, or the outputs of regression, are called, if they have names"""
+    agent_names: tuple[str, ...] = ()
+    about: dict[str, Any] = {}
+    """what a record says of the data"""
 
     @property
     def train(self) -> int:
@@ -130,16 +135,8 @@ class Problem:
             check_kind("network", network, Network, "as `networks.mlp` or `networks.wrap` gives")
         if isinstance(self.public, jax.Array):
             object.__setattr__(self, "public", np.asarray(self.public))
-        classes = self.partition.data.classes
-        columns = self.loss.targets(np.zeros(1, dtype=int), classes).shape[1]
         for network in self.networks:
-            if network.outputs % columns:
-                wanted = f", for which {self.loss.name} has one output" if columns == 1 else ""
-                raise InputError(
-                    f"problem: the network has {network.outputs} outputs and the data {classes} "
-                    f"classes{wanted}; they must agree, or the former be a multiple: one set per "
-                    f"head"
-                )
+            _check_outputs(network, self.partition.data, self.loss)
         if len({network.outputs for network in self.networks}) > 1:
             raise InputError("problem: all agents' networks must have the same number of outputs")
         for name, listed in (("network", self.network), ("seed", self.seed)):
@@ -170,18 +167,31 @@ class Problem:
     @property
     def heads(self) -> int:
         """How many times the number of classes the networks have outputs."""
-        return self.networks[0].outputs // self.loss.outputs(self.partition.data.classes)
+        return self.networks[0].outputs // outputs_for(self.partition.data, self.loss)
 
     @functools.cached_property
     def task(self) -> Task:
-        data = self.partition.data
+        share, data = self.partition, self.partition.data
         public = 0 if self.public is None else len(self.public)
-        unknown_label = np.full(public, -1)
-        labels = np.concatenate([data.train_labels, unknown_label, data.test_labels])
-        targets = self.loss.targets(np.maximum(labels, 0), data.classes)
-        targets[labels < 0] = 0
-        owner, agents = self.partition.owner, self.partition.agents
-        return Task(targets, owner, agents, self.loss, labels, public, self.heads)
+        unknown = np.full((public, *data.train_labels.shape[1:]), -1)
+        labels = np.concatenate([data.train_labels, unknown, data.test_labels])
+        if data.classes is None:
+            labels, targets = None, self.loss.read(labels)
+        else:
+            targets = self.loss.targets(np.maximum(labels, 0), data.classes)
+        targets[len(data.train_labels) : len(data.train_labels) + public] = 0
+        return Task(
+            targets,
+            share.owner,
+            share.agents,
+            self.loss,
+            labels,
+            public,
+            self.heads,
+            data.label_names,
+            share.agent_names,
+            {**data.about, "partition": share.rule},
+        )
 
     @functools.cached_property
     def inputs(self) -> Float[np.ndarray, points * features]:
@@ -361,6 +371,32 @@ class Problem:
     def _arrays(self) -> tuple[Params, Array]:
         """Start and inputs in JAX's current precision."""
         return _in_current_precision((self.start, self.inputs))
+
+
+def outputs_for(data: Dataset, loss: Loss) -> int:
+    """How many outputs a network needs for these data: one per target, or as the loss has it."""
+    if data.classes is not None:
+        return loss.outputs(data.classes)
+    if not loss.regression:
+        able = ", ".join(each.name for each in losses.LOSSES.values() if each.regression)
+        raise InputError(f"loss {loss.name}: is for classes; targets of regression need {able}")
+    return data.train_labels.shape[1]
+
+
+def _check_outputs(network: Network, data: Dataset, loss: Loss) -> None:
+    """Refuse a network that has not an output per target, or a set of them per head."""
+    columns = outputs_for(data, loss)
+    if data.classes is None and network.outputs != columns:
+        raise InputError(
+            f"problem: the network has {network.outputs} outputs and the data {columns} targets; "
+            f"they must agree"
+        )
+    if network.outputs % columns:
+        wanted = f", for which {loss.name} has one output" if columns == 1 else ""
+        raise InputError(
+            f"problem: the network has {network.outputs} outputs and the data {data.classes} "
+            f"classes{wanted}; they must agree, or the former be a multiple: one set per head"
+        )
 
 
 class KernelProblem:

@@ -425,12 +425,27 @@ def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
     }
     if task.labels is not None:
         points["label"] = ("point", task.labels)
-    return points | {
-        "round": plan.rounds,
-        "agent": np.arange(task.agents),
-        "layer": list(space.layers),
-        "points_owned": ("agent", task.counts),
-    }
+    return (
+        points
+        | _names(plan)
+        | {
+            "round": plan.rounds,
+            "agent": np.arange(task.agents),
+            "layer": list(space.layers),
+            "points_owned": ("agent", task.counts),
+        }
+    )
+
+
+def _names(plan: Plan) -> dict[str, tuple[str, list[str]]]:
+    """What agents, and classes or outputs, are called, where they have names."""
+    task, found = plan.task, {}
+    if agents := task.agent_names:
+        found["agent_name"] = ("agent", list(agents))
+    if names := task.label_names:
+        column = "output" if len(names) == task.targets.shape[1] else "class"
+        found["class_name" if task.labels is not None else "output_name"] = (column, list(names))
+    return found
 
 
 def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
@@ -446,6 +461,7 @@ def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,
         "batch_seed": -1 if plan.batch_seed is None else plan.batch_seed,
         "random_generator": precision.GENERATOR,
+        **plan.task.about,
         "devices": len(layout.devices) if layout else 1,
         **environment(),
     }

@@ -4,13 +4,14 @@ digits    1,797 8x8 images of handwritten digits that ship inside scikit-learn (
           Kaynak 1998, UCI), 10 classes
 mnist     28x28 images of handwritten digits (LeCun et al. 1998), from IDX files
 fashion-mnist   the same of clothes (Xiao et al. 2017)
-cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version: all of
-          them as published, or smaller ones
+cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version, all of
+          them as published, or smaller ones; or from those of the Python version
 usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
 
 All but the first are read from files in `data_dir`, or else in the folder that the environment
-variable NTKDYN_DATA names, or in what of it is called as the dataset is. Where neither is given,
-the published files are downloaded once (`published`); not so usps, which has none in this format.
+variable NTKDYN_DATA names, or in what of it is called as the dataset is, or as torchvision and the
+published archives call it; mnist also from Keras' mnist.npz. Where neither is given, the published
+files are downloaded once (`published`); not so usps, which has none in this format.
 """
 
 import contextlib
@@ -19,7 +20,6 @@ import gzip
 import hashlib
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,34 +30,64 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ntkdyn import arrays, sizes
+from ntkdyn.archives import REALLY, Npz, check_size
+from ntkdyn.data import pickles, scaling
 from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
-from ntkdyn.errors import InputError, check_name, check_whole
+from ntkdyn.errors import InputError, check_name, check_whole, is_whole
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test points with a label each, normalised as `normalisation` says."""
+    """Training and test points, scaled as `normalisation` says, and what is to be learned of each.
+
+    That is a class (points,), of `classes` many; or, where `classes` is None, numbers
+    (points, targets): regression. There may be no test points.
+    """
 
     name: str
     train_inputs: Float[np.ndarray, "train *features"]
-    train_labels: Int[np.ndarray, " labels"]
+    train_labels: Int[np.ndarray, " labels"] | Float[np.ndarray, "labels targets"]
     test_inputs: Float[np.ndarray, "test *features"]
-    test_labels: Int[np.ndarray, " labels_"]
-    classes: int
+    test_labels: Int[np.ndarray, " labels_"] | Float[np.ndarray, "labels_ targets"]
+    classes: int | None
     normalisation: str
+    label_names: tuple[str, ...] = ()
+    """what the classes or the targets are called, if not 0, 1, ..."""
+    target_scaling: scaling.Scaling | None = None
+    """what was done to the targets of regression"""
+    owner: Int[np.ndarray, " train"] | None = None
+    """the agent of every training point, where the points came with one"""
+    agent_names: tuple[str, ...] = ()
+    """what these agents are called"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", check_whole("classes", self.classes, 1))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", check_whole("classes", self.classes, 1))
         for part in ("train", "test"):
             names = f"{part}_inputs", f"{part}_labels"
             given = (getattr(self, name) for name in names)
             for name, array in zip(names, _points(names, *given, self.classes), strict=True):
                 object.__setattr__(self, name, array)
-        if self.test_inputs.shape[1:] != self.train_inputs.shape[1:]:
-            raise InputError(
-                f"test_inputs: must have the shape of the training points, "
-                f"{self.train_inputs.shape[1:]}, got {self.test_inputs.shape[1:]}"
-            )
+        if not len(self.train_inputs):
+            raise InputError("train_inputs: must hold at least one point")
+        for name, what in (("test_inputs", "points"), ("test_labels", "labels")):
+            test, train = (getattr(self, each) for each in (name, name.replace("test", "train")))
+            if test.shape[1:] != train.shape[1:]:
+                raise InputError(
+                    f"{name}: must have the shape of the training {what}, {train.shape[1:]}, got "
+                    f"{test.shape[1:]}"
+                )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a record says of it."""
+        told: dict[str, Any] = {"dataset": self.name, "normalisation": self.normalisation}
+        if (scaled := self.target_scaling) is not None:
+            told["targets_scaled"] = scaled.words
+            told["target_mean"] = scaled.mean.tolist()
+            deviation = np.broadcast_to(scaled.deviation, scaled.mean.shape)
+            told["target_deviation"] = deviation.tolist()
+        return told
 
 
 def load(
@@ -80,24 +110,15 @@ def load(
         )
     drawn = np.random.default_rng(seed).permutation(len(inputs))
     train_rows, test_rows = drawn[:train], drawn[train : train + test]
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = inputs[train_rows].mean(axis=0)
-        scale = (inputs[train_rows] - mean).std()
-    if not 0 < scale < np.inf:
-        reason = ", for they are all the same" if scale == 0 else ""
-        raise InputError(
-            f"dataset {name}: the standard deviation of the {train} training points drawn, by "
-            f"which all are divided, must be positive and finite, got {scale:g}{reason}"
-        )
+    scaled = scaling.fit("common", inputs[train_rows], f"dataset {name}")
     return Dataset(
         name=name,
-        train_inputs=((inputs[train_rows] - mean) / scale).astype(np.float32),
+        train_inputs=scaled.single(inputs[train_rows]),
         train_labels=labels[train_rows],
-        test_inputs=((inputs[test_rows] - mean) / scale).astype(np.float32),
+        test_inputs=scaled.single(inputs[test_rows]),
         test_labels=labels[test_rows],
         classes=int(labels.max()) + 1,
-        normalisation="each feature minus its training mean, all over their one training "
-        "standard deviation",
+        normalisation=scaled.words,
     )
 
 
@@ -134,12 +155,22 @@ def _folder(name: str, data_dir: str | Path | None) -> Path:
             f"data_dir: must be the folder that holds {name}'s files, or NTKDYN_DATA must name it, "
             f"got {given}"
         )
-    inside = [folder / each for each in (name, *ARCHIVES.get(name, ())[1:2])]
+    inside = [folder / each for each in (name, *ARCHIVES.get(name, ())[1:2], *INSIDE.get(name, ()))]
     return next((each for each in inside if each.is_dir()), folder)
 
 
+INSIDE = {
+    "mnist": ("MNIST/raw", "raw"),
+    "fashion-mnist": ("FashionMNIST/raw", "raw"),
+    "cifar-10": ("cifar-10-batches-py",),
+}
+"""dataset -> where its files are within a folder of torchvision's"""
+
+
 def _idx_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Training images, then test images, from the four files of the MNIST family."""
+    """Training images, then test images, from the four files of the MNIST family, or Keras'."""
+    if (folder / f"{dataset}.npz").is_file():
+        return _npz_images(dataset, folder, (28, 28))
     read = functools.partial(_idx, dataset, folder)
     images = [read(f"{part}-images-idx3-ubyte", 3) for part in ("train", "t10k")]
     labels = [read(f"{part}-labels-idx1-ubyte", 1) for part in ("train", "t10k")]
@@ -158,23 +189,21 @@ def _idx(dataset: str, folder: Path, name: str, dimensions: int) -> np.ndarray:
     start = 4 + 4 * dimensions
     with _opened(folder, name) as (path, file):
         head = file.read(start)
+        where = f"data_dir: {path}"
         if head[:4] != bytes([0, 0, 8, dimensions]):
             raise InputError(
                 f"data_dir: {path} must begin with 0 0 8 {dimensions}, as an IDX file of bytes in "
                 f"{dimensions} dimensions does, got {' '.join(map(str, head[:4]))}"
             )
         if len(head) < start:
-            _check_size(path, len(head), start)
+            check_size(where, len(head), start)
         shape = np.frombuffer(head[4:], ">u4").tolist()
         numbers = math.prod(shape)
         sizes.check_room(f"data_dir: what {path} says it holds, {shape},", numbers, REALLY)
         content = head + file.read(numbers + 1)
-    _check_size(path, len(content), start + numbers)
+    check_size(where, len(content), start + numbers)
     _check_published(dataset, path, name, content)
     return np.frombuffer(content[start:], np.uint8).reshape(shape)
-
-
-REALLY = "see whether the file is what it should be"
 
 
 def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +213,7 @@ def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     there = lambda name: any((folder / f"{name}{end}").is_file() for end in ("", ".gz"))
     tables = {name: _cifar_batch(folder, name) for name in names if there(name)}
     if not tables:
-        raise InputError(f"data_dir: {folder} holds no binary batches of CIFAR-10: {names[0]}, ...")
+        tables = _pickled_batches(folder)
     whole = [name for name in tables if tables[name].size == size]
     lacking = [name for name in names if name not in whole]
     if whole and lacking:
@@ -195,6 +224,33 @@ def _cifar_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     table = np.concatenate(list(tables.values()))
     images = table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images.reshape(len(images), -1), table[:, 0].astype(int)
+
+
+def _pickled_batches(folder: Path) -> dict[str, np.ndarray]:
+    """The same from the batches of the Python version, under the names of the binary one."""
+    names = {name: folder / name.removesuffix(".bin") for name in BATCHES[0]}
+    there = {name: path for name, path in names.items() if path.is_file()}
+    if not there:
+        raise InputError(
+            f"data_dir: {folder} holds no binary batches of CIFAR-10: {BATCHES[0][0]}, ..., nor "
+            f"those of the Python version"
+        )
+    return {name: _pickled_batch(path) for name, path in there.items()}
+
+
+def _pickled_batch(path: Path) -> np.ndarray:
+    held = pickles.read("data_dir", path)
+    images, labels = held.get("data"), held.get("labels")
+    good = isinstance(images, np.ndarray) and images.dtype == np.uint8 and isinstance(labels, list)
+    if not good or images.shape != (len(labels), 3 * 32 * 32) or not _are_digits(labels):
+        raise InputError(
+            f"data_dir: {path} must hold data (n, 3072) of bytes and as many labels from 0 to 9"
+        )
+    return np.column_stack([np.array(labels, np.uint8), images])
+
+
+def _are_digits(labels: list[Any]) -> bool:
+    return all(is_whole(label) and 0 <= label <= 9 for label in labels)
 
 
 def _cifar_batch(folder: Path, name: str) -> np.ndarray:
@@ -210,54 +266,34 @@ def _cifar_batch(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(-1, row)
 
 
-def _npz_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _npz_images(
+    dataset: str, folder: Path, shape: tuple[int, int] = (16, 16)
+) -> tuple[np.ndarray, np.ndarray]:
     """x_train, y_train, x_test, y_test from an .npz without pickled objects."""
     path = folder / f"{dataset}.npz"
     if not path.is_file():
         raise InputError(f"data_dir: {folder} holds no {path.name}")
-    try:
-        with zipfile.ZipFile(path) as file:
-            held = {
-                part: (_member(path, file, f"x_{part}"), _member(path, file, f"y_{part}"))
-                for part in ("train", "test")
-            }
-    except InputError:
-        raise
-    except Exception as error:  # whatever damaged headers of zip and npy files can set off
-        raise InputError(
-            f"data_dir: {path} is damaged or no .npz of plain arrays; {error}"
-        ) from None
-    for part, (images, labels) in held.items():
-        if images.shape[1:] != (16, 16) or labels.shape != images.shape[:1]:
+    held = Npz("data_dir", path)
+    parts = {part: [_member(path, held, f"{axis}_{part}") for axis in "xy"] for part in PARTS}
+    for part, (images, labels) in parts.items():
+        if images.shape[1:] != shape or labels.shape != images.shape[:1]:
             raise InputError(
-                f"data_dir: {path} must hold {part} images (n, 16, 16) and labels (n,), got "
-                f"{images.shape} and {labels.shape}"
+                f"data_dir: {path} must hold {part} images (n, {shape[0]}, {shape[1]}) and labels "
+                f"(n,), got {images.shape} and {labels.shape}"
             )
         _check_numbers(f"data_dir: {path}: x_{part}", images)
         _check_labels(f"data_dir: {path}: y_{part}", labels)
-    images, labels = (np.concatenate(each) for each in zip(*held.values(), strict=True))
+    images, labels = (np.concatenate(each) for each in zip(*parts.values(), strict=True))
     return images.reshape(len(images), -1), labels.astype(int)
 
 
-def _member(path: Path, file: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array of an .npz, once its header agrees with its size and there is room for it."""
-    if f"{name}.npy" not in file.namelist():
+PARTS = ("train", "test")
+
+
+def _member(path: Path, held: Npz, name: str) -> np.ndarray:
+    if name not in held:
         raise InputError(f"data_dir: {path} must hold x_, y_train and x_, y_test; no {name} there")
-    with file.open(f"{name}.npy") as member:
-        shape, _, dtype = HEADERS[np.lib.format.read_magic(member)](member)
-        start, size = member.tell(), math.prod(shape) * dtype.itemsize
-    sizes.check_room(f"data_dir: {path} says that {name} is {shape}, which", size, REALLY)
-    if not dtype.hasobject:
-        _check_size(path, file.getinfo(f"{name}.npy").file_size, start + size)
-    with file.open(f"{name}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
-
-
-HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-"""version of an .npy -> what reads its header"""
+    return held[name]
 
 
 @contextlib.contextmanager
@@ -282,12 +318,6 @@ def _check_published(dataset: str, path: Path, name: str, content: bytes) -> Non
             f"data_dir: {path} is not {dataset}'s: it was changed, or is of another dataset; the "
             f"SHA-256 of what is in it must be {digest}"
         )
-
-
-def _check_size(path: Path, size: int, wanted: int) -> None:
-    if size != wanted:
-        what, got = ("truncated", f"got {size}") if size < wanted else ("too long", "got more")
-        raise InputError(f"data_dir: {path} is {what}: {wanted} bytes are expected, {got}")
 
 
 Source = tuple[np.ndarray, np.ndarray]
@@ -321,23 +351,29 @@ def _check_labels(what: str, labels: np.ndarray) -> None:
 
 
 def _points(
-    names: tuple[str, str], inputs: Any, labels: Any, classes: int
+    names: tuple[str, str], inputs: Any, labels: Any, classes: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points and their labels as arrays, one label each."""
+    """Points and what is to be learned of them as arrays, one label or row of targets each."""
     what, of = names
     inputs, labels = arrays.plain(what, inputs), arrays.plain(of, labels)
     if inputs.ndim < 2:
         raise InputError(f"{what}: must be (points, *features), got shape {inputs.shape}")
-    labels = labels.reshape(-1) if labels.shape == (len(inputs), 1) else labels
-    if labels.shape != (len(inputs),):
+    if classes is None:
+        labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
+    else:
+        labels = labels.reshape(-1) if labels.shape == (len(inputs), 1) else labels
+    if labels.ndim != 1 + (classes is None) or len(labels) != len(inputs):
         raise InputError(
             f"{of}: must be one per point of {what} ({len(inputs)}), got shape {labels.shape}"
         )
-    if not inputs.size:
-        raise InputError(f"{what}: must hold at least one point")
+    if not math.prod(inputs.shape[1:]):
+        raise InputError(f"{what}: must hold at least one number per point")
     _check_numbers(what, inputs)
+    if classes is None:
+        _check_numbers(of, labels)
+        return inputs, labels.astype(np.float64)
     _check_labels(of, labels)
-    if labels.min() < 0 or labels.max() >= classes:
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise InputError(
             f"{of}: must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
         )

@@ -16,6 +16,9 @@ classes      class c to agent c mod agents, all classes trimmed to the smallest;
 primary      every agent has `primary_labels` labels of its own, drawn at random, and a point with
              label y goes to agent i with probability proportional to 1 + skew [y is primary at i]
              (Zhmoginov et al. 2023; a reconstruction)
+given        every point to the agent that it came with (`read` with an owner)
+
+Targets of regression are dealt by iid, given and, where there is one per point, label.
 """
 
 import dataclasses
@@ -52,15 +55,24 @@ class Partition:
     owner: Int[np.ndarray, " train"]
     agents: int
     rule: str
+    agent_names: tuple[str, ...] = ()
+    """what the agents are called, if not 0, 1, ..."""
 
     def __post_init__(self) -> None:
         check_kind("data", self.data, Dataset, "as `data.load` gives")
         checked = owners(self.owner, self.agents, len(self.data.train_labels))
         object.__setattr__(self, "owner", checked)
+        if self.agent_names and len(self.agent_names) != self.agents:
+            raise InputError(
+                f"agent_names: must be one for each of the {self.agents} agents, got "
+                f"{len(self.agent_names)}"
+            )
 
     @property
     def counts(self) -> Int[np.ndarray, "agents classes"]:
-        """How many points of each class each agent owns."""
+        """How many points of each class each agent owns; of regression, how many in all."""
+        if self.data.classes is None:
+            return np.bincount(self.owner, minlength=self.agents)[:, None]
         table = np.zeros((self.agents, self.data.classes), dtype=int)
         np.add.at(table, (self.owner, self.data.train_labels), 1)
         return table
@@ -69,24 +81,25 @@ class Partition:
 def partition(
     data: Dataset,
     *,
-    agents: int,
+    agents: int | None = None,
     by: str = "iid",
     alpha: float | None = None,
     primary_labels: int | None = None,
     skew: float | None = None,
     min_points: int = 1,
-    seed: int,
+    seed: int | None = None,
 ) -> Partition:
     """Deal the training points to `agents` by the named rule.
 
-    `alpha` is that of dirichlet and dirichlet_groups, `primary_labels` and `skew` are primary's.
-    What a rule trims away is not in the partition's data.
+    `agents` and `seed` may be left out of given, which draws nothing. `alpha` is that of dirichlet
+    and dirichlet_groups, `primary_labels` and `skew` are primary's. What a rule trims away is not
+    in the partition's data.
     """
     check_kind("data", data, Dataset, "as `data.load` gives")
     check_name("partition", by, RULES)
-    agents = check_whole("partition: agents", agents, 1)
+    agents = _agents(data, agents, by)
     min_points = check_whole("partition: min_points", min_points, 0)
-    seed = check_whole("partition: seed", seed, 0)
+    seed = check_whole("partition: seed", 0 if seed is None and by == "given" else seed, 0)
     if agents * max(min_points, 1) > len(data.train_labels):
         raise InputError(
             f"partition: {agents} agents with at least {max(min_points, 1)} points each need "
@@ -94,19 +107,56 @@ def partition(
         )
     given = {"alpha": alpha, "primary_labels": primary_labels, "skew": skew}
     for name, value in given.items():
-        _check_setting(by, name, value, data.classes)
+        _check_setting(by, name, value, data.classes or 0)
     settings = {
         name: int(given[name]) if name == "primary_labels" else float(given[name])
         for name in RULES[by].settings
     }
-    scene = Scene(data.train_labels, data.classes, agents, min_points, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    scene = Scene(_labels(data, by), data.classes or 0, agents, min_points, rng, data.owner)
     owner = RULES[by].deal(scene, **settings)
     kept = owner != LEFT_OUT
     short = np.bincount(owner[kept], minlength=agents).min()
     if short < min_points:
         raise InputError(f"partition {by}: min_points is {min_points}, an agent gets {short}")
     named = ", ".join(f"{value:g}" for value in settings.values())
-    return Partition(_only(data, kept), owner[kept], agents, f"{by}({named})" if named else by)
+    rule, names = f"{by}({named})" if named else by, data.agent_names if by == "given" else ()
+    return Partition(_only(data, kept), owner[kept], agents, rule, names)
+
+
+def _agents(data: Dataset, agents: Any, by: str) -> int:
+    """How many agents there are."""
+    if by != "given":
+        return check_whole("partition: agents", agents, 1)
+    if data.owner is None:
+        raise InputError(
+            f"partition given: the points of {data.name} came without agents; name the column of "
+            f"their owners, or deal them by another rule"
+        )
+    known = len(data.agent_names) or int(data.owner.max()) + 1
+    if agents is not None and agents != known:
+        raise InputError(f"partition given: the points belong to {known} agents, got {agents!r}")
+    return known
+
+
+def _labels(data: Dataset, by: str) -> np.ndarray:
+    """What points are dealt by: the class of each, or its target."""
+    if data.classes is not None or by in BLIND:
+        return data.train_labels
+    if by != "label":
+        raise InputError(
+            f"partition {by}: deals by classes, which targets of regression are not; "
+            f"{', '.join(BLIND)} and label do without"
+        )
+    if data.train_labels.shape[1] > 1:
+        raise InputError(
+            f"partition label: orders points by one target, got {data.train_labels.shape[1]}"
+        )
+    return data.train_labels[:, 0]
+
+
+BLIND = ("iid", "given")
+"""rules that do not look at labels"""
 
 
 def owners(owner: Any, agents: int | None, points: int) -> Int[np.ndarray, " train"]:
@@ -160,23 +210,31 @@ def _only(data: Dataset, kept: np.ndarray) -> Dataset:
     if kept.all():
         return data
     return dataclasses.replace(
-        data, train_inputs=data.train_inputs[kept], train_labels=data.train_labels[kept]
+        data,
+        train_inputs=data.train_inputs[kept],
+        train_labels=data.train_labels[kept],
+        owner=None if data.owner is None else data.owner[kept],
     )
 
 
 class Scene(NamedTuple):
     """What a rule deals, and to whom."""
 
-    labels: Int[np.ndarray, " train"]
+    labels: np.ndarray
     classes: int
     agents: int
     min_points: int
     rng: np.random.Generator
+    given: Int[np.ndarray, " train"] | None = None
 
 
 def _runs(points: int, agents: int) -> np.ndarray:
     """Owners of points laid end to end and cut into equal runs."""
     return np.arange(points) * agents // points
+
+
+def _given(scene: Scene) -> np.ndarray:
+    return scene.given
 
 
 def _iid(scene: Scene) -> np.ndarray:
@@ -192,7 +250,7 @@ def _label(scene: Scene) -> np.ndarray:
 
 
 def _classes(scene: Scene) -> np.ndarray:
-    labels, classes, agents, _, rng = scene
+    labels, classes, agents, _, rng, _ = scene
     if agents > classes and agents % classes:
         raise InputError(
             f"partition classes: more agents than classes must be a multiple of them, got "
@@ -213,7 +271,7 @@ def _classes(scene: Scene) -> np.ndarray:
 
 
 def _primary(scene: Scene, primary_labels: int, skew: float) -> np.ndarray:
-    labels, classes, agents, _, rng = scene
+    labels, classes, agents, _, rng, _ = scene
     drawn = [rng.choice(classes, primary_labels, replace=False) for _ in range(agents)]
     liking = np.ones((classes, agents))
     for agent, primary in enumerate(drawn):
@@ -232,7 +290,7 @@ def _dirichlet(scene: Scene, alpha: float) -> np.ndarray:
 
 
 def _dirichlet_groups(scene: Scene, alpha: float) -> np.ndarray:
-    labels, classes, agents, _, rng = scene
+    labels, classes, agents, _, rng, _ = scene
     sizes = [min(GROUP, agents - first) for first in range(0, agents, GROUP)]
     ends = np.cumsum(sizes) * len(labels) // agents
     laid = []
@@ -268,7 +326,7 @@ def _dirichlet_draw(
     whole: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Class after class is split by shares; `whole` makes whole numbers of where it is cut."""
-    labels, _, agents, _, rng = scene
+    labels, _, agents, _, rng, _ = scene
     owner = np.empty(len(labels), dtype=int)
     held = np.zeros(agents, dtype=int)
     for label in order:
@@ -295,4 +353,5 @@ RULES = {
     "primary": Rule(_primary, ("primary_labels", "skew")),
     "dirichlet": Rule(_dirichlet, ("alpha",)),
     "dirichlet_groups": Rule(_dirichlet_groups, ("alpha",)),
+    "given": Rule(_given),
 }

@@ -28,6 +28,10 @@ IF_KNOWN = ("batch_seed", "network", "dataset", "partition")
 SAME_START = 0.05
 """How far the outputs at the start may be apart, by rounding: a share of their size."""
 
+MEASURES = ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy",
+            "train_r2", "test_r2")  # fmt: skip
+"""what is compared as a difference, of those that both records hold"""
+
 STABILITY = ("stable", "step_size_limit")
 
 HELD = ("outputs", "initial_outputs", "targets", "owner", "split", "train_loss", "displacement",
@@ -49,7 +53,7 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
     for part in ("train", "test"):
         if (points := predicted["split"].values == part).any():
             variables[f"{part}_gap"] = gaps.of_outputs(*outputs, observed, points)["gap"]
-    for name in ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy"):
+    for name in MEASURES:
         if name in predicted and name in observed:
             variables[f"{name}_difference"] = predicted[name] - observed[name]
     for name in ("displacement", "consensus_distance"):

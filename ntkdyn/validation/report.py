@@ -22,6 +22,7 @@ MEASURES = {
     "global_loss": "common objective",
     "test_loss": "test loss",
     "test_accuracy": "test accuracy",
+    "test_r2": "test R²",
     "displacement": "distance from the start",
     "consensus_distance": "distance from the mean",
 }
@@ -94,6 +95,7 @@ def _asked(record: Record) -> dict[str, Any]:
         "network": attrs.get("network"),
         "data": attrs.get("dataset"),
         "normalisation": attrs.get("normalisation"),
+        "targets": attrs.get("targets_scaled"),
         "partition": attrs.get("partition"),
         "agents": record.sizes["agent"],
         "training points": int(record["points_owned"].sum()),

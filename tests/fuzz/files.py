@@ -120,7 +120,8 @@ def by_bytes(draw: Draw, folder: Path) -> None:
     path = folder / "spec.toml"
     path.write_bytes(damaged(draw, SPEC.encode()) if draw.random() < 0.4 else _misspelt(draw))
     spec = experiment.load(path)
-    if max(spec.data.train, spec.data.test, spec.partition.agents) < 100:
+    sizes = spec.data.train, spec.data.test, spec.partition.agents
+    if all(each is None or each < 100 for each in sizes):
         _built(spec)
 
 
