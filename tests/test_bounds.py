@@ -359,6 +359,15 @@ def test_what_is_not_finite_has_diverged():
     assert kept["observed_state"].item() == "diverged" and np.isnan(kept["observed"][0, 7])
 
 
+def test_the_tightest_round_is_the_first_of_those_equal_to_nine_digits():
+    made, record = small_steps("dgd", rounds=3)
+    verdict = next(iter(theorems.bounds_of(made))).check(record)
+    for apart, index in ((4e-9, 3), (4e-10, 2)):
+        promised = np.array([1.0, 2.0, 1.0 + apart, 1.0])
+        told = verdict._replace(promised=promised, seen=np.ones(4), resolution=np.zeros(4))
+        assert told.tightest == index
+
+
 def test_a_run_away_hides_no_disagreement():
     """Its last distances say nothing of what was rounding before."""
     made, record = small_steps("dgd")

@@ -119,6 +119,42 @@ def test_steps_add_rounding_for_as_many_rounds_as_they_are():
     assert jumps.rounding(map, rounds, most) < most / 2
 
 
+@pytest.mark.parametrize(
+    "name, agents, outputs, stepped, studied",
+    [("dgd", 8, 1, 700, 900), ("dgd", 8, 100, 150, 190), ("diging", 150, 1, 700, 850)],
+)
+@in_double
+def test_few_rounds_are_stepped_without_a_study_of_the_method(
+    name, agents, outputs, stepped, studied
+):
+    """Where that is estimated to take longer: a thirtieth of a second, or as n^3 of n states.
+
+    A round of few agents takes the time of moving the kernel, and the state twice.
+    """
+    points = max(agents, 80)
+    problem = nd.KernelProblem(
+        np.eye(points), np.ones((points, outputs)), np.arange(points) % agents
+    )
+    W = graphs.metropolis(graphs.ring(agents))
+    system = system_of(plan(problem.task, method(name, 0.1), W, 0), problem.kernel_space())
+    asked = []
+    seen = jumps.Jumps(system, stable=lambda: asked.append("stable") or False)
+    assert seen(system.init(), 0, stepped) is None and not asked
+    seen(system.init(), 0, studied)
+    assert asked
+
+
+@in_double
+def test_squares_that_are_there_are_not_counted_again():
+    problem, W = bare(), graphs.metropolis(graphs.ring(8))
+    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    powers = jumps.Powers(affine.affine(system))
+    size, before = powers._whole.size, powers.seconds(1000)
+    powers.land(1000)
+    assert powers.seconds(1000) == pytest.approx(before / (1 + size / 2), rel=1e-12)
+    assert powers.seconds(2000) < before / 5
+
+
 def test_a_scalar_kernel_is_a_full_one(small):
     """The same run, kernel by point and kernel by point and output, by jumps."""
     rng = np.random.default_rng(1)
@@ -269,6 +305,23 @@ def test_flow_is_the_limit_of_small_steps(small, mixing, loss):
         assert np.abs(flowing["outputs"].values[row] - fine).max() > 1e-5 * moved
     steps = nd.predict(problem, method("dgd", 0.2), W, [0, 3, 30])
     assert 1e-3 < float(nd.compare(flowing, steps)["gap"].max()) < 1
+
+
+def test_flows_that_are_integrated_keep_their_tolerance_in_any_unit_of_the_kernel():
+    """A hundred times the kernel and a hundredth of the step size are the same outputs."""
+    one = bare(loss="cross_entropy")
+    other = nd.KernelProblem(
+        100 * one.kernel().training,
+        one.task.targets,
+        one.task.owner,
+        one.initial,
+        loss=one.task.loss,
+    )
+    flows = [
+        dynamics.flow(problem, method("dgd", step), MIXINGS["ring"], [0, 30], tolerance=1e-4)
+        for problem, step in ((one, 0.2), (other, 0.002))
+    ]
+    assert np.abs(flows[0]["outputs"] - flows[1]["outputs"]).max() < 5e-4
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -578,6 +631,16 @@ def test_losses_of_gaussian_outputs_have_these_means_and_deviations():
     fourth = ((losses - losses.mean()) ** 4).mean()
     error = np.sqrt((fourth - losses.std() ** 4) / n) / (2 * losses.std())
     assert abs(losses.std() - told[1]) < 4 * error < 0.05 * told[1]
+
+
+def test_variances_below_zero_by_rounding_are_zero():
+    """Of a test point that is the training point again: what is known there has no spread."""
+    problem = nd.KernelProblem([[1.0]], [[0.0]], [0], K_test=[[1.0]], y_test=[[1.0]])
+    off = np.finfo(float).eps
+    covariance = np.array([[1.0, 1 + off], [1 + off, 1.0]])
+    row = ensembles._row(problem.task, np.ones((1, 2, 1)), covariance, np.zeros((1, 2, 1)))
+    assert (row["std_outputs"][1] == 0).all()
+    assert row["test_loss_mean"][1] == pytest.approx(0.5) and row["test_loss_std"][1] == 0
 
 
 def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):

@@ -18,7 +18,7 @@ import scipy.sparse
 import ntkdyn as nd
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.kernels import budget, store
+from ntkdyn.kernels import budget, results, store
 from ntkdyn.kernels.programs import Cost
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.tiles import Tiling
@@ -164,6 +164,23 @@ def test_the_work_of_a_kernel_is_that_of_its_points_and_of_its_pairs():
 def test_a_kernel_is_shown_by_its_plan_alone():
     seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, points((9,), 4), form="trace", by_layer=True)
     assert str(seen.plan.form) in repr(seen) and "array(" not in repr(seen)
+
+
+def test_a_plan_shows_its_memory_and_its_devices():
+    tiling = Tiling(5, 5, True, 4, 2)
+    plan = results.Plan(
+        "trace", "jacobian", {}, {}, tiling, 3, "float32", "float64", 4e6, 1_234_501, 2
+    )
+    assert str(plan).splitlines() == [
+        "trace kernel of 5 x 5 points by method 'jacobian'",
+        "  work       ",
+        "  tiles      3 of 4 x 4 points, panels of 2 blocks, one half by symmetry, 3 passes",
+        "  precision  float32, summed in float64",
+        "  memory     1.235 of 4 MB",
+        "  devices    2",
+    ]
+    assert "devices" not in str(plan._replace(devices=1))
+    assert "memory" not in str(plan._replace(memory=None))
 
 
 def test_a_layer_without_a_rule_is_contracted_alone():
@@ -510,6 +527,16 @@ def test_a_file_holds_the_parts_of_many_layers(tmp_path):
         assert all((found[name] == k * tile).all() for k, name in enumerate(names))
 
 
+@pytest.mark.parametrize("count", [1, 50])
+def test_the_disk_is_asked_for_a_whole_file_before_it_is_made(count, tmp_path, monkeypatch):
+    asked, tiling = [], Tiling(30, 30, True, 10, 1)
+    monkeypatch.setattr(store, "reserve", lambda path, size: asked.append(size))
+    names = [f"layer_{k}" for k in range(count)]
+    with store.Store(tmp_path / "K.h5", tiling, (30, 30), np.dtype("float32"), names, "mark"):
+        before, whole = asked
+        assert whole == (tmp_path / "K.h5").stat().st_size <= before
+
+
 @pytest.mark.parametrize("held", [1, 2, 3, 7])
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_blocks_are_prepared_as_often_as_the_tiling_says(held, symmetric):
@@ -545,6 +572,16 @@ def test_the_kernel_itself_counts_in_a_budget(symmetric, kept):
     assert found.peak == budget.SLACK + kept + 28_000_000
     short = asked._replace(budget=float(found.peak - 1)).fit(100)
     assert short.tilings[0].held == 9 and short.peak == found.peak - 2_000_000
+
+
+@pytest.mark.parametrize("room, block", [(10.0, 512), (0.9, 256), (0.4, 128)])
+def test_blocks_are_halved_until_they_fit(room, block, monkeypatch):
+    """Room for so many pairs of prepared blocks of 512 points."""
+    monkeypatch.setattr(budget, "SLACK", 0)
+    sized = lambda points: budget.Footprint(points, 1000 * points, 0, 0)
+    load = budget.Load(sized, Cost(1.0, 1.0, 1.0))
+    asked = budget.Task(2 * 512_000 * room, 0, Tiling(1000, 1000, False, 256, 1), [load])
+    assert asked.fit().tilings[0].block == block
 
 
 @pytest.mark.parametrize("form, size", [("trace", 4), ("diagonal", 3)])

@@ -13,7 +13,7 @@ import ntkdyn as nd
 from ntkdyn import graphs, memory, precision, runs
 from ntkdyn.data import Partition
 from ntkdyn.engine import advance
-from ntkdyn.methods import Method, exchange, mixing, objectives, updates
+from ntkdyn.methods import Method, exchange, mixing, objectives, origin, updates
 from ntkdyn.methods.exchange import Sent
 from ntkdyn.networks import Network
 
@@ -128,6 +128,22 @@ def test_updates_that_know_where_zero_is_are_refused(monkeypatch):
 class Counted(NamedTuple):
     x: Any
     done: Any
+
+
+class Growing(updates.Rule):
+    """x+ = W x - eta g(x) + s x with s = 1e-10, 1e-7, 1e-4, ..."""
+
+    def init(self, x):
+        return Counted(x, jnp.array(1e-10))
+
+    def step(self, state, grad, mix):
+        moved = mix(state.x) - self.step_size * grad(state.x) + state.done * state.x
+        return Counted(moved, 1000 * state.done)
+
+
+def test_the_round_in_which_zero_is_known_is_the_first_beyond_rounding():
+    with pytest.raises(nd.InputError, match="mine: its iterates depend from round 2 on where"):
+        origin.check("mine", Growing(0.05))
 
 
 class Counting(updates.Rule):

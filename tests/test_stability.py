@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +12,9 @@ from cases import AFFINE, MIXINGS, method
 import ntkdyn as nd
 from ntkdyn import graphs
 from ntkdyn.dynamics import criterion, spectra, stability
+from ntkdyn.methods import Method, updates
+from ntkdyn.methods.mixing import Fixed
+from ntkdyn.methods.objectives import Local
 from ntkdyn.precision import in_double
 from ntkdyn.vectors import Vector
 
@@ -132,6 +136,42 @@ def test_which_limits_have_a_closed_form():
     for name in AFFINE:
         assert criterion.crosses_at_minus_one(method(name, 1.0), LAZY), name
         assert criterion.crosses_at_minus_one(method(name, 1.0), SYMMETRIC) is (name in always)
+
+
+class Before(NamedTuple):
+    x: Any
+    gradient: Any
+
+
+class Climbing(updates.Rule):
+    """x+ = W x - eta (g(x) - 3/2 g(x')), in the long run along + g / 2."""
+
+    def init(self, x):
+        return Before(x, 0.0 * x)
+
+    def step(self, state, grad, mix):
+        now = grad(state.x)
+        return Before(mix(state.x) - self.step_size * (now - 1.5 * state.gradient), now)
+
+
+@in_double
+def test_what_grows_slowly_at_every_step_size_has_no_limit():
+    """eta h = w (w - 1) / (3/2 - w) has a solution w in (1, 3/2), and none beyond."""
+    by = Method("climbing", Climbing(1.0), Fixed(), Local())
+    assert not criterion.crosses_at_minus_one(by, LAZY)
+    assert nd.step_size_limit(bare(4, 3), by, LAZY) == 0
+
+
+def test_a_multiplier_is_found_where_there_is_one():
+    """phi imaginary <= room in all modes, against a grid of phi."""
+    rng = np.random.default_rng(0)
+    room, imaginary = rng.integers(-2, 4, (200, 3)), rng.integers(-2, 3, (200, 3))
+    phi = np.linspace(-4, 4, 97)[:, None, None]
+    exists = (phi * imaginary <= room).all(axis=2).any(axis=0)
+    assert 50 < exists.sum() < 150
+    assert (
+        criterion._multiplier_exists(room.astype(float), imaginary.astype(float)) == exists
+    ).all()
 
 
 def test_the_closed_form_is_that_of_the_textbooks():

@@ -284,7 +284,7 @@ def _std(share: np.ndarray, off: np.ndarray, spread: np.ndarray) -> Float[np.nda
     squared = np.einsum("iab,iba->i", weighted, weighted)
     pushed = share[:, :, None] * off
     crossed = np.einsum("iak,iab,ibk->i", pushed, spread, pushed, optimize=True)
-    return np.sqrt(off.shape[2] * squared / 2 + crossed)
+    return np.sqrt(np.maximum(off.shape[2] * squared / 2 + crossed, 0))
 
 
 def _with_round(dims: tuple[str, ...]) -> tuple[str, ...]:

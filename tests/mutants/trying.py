@@ -59,6 +59,27 @@ def verdict(mutant: Mutant, tests: list[str], folder: Path) -> dict[str, str]:
 def first_failure(tests: list[str], folder: Path) -> str | None:
     """The first of the tests that fails, "no end" if they have none, or None.
 
+    A mutant may change which cases a test has; it is then run in all of those.
+    """
+    code, said, wrong = _ran(tests, folder)
+    if MISSING in wrong:
+        code, said, wrong = _ran(list(dict.fromkeys(each.split("[")[0] for each in tests)), folder)
+    if code is None:
+        return "no end"
+    if code == 0:
+        return None
+    if MISSING in wrong:
+        raise RuntimeError(f"a test is not there: {wrong}")
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    return found.group(1) if found else "no test can run"
+
+
+MISSING = "ERROR: not found:"
+
+
+def _ran(tests: list[str], folder: Path) -> tuple[int | None, str, str]:
+    """What pytest ends with, None where it has no end, says, and says is wrong.
+
     Without the checks of types, whose import takes longer than most tests.
     """
     plain = ["-o", "addopts=-q -rfE --tb=no", "-p", "no:xdist", "-p", "no:cacheprovider"]
@@ -77,13 +98,8 @@ def first_failure(tests: list[str], folder: Path) -> str | None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ran.pid, signal.SIGKILL)
         ran.wait()
-        return "no end"
-    if ran.returncode == 0:
-        return None
-    if "ERROR: not found:" in wrong:
-        raise RuntimeError(f"a test is not there: {wrong}")
-    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
-    return found.group(1) if found else "no test can run"
+        return None, "", ""
+    return ran.returncode, said, wrong
 
 
 def unsound(rows: Iterable[dict]) -> set[str]:
