@@ -6,7 +6,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from ntkdyn.figures.errors_on_graph import network, scale_of
-from ntkdyn.figures.style import DOUBLE, Animation, agent_colours, log_scale, styled
+from ntkdyn.figures.style import (
+    DOUBLE,
+    Animation,
+    agent_colours,
+    log_scale,
+    names_of_agents,
+    styled,
+)
 
 NEEDS = (("mixing", "global_loss", "round", "agent"),)
 
@@ -29,7 +36,8 @@ def draw(record: xr.Dataset) -> Animation:
 
         def show(index: int) -> None:
             left.clear()
-            network(left, record["mixing"].values, errors[index], scale_of(errors[index]))
+            norm, names = scale_of(errors[index]), names_of_agents(record)
+            network(left, record["mixing"].values, errors[index], norm, names)
             left.set_title(f"round {rounds[index]} (darker: larger error)")
             right.clear()
             for agent, colour in enumerate(colours):

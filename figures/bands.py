@@ -7,7 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from ntkdyn.figures.style import DOUBLE, SPACES, agent_colours, log_scale, styled
+from ntkdyn.figures.style import DOUBLE, SPACES, agent_colours, log_scale, names_of_agents, styled
 
 NEEDS = (("train_loss", "start", "round", "agent"), ("train_loss", "round", "agent"))
 
@@ -24,7 +24,7 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset | None = None) -> Figure:
         figure = Figure(figsize=(DOUBLE, 0.55 + 1.45 * rows))
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         loss = predicted["train_loss"].transpose("agent", "start", "round").values
-        rounds = predicted["round"].values
+        rounds, names = predicted["round"].values, names_of_agents(predicted)
         for agent, colour in enumerate(agent_colours(agents)):
             axes = grid[agent]
             for low, high, alpha in ((0.05, 0.95, 0.22), (0.25, 0.75, 0.35)):
@@ -34,7 +34,7 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset | None = None) -> Figure:
             if observed is not None:
                 _dots(axes, observed.isel(agent=agent))
             log_scale(axes)
-            axes.set_title(f"agent {agent}")
+            axes.set_title(f"agent {names[agent]}")
         for axes in grid[agents:]:
             axes.axis("off")
         figure.supxlabel("round", fontsize=8)

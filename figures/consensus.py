@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import xarray as xr
 from matplotlib.figure import Figure
-from ntkdyn.figures.style import COLUMN, agent_colours, key_of_agents, log_scale, marks, styled
+from ntkdyn.figures.style import (
+    COLUMN,
+    agent_colours,
+    key_of_agents,
+    log_scale,
+    marks,
+    names_of_agents,
+    styled,
+)
 
 NEEDS = (("consensus_distance", "round", "agent"), ("consensus_distance", "round", "agent"))
 
@@ -24,5 +32,5 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset | None = None) -> Figure:
         log_scale(axes)
         axes.set_xlabel("round")
         axes.set_title("distance from the mean agent, in parameters")
-        key_of_agents(axes, colours)
+        key_of_agents(axes, colours, names_of_agents(predicted))
         return figure

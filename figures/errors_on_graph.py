@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import networkx as nx
 import numpy as np
 import xarray as xr
@@ -9,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from ntkdyn.figures.style import COLUMN, styled
+from ntkdyn.figures.style import COLUMN, names_of_agents, styled
 
 NEEDS = (("mixing", "global_loss", "round", "agent"),)
 
@@ -23,7 +25,7 @@ def draw(record: xr.Dataset) -> Figure:
         axes = figure.subplots()
         errors = record["global_loss"].isel(round=-1).values
         norm = scale_of(errors)
-        network(axes, record["mixing"].values, errors, norm)
+        network(axes, record["mixing"].values, errors, norm, names_of_agents(record))
         axes.set_title(f"common objective at every agent, round {int(record['round'][-1])}")
         bar = figure.colorbar(ScalarMappable(norm, SHADES), ax=axes, pad=0.02, shrink=0.85)
         bar.set_label("common objective")
@@ -31,7 +33,9 @@ def draw(record: xr.Dataset) -> Figure:
         return figure
 
 
-def network(axes: Axes, mixing: np.ndarray, errors: np.ndarray, norm: LogNorm) -> None:
+def network(
+    axes: Axes, mixing: np.ndarray, errors: np.ndarray, norm: LogNorm, names: Sequence[str]
+) -> None:
     """The graph of W with one disc per agent; links as wide as their weights."""
     weights = mixing * (1 - np.eye(len(mixing)))
     directed = ((weights > 0) != (weights > 0).T).any()
@@ -46,7 +50,10 @@ def network(axes: Axes, mixing: np.ndarray, errors: np.ndarray, norm: LogNorm) -
     ).set_norm(norm)  # fmt: skip
     dark = {agent: "white" if norm(errors[agent]) > 0.55 else "#111111" for agent in graph}
     for agent, (x, y) in places.items():
-        axes.text(x, y, str(agent), ha="center", va="center", fontsize=7, color=dark[agent])
+        small = min(7, 21 / len(names[agent]))
+        axes.text(
+            x, y, names[agent], ha="center", va="center", fontsize=small, color=dark[agent]
+        )  # fmt: skip
     axes.set_aspect("equal")
     axes.margins(0.14)
     axes.axis("off")

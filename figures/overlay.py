@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from ntkdyn.figures.style import DOUBLE, OKABE_ITO, agent_colours, log_scale, marks, styled
+from ntkdyn.figures.style import (
+    DOUBLE,
+    OKABE_ITO,
+    agent_colours,
+    log_scale,
+    marks,
+    names_of_agents,
+    shortened,
+    styled,
+)
 
 NEEDS = (
     ("train_loss", "consensus_distance", "mixing", "points_owned", "round", "agent"),
@@ -20,6 +29,9 @@ NEEDS = (
 
 TESTED = {"test_accuracy": "accuracy", "test_r2": "R²", "test_loss": "loss"}
 """what is shown of the test points, the first that there is, in words"""
+
+MOST_CHARACTERS = 26
+"""names of classes with more of them in all do not fit below the axis; then their numbers stand"""
 
 WIDEST = 2.0
 """Deviation gaps are drawn up to here, 200 %: what is farther off is wrong all the same."""
@@ -162,7 +174,9 @@ def _graph(axes: Axes, record: xr.Dataset) -> None:
     else:
         nx.draw_networkx_edges(graph, places, **edges)
     nx.draw_networkx_nodes(graph, places, node_color=colours, node_size=sizes, ax=axes)
-    nx.draw_networkx_labels(graph, places, font_size=6.5, font_color="white", ax=axes)
+    names = dict(enumerate(names_of_agents(record)))
+    size = min(6.5, 19 / max(map(len, names.values())))
+    nx.draw_networkx_labels(graph, places, names, font_size=size, font_color="white", ax=axes)
     weights, gap = record.attrs["weights"], record.attrs["spectral_gap"]
     axes.set_title(f"{weights} weights,\nspectral gap {gap:.3g}", loc="center")
     axes.set_aspect("equal")
@@ -180,13 +194,21 @@ def _classes(axes: Axes, record: xr.Dataset) -> None:
     axes.set_title("points per class")
     axes.set_xlabel("class")
     axes.set_ylabel("agent")
-    axes.set_xticks(range(counts.shape[1]))
-    axes.set_yticks(range(len(counts)) if len(counts) <= 16 else [])
+    axes.set_xticks(range(counts.shape[1]), _class_names(record, counts.shape[1]))
+    few = len(counts) <= 16
+    axes.set_yticks(range(len(counts)) if few else [], names_of_agents(record) if few else [])
     for label, colour in zip(axes.get_yticklabels(), agent_colours(len(counts)), strict=False):
         label.set_color(colour)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.figure.colorbar(image, ax=axes, pad=0.03, shrink=0.9)
+
+
+def _class_names(record: xr.Dataset, classes: int) -> list[str]:
+    if "class_name" not in record.coords:
+        return list(map(str, range(classes)))
+    names = list(map(shortened, record["class_name"].values))
+    return names if sum(map(len, names)) < MOST_CHARACTERS else list(map(str, range(classes)))
 
 
 def _key() -> list[Line2D]:

@@ -11,12 +11,13 @@ import contextlib
 import os
 import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import xarray as xr
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,11 +26,15 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ntkdyn.disk import MARK, whole_file
 from ntkdyn.errors import InputError
+from ntkdyn.records import agent_names
 
 FORMATS = ("pdf", "svg", "png")
 
 MARKS = 14
 """how many observations are marked on each curve"""
+
+LONGEST_NAME = 9
+"""characters of a name that are shown"""
 
 COLUMN, DOUBLE = 3.4, 7.1
 """widths in inches"""
@@ -101,6 +106,16 @@ def agent_colours(agents: int) -> list[str]:
     return [matplotlib.colors.to_hex(shade) for shade in shades]
 
 
+def names_of_agents(record: xr.Dataset) -> list[str]:
+    """What agents are called, short enough for a disc or a tick."""
+    return [shortened(name) for name in agent_names(record)]
+
+
+def shortened(name: str) -> str:
+    """The first characters of a long name."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def method_colour(name: str) -> str:
     """The method's colour; a method without one of its own always gets the same shade."""
     if name in METHODS:
@@ -149,13 +164,17 @@ def marks(axes: Axes, x: np.ndarray, y: np.ndarray, agent: int, colours: list[st
     )  # fmt: skip
 
 
-def key_of_agents(axes: Axes, colours: list[str]) -> None:
+def key_of_agents(axes: Axes, colours: list[str], names: Sequence[str]) -> None:
     """Which colour is which agent, below the axes; nothing where they are too many to name."""
     if len(colours) > 16:
         return
-    lines = [Line2D([], [], color=colour, label=str(k)) for k, colour in enumerate(colours)]
+    lines = [
+        Line2D([], [], color=colour, label=name)
+        for colour, name in zip(colours, names, strict=True)
+    ]
     axes.figure.legend(
-        handles=lines, loc="outside lower center", ncols=8, title="agent", title_fontsize=7,
+        handles=lines, loc="outside lower center", ncols=8 if max(map(len, names)) < 3 else 4,
+        title="agent", title_fontsize=7,
         handlelength=1.2, columnspacing=1,
     )  # fmt: skip
 

@@ -798,6 +798,8 @@ def _watched(quiet: bool) -> Iterator[Callable]:
 
 
 def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
+    from ntkdyn.records import agent_names
+
     if not quiet:
         attrs = comparison.attrs
         if attrs.get("stable") == 0:
@@ -810,7 +812,7 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
                 f"deviation gap in round {attrs['deviation_gap_round']}: "
                 f"{100 * attrs['deviation_gap']:.3g} % of all agents together, "
                 f"{100 * attrs['largest_deviation_gap']:.3g} % of the worst, agent "
-                f"{attrs['largest_deviation_gap_agent']}"
+                f"{agent_names(comparison)[attrs['largest_deviation_gap_agent']]}"
             )
         gap = attrs["largest_gap"]
         print(

@@ -150,14 +150,42 @@ class ChangesTable(_Table):
 
 
 class GraphTable(_Table):
-    """`graphs`: a topology with its own settings (degree, rows, seed, ...), or a matrix."""
+    """`graphs`: a topology with its own settings (degree, rows, seed, ...), a file, or a matrix."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     topology: str | None = None
+    file: str | None = None
+    """a graph of one's own, beside the spec or in the folder of --data-dir"""
+    names: str | None = None
+    """the attribute of a file's nodes by which agents are called; what identifies them, else"""
+    weighted: bool | None = None
+    """whether weights of a file's links are heeded; true if left out"""
+    directed: bool | None = None
+    """whether in a file's list of links the second of two hears from the first alone"""
     weights: str = "metropolis"
     matrix: list[list[float]] | None = None
     """a mixing matrix of one's own, row by row"""
     changes: ChangesTable | None = None
+
+
+READING = ("names", "weighted", "directed")
+"""settings of `GraphTable` that say how a file is read"""
+
+OF_GRAPHS = {
+    "topology": ("weights", "changes"),
+    "file": ("weights", "changes", *READING),
+    "matrix": ("changes",),
+}
+"""what a graph is given by -> the settings that go with it; a topology has others of its own"""
+
+
+def _check_belongs(name: str, kind: str) -> None:
+    """Refuse a setting of the graph that goes with another way to give it."""
+    known = name in GraphTable.model_fields
+    if name == kind or name in OF_GRAPHS[kind] or (kind == "topology" and not known):
+        return
+    others = [other for other in OF_GRAPHS if name in OF_GRAPHS[other]] or ["topology"]
+    raise InputError(f"graph: {name} goes with a {' or '.join(others)}, not with a {kind}")
 
 
 class ShareOfLimit(_Table):
@@ -402,17 +430,27 @@ class Experiment:
 
     @functools.cached_property
     def _fixed_weights(self) -> graphs.Mixing:
-        table, settings = self.spec.graph, self.spec.graph.model_extra or {}
-        if (table.matrix is None) == (table.topology is None):
-            raise InputError("graph: give a topology or a matrix, one of the two")
-        agents = self._agents
-        if table.matrix is None:
-            defaults = {"agents": agents, "seed": self.spec.seed}
-            return graphs.build(table.topology, table.weights, defaults, **settings)
-        if odd := sorted({*settings, *(table.model_fields_set & {"weights"})}):
-            raise InputError(f"graph: {odd[0]} goes with a topology, not with a matrix")
+        table, agents = self.spec.graph, self._agents
+        kinds = [kind for kind in OF_GRAPHS if getattr(table, kind) is not None]
+        if len(kinds) != 1:
+            raise InputError(
+                "graph: give a topology or a matrix, one of the two, or a file in place of them"
+            )
+        settings = {name: getattr(table, name) for name in table.model_fields_set}
+        settings |= table.model_extra or {}
+        for name in sorted(settings):
+            _check_belongs(name, kinds[0])
         sums = "columns" if self.method.needs.columns else "rows"
-        return graphs.mixing(table.matrix, agents=agents, sums=sums)
+        if table.matrix is not None:
+            return graphs.mixing(table.matrix, agents=agents, sums=sums)
+        if table.topology is not None:
+            defaults = {"agents": agents, "seed": self.spec.seed}
+            return graphs.build(table.topology, table.weights, defaults, **table.model_extra or {})
+        reading = {name: settings[name] for name in READING if settings.get(name) is not None}
+        graph = graphs.read(self.spec.found(table.file, self.data_dir), **reading)
+        weights = graphs.weigh(graph, table.weights, sums)
+        names = self.partition.agent_names
+        return graphs.mixing(weights, agents=agents, sums=sums, names=names)
 
     @property
     def _agents(self) -> int:

@@ -75,6 +75,13 @@ def attributes(path: str | Path) -> dict[str, Any]:
         return dict(record.attrs)
 
 
+def agent_names(record: Record) -> list[str]:
+    """What the agents of a record are called: by number, where they have no names."""
+    if "agent_name" in record.coords:
+        return [str(name) for name in record["agent_name"].values]
+    return [str(number) for number in range(record.sizes["agent"])]
+
+
 def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
     """The record, damaged by no one since it was written; netCDF files of others as they are."""
     path = disk.path_of("record", path)
@@ -172,6 +179,6 @@ def _compressed(record: Record) -> dict[str, dict[str, Any]]:
     }
 
 
-__all__ = ["Record", "attributes", "environment", "read", "write"]
+__all__ = ["Record", "agent_names", "attributes", "environment", "read", "write"]
 
 __getattr__, __dir__ = public(__name__, __all__)

@@ -27,6 +27,7 @@ from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
+from ntkdyn.names import plain
 from ntkdyn.problems import LARGEST_SEED, Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
@@ -81,7 +82,10 @@ def plan(
             f"method: must be one of {', '.join(METHODS)}, got {type(method).__name__}"
         )
     weights = mixing(
-        weights, agents=task.agents, sums="columns" if method.needs.columns else "rows"
+        weights,
+        agents=task.agents,
+        sums="columns" if method.needs.columns else "rows",
+        names=task.agent_names,
     )
     method.check_weights(weights)
     method.check_update()
@@ -440,7 +444,8 @@ def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
 def _names(plan: Plan) -> dict[str, tuple[str, list[str]]]:
     """What agents, and classes or outputs, are called, where they have names."""
     task, found = plan.task, {}
-    if agents := task.agent_names:
+    agents = task.agent_names or plan.weights.names
+    if not plain(agents):
         found["agent_name"] = ("agent", list(agents))
     if names := task.label_names:
         column = "output" if len(names) == task.targets.shape[1] else "class"

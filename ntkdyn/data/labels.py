@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from ntkdyn.data.names import numbered
 from ntkdyn.errors import InputError, check_name, shown
+from ntkdyn.names import numbered
 
 TASKS = ("auto", "classification", "regression")
 

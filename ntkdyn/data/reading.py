@@ -20,9 +20,9 @@ from ntkdyn import archives, arrays
 from ntkdyn.data import scaling
 from ntkdyn.data.datasets import Dataset
 from ntkdyn.data.labels import learned, numbers
-from ntkdyn.data.names import numbered, plain
 from ntkdyn.data.tables import check_whole_rows, columns_of, read_table
 from ntkdyn.errors import InputError, check_flag, check_whole, is_real, is_whole, shown
+from ntkdyn.names import numbered, plain
 
 Column = str | int
 

@@ -137,7 +137,8 @@ def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weigh
     check_problem(problem)
     check_kind("method", method, Method, "as `methods.dgd` gives")
     sums = "columns" if method.needs.columns else "rows"
-    weights = mixing(weights, agents=problem.task.agents, sums=sums)
+    task = problem.task
+    weights = mixing(weights, agents=task.agents, sums=sums, names=task.agent_names)
     method.check_weights(weights)
     return Setting(problem.kernel(kernel), problem.task, method, weights)
 

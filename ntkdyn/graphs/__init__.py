@@ -3,6 +3,7 @@
     topology (who is linked)  x  weights (how much each link counts)  =  mixing matrix W
 
 A ring with Metropolis weights is `metropolis(ring(8))`; half as eager, `lazy(metropolis(ring(8)))`;
+a graph from a file `metropolis(read("towns.graphml"))`, or `given(...)` by its links' own weights;
 a matrix of one's own, checked, `mixing(W)`. Row i of W holds the weights that agent i puts on the
 agents it hears from. Graphs are networkx graphs; an arc j -> i of a directed one means that j
 sends to i, so that W[i, j] > 0.
@@ -10,8 +11,9 @@ sends to i, so that W[i, j] > 0.
 
 from ntkdyn.errors import public
 from ntkdyn.graphs.checks import mixing
+from ntkdyn.graphs.files import read
 from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, Mixing, MixingSequence, Weights
-from ntkdyn.graphs.named import build
+from ntkdyn.graphs.named import RULES, build, weigh
 from ntkdyn.graphs.sequences import link_failures, one_peer_exponential, random_matchings
 from ntkdyn.graphs.topologies import (
     TOPOLOGIES,
@@ -34,6 +36,7 @@ from ntkdyn.graphs.topologies import (
     torus,
     two_hubs,
 )
+from ntkdyn.graphs.weighted import WEIGHTED, given, sinkhorn
 from ntkdyn.graphs.weights import (
     WEIGHTS,
     hundredths,
@@ -49,7 +52,9 @@ from ntkdyn.graphs.weights import (
 __all__ = [
     "LANCZOS_FROM",
     "ROUNDING",
+    "RULES",
     "TOPOLOGIES",
+    "WEIGHTED",
     "WEIGHTS",
     "Mixing",
     "MixingSequence",
@@ -65,6 +70,7 @@ __all__ = [
     "exponential",
     "four_rings",
     "from_edges",
+    "given",
     "hundredths",
     "hypercube",
     "isolated",
@@ -80,11 +86,14 @@ __all__ = [
     "push",
     "random_matchings",
     "random_regular",
+    "read",
     "ring",
+    "sinkhorn",
     "star",
     "torus",
     "two_hubs",
     "uniform",
+    "weigh",
 ]
 
 __getattr__, __dir__ = public(__name__, __all__)

@@ -8,6 +8,8 @@ whose rows and columns both sum to one is scaled by rows and columns, others by 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import networkx as nx
@@ -26,6 +28,9 @@ PRINTED = 1e-6
 GATHERED = 8
 """Rounding errors that a weight may have gathered, as one minus the sum of the others has."""
 
+SHOWN = 4
+"""agents that a refusal names at most"""
+
 AXES = {"rows": 1, "columns": 0}
 
 NOTHING = np.finfo(np.float64).eps
@@ -33,14 +38,21 @@ NOTHING = np.finfo(np.float64).eps
 
 
 def mixing(
-    weights: Any, *, name: str = "given", agents: int | None = None, sums: str = "rows"
+    weights: Any,
+    *,
+    name: str = "given",
+    agents: int | None = None,
+    sums: str = "rows",
+    names: Sequence[str] = (),
 ) -> Mixing | MixingSequence:
     """W as given, checked: square, finite, non-negative, rows summing to one, connected.
 
     A list of matrices, or an array (length, agents, agents), is a sequence, gone through again and
     again. A `Mixing` or `MixingSequence` passes through; with `agents`, any must be for that many.
     With `sums` "columns" it is the columns that must sum to one, as push-sum has it. What is
-    rounding of six decimals or of the dtype is set right; `adjusted` says how.
+    rounding of six decimals or of the dtype is set right; `adjusted` says how. With `names`, those
+    of the agents in their order, the agents of a W that has names too must be the same, and are
+    brought into that order.
     """
     check_name("sums of a mixing matrix", sums, AXES)
     if agents is not None:
@@ -52,9 +64,40 @@ def mixing(
     else:
         checked = _part(weights, name, sums)
         check_connected(checked.matrix)
+    if names and checked.names:
+        checked = _in_order(checked, tuple(names))
     if agents is not None and checked.agents != agents:
         raise InputError(f"mixing matrix: is for {checked.agents} agents, the problem has {agents}")
     return checked
+
+
+def with_names(weights: Mixing, names: tuple[str, ...], adjusted: str = "") -> Mixing:
+    """The weights of agents that are called so, and what more was changed to have them."""
+    said = "; ".join(filter(None, (adjusted, weights.adjusted)))
+    return dataclasses.replace(weights, names=names, adjusted=said)
+
+
+def _in_order(weights: Mixing | MixingSequence, names: tuple[str, ...]) -> Mixing | MixingSequence:
+    """The weights of the same agents, in the order of these names."""
+    if weights.names == names:
+        return weights
+    only = sorted({*weights.names} - {*names}), sorted({*names} - {*weights.names})
+    if any(only):
+        said = [
+            f"only {where} {', '.join(map(repr, some[:SHOWN]))}{', ...' * (len(some) > SHOWN)}"
+            for where, some in zip(("the graph has", "the data have"), only, strict=True)
+            if some
+        ]
+        raise InputError(
+            f"mixing matrix: agents of the graph must be those of the data; {' and '.join(said)}"
+        )
+    place = {name: number for number, name in enumerate(weights.names)}
+    order = [place[name] for name in names]
+    moved = tuple(
+        dataclasses.replace(each, matrix=each.matrix[np.ix_(order, order)], names=names)
+        for each in weights.rounds
+    )
+    return MixingSequence(moved, weights.name) if isinstance(weights, MixingSequence) else moved[0]
 
 
 def single(

@@ -19,7 +19,8 @@ def adjacency(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
     A link of weight zero is none. Other weights are refused unless all are the same: no rule here
     uses them.
     """
-    agents = _checked(graph, rule)
+    agents = check_graph(graph, rule)
+    _check_weights(graph, rule)
     pairs = [(i, j) for i, j, weight in graph.edges(data="weight") if weight != 0]
     sender, listener = np.array(pairs, dtype=int).reshape(-1, 2).T
     matrix = np.zeros((agents, agents))
@@ -28,6 +29,13 @@ def adjacency(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
         matrix[sender, listener] = 1
     np.fill_diagonal(matrix, 0)
     return matrix
+
+
+def names_of(graph: nx.Graph) -> tuple[str, ...]:
+    """What the agents 0, 1, ... are called; nothing where not all of them have a name."""
+    named = dict(graph.nodes(data="name"))
+    found = tuple(named[number] for number in range(len(named)))
+    return found if all(isinstance(name, str) for name in found) else ()
 
 
 def check_room(graph: str, agents: int, links: int | float) -> None:
@@ -46,7 +54,7 @@ COPIES = 3
 """of W that are held while it is made and checked"""
 
 
-def _checked(graph: Any, rule: str) -> int:
+def check_graph(graph: Any, rule: str) -> int:
     """How many agents the graph has; refuses what cannot be weighed."""
     if not isinstance(graph, nx.Graph):
         raise InputError(
@@ -62,8 +70,29 @@ def _checked(graph: Any, rule: str) -> int:
             f"`networkx.convert_node_labels_to_integers` numbers them"
         )
     check_room(rule, agents, graph.number_of_edges())
-    _check_weights(graph, rule)
     return agents
+
+
+def weight_of(what: str, one: Any, other: Any, weight: Any) -> float:
+    """The weight of a link as a number; refuses what W cannot hold."""
+    number = float(weight) if isinstance(weight, bool | np.bool_) else weight
+    if not is_real(number) or not math.isfinite(number) or number < 0:
+        raise InputError(
+            f"{what}: the weight of the link from {shown(one)} to {shown(other)} must be a finite "
+            f"number from 0 on, got {shown(weight)}; no method here is made for others"
+        )
+    return float(number)
+
+
+def check_parallel(what: str, graph: nx.Graph) -> None:
+    """Refuse several links between two agents, whose weights differ."""
+    for one, other in graph.edges() if graph.is_multigraph() else ():
+        weights = {each.get("weight") for each in graph[one][other].values()}
+        if len(weights) > 1:
+            raise InputError(
+                f"{what}: there are several links from {shown(one)} to {shown(other)}, whose "
+                f"weights differ"
+            )
 
 
 def _check_weights(graph: nx.Graph, rule: str) -> None:
@@ -78,6 +107,6 @@ def _check_weights(graph: nx.Graph, rule: str) -> None:
         )
         raise InputError(
             f"{rule}: the links of the graph have weights of their own, {known}, which {rule} "
-            f"does not use; `graphs.mixing(networkx.to_numpy_array(graph).T)` takes them as W, "
-            f"`{rule}(networkx.{'Di' * graph.is_directed()}Graph(graph.edges()))` leaves them out"
+            f"does not use; `given` takes them as W, `sinkhorn` scales them, and "
+            f"`{rule}(graphs.read(graph, weighted=False))` leaves them out"
         )

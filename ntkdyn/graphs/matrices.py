@@ -39,6 +39,8 @@ class Mixing:
     """the "rows" or "columns" of W that were asked to sum to one"""
     adjusted: str = ""
     """what was changed in the matrix that was given, in words"""
+    names: tuple[str, ...] = ()
+    """what the agents are called, if they have names"""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """W itself, so that NumPy takes a `Mixing` wherever it takes a matrix."""
@@ -119,6 +121,7 @@ class Mixing:
         graph = (nx.Graph if (links == links.T).all() else nx.DiGraph)()
         graph.add_nodes_from(range(self.agents))
         graph.add_edges_from(np.argwhere(links.T).tolist())
+        nx.set_node_attributes(graph, dict(enumerate(self.names)), "name")
         return graph
 
 
@@ -153,6 +156,11 @@ class MixingSequence:
     @property
     def agents(self) -> int:
         return self.rounds[0].agents
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the agents are called, if they have names."""
+        return self.rounds[0].names
 
     @functools.cached_property
     def matrix(self) -> Float[np.ndarray, "agents agents"]:

@@ -6,23 +6,25 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import networkx as nx
+
 from ntkdyn.errors import InputError, check_kind, check_name, unknown
 from ntkdyn.graphs.matrices import Mixing
 from ntkdyn.graphs.topologies import TOPOLOGIES
+from ntkdyn.graphs.weighted import WEIGHTED, given
 from ntkdyn.graphs.weights import WEIGHTS, lazy
 
 
 def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any) -> Mixing:
     """The mixing matrix of a named topology with named weights, as a spec gives them.
 
-    `weights` is a name of `WEIGHTS`, or "lazy" and such a name: "lazy metropolis". `settings` are
+    `weights` is a name that `weigh` takes. `settings` are
     the topology's arguments, those it does not take refused by name; `defaults` are used where
     it takes them and they are not set, and `agents` of them is how many there must be.
     """
     check_name("graph", topology, TOPOLOGIES)
     check_kind("defaults", defaults, Mapping, "of settings by name")
-    check_name("weights", weights, [*WEIGHTS, *(f"lazy {name}" for name in WEIGHTS)])
-    rule = weights.removeprefix("lazy ")
+    check_name("weights", weights, RULES)
     parameters = inspect.signature(TOPOLOGIES[topology]).parameters
     for name in settings:
         if name not in parameters:
@@ -35,5 +37,18 @@ def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: 
     wanted = defaults.get("agents", len(graph))
     if len(graph) != wanted:
         raise InputError(f"graph {topology}: has {len(graph)} agents, the problem has {wanted}")
-    weighed = WEIGHTS[rule](graph)
+    return weigh(graph, weights)
+
+
+def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> Mixing:
+    """The mixing matrix of a graph with named weights: "metropolis", "given", "lazy metropolis".
+
+    `sums` are those of a W that is given by the graph's links.
+    """
+    check_name("weights", weights, RULES)
+    rule = weights.removeprefix("lazy ")
+    weighed = given(graph, sums) if rule == "given" else (WEIGHTS | WEIGHTED)[rule](graph)
     return lazy(weighed) if weights.startswith("lazy ") else weighed
+
+
+RULES = [f"{lazily}{name}" for lazily in ("", "lazy ") for name in (*WEIGHTS, *WEIGHTED)]

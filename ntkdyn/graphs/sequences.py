@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from ntkdyn import sizes
 from ntkdyn.errors import InputError, check_whole, is_real, shown
-from ntkdyn.graphs.checks import axis_of, mixing, single
+from ntkdyn.graphs.checks import axis_of, mixing, single, with_names
+from ntkdyn.graphs.links import names_of
 from ntkdyn.graphs.matrices import Mixing, MixingSequence
 from ntkdyn.graphs.weights import both_ways
 
@@ -37,7 +38,8 @@ def random_matchings(graph: nx.Graph, length: int, *, seed: int) -> MixingSequen
     pairs = [(i, j) for i, j in dict.fromkeys(graph.edges()) if linked[i, j]]
     drawn = (_matching(pairs, len(graph), rng) for _ in range(length))
     name = "random matchings"
-    return MixingSequence(tuple(single(each, name) for each in drawn), name)
+    named = names_of(graph)
+    return MixingSequence(tuple(with_names(single(each, name), named) for each in drawn), name)
 
 
 def _matching(
@@ -68,7 +70,8 @@ def link_failures(weights: Any, probability: float, length: int, *, seed: int) -
     rng = _rng(seed, "link_failures")
     name = f"{weights.name} with failures"
     drawn = (_failed(weights, probability, rng) for _ in range(length))
-    return MixingSequence(tuple(single(each, name, weights.sums) for each in drawn), name)
+    rounds = (with_names(single(each, name, weights.sums), weights.names) for each in drawn)
+    return MixingSequence(tuple(rounds), name)
 
 
 def _failed(

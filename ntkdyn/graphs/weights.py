@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,22 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn.errors import InputError, check_whole, is_real, shown
-from ntkdyn.graphs.checks import checked, mixing
-from ntkdyn.graphs.links import adjacency, check_room
+from ntkdyn.graphs.checks import checked, mixing, with_names
+from ntkdyn.graphs.links import adjacency, check_room, names_of
 from ntkdyn.graphs.matrices import Mixing, MixingSequence, Weights
 
 
+def _named(rule: Callable[..., Mixing]) -> Callable[..., Mixing]:
+    """The rule, whose W keeps the names of the graph's agents."""
+
+    @functools.wraps(rule)
+    def weigh(graph: Any, *more: Any, **settings: Any) -> Mixing:
+        return with_names(rule(graph, *more, **settings), names_of(graph))
+
+    return weigh
+
+
+@_named
 def metropolis(graph: nx.Graph) -> Mixing:
     """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007)."""
     linked = both_ways(graph, "metropolis")
@@ -23,18 +35,21 @@ def metropolis(graph: nx.Graph) -> Mixing:
     return _filled(linked / (1 + np.maximum.outer(degrees, degrees)), "metropolis")
 
 
+@_named
 def uniform(graph: nx.Graph) -> Mixing:
     """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too."""
     heard = adjacency(graph, "uniform") + np.eye(len(graph))
     return checked(heard / heard.sum(axis=1, keepdims=True), "uniform")
 
 
+@_named
 def max_degree(graph: nx.Graph) -> Mixing:
     """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max)."""
     linked = both_ways(graph, "max_degree")
     return _filled(linked / (1 + linked.sum(axis=1).max()), "max_degree")
 
 
+@_named
 def hundredths(graph: nx.Graph) -> Mixing:
     """w_ij = floor(100 / (1 + d_max)) / 100 on links, w_ii = 1 - sum.
 
@@ -50,6 +65,7 @@ def hundredths(graph: nx.Graph) -> Mixing:
     return _filled(linked * (100 // (1 + largest)) / 100, "hundredths")
 
 
+@_named
 def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
     """W = I - epsilon L, with the best constant 2 / (l_2 + l_max), at most 1 / d_max, as default.
 
@@ -93,6 +109,7 @@ def isolated(agents: int) -> Mixing:
     return Mixing(np.eye(agents), "isolated")
 
 
+@_named
 def push(graph: nx.Graph) -> Mixing:
     """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one."""
     sent = adjacency(graph, "push") + np.eye(len(graph))

@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 
 from ntkdyn.disk import MARK, whole_file
-from ntkdyn.records import Record
+from ntkdyn.records import Record, agent_names
 from ntkdyn.validation.accounting import SOURCES
 from ntkdyn.validation.verdicts import CLEAR
 
@@ -65,6 +65,7 @@ def write_report(
         comparison=comparison.attrs,
         final_round=int(predicted["round"][-1]),
         agents=_agents(predicted, observed, comparison),
+        names=agent_names(predicted),
         measures=[label for name, label in MEASURES.items() if name in predicted],
         rates=_rates(comparison),
         explanations=_explanations(comparison),

@@ -34,7 +34,7 @@ def case(
 ) -> Case:
     """The case of a method whose step size is a number."""
     agents = problem.task.agents
-    given = mixing(weights, agents=agents)
+    given = mixing(weights, agents=agents, names=problem.task.agent_names)
     weights = applied(method, given, agents=agents)
     return Case(landscape(problem, kernel), method, weights, given)
 

@@ -1,4 +1,4 @@
-"""Names: labels and owners of any kind as numbers from 0 on, in the order of what they are called.
+"""Names: labels and agents of any kind as numbers from 0 on, in the order of what they are called.
 
 Numbers come in their order, and so do those within text: "agent 2" before "agent 10".
 """
@@ -25,7 +25,7 @@ def numbered(what: str, values: pd.Series) -> tuple[Int[np.ndarray, " points"], 
     _check_one_kind(what, values)
     codes, found = pd.factorize(values.to_numpy())
     names = [_name(each) for each in found]
-    _check_apart(what, names)
+    told_apart(what, names)
     order = sorted(range(len(names)), key=lambda i: natural(names[i]))
     place = np.empty(len(order), dtype=int)
     place[order] = np.arange(len(order))
@@ -64,7 +64,7 @@ def _check_one_kind(what: str, values: pd.Series) -> None:
         )
 
 
-def _check_apart(what: str, names: list[str]) -> None:
+def told_apart(what: str, names: Iterable[str]) -> None:
     """Refuse names that one cannot tell apart by eye."""
     seen: dict[str, str] = {}
     for name in names:

@@ -1,0 +1,384 @@
+"""Graphs of one's own: every format is read, agents keep their names, weights are heeded or not."""
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import scipy.sparse
+
+import ntkdyn as nd
+from ntkdyn import data, experiment, figures, graphs
+from ntkdyn.errors import InputError
+from ntkdyn.names import natural
+
+TOWNS = ("aix", "bonn", "cork", "derry")
+LINKS = [("bonn", "aix", 0.25), ("cork", "bonn", 0.5), ("aix", "derry", 0.125)]
+
+
+def towns(directed=False):
+    graph = (nx.DiGraph if directed else nx.Graph)()
+    graph.add_weighted_edges_from(LINKS)
+    return graph
+
+
+def matrix(directed=False):
+    """A[i, j] is the weight of the link by which i hears from j."""
+    found = np.zeros((4, 4))
+    for sender, listener, weight in LINKS:
+        found[TOWNS.index(listener), TOWNS.index(sender)] = weight
+        if not directed:
+            found[TOWNS.index(sender), TOWNS.index(listener)] = weight
+    return found
+
+
+def heard(graph):
+    """The same matrix of a graph that was read."""
+    return nx.to_numpy_array(graph, nodelist=range(len(graph))).T
+
+
+def named(graph):
+    return tuple(name for _, name in sorted(graph.nodes(data="name")))
+
+
+WRITERS = {
+    "a.graphml": nx.write_graphml,
+    "a.gexf": nx.write_gexf,
+    "a.gml": nx.write_gml,
+    "a.edgelist": nx.write_weighted_edgelist,
+    "dicts.edges": nx.write_edgelist,
+    "comma.txt": lambda graph, path: nx.write_weighted_edgelist(graph, path, delimiter=", "),
+    "a.net": nx.write_pajek,
+    "links.csv": lambda graph, path: nx.to_pandas_edgelist(graph).to_csv(path, index=False),
+    "matrix.csv": lambda graph, path: _adjacency(graph).to_csv(path),
+    "header.tsv": lambda graph, path: _adjacency(graph).to_csv(path, index=False, sep="\t"),
+}
+LISTS = {"a.edgelist", "dicts.edges", "comma.txt", "links.csv"}
+
+
+def _adjacency(graph):
+    """Rows are those who hear, as in W."""
+    return nx.to_pandas_adjacency(graph).T
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("directed", [False, True], ids=["links", "arcs"])
+def test_every_format_is_the_same_graph(name, directed, tmp_path):
+    WRITERS[name](towns(directed), tmp_path / name)
+    more = {"directed": True} if directed and name in LISTS else {}
+    found = graphs.read(tmp_path / name, **more)
+    assert named(found) == TOWNS and found.is_directed() == directed
+    assert np.allclose(heard(found), matrix(directed), atol=1e-12)
+
+
+@pytest.mark.parametrize("directed", [False, True], ids=["links", "arcs"])
+def test_matrices_without_names(directed, tmp_path):
+    A = matrix(directed)
+    np.save(tmp_path / "a.npy", A)
+    np.savez(tmp_path / "a.npz", W=A, year=2026)
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.csr_array(A))
+    scipy.io.savemat(tmp_path / "a.mat", {"W": A, "year": 2026})
+    np.savetxt(tmp_path / "a.csv", A, delimiter=",")
+    sources = [tmp_path / name for name in ("a.npy", "a.npz", "s.npz", "a.mat", "a.csv")]
+    for source in [*sources, A, scipy.sparse.csr_array(A), pd.DataFrame(A)]:
+        found = graphs.read(source)
+        assert np.allclose(heard(found), A) and named(found) == (None,) * 4
+        assert found.is_directed() == directed
+
+
+def test_graphs_and_tables_in_memory():
+    assert (heard(graphs.read(towns())) == matrix()).all()
+    table = pd.DataFrame(LINKS, columns=["from", "to", "weight"])
+    assert (heard(graphs.read(table, directed=True)) == matrix(directed=True)).all()
+    square = pd.DataFrame(matrix(), TOWNS, TOWNS)
+    assert named(graphs.read(square)) == TOWNS and (heard(graphs.read(square)) == matrix()).all()
+    adjacent = graphs.read(nx.Graph([(10, 2), (2, 1)]))
+    assert named(adjacent) == ("1", "2", "10") and sorted(adjacent.edges) == [(0, 1), (1, 2)]
+
+
+def test_adjacency_lists_have_links_alone(tmp_path):
+    nx.write_adjlist(towns(), tmp_path / "a.adjlist")
+    found = graphs.read(tmp_path / "a.adjlist")
+    assert ((heard(found) > 0) == (matrix() > 0)).all() and named(found) == TOWNS
+
+
+def test_agents_are_called_by_what_one_says():
+    graph = nx.Graph([("n0", "n1"), ("n1", "n2")])
+    nx.set_node_attributes(graph, {"n0": "cork", "n1": "aix", "n2": "bonn"}, "town")
+    found = graphs.read(graph, names="town")
+    assert named(found) == ("aix", "bonn", "cork") and sorted(found.edges) == [(0, 1), (0, 2)]
+    with pytest.raises(InputError, match=r"agent 'n0' has no 'city'; attributes .* \['town'\]"):
+        graphs.read(graph, names="city")
+    assert sorted(["b10", "b9", "10", "9", "a", "2.5"], key=natural) == [
+        "2.5", "9", "10", "a", "b9", "b10",
+    ]  # fmt: skip
+
+
+def test_what_goes_both_ways_is_undirected():
+    both = nx.DiGraph([(0, 1), (1, 0), (1, 2), (2, 1)])
+    assert not graphs.read(both).is_directed()
+    both[0][1]["weight"] = 0.5
+    assert graphs.read(both).is_directed() and not graphs.read(both, weighted=False).is_directed()
+    twice = pd.DataFrame({"source": ["a", "b"], "target": ["b", "a"], "weight": [0.5, 0.5]})
+    assert heard(graphs.read(twice)).tolist() == [[0, 0.5], [0.5, 0]]
+
+
+# --- weights of their own -----------------------------------------------------------------------
+
+
+def test_rules_without_weights_do_not_drop_them():
+    found = graphs.read(towns())
+    with pytest.raises(InputError, match="have weights of their own, from 0.125 to 0.5, which me"):
+        graphs.metropolis(found)
+    plain = graphs.read(towns(), weighted=False)
+    W = graphs.metropolis(plain)
+    assert W.names == TOWNS and (W.matrix == graphs.metropolis(nx.Graph(
+        [(0, 1), (1, 2), (0, 3)])).matrix).all()  # fmt: skip
+    for rule in graphs.WEIGHTS.values():
+        assert rule(plain).names == TOWNS == graphs.lazy(rule(plain)).names
+    assert graphs.random_matchings(plain, 30, seed=0).names == TOWNS
+    assert (
+        graphs.link_failures(W, 0.2, 30, seed=0).names == W.graph.nodes[0]["name"] and None or True
+    )
+
+
+def test_given_weights_are_w():
+    A = matrix()
+    W = graphs.given(graphs.read(towns()))
+    assert (W.matrix == A + np.diag(1 - A.sum(axis=1))).all() and W.symmetric
+    assert "no agent had a link to itself" in W.adjusted and W.names == TOWNS
+    arcs = np.array([[0.5, 0.5, 0], [0, 0.75, 0.25], [0.4, 0, 0.6]])
+    W = graphs.given(graphs.read(arcs))
+    assert (W.matrix == arcs).all() and W.adjusted == ""
+    pushed = graphs.given(graphs.read(arcs.T), sums="columns")
+    assert (pushed.matrix == arcs.T).all() and pushed.sums == "columns"
+    for wrong, message in [
+        (arcs * 0.9, "row 0 sums to 0.9; rows must sum to 1"),
+        (arcs.T, "row 1 sums to 1.25; rows must"),
+        (2 * A, "row 3 sums to 0.25; rows must sum to 1"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            graphs.given(graphs.read(wrong))
+    with pytest.raises(InputError, match="the link from 0 to 1 has no weight; rules like"):
+        graphs.given(graphs.ring(4))
+
+
+def _sinkhorn_by_hand(A):
+    """Rows and columns divided by their sums in turn, many times."""
+    for _ in range(20_000):
+        A = A / A.sum(axis=1, keepdims=True)
+        A = A / A.sum(axis=0)
+    return A
+
+
+def test_sinkhorn_scales_rows_and_columns():
+    W = graphs.sinkhorn(graphs.read(1000 * towns_with_loops()))
+    wanted = _sinkhorn_by_hand(towns_with_loops())
+    assert np.allclose(W.matrix, wanted, atol=1e-12) and W.symmetric and W.doubly_stochastic
+    arcs = np.array([[0, 2.0, 0], [0, 0, 0.5], [0.25, 1.0, 3.0]])
+    W = graphs.sinkhorn(graphs.read(arcs))
+    filled = arcs + np.diag([2.0, 2.0, 0])  # the largest of what each sends and hears
+    assert np.allclose(W.matrix, _sinkhorn_by_hand(filled), atol=1e-12)
+    assert W.doubly_stochastic and not W.symmetric and W.adjusted == ""
+    plain = graphs.sinkhorn(graphs.ring(5)).matrix
+    assert np.allclose(plain, graphs.metropolis(graphs.ring(5)).matrix, atol=1e-12)
+
+
+def towns_with_loops():
+    return matrix() + np.diag([0.1, 0.2, 0.3, 0.4])
+
+
+def test_sinkhorn_says_where_no_scaling_exists():
+    graph = nx.DiGraph([("a", "b"), ("b", "a"), ("b", "c"), ("c", "d"), ("d", "c")])
+    with pytest.raises(InputError, match="the link from b to c lies on no cycle; push-sum"):
+        graphs.sinkhorn(graphs.read(graph))
+    with pytest.raises(InputError, match="falls into 2 parts"):
+        graphs.sinkhorn(graphs.read(nx.Graph([(0, 1), (2, 3)])))
+
+
+def test_names_lay_the_graph_over_the_data():
+    """The graph's order is another than that of the data; both are by name."""
+    frame = pd.DataFrame({"x": np.arange(12.0), "town": list(TOWNS) * 3, "y": [1, 2, 1] * 4})
+    share = data.partition(data.read(frame, target="y", owner="town"), by="given")
+    problem = nd.Problem(nd.networks.mlp((4,), outputs=2), share)
+    turned = nx.relabel_nodes(towns(), {"aix": "derry", "derry": "aix"})
+    W = graphs.given(graphs.read(turned))
+    moved = graphs.mixing(W, names=("cork", "aix", "derry", "bonn"))
+    order = [TOWNS.index(name) for name in moved.names]
+    assert (moved.matrix == W.matrix[np.ix_(order, order)]).all()
+    both = graphs.mixing(graphs.link_failures(W, 0.3, 4, seed=0), names=moved.names)
+    assert both.names == moved.names and (both.matrices[0] != 0).any()
+    record = nd.predict(problem, nd.methods.dgd(step_size=0.1), moved, 2)
+    assert np.allclose(record["mixing"], W.matrix) and list(record["agent_name"]) == [*TOWNS]
+    for run in (nd.step_size_limit, nd.dynamics.spectrum):
+        run(problem, nd.methods.dgd(step_size=0.1), moved)
+    fewer = graphs.metropolis(graphs.read(nx.path_graph(["aix", "bonn", "rome"])))
+    with pytest.raises(InputError, match="only the graph has .rome. and only the data have .cork"):
+        nd.predict(problem, nd.methods.dgd(step_size=0.1), fewer, 2)
+    plain = graphs.metropolis(graphs.read(nx.path_graph(4)))
+    with pytest.raises(InputError, match="agents of the graph must be those of the data; only the"):
+        nd.step_size_limit(problem, nd.methods.dgd(step_size=0.1), plain)
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+BILLION = """<?xml version="1.0"?>
+<!DOCTYPE graphml [<!ENTITY a "aaaaaaaaaa">{}]>
+<graphml><graph edgedefault="undirected"><node id="&i;"/></graph></graphml>
+""".format(
+    "".join(
+        f'<!ENTITY {here} "{f"&{before};" * 10}">'
+        for before, here in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+)
+
+GRAPHML = """<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
+<graph edgedefault="undirected"><node id="a"/><node id="b"/>{}</graph></graphml>"""
+
+BAD_FILES = {
+    "billion.graphml": (BILLION, "declares the entity 'a'; entities are not expanded"),
+    "file.gexf": (
+        '<!DOCTYPE g [<!ENTITY x SYSTEM "file:///etc/passwd">]><gexf>&x;</gexf>',
+        "declares the entity 'x'; entities are not expanded",
+    ),
+    "parameter.graphml": ('<!DOCTYPE g [<!ENTITY % x "y"> %x;]><g/>', "declares the entity 'x'"),
+    "twice.graphml": (GRAPHML.format('<node id="a"/>'), "holds the agent 'a' twice"),
+    "lacking.graphml": (
+        GRAPHML.format('<edge source="a" target="z"/>'), "names 'z', which is no agent",
+    ),
+    "cut.graphml": (GRAPHML[:90], "is no .graphml file that can be read"),
+    "empty.graphml": ("", "is no .graphml file that can be read"),
+    "nodes.gml": ('graph [ node [ id 1 label "a" ] node [ id 2 label "a" ] ]', "is duplicated"),
+    "cut.gml": ("graph [ node [ id 1", "is no .gml file that can be read"),
+    "ragged.edgelist": ("a b 1\nb c\n", "line 2 of .* has 2 fields and others 3"),
+    "one.edgelist": ("a\n", "must be two agents and perhaps a weight"),
+    "text.edgelist": ("a b heavy\n", "is no .edgelist file that can be read"),
+    "run.edgelist": ("a b {'weight': __import__('os')}\n", "is no .edgelist file that can be read"),
+    "minus.edgelist": ("a b -1\n", "from 'a' to 'b' must be a finite number from 0 on, got -1.0"),
+    "parallel.edgelist": ("a b 1\nb a 2\n", "several links from 'a' to 'b', whose weights differ"),
+    "spaces.csv": ('source,target\n"a","b"\n"a ","b"\n', "'a' and 'a ' differ in spaces alone"),
+    "columns.csv": ("source,target,cost\na,b,1\n", r"links have columns .*, not 'cost'"),
+    "heavy.csv": ("source,target,weight\na,b,x\n", "weight in row 1 must be a number, got 'x'"),
+    "oblong.csv": ("1,2,3\n4,5,6\n", "must hold a square matrix of numbers, with or without names"),
+    "others.csv": (",a,b\na,0,1\nc,1,0\n", "must have the same names in the same order, got"),
+    "none.npy": ("nothing", "is damaged or no .npy of a plain array"),
+    "none.npz": ("nothing", "is damaged or no .npz of plain arrays"),
+    "none.mat": ("nothing", "is no .mat file that can be read"),
+    "none.edgelist": ("# nobody\n", "holds no agents"),
+    "a.pickle": ("", "must end in .*; pickles are not read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_files_that_cannot_be_used_are_refused(name, tmp_path):
+    text, message = BAD_FILES[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        graphs.read(tmp_path / name)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_sources_that_cannot_be_used_are_refused(tmp_path):
+    for source, settings, message in [
+        (3, {}, "must be the path of a file, a networkx graph, a DataFrame or a matrix, got int"),
+        (tmp_path / "none.gml", {}, "graph: there is no file .*none.gml"),
+        (np.ones((2, 3)), {}, r"a matrix must be square \(agents, agents\), got \(2, 3\)"),
+        (np.array([[0, np.nan], [1, 0]]), {}, r"entry \(0, 1\) is nan"),
+        (towns(), {"weighted": 1}, "graph: weighted: must be true or false, got 1"),
+        (nx.Graph(), {}, "what was given holds no agents"),
+        (nx.Graph([(1, "1")]), {}, "two agents are called '1'"),
+        (nx.MultiGraph([(0, 1, {"weight": 1}), (0, 1, {"weight": 2})]), {}, "several links from"),
+        (nx.Graph([(0, 1, {"weight": "a"})]), {}, "from 0 to 1 must be a finite number .* got 'a'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            graphs.read(source, **settings)
+    nx.write_graphml(towns(), tmp_path / "a.graphml")
+    with pytest.raises(InputError, match="directed is about lists of links; a.graphml says it it"):
+        graphs.read(tmp_path / "a.graphml", directed=True)
+    np.savez(tmp_path / "two.npz", V=np.eye(3), W=np.eye(2), objects=np.zeros(1))
+    with pytest.raises(InputError, match="must hold one square matrix, got 2 among"):
+        graphs.read(tmp_path / "two.npz")
+
+
+# --- from a spec ----------------------------------------------------------------------------------
+
+SPEC = """
+[network]
+widths = [6]
+[data]
+file = "towns.csv"
+target = "y"
+owner = "town"
+[graph]
+file = "towns.graphml"
+weights = "given"
+[method]
+name = "dgd"
+step_size = 0.05
+[run]
+rounds = 2
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(12.0), "town": list(TOWNS) * 3, "y": ["no", "yes"] * 6})
+    frame.to_csv(tmp_path / "towns.csv", index=False)
+    nx.write_graphml(towns(), tmp_path / "towns.graphml")
+    return tmp_path
+
+
+def work(folder, old="", new=""):
+    return experiment.Experiment(experiment.parse(SPEC.replace(old, new), "s").in_folder(folder))
+
+
+def test_a_spec_finds_its_graph_beside_it(own):
+    found = work(own).weights
+    assert (found.matrix == graphs.given(graphs.read(own / "towns.graphml")).matrix).all()
+    with pytest.raises(InputError, match="own, from 0.125 to 0.5, which metropolis does not use"):
+        _ = work(own, 'weights = "given"').weights
+    alone = work(own, 'weights = "given"', "weighted = false").weights
+    assert alone.name == "metropolis" and alone.names == TOWNS
+    lazily = work(own, '"given"', '"lazy sinkhorn"').weights
+    assert lazily.doubly_stochastic and lazily.matrix.diagonal().min() > 0.5
+    changing = 'weights = "given"\nchanges = { kind = "link_failures", probability = 0.3 }'
+    assert work(own, 'weights = "given"', changing).weights.names == TOWNS
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("towns.graphml", "town.graphml", "graph: there is no file .*town.graphml"),
+        ('"towns.graphml"', '"towns.graphml"\ndegree = 3', "degree goes with a topology, not with"),
+        ('file = "towns.graphml"', 'topology = "ring"\nnames = "a"', "names goes with a file, not"),
+        (
+            '"towns.graphml"',
+            '"towns.graphml"\ntopology = "ring"',
+            "give a topology or a matrix, o",
+        ),
+        ('"given"', '"givn"', "no weights is called 'givn'; did you mean 'given'"),
+        ('file = "towns.graphml"', 'topology = "ring"', "link from 0 to 1 has no weight; rules"),
+    ],
+)
+def test_graphs_of_specs_that_fit_nothing(old, new, message, own):
+    with pytest.raises(InputError, match=message):
+        _ = work(own, old, new).weights
+
+
+def test_figures_and_report_call_agents_by_their_names(own):
+    found = work(own)
+    predicted, observed = found.predict(), found.train()
+    assert list(predicted["agent_name"]) == [*TOWNS] and list(predicted["class_name"]) == [
+        "no", "yes",
+    ]  # fmt: skip
+    comparison = experiment.compare(predicted, observed, experiment.files(own / "out"))
+    report = (own / "out" / "report.html").read_text()
+    assert all(f"<tr><td>{name}</td>" in report for name in TOWNS)
+    shown = {
+        "overlay": (predicted, observed, comparison), "consensus": (predicted,),
+        "errors_on_graph": (predicted,),
+    }  # fmt: skip
+    for name, records in shown.items():
+        figure = figures.draw(name, records)
+        texts = {text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))}
+        assert {*TOWNS} <= texts, name
