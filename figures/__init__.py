@@ -82,8 +82,9 @@ def draw(name: str, records: Sequence[xr.Dataset]) -> Figure | style.Animation:
     return module.draw(*records)
 
 
-def write(drawn: Figure | style.Animation, path: Path) -> Path:
+def write(drawn: Figure | style.Animation, path: str | Path) -> Path:
     """Write a figure as .pdf, .svg or .png, and an animation as .gif or .mp4."""
+    path = Path(path)
     if isinstance(drawn, style.Animation):
         return style.save_animation(drawn, path)
     ending = path.suffix.removeprefix(".")

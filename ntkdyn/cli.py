@@ -394,10 +394,18 @@ def sweep(
 @app.command()
 def specs(
     name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of specs, for editors.")
+    ] = False,
 ) -> None:
     """List the specs that ship with ntkdyn; `ntkdyn run NAME` runs one."""
     from ntkdyn import experiment
 
+    if schema and name is not None:
+        raise InputError("specs: --schema is that of all specs; give no name with it")
+    if schema:
+        print(experiment.schema())
+        return
     if name is not None and name not in experiment.shipped():
         raise unknown("spec", name, experiment.shipped())
     for known, text in experiment.shipped().items():

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -40,7 +41,7 @@ from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.keeping import Keep
-from ntkdyn.problems import Problem, outputs_for
+from ntkdyn.problems import KERNELS, Problem, outputs_for
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.theory import formulas, noisy, table, theorems
@@ -52,7 +53,11 @@ class _Table(pydantic.BaseModel):
     """A table of a spec: unknown settings are refused, and none changes once it is read."""
 
     model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # for the schema
     )
 
 
@@ -67,6 +72,26 @@ def _without_zero(text: str) -> str:
     return text
 
 
+def _one_of(names: Iterable[str]) -> Any:
+    """Has the schema say which names there are; who uses one refuses the others."""
+    return pydantic.Field(json_schema_extra={"enum": sorted(names)})
+
+
+def _with_settings_of(made: Mapping[str, Callable]) -> Callable[[dict[str, Any]], None]:
+    """Has the schema of a table name the settings that only some of its kinds have."""
+
+    def add(schema: dict[str, Any]) -> None:
+        owners: dict[str, list[str]] = {}
+        for name, make in made.items():
+            for setting in inspect.signature(make).parameters:
+                owners.setdefault(setting, []).append(name)
+        for setting, kinds in owners.items():
+            known = {"description": f"a setting of {', '.join(kinds)}"}
+            schema["properties"].setdefault(setting, known)
+
+    return add
+
+
 Title = Annotated[str, pydantic.AfterValidator(_without_zero)]
 
 
@@ -75,7 +100,7 @@ class NetworkTable(_Table):
 
     kind: Literal["mlp", "cnn", "resnet"] = "mlp"
     widths: list[int]
-    activation: str = "relu"
+    activation: Annotated[str, _one_of(networks.ACTIVATIONS)] = "relu"
     w_std: float | list[float] = 2**0.5
     b_std: float | list[float] = 0.1
     filter: int | None = None
@@ -93,7 +118,7 @@ Column = str | int
 class DataTable(_Table):
     """`data.load` of a dataset by name, or `data.read` of a file."""
 
-    name: str | None = None
+    name: Annotated[str | None, _one_of(data.datasets.SOURCES)] = None
     """a dataset that is known: digits, if there is no file either"""
     file: str | None = None
     """a file of one's own, beside the spec or in the folder of --data-dir"""
@@ -131,7 +156,7 @@ class PartitionTable(_Table):
     """`data.partition`; left out where the data say which agent each point belongs to."""
 
     agents: int | None = None
-    by: str = "iid"
+    by: Annotated[str, _one_of(data.partitions.RULES)] = "iid"
     alpha: float | None = None
     primary_labels: int | None = None
     skew: float | None = None
@@ -152,8 +177,10 @@ class ChangesTable(_Table):
 class GraphTable(_Table):
     """`graphs`: a topology with its own settings (degree, rows, seed, ...), a file, or a matrix."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
-    topology: str | None = None
+    model_config = pydantic.ConfigDict(
+        extra="allow", json_schema_extra=_with_settings_of(graphs.TOPOLOGIES)
+    )
+    topology: Annotated[str | None, _one_of(graphs.TOPOLOGIES)] = None
     file: str | None = None
     """a graph of one's own, beside the spec or in the folder of --data-dir"""
     names: str | None = None
@@ -162,7 +189,7 @@ class GraphTable(_Table):
     """whether weights of a file's links are heeded; true if left out"""
     directed: bool | None = None
     """whether in a file's list of links the second of two hears from the first alone"""
-    weights: str = "metropolis"
+    weights: Annotated[str, _one_of(graphs.RULES)] = "metropolis"
     matrix: list[list[float]] | None = None
     """a mixing matrix of one's own, row by row"""
     changes: ChangesTable | None = None
@@ -197,8 +224,10 @@ class ShareOfLimit(_Table):
 class MethodTable(_Table):
     """`methods`, with whatever settings of its own the method takes."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
-    name: str
+    model_config = pydantic.ConfigDict(
+        extra="allow", json_schema_extra=_with_settings_of(methods.METHODS)
+    )
+    name: Annotated[str, _one_of(methods.METHODS)]
     step_size: float | ShareOfLimit
 
 
@@ -227,8 +256,8 @@ class Spec(_Table):
     title: Title = ""
     seed: Seed = 0
     """draws the start of the networks, and all that has no seed of its own"""
-    loss: str = "mse"
-    kernel: str = "empirical"
+    loss: Annotated[str, _one_of(losses.LOSSES)] = "mse"
+    kernel: Annotated[str, _one_of(KERNELS)] = "empirical"
     network: NetworkTable
     data: DataTable
     partition: PartitionTable = PartitionTable(by="given")
@@ -257,6 +286,11 @@ class Spec(_Table):
     def text(self) -> str:
         """The spec as TOML, with every default written out."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def schema() -> str:
+    """What a spec may hold, as a JSON schema: with it editors complete and check one."""
+    return json.dumps(Spec.model_json_schema() | {"title": "a spec of ntkdyn"}, indent=2)
 
 
 LARGEST_SPEC = 2**24

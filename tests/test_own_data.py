@@ -3,6 +3,9 @@
 import gzip
 import os
 import pickle
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ from sklearn.datasets import load_digits
 
 import ntkdyn as nd
 from ntkdyn import cli, data, experiment
-from ntkdyn.data import pickles
+from ntkdyn.data import pickles, tables
 from ntkdyn.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -59,6 +62,42 @@ def test_a_table_is_the_same_in_every_form(tmp_path):
     np.save(tmp_path / "a.npy", frame[["rooms", "age", "price"]].to_numpy())
     plain = data.read(tmp_path / "a.npy", target=2, test=3)
     assert (plain.test_inputs == wanted.test_inputs).all() and plain.owner is None
+
+
+def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch):
+    """Also where a column is text, or has a fraction, in a later part only."""
+    frame = houses().assign(grade=["1"] * 7 + ["b"] * 5)
+    frame["age"] = [float(round(each)) for each in frame["age"][:-1]] + [0.5]
+    path = written(frame, tmp_path / "a.csv")
+    asked = {"target": "grade", "features": ["age", "rooms"], "owner": "town"}
+    wanted = data.read(path, **asked)
+    monkeypatch.setattr(tables, "AT_A_TIME", 10)
+    same(data.read(path, **asked), wanted)
+    assert wanted.label_names == ("1", "b") and wanted.train_labels.tolist() == [0] * 7 + [1] * 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read the memory in")
+def test_half_a_million_rows_take_three_times_their_memory_at_most(tmp_path):
+    block = np.random.default_rng(0).standard_normal((5000, 10))
+    lines = "".join(",".join(map(repr, row)) + "\n" for row in block.tolist())
+    path = tmp_path / "many.csv"
+    path.write_text(",".join(f"x{i}" for i in range(10)) + "\n" + 100 * lines)
+    held = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    before, most, done = held(), [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.002):
+            most[0] = max(most[0], held() - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    began = time.process_time()
+    found = data.read(path, target="x9", test=0.2)
+    seconds = time.process_time() - began
+    done.set()
+    thread.join()
+    assert found.train_inputs.shape == (400_000, 9) and len(found.test_labels) == 100_000
+    assert seconds < 10 and most[0] < 3 * 8 * 500_000 * 10
 
 
 def test_features_are_those_that_are_named():

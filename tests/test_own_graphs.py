@@ -1,14 +1,20 @@
 """Graphs of one's own: every format is read, agents keep their names, weights are heeded or not."""
 
+import json
+import tomllib
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse
+import tomli_w
+from sklearn.datasets import load_digits
 
 import ntkdyn as nd
-from ntkdyn import data, experiment, figures, graphs
+from ntkdyn import cli, data, experiment, figures, graphs
 from ntkdyn.errors import InputError
 from ntkdyn.names import natural
 
@@ -365,20 +371,118 @@ def test_graphs_of_specs_that_fit_nothing(old, new, message, own):
         _ = work(own, old, new).weights
 
 
-def test_figures_and_report_call_agents_by_their_names(own):
-    found = work(own)
-    predicted, observed = found.predict(), found.train()
-    assert list(predicted["agent_name"]) == [*TOWNS] and list(predicted["class_name"]) == [
-        "no", "yes",
-    ]  # fmt: skip
-    comparison = experiment.compare(predicted, observed, experiment.files(own / "out"))
-    report = (own / "out" / "report.html").read_text()
+# --- the whole way -------------------------------------------------------------------------------
+
+
+def _digits(folder):
+    """scikit-learn's digits as a table, and a ring of eight as GraphML."""
+    images, labels = load_digits(return_X_y=True)
+    names = [*(f"pixel{number}" for number in range(64)), "digit"]
+    frame = pd.DataFrame(np.column_stack([images, labels]).astype(int), columns=names)
+    frame.to_csv(folder / "digits.csv", index=False)
+    nx.write_graphml(nx.cycle_graph(8), folder / "ring.graphml")
+
+
+def test_the_demo_on_files_is_the_demo_bit_for_bit(tmp_path):
+    _digits(tmp_path)
+    small = tomllib.loads(experiment.demo().text())
+    table = {"file": "digits.csv", "target": "digit", "scale": "common"}
+
+    def both(spec):
+        shares = {name: spec["data"][name] for name in ("train", "test")}
+        own = spec | {"data": table | shares, "graph": {"file": "ring.graphml"}}
+        for each in (spec, own):
+            read = experiment.parse(tomli_w.dumps(each), "demo").in_folder(tmp_path)
+            yield experiment.Experiment(read)
+
+    theirs, ours = both(small)
+    assert (theirs.problem.inputs == ours.problem.inputs).all()
+    assert (theirs.problem.task.targets == ours.problem.task.targets).all()
+    assert (theirs.partition.owner == ours.partition.owner).all()
+    assert (theirs.weights.matrix == ours.weights.matrix).all()
+    small["network"] |= {"widths": [8], "w_std": 1.4}
+    small["data"] |= {"train": 64, "test": 16}
+    small["partition"]["min_points"], small["run"] = 1, {"rounds": 6}
+    small["method"]["step_size"] = 0.02
+    theirs, ours = both(small)
+    for run in ("predict", "train"):
+        one, other = (getattr(work, run)() for work in (theirs, ours))
+        assert one.drop_attrs().identical(other.drop_attrs()) and "agent_name" not in one.coords
+        differing = {name for name in one.attrs if one.attrs[name] != other.attrs[name]}
+        assert differing <= {"spec"}
+
+
+def _readme(language):
+    """The code of that language in the README's section on problems of one's own."""
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    section = text.split("## Your own problem")[1].split("\n## ")[0]
+    code = section.split(f"```{language}\n")[1].split("```")[0]
+    assert len(code.splitlines()) < 15
+    return code.replace("256, 256", "8,").replace("200", "8")
+
+
+@pytest.fixture(scope="module")
+def towns_and_roads(tmp_path_factory):
+    """A folder with what the README speaks of, and what came of both of its codes."""
+    folder = tmp_path_factory.mktemp("own")
+    x = np.random.default_rng(0).random((40, 2))
+    frame = pd.DataFrame({"rooms": x[:, 0], "age": x[:, 1], "town": [*TOWNS] * 10})
+    frame.assign(price=x @ [3, -2]).to_csv(folder / "houses.csv", index=False)
+    roads = nx.relabel_nodes(nx.cycle_graph(4), dict(enumerate(TOWNS[::-1])))
+    nx.write_graphml(roads, folder / "roads.graphml")
+    (folder / "spec.toml").write_text(_readme("toml"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        exec(_readme("python"), {"nd": nd})
+        with pytest.raises(SystemExit) as left:
+            cli.app(["run", "spec.toml", "--quiet", "--no-nulls"])
+    assert not left.value.code
+    return folder
+
+
+def test_the_readmes_own_problem_runs(towns_and_roads):
+    assert (towns_and_roads / "overlay.png").stat().st_size > 10_000
+    observed = nd.records.read(towns_and_roads / "ntkdyn-spec" / "observed.nc")
+    assert list(observed["agent_name"]) == [*TOWNS] and "test_r2" in observed
+    assert observed.attrs["targets_scaled"].startswith("each target minus its training mean, over")
+    assert observed.attrs["normalisation"].startswith("each feature minus its training mean, over")
+
+
+def test_figures_and_report_call_agents_by_their_names(towns_and_roads):
+    out = towns_and_roads / "ntkdyn-spec"
+    report = (out / "report.html").read_text()
     assert all(f"<tr><td>{name}</td>" in report for name in TOWNS)
-    shown = {
-        "overlay": (predicted, observed, comparison), "consensus": (predicted,),
-        "errors_on_graph": (predicted,),
-    }  # fmt: skip
-    for name, records in shown.items():
-        figure = figures.draw(name, records)
-        texts = {text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))}
+    sides = ("predicted", "observed", "comparison")
+    shown = {"overlay": sides, "consensus": sides[:2], "errors_on_graph": sides[:1]}
+    for name, sides in shown.items():
+        drawn = figures.draw(name, [nd.records.read(out / f"{side}.nc") for side in sides])
+        texts = {text.get_text() for text in drawn.findobj(lambda each: hasattr(each, "get_text"))}
         assert {*TOWNS} <= texts, name
+
+
+# --- the schema of specs -------------------------------------------------------------------------
+
+
+def _held(schema, table, value, path=""):
+    """Every setting of a spec is one of the schema's, of its type and among its names."""
+    for name, each in value.items():
+        known = table["properties"][name]
+        reference = known.get("$ref") or next(iter(known.get("allOf", [{}]))).get("$ref")
+        if isinstance(each, dict) and reference:
+            _held(schema, schema["$defs"][reference.rsplit("/")[-1]], each, f"{path}{name}.")
+        assert "enum" not in known or each in known["enum"], f"{path}{name}"
+
+
+def test_the_schema_knows_what_specs_hold(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.app(["specs", "--schema"])
+    assert not left.value.code
+    schema = json.loads(capsys.readouterr().out)
+    assert set(schema["properties"]) == set(experiment.Spec.model_fields)
+    for text in [*experiment.shipped().values(), experiment.demo().text(), _readme("toml")]:
+        _held(schema, schema, tomllib.loads(text))
+    tables = schema["$defs"]
+    assert tables["DataTable"]["properties"]["owner"]["description"].startswith("the column that s")
+    assert tables["MethodTable"]["properties"]["kappa"] == {"description": "a setting of drt"}
+    assert tables["GraphTable"]["properties"]["weights"]["enum"] == sorted(graphs.RULES)
+    assert tables["DataTable"]["additionalProperties"] is False

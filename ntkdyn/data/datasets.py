@@ -113,9 +113,9 @@ def load(
     scaled = scaling.fit("common", inputs[train_rows], f"dataset {name}")
     return Dataset(
         name=name,
-        train_inputs=scaled.single(inputs[train_rows]),
+        train_inputs=scaled.single(inputs, train_rows),
         train_labels=labels[train_rows],
-        test_inputs=scaled.single(inputs[test_rows]),
+        test_inputs=scaled.single(inputs, test_rows),
         test_labels=labels[test_rows],
         classes=int(labels.max()) + 1,
         normalisation=scaled.words,

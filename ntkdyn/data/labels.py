@@ -7,6 +7,7 @@ is not what is meant, `task` says what is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ def learned(what: str, columns: pd.DataFrame, task: str = "auto") -> Learned:
             f"those of {', '.join(names)} do not"
         )
     if task == "regression" or single is None or (task == "auto" and _real(single)):
-        return Learned(numbers(what, columns), names, regression=True)
+        return Learned(numbers(what, columns, list(columns)), names, regression=True)
     if task == "auto":
         _check_no_numbers_among_text(what, single)
     codes, found = numbered(what, single)
@@ -59,12 +60,17 @@ FEW = 10
 """so many points may all be of different classes"""
 
 
-def numbers(what: str, columns: pd.DataFrame) -> Float[np.ndarray, "points columns"]:
-    """The columns as float64, row by row; refuses the first value that is no number."""
-    for name, column in columns.items():
+def numbers(
+    what: str, frame: pd.DataFrame, names: Sequence[str]
+) -> Float[np.ndarray, "points columns"]:
+    """These columns as float64, row by row; refuses the first value that is no number."""
+    values = np.empty((len(frame), len(names)))
+    for number, name in enumerate(names):
+        column = frame[name]
         if not pd.api.types.is_numeric_dtype(column) or column.dtype.kind == "c":
-            _refuse_text(what, str(name), column)
-    return np.ascontiguousarray(columns.to_numpy(dtype=np.float64))
+            _refuse_text(what, name, column)
+        values[:, number] = column
+    return values
 
 
 def _refuse_text(what: str, name: str, column: pd.Series) -> None:

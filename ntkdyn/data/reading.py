@@ -19,7 +19,7 @@ from jaxtyping import Int, Real
 from ntkdyn import archives, arrays
 from ntkdyn.data import scaling
 from ntkdyn.data.datasets import Dataset
-from ntkdyn.data.labels import learned, numbers
+from ntkdyn.data.labels import Learned, learned, numbers
 from ntkdyn.data.tables import check_whole_rows, columns_of, read_table
 from ntkdyn.errors import InputError, check_flag, check_whole, is_real, is_whole, shown
 from ntkdyn.names import numbered, plain
@@ -51,7 +51,7 @@ def read(
     test_source: Any = None,
     seed: int = 0,
     scale: str | None = None,
-    target_scale: str = "standard",
+    target_scale: str | None = None,
 ) -> Dataset:
     """The points in a file, a DataFrame or a dictionary of arrays.
 
@@ -77,22 +77,19 @@ def read(
     what = learned("target", _together(points, given), task)
     count = len(points.inputs)
     rows, test_rows = _drawn(count, None if given is None else len(given.inputs), train, test, seed)
-    inputs = points.inputs if rows is None else points.inputs[rows]
     rest = points if given is None else given
     rule = scale or ("common" if points.images else "standard")
-    scaled = scaling.fit(rule, inputs, "data", names=points.features)
+    scaled = scaling.fit(rule, _some(points.inputs, rows), "data", names=points.features)
     values, others = what.values[:count], what.values[0 if given is None else count :]
-    labels = values if rows is None else values[rows]
+    labels = _some(values, rows)
     owners, names = _owners(points.owner, rows)
-    of_targets = None
-    if what.regression:
-        of_targets = scaling.fit(target_scale, labels, "target", kind="target", names=what.names)
+    of_targets = _target_scaling(target_scale, what, labels)
     finish = of_targets or (lambda each: each)
     return Dataset(
         name=_named(source),
-        train_inputs=scaled.single(inputs),
+        train_inputs=scaled.single(points.inputs, rows),
         train_labels=finish(labels),
-        test_inputs=scaled.single(rest.inputs[test_rows]),
+        test_inputs=scaled.single(rest.inputs, test_rows),
         test_labels=finish(others[test_rows]),
         classes=None if what.regression else len(what.names),
         normalisation=scaled.words,
@@ -101,6 +98,21 @@ def read(
         owner=owners,
         agent_names=names,
     )
+
+
+def _target_scaling(rule: str | None, what: Learned, labels: np.ndarray) -> scaling.Scaling | None:
+    """That of targets of regression; classes have none."""
+    if what.regression:
+        return scaling.fit(rule or "standard", labels, "target", kind="target", names=what.names)
+    if rule is not None:
+        raise InputError(f"target_scale: goes with regression, and {what.names[0]!r} is a class")
+    return None
+
+
+def _some(values: np.ndarray, rows: Int[np.ndarray, " rows"]) -> np.ndarray:
+    """These rows; the array itself, and no copy, where they are all, in order."""
+    every = len(rows) == len(values) and (rows == np.arange(len(values))).all()
+    return values if every else values[rows]
 
 
 def _named(source: Any) -> str:
@@ -156,8 +168,8 @@ def _of_table(frame: pd.DataFrame, target: Any, features: Any, owner: Any) -> Po
         raise InputError(f"data: column {min(twice)!r} can be one of feature, target and owner")
     if not inputs:
         raise InputError("features: no column is left to learn from")
-    check_whole_rows("data", frame[[*learned, *owners, *inputs]])
-    values = numbers("features", frame[inputs])
+    check_whole_rows("data", frame, [*learned, *owners, *inputs])
+    values = numbers("features", frame, inputs)
     of = frame[owners[0]].copy() if owners else None
     return Points(values, inputs, frame[learned].copy(), of, images=kaggle)
 
@@ -210,7 +222,7 @@ def _of_pair(inputs: np.ndarray, labels: np.ndarray, owner: Any) -> Points:
     columns = pd.DataFrame(labels).rename(columns=str)
     if labels.ndim == 1:
         columns.columns = ["y"]
-    check_whole_rows("data: y", columns)
+    check_whole_rows("data: y", columns, list(columns))
     owners = None if owner is None else _owner_array(owner, len(inputs))
     names = [str(number) for number in range(flat.shape[1])]
     return Points(flat, names, columns, owners, images=inputs.ndim > 2)
@@ -228,22 +240,22 @@ def _owner_array(owner: Any, points: int) -> pd.Series:
 
 def _drawn(
     points: int, given: int | None, train: Any, test: Any, seed: Any
-) -> tuple[Int[np.ndarray, " train"] | None, Int[np.ndarray, " test"] | slice]:
-    """The rows to train on (None: all, in order) and those to test on, of the test points given."""
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+    """The rows to train on and those to test on, of the test points given; all in order if all."""
     rng = np.random.default_rng(check_whole("data: seed", seed, 0))
     there = points if given is None else given
     tested = _count(test, there)
     if train is not None:
         train = check_whole("data: train", train, 1)
     if given is not None:
-        rows = None if train is None else rng.permutation(points)[:train]
+        rows = np.arange(points) if train is None else rng.permutation(points)[:train]
         _check_enough(train or points, 0, points)
         _check_enough(0, tested or given, given)
-        return rows, slice(None) if tested is None else rng.permutation(given)[:tested]
+        return rows, np.arange(given) if tested is None else rng.permutation(given)[:tested]
     tested = tested or 0
     _check_enough(train or 1, tested, points)
     if train is None and not tested:
-        return None, slice(0)
+        return np.arange(points), np.arange(0)
     order = rng.permutation(points)
     train = points - tested if train is None else train
     return order[:train], order[train : train + tested]
@@ -271,13 +283,13 @@ def _check_enough(train: int, test: int, there: int) -> None:
 
 
 def _owners(
-    column: pd.Series | None, rows: Int[np.ndarray, " train"] | None
+    column: pd.Series | None, rows: Int[np.ndarray, " train"]
 ) -> tuple[Int[np.ndarray, " train"] | None, tuple[str, ...]]:
     """The agent of every training point, and what the agents are called."""
     if column is None:
         return None, ()
     codes, names = numbered("owner", column)
-    codes = codes if rows is None else codes[rows]
+    codes = codes[rows]
     empty = np.setdiff1d(np.arange(len(names)), codes)
     if len(empty):
         raise InputError(

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from ntkdyn.errors import InputError, check_name
 
 Table = Real[np.ndarray, "points columns"]
 
-AT_A_TIME = 2**20
+AT_A_TIME = 2**18
 """numbers that are scaled at a time"""
 
 SHOWN = 4
@@ -40,13 +40,16 @@ class Scaling(NamedTuple):
         scaled /= self.deviation
         return scaled
 
-    def single(self, values: Table) -> Float[np.ndarray, "points columns"]:
-        """The same, computed in float64 and rounded to float32, some rows at a time."""
-        rounded = np.empty(values.shape, np.float32)
+    def single(
+        self, values: Table, chosen: Int[np.ndarray, " chosen"]
+    ) -> Float[np.ndarray, "chosen columns"]:
+        """The chosen rows, scaled in float64 and rounded to float32, a few of them at a time."""
+        rounded = np.empty((len(chosen), values.shape[1]), np.float32)
         rows = max(1, AT_A_TIME // max(1, values.shape[1]))
         with np.errstate(over="ignore"):
-            for first in range(0, len(values), rows):
-                rounded[first : first + rows] = self(values[first : first + rows])
+            for first in range(0, len(chosen), rows):
+                part = slice(first, first + rows)
+                rounded[part] = self(values[chosen[part]])
         return rounded
 
 

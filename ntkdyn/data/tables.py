@@ -19,6 +19,9 @@ from ntkdyn.errors import InputError, is_whole, unknown
 SEPARATORS = ",;\t|"
 """what may stand between the fields of a .csv or .txt: of these the one that its first line has"""
 
+AT_A_TIME = 2**20
+"""fields of a text file that are read at a time"""
+
 LONGEST_LINE = 2**20
 """characters of the first line that are looked at"""
 
@@ -61,21 +64,31 @@ def _ending(path: Path) -> str:
 
 def _separated(path: Path, header: bool) -> pd.DataFrame:
     settings: dict[str, Any] = {"sep": _separator(path), "encoding": "utf-8-sig"}
+    first = pd.read_csv(path, nrows=1, header=None, dtype=str, **settings).iloc[0]
     if header:
-        _check_header(path, settings)
+        _check_header(path, first)
     settings |= {"header": 0 if header else None, "index_col": False}
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.DtypeWarning)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            frame = pd.read_csv(path, **settings)
-        except pd.errors.DtypeWarning:  # a column that is text in some parts of the file only
-            frame = pd.read_csv(path, **settings, low_memory=False)
+            frame = _in_parts(path, settings, max(1, AT_A_TIME // len(first)))
         except pd.errors.ParserWarning:
             raise InputError(
                 f"data: the rows of {path} have more fields than its header has names"
             ) from None
     frame.columns = frame.columns.map(str)
+    return frame
+
+
+def _in_parts(path: Path, settings: dict[str, Any], rows: int) -> pd.DataFrame:
+    """The table, so many rows at a time, for pandas takes several times what it reads at once.
+
+    At once after all where a column is text in some parts and numbers in others.
+    """
+    with pd.read_csv(path, chunksize=rows, **settings) as parts:
+        frame = pd.concat(parts, ignore_index=True)
+    if any(kind == "object" for kind in frame.dtypes):
+        return pd.read_csv(path, low_memory=False, **settings)
     return frame
 
 
@@ -87,9 +100,8 @@ def _separator(path: Path) -> str:
         return max(SEPARATORS, key=file.readline(LONGEST_LINE).count)
 
 
-def _check_header(path: Path, settings: dict[str, Any]) -> None:
+def _check_header(path: Path, first: pd.Series) -> None:
     """Refuse a first line of numbers, and two columns of the same name."""
-    first = pd.read_csv(path, nrows=1, header=None, dtype=str, **settings).iloc[0]
     if pd.to_numeric(first, errors="coerce").notna().all():
         raise InputError(
             f"data: the first line of {path} holds numbers alone; it must name the columns, or "
@@ -137,15 +149,19 @@ def _column(what: str, frame: pd.DataFrame, given: Any) -> str:
     return given
 
 
-def check_whole_rows(what: str, frame: pd.DataFrame) -> None:
-    """Refuse missing values, naming the first of them."""
-    gaps = frame.isna().to_numpy()
-    if not gaps.any():
-        return
-    rows, columns = gaps.nonzero()
-    some = zip(rows[:ROWS], columns[:ROWS], strict=True)
-    named = ", ".join(f"row {row + 1} ({frame.columns[column]!r})" for row, column in some)
-    more = ", ..." if len(rows) > ROWS else ""
-    raise InputError(
-        f"{what}: {len(rows)} values are missing, in {named}{more}; fill or drop these rows first"
-    )
+def check_whole_rows(what: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse missing values in these columns, naming the first of them."""
+    gaps = [
+        (int(row), name)
+        for name in names
+        if frame[name].hasnans
+        for row in frame[name].isna().to_numpy().nonzero()[0]
+    ]
+    if gaps:
+        some = sorted(gaps)[:ROWS]
+        named = ", ".join(f"row {row + 1} ({name!r})" for row, name in some)
+        more = ", ..." if len(gaps) > ROWS else ""
+        raise InputError(
+            f"{what}: {len(gaps)} values are missing, in {named}{more}; fill or drop these rows "
+            f"first"
+        )
