@@ -70,6 +70,7 @@ def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch):
     frame["age"] = [float(round(each)) for each in frame["age"][:-1]] + [0.5]
     path = written(frame, tmp_path / "a.csv")
     asked = {"target": "grade", "features": ["age", "rooms"], "owner": "town"}
+    asked["task"] = "classification"
     wanted = data.read(path, **asked)
     monkeypatch.setattr(tables, "AT_A_TIME", 10)
     same(data.read(path, **asked), wanted)

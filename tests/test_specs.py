@@ -115,7 +115,7 @@ def test_weights_whose_columns_sum_to_one_are_for_push_sum():
 @pytest.mark.parametrize(
     "parts, message",
     [
-        ({"graph": f'weights = "uniform"\n{OWN}'}, "weights goes with a topology, not with a mat"),
+        ({"graph": f'weights = "uniform"\n{OWN}'}, "weights goes with a topology or file, not"),
         ({"graph": f"degree = 3\n{OWN}"}, "degree goes with a topology"),
         ({"graph": 'topology = "ring"\nchanges = { kind = "link_failures" }'}, "probability goes"),
         (
