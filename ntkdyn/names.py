@@ -24,6 +24,8 @@ def numbered(what: str, values: pd.Series) -> tuple[Int[np.ndarray, " points"], 
     """
     _check_one_kind(what, values)
     codes, found = pd.factorize(values.to_numpy())
+    if len(codes) and codes.min() < 0:
+        raise InputError(f"{what}: row {int(codes.argmin()) + 1} has no name")
     names = [_name(each) for each in found]
     told_apart(what, names)
     order = sorted(range(len(names)), key=lambda i: natural(names[i]))

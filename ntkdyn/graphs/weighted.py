@@ -107,7 +107,7 @@ def _scaled(
         else:
             rows = 1 / (matrix @ columns)
             columns = 1 / (rows @ matrix)
-        scaled = rows[:, None] * matrix * columns
+        scaled = np.outer(rows, columns) * matrix
         off = max(np.abs(scaled.sum(axis=axis) - 1).max() for axis in (0, 1))
         if off < SETTLED * len(matrix):
             return scaled
