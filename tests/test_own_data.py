@@ -448,44 +448,28 @@ def test_what_is_no_table_is_refused(tmp_path):
 # --- through a problem, and from a spec ----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    """(problem, predicted, observed) of three towns that learn two prices, and Huber's loss."""
-    frame = houses(18).assign(rent=lambda each: each["price"] ** 0.5 / 3)
-    asked = {"target": ["price", "rent"], "owner": "town", "test": 6, "seed": 1}
+def test_several_targets_are_outputs():
+    frame = houses().assign(rent=lambda each: each["price"] ** 0.5)
+    asked = {"target": ["price", "rent"], "owner": "town", "test": 3}
     share = data.partition(data.read(frame, **asked), by="given")
-    net = nd.networks.mlp((64,), outputs=2, activation="erf")
-    problem = nd.Problem(net, share, loss="mse")
-    dgd, W = nd.methods.dgd(step_size=0.2), nd.graphs.metropolis(nd.graphs.ring(3))
-    return problem, *(run(problem, dgd, W, 60) for run in (nd.predict, nd.train))
+    task = nd.Problem(nd.networks.mlp((4,), outputs=2), share, loss="huber").task
+    assert task.labels is None and task.label_names == ("price", "rent")
+    assert np.allclose(task.targets[:9].mean(axis=0), 0) and np.allclose(task.targets[:9].std(), 1)
+    assert (task.targets[9:] == share.data.test_labels).all() and len(task.targets) == 12
+    assert len(task.about["target_mean"]) == 2 and task.about["partition"] == "given"
 
 
-def test_regression_is_predicted_and_trained(fitted):
-    problem, predicted, observed = fitted
-    assert "test_accuracy" not in predicted and "label" not in predicted.coords
-    for record in (predicted, observed):
-        outputs, targets = record["outputs"].values[-1], record["targets"].values
-        owner, tested = record["owner"].values, (record["split"] == "test").values
-        for agent in range(3):
-            for name, rows in (("train", owner == agent), ("test", tested)):
-                y, f = targets[rows], outputs[agent, rows]
-                wanted = 1 - ((y - f) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
-                assert float(record[f"{name}_r2"][-1, agent]) == pytest.approx(wanted, rel=1e-6)
-        assert record["agent_name"].values.tolist() == ["aix", "bonn", "cork"]
-        assert record["output_name"].values.tolist() == ["price", "rent"]
-        assert record.attrs["partition"] == "given" and len(record.attrs["target_mean"]) == 2
-    assert (predicted["test_r2"][-1] > predicted["test_r2"][0] + 0.5).all()
-    comparison = nd.compare(predicted, observed)
-    assert float(abs(comparison["test_r2_difference"][-1]).max()) < 0.1
-    assert comparison.attrs["largest_gap"] < 0.2
-
-
-def test_r2_is_not_known_of_one_point():
-    y = [[1.0], [2.0], [4.0]]
-    bare = nd.KernelProblem(np.eye(3), y, [0, 1, 1], loss="huber")
+def test_r2_as_it_is_defined():
+    """Of one point it is not known."""
+    y = np.array([[1.0, 0.0], [2.0, 3.0], [4.0, 2.0], [0.5, 1.0]])
+    bare = nd.KernelProblem(
+        np.eye(3), y[:3], [0, 1, 1], loss="huber", K_test=np.ones((1, 3)), y_test=y[3:]
+    )
     record = nd.predict(bare, nd.methods.dgd(step_size=0.1), [[0.5, 0.5], [0.5, 0.5]], 2)
-    assert np.isnan(record["train_r2"][:, 0]).all()
-    assert np.isclose(record["train_r2"][0, 1], 1 - (2**2 + 4**2) / 2)
+    missed = ((record["outputs"].values[-1, 1, 1:3] - y[1:3]) ** 2).sum()
+    wanted = 1 - missed / ((y[1:3] - y[1:3].mean(axis=0)) ** 2).sum()
+    assert np.isclose(record["train_r2"][-1, 1], wanted, rtol=1e-12)
+    assert np.isnan(record["train_r2"][:, 0]).all() and np.isnan(record["test_r2"]).all()
 
 
 def test_losses_of_classes_do_not_take_targets_of_regression():
@@ -528,8 +512,7 @@ def test_a_spec_finds_its_table_beside_it(own, monkeypatch):
     same(work.partition.data, wanted)
     seeded = experiment.Experiment(experiment.load(own / "spec.toml").with_seed(0))
     same(seeded.partition.data, wanted)
-    record = work.predict()
-    assert record.sizes["agent"] == 3 and record.attrs["dataset"] == "houses"
+    assert work.problem.task.about["dataset"] == "houses" and work.weights.agents == 3
     (own / "elsewhere").mkdir()
     (own / "houses.csv").rename(own / "elsewhere" / "houses.csv")
     spec = experiment.load(own / "spec.toml")

@@ -14,9 +14,10 @@ import tomli_w
 from sklearn.datasets import load_digits
 
 import ntkdyn as nd
-from ntkdyn import cli, data, experiment, figures, graphs
+from ntkdyn import cli, data, experiment, figures, graphs, runs
 from ntkdyn.errors import InputError
 from ntkdyn.names import natural
+from ntkdyn.theory import theorems
 
 TOWNS = ("aix", "bonn", "cork", "derry")
 LINKS = [("bonn", "aix", 0.25), ("cork", "bonn", 0.5), ("aix", "derry", 0.125)]
@@ -202,7 +203,7 @@ def test_sinkhorn_says_where_no_scaling_exists():
         graphs.sinkhorn(graphs.read(nx.Graph([(0, 1), (2, 3)])))
 
 
-def test_names_lay_the_graph_over_the_data():
+def test_names_lay_the_graph_over_the_data(monkeypatch):
     """The graph's order is another than that of the data; both are by name."""
     frame = pd.DataFrame({"x": np.arange(12.0), "town": list(TOWNS) * 3, "y": [1, 2, 1] * 4})
     share = data.partition(data.read(frame, target="y", owner="town"), by="given")
@@ -214,16 +215,20 @@ def test_names_lay_the_graph_over_the_data():
     assert (moved.matrix == W.matrix[np.ix_(order, order)]).all()
     both = graphs.mixing(graphs.link_failures(W, 0.3, 4, seed=0), names=moved.names)
     assert both.names == moved.names and (both.matrices[0] != 0).any()
-    record = nd.predict(problem, nd.methods.dgd(step_size=0.1), moved, 2)
-    assert np.allclose(record["mixing"], W.matrix) and list(record["agent_name"]) == [*TOWNS]
-    for run in (nd.step_size_limit, nd.dynamics.spectrum):
-        run(problem, nd.methods.dgd(step_size=0.1), moved)
+    dgd = nd.methods.dgd(step_size=0.1)
+    monkeypatch.setattr(nd.Problem, "kernel", lambda *_: None)
+    for laid in (
+        runs.plan(problem.task, dgd, moved, 2).weights,
+        nd.dynamics.setting(problem, "empirical", dgd, moved).weights,
+    ):
+        assert (laid.matrix == W.matrix).all() and laid.names == TOWNS
     fewer = graphs.metropolis(graphs.read(nx.path_graph(["aix", "bonn", "rome"])))
     with pytest.raises(InputError, match="only the graph has .rome. and only the data have .cork"):
-        nd.predict(problem, nd.methods.dgd(step_size=0.1), fewer, 2)
+        nd.predict(problem, dgd, fewer, 2)
     plain = graphs.metropolis(graphs.read(nx.path_graph(4)))
-    with pytest.raises(InputError, match="agents of the graph must be those of the data; only the"):
-        nd.step_size_limit(problem, nd.methods.dgd(step_size=0.1), plain)
+    for call in (nd.step_size_limit, theorems.case):
+        with pytest.raises(InputError, match="must be those of the data; only the graph has '0', "):
+            call(problem, dgd, plain)
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -446,6 +451,22 @@ def test_the_readmes_own_problem_runs(towns_and_roads):
     assert list(observed["agent_name"]) == [*TOWNS] and "test_r2" in observed
     assert observed.attrs["targets_scaled"].startswith("each target minus its training mean, over")
     assert observed.attrs["normalisation"].startswith("each feature minus its training mean, over")
+
+
+def test_regression_is_predicted_and_trained(towns_and_roads):
+    out = towns_and_roads / "ntkdyn-spec"
+    for side in ("predicted", "observed"):
+        record = nd.records.read(out / f"{side}.nc")
+        assert "test_accuracy" not in record and "label" not in record.coords
+        outputs, targets = record["outputs"].values[-1], record["targets"].values
+        owner, tested = record["owner"].values, (record["split"] == "test").values
+        for agent in range(4):
+            for name, rows in (("train", owner == agent), ("test", tested)):
+                y, f = targets[rows], outputs[agent, rows]
+                wanted = 1 - ((y - f) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+                assert float(record[f"{name}_r2"][-1, agent]) == pytest.approx(wanted, rel=1e-6)
+        assert (record["train_r2"][-1] > record["train_r2"][0]).all()
+    assert "test_r2_difference" in nd.records.read(out / "comparison.nc")
 
 
 def test_figures_and_report_call_agents_by_their_names(towns_and_roads):
