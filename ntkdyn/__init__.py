@@ -12,7 +12,7 @@ spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is pr
     compare(predicted, observed)              how far they are apart, and where
 """
 
-from ntkdyn import data, dynamics, graphs, kernels, losses, methods, networks, records
+from ntkdyn import data, dynamics, graphs, kernels, links, losses, methods, networks, records
 from ntkdyn.dynamics import predict, step_size_limit
 from ntkdyn.errors import InputError, public
 from ntkdyn.keeping import Keep
@@ -32,6 +32,7 @@ __all__ = [
     "dynamics",
     "graphs",
     "kernels",
+    "links",
     "losses",
     "methods",
     "networks",

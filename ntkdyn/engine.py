@@ -6,6 +6,7 @@ A `System` is everything a round needs, as one pytree; `advance` takes a compile
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn.data import Batch, Batches
 from ntkdyn.losses import Loss
 from ntkdyn.methods import Method
-from ntkdyn.methods.mixing import Links, Operator
+from ntkdyn.methods.mixing import Combination, Links, Operator
 from ntkdyn.methods.objectives import Setting
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
@@ -105,7 +106,11 @@ class System(eqx.Module):
     def mix(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
         """The combination of that round."""
         mix = self.method.mixing.bind(self.weights, round, self)
-        return self.layout.combining(mix) if self.layout else mix
+        if self.layout is None:
+            return mix
+        if isinstance(mix, Combination):
+            return dataclasses.replace(mix, around=self.layout.combining)
+        return self.layout.combining(mix)
 
     def kept(self, state: State) -> State:
         """The state, inside a compiled program, where the layout wants it."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from ntkdyn import (
     figures,
     graphs,
     kernels,
+    links,
     losses,
     methods,
     networks,
@@ -39,7 +42,7 @@ from ntkdyn import (
 )
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, shown, unknown
+from ntkdyn.errors import InputError, check_kind, shown, unknown
 from ntkdyn.keeping import Keep
 from ntkdyn.problems import KERNELS, Problem, outputs_for
 from ntkdyn.records import Record
@@ -231,6 +234,22 @@ class MethodTable(_Table):
     step_size: float | ShareOfLimit
 
 
+class NamedTable(_Table):
+    """Something by its name, with whatever settings of its own it takes."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    name: str
+
+
+class LinkTable(_Table):
+    """One of `links`, with whatever settings of its own it takes; the first is at the sender."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    kind: str
+    compressor: NamedTable | None = None
+    """of a compressed link"""
+
+
 class RunTable(_Table):
     """How long, and what is recorded."""
 
@@ -263,6 +282,8 @@ class Spec(_Table):
     partition: PartitionTable = PartitionTable(by="given")
     graph: GraphTable
     method: MethodTable
+    link: list[LinkTable] = []
+    """what messages go over; nothing happens to them if there are none"""
     run: RunTable
 
     _folder: Path = pydantic.PrivateAttr(Path())
@@ -365,6 +386,45 @@ def _setting(location: tuple[int | str, ...]) -> list[str]:
 def _table_of(table: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel]:
     annotation = table.model_fields[name].annotation
     return annotation if inspect.isclass(annotation) else ShareOfLimit
+
+
+def made(what: str, name: str, known: dict[str, Callable], settings: dict[str, Any]) -> Any:
+    """What the maker of that name, or the one at "module:name", makes of the settings."""
+    make = _imported(what, name) if ":" in name else known.get(name)
+    if make is None:
+        raise unknown(what, name, known)
+    taken = inspect.signature(make).parameters
+    for setting in settings:
+        if setting not in taken:
+            raise unknown(f"setting of {what} {name}", setting, taken)
+    for setting, parameter in taken.items():
+        if parameter.default is parameter.empty and setting not in settings:
+            raise InputError(f"{what} {name}: {setting} must be given")
+    return make(**settings)
+
+
+def _imported(what: str, name: str) -> Callable:
+    """The object of "module:name", from what is installed or the current folder."""
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{what}: cannot import {shown(module)}; {error}") from None
+    finally:
+        sys.path.remove("")
+    if not callable(found):
+        raise InputError(f"{what}: {module} has no {shown(attribute)} that could be called")
+    return found
+
+
+def _link(table: LinkTable) -> Any:
+    settings = dict(table.model_extra or {})
+    if table.compressor is not None:
+        of_its_own = table.compressor.model_extra or {}
+        name = table.compressor.name
+        settings["compressor"] = made("compressor", name, links.COMPRESSORS, of_its_own)
+    return made("link", table.kind, links.LINKS, settings)
 
 
 @dataclass(frozen=True)
@@ -495,15 +555,11 @@ class Experiment:
     @functools.cached_property
     def method(self) -> methods.Method:
         name, step = self.spec.method.name, self.spec.method.step_size
-        if name not in methods.METHODS:
-            raise unknown("method", name, methods.METHODS)
         step_size = methods.of_limit(step.of_limit) if isinstance(step, ShareOfLimit) else step
-        make, settings = methods.METHODS[name], self.spec.method.model_extra or {}
-        known = inspect.signature(make).parameters
-        for setting in settings:
-            if setting not in known:
-                raise unknown(f"setting of method {name}", setting, known)
-        return make(step_size=step_size, **settings)
+        settings = {"step_size": step_size} | (self.spec.method.model_extra or {})
+        method = made("method", name, methods.METHODS, settings)
+        check_kind(f"method {name}", method, methods.Method, "as `methods.dgd` gives")
+        return links.over(method, *map(_link, self.spec.link)) if self.spec.link else method
 
     def check(self) -> None:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""

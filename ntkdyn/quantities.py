@@ -47,7 +47,7 @@ QUANTITIES = {
     "layer_displacement": "distance of a layer's parameters from the start",
     "kernel_drift": "change of the agent's kernel since the start, relative",
     "label_alignment": "alignment of the agent's kernel with the targets",
-    "floats_sent": "numbers sent by the agent in all rounds before",
+    "floats_sent": "numbers of 32 bits sent by the agent in all rounds before",
     "parameters": "kept entries of the agents' parameters",
     "initial_parameters": "kept entries of the parameters at the start",
     "parameter_round": "round in which parameters were kept",

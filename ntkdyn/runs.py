@@ -407,10 +407,10 @@ def _floats_sent(plan: Plan, built: System, parameters: int) -> Float[np.ndarray
 def _floats_per_link(built: System, parameters: int) -> Float[np.ndarray, " period"]:
     """How many numbers go over each link, in every round of a period of the mixing."""
     rule, start = built.method.mixing, jax.eval_shape(built.space.start)
-    each = np.zeros(rule.every)
+    each, words = np.zeros(rule.every), built.method.update.words(parameters)
     for round in rule.due:
         mix = exchange.watched(rule, built.weights, round, built)
-        each[round] = exchange.sent(built.method.update, start, mix).floats(parameters)
+        each[round] = exchange.sent(built.method.update, start, mix).floats(words)
     return each
 
 

@@ -38,6 +38,7 @@ ALLOWED = {
     "methods": {
         "data", "errors", "graphs", "kernels", "losses", "precision", "spaces", "vectors",
     },
+    "links": {"arrays", "errors", "graphs", "methods", "vectors"},
     "given": {"arrays", "errors", "kernels", "sizes"},
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
@@ -64,7 +65,7 @@ ALLOWED = {
     "figures": {"disk", "errors", "records"},
     "validation": {
         "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
-        "memory", "methods", "networks", "precision", "problems", "quantities",
+        "links", "memory", "methods", "networks", "precision", "problems", "quantities",
         "records", "runs", "sharding", "sizes", "spaces",
     },
     "theory": {
@@ -73,8 +74,8 @@ ALLOWED = {
     },
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
-        "keeping", "kernels", "losses", "methods", "networks", "problems", "records", "runs",
-        "theory", "validation",
+        "keeping", "kernels", "links", "losses", "methods", "networks", "problems", "records",
+        "runs", "theory", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",

@@ -235,6 +235,8 @@ def _closed_form(setting: Setting) -> Limit | None:
         return Limit(math.inf, "closed form")
     if not one_map(method, weights) or not weights.rounds[0].symmetric:
         return None
+    if not method.update.by_mode:
+        return None
     if not crosses_at_minus_one(method, weights.rounds[0]):
         return None
     (loop,) = setting.loops(1.0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ntkdyn.methods.mixing import Marking, Operator, marked
+from ntkdyn.methods.mixing import Combination, Dense, Fixed, Marking, Operator, marked
 from ntkdyn.methods.updates import Update
 from ntkdyn.vectors import Vector
 
@@ -29,8 +29,8 @@ class Sent(NamedTuple):
     numbers: int
     """beside them"""
 
-    def floats(self, parameters: int) -> int:
-        """All of it, for so many parameters."""
+    def floats(self, parameters: float) -> float:
+        """All of it, where a vector takes as much as so many numbers."""
         return self.vectors * parameters + self.numbers
 
 
@@ -38,6 +38,8 @@ def watched(rule: Any, weights: Operator, round: int, scene: Any) -> Mix:
     """The mixing of that round, with marks; a rule that combines by itself sends what it mixes."""
     marking = Marking(weights)
     mix = rule.bind(marking, round, scene)
+    if isinstance(mix, Combination):
+        return mix
 
     def watching(x: Vector) -> Vector:
         marking.used = False
@@ -47,7 +49,7 @@ def watched(rule: Any, weights: Operator, round: int, scene: Any) -> Mix:
     return watching
 
 
-def sent(update: Update, x: Vector, mix: Mix = marked) -> Sent:
+def sent(update: Update, x: Vector, mix: Mix) -> Sent:
     """What a round from the start x sends, of an update whose `mix` marks.
 
     A loop counts as often as it runs, of the branches of a condition the one that sends most. What
@@ -66,7 +68,8 @@ def sent(update: Update, x: Vector, mix: Mix = marked) -> Sent:
 
 def of_update(update: Update) -> Sent:
     """The same of an update on any space and graph, with all that it mixes exchanged."""
-    return sent(update, Vector(jnp.zeros((2, 3))))
+    mix = watched(Fixed(), Dense(jnp.full((2, 2), 0.5)), 0, None)
+    return sent(update, Vector(jnp.zeros((2, 3))), mix)
 
 
 def _marks(jaxpr: Any) -> Iterator[tuple[int, Shapes]]:

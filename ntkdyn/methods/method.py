@@ -133,6 +133,7 @@ class Method(eqx.Module):
             raise InputError(f"{self.name}: needs the same mixing matrix in every round")
         for matrix in weights.rounds:
             self._check(matrix)
+        self.update.check_weights(self.name, weights)
 
     def _check(self, weights: Mixing) -> None:
         needs = self.needs
@@ -172,7 +173,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, eqx.Module):
         own = {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **own}
-    return value if isinstance(value, (bool, int, str)) else float(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return value if value is None or isinstance(value, (bool, int, str)) else float(value)
 
 
 def _kind(needs: Needs) -> str:

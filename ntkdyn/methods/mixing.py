@@ -12,6 +12,7 @@ with the square of the agents, or a cycle of dense products for a graph that cha
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import operator
@@ -124,6 +125,10 @@ class Plain(NamedTuple):
         del round
         return self
 
+    def matrix(self) -> Float[np.ndarray, "agents agents"]:
+        """W."""
+        return self.weights if isinstance(self.weights, np.ndarray) else self.weights.toarray()
+
 
 @jax.jit
 def marked(x: Vector) -> Vector:
@@ -197,6 +202,46 @@ def links_of(
     return Links(jnp.asarray(heard), jnp.asarray(there, jnp.zeros(()).dtype))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Combination:
+    """x -> x + gamma (W x - x) in the rounds that are `due`, x in all others.
+
+    A function like any other, which also says what links must know of a round.
+    """
+
+    operator: Any
+    """the weights of the round"""
+    rate: float = 1.0
+    round: Any = 0
+    due: Any = True
+    heard: Links | None = None
+    """whom each agent hears from, where the scene knows"""
+    around: Callable = lambda average: average
+    """what is done to the averaging by whoever shares it out among devices"""
+
+    def __call__(self, x: Vector) -> Vector:
+        return where_due(self.due, self._combined, x)
+
+    def _combined(self, x: Vector) -> Vector:
+        average = self.around(self.operator)
+        return average(x) if self.rate == 1 else x + self.rate * (average(x) - x)
+
+    def matrix(self) -> Float[Array | np.ndarray, "agents agents"]:
+        """(1 - gamma) I + gamma W."""
+        matrix = self.operator.matrix()
+        if self.rate == 1:
+            return matrix
+        identity = (np if isinstance(matrix, np.ndarray) else jnp).eye(len(matrix))
+        return (1 - self.rate) * identity + self.rate * matrix
+
+
+def where_due(due: Any, exchange: Callable, unchanged: Any) -> Any:
+    """exchange(unchanged) in rounds that are due, traced ones too; else as it was."""
+    if isinstance(due, bool):
+        return exchange(unchanged) if due else unchanged
+    return jax.lax.cond(due, exchange, lambda same: same, unchanged)
+
+
 class Scene(Protocol):
     """What a mixing may look at beside the weights; `engine.System` is one."""
 
@@ -265,11 +310,8 @@ class Fixed(Rule):
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
     ) -> Callable[[Vector], Vector]:
-        del scene
-        average = weights.at(round)
-        if self.gamma == 1:
-            return average
-        return lambda x: x + self.gamma * (average(x) - x)
+        heard = getattr(scene, "links", None)
+        return Combination(weights.at(round), self.gamma, round, heard=heard)
 
 
 class Periodic(Rule):
@@ -314,6 +356,6 @@ class Periodic(Rule):
         self, weights: Operator, round: Round = 0, scene: Any = None
     ) -> Callable[[Vector], Vector]:
         mix, due = self.mixing.bind(weights, round, scene), (round + 1) % self.tau == 0
-        if isinstance(due, bool):
-            return mix if due else lambda x: x
-        return lambda x: jax.lax.cond(due, lambda sent: mix(sent), lambda sent: sent, x)
+        if isinstance(mix, Combination) and mix.due is True:
+            return dataclasses.replace(mix, due=due)
+        return functools.partial(where_due, due, mix)

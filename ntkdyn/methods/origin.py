@@ -10,8 +10,6 @@ one space and theta_0 in the others.
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +17,15 @@ from jaxtyping import Float
 
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.methods.mixing import weighted
+from ntkdyn.methods.mixing import Combination, Dense, links_of
 from ntkdyn.methods.updates import Update
 from ntkdyn.vectors import Vector
 
 AGENTS, ROUNDS = 3, 4
-"""All hear from all; one thing remembered may reach x by way of another, a round later each."""
+"""All hear from all; one thing remembered may reach x by way of another, a round later each.
+
+An update that is made for some number of agents (`update.made_for`) is tried with so many.
+"""
 
 SHIFT = 8.0
 """Sums of it and of the gradients below lose no more than a digit."""
@@ -50,13 +51,14 @@ def check(name: str, update: Update) -> None:
 
 def _iterates(update: Update, shift: float) -> Float[np.ndarray, "rounds agents numbers"]:
     """Some rounds on quadratics around `shift`, from a common start there."""
-    rng = np.random.default_rng(0)
-    slopes, forces = jnp.asarray(rng.uniform(0.5, 1.5, (2, AGENTS, 2)))
-    weights = (jnp.eye(AGENTS) + 1) / (AGENTS + 1)
+    rng, agents = np.random.default_rng(0), update.made_for or AGENTS
+    slopes, forces = jnp.asarray(rng.uniform(0.5, 1.5, (2, agents, 2)))
+    weights = (np.eye(agents) + 1) / (agents + 1)
     grad = lambda x: x.map(lambda leaf: slopes * (leaf - shift) + forces)
-    mix = lambda x: x.map(functools.partial(weighted, weights))
-    state, seen = update.init(Vector(jnp.full((AGENTS, 2), shift))), []
-    for _ in range(ROUNDS):
+    everybody = links_of(weights)
+    state, seen = update.init(Vector(jnp.full((agents, 2), shift))), []
+    for round in range(ROUNDS):
+        mix = Combination(Dense(jnp.asarray(weights)), round=round, heard=everybody)
         state = update.step(state, grad, mix)
         seen.append(np.asarray(jax.tree.leaves(state.x)[0]))
     return np.stack(seen)

@@ -113,6 +113,10 @@ class Rule(eqx.Module):
 
     step_size: StepSize
     recalled: ClassVar[int] = 0
+    made_for: ClassVar[int | None] = None
+    """how many agents it is made for; None: any number"""
+    by_mode: ClassVar[bool] = True
+    """whether agents apart, each with an eigenvalue of W, are what a symmetric W makes of them"""
     affine: ClassVar[bool] = True
     """whether the new state is affine in the old one wherever the gradient is"""
     why_not: ClassVar[str] = ""
@@ -124,6 +128,13 @@ class Rule(eqx.Module):
     @property
     def spaces(self) -> frozenset[str]:
         return EVERYWHERE
+
+    def words(self, parameters: int) -> float:
+        """How many numbers of 32 bits a vector of so many parameters takes on a link."""
+        return float(parameters)
+
+    def check_weights(self, method: str, weights: Any) -> None:
+        """Refuse a graph that it cannot work on."""
 
 
 class Iterate(NamedTuple):

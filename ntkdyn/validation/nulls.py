@@ -2,10 +2,10 @@
 
 A gap says how near a prediction comes, and not whether another would come as near. Beside the right
 prediction `ALTERNATIVES` are predicted through the same door, each with one thing wrong: the graph
-(complete; its agents permuted; its links reversed), the method, the step size. Two more take no
-prediction: every agent given another's curve, and nothing moving at all. Beside a prediction that
-is linearized anew along the way stands that which is linearized at the start alone, which is not
-wrong but coarser. Against each
+(complete; its agents permuted; its links reversed), the method, what happens on the links, the step
+size. Two more take no prediction: every agent given another's curve, and nothing moving at all.
+Beside a prediction that is linearized anew along the way stands that which is linearized at the
+start alone, which is not wrong but coarser. Against each
 
     skill = (gap of the null - gap of the prediction) / the larger of the two
 
@@ -26,6 +26,7 @@ from ntkdyn.dynamics import predict, predict_beside
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import ROUNDING, Weights, mixing
+from ntkdyn.links import Linked, over
 from ntkdyn.methods import Method, Needs
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
@@ -38,6 +39,9 @@ from ntkdyn.validation import gaps
 
 STEP = "step size"
 """the one kind of null that is near the truth by its making: it tells how fine the eye is"""
+
+LINKS = "links"
+"""the kind of what is asked only where messages go over links"""
 
 COARSER = "linearization"
 """the kind of what is no null: what was run, predicted with the kernel at the start alone"""
@@ -92,11 +96,20 @@ def _reversed(method: Method, weights: Weights) -> Asked:
 
 
 def _other_method(method: Method, weights: Weights) -> Asked:
-    """ATC for DGD, DGD for all others, with the step that a momentum amounts to."""
-    step = method.step_size / (1 - getattr(method.update, "beta", 0.0))
-    update = ATC(step) if isinstance(method.update, DGD) else DGD(step)
+    """ATC for DGD, DGD for all others, with the step that a momentum amounts to; the same links."""
+    linked = isinstance(method.update, Linked)
+    own = method.update.inner if linked else method.update
+    step = method.step_size / (1 - getattr(own, "beta", 0.0))
+    update = ATC(step) if isinstance(own, DGD) else DGD(step)
     rule = method.mixing if method.mixing.affine else Fixed()
-    return Method(type(update).__name__.lower(), update, rule, Local(), Needs()), weights
+    other = Method(type(update).__name__.lower(), update, rule, Local(), Needs())
+    return over(other, *method.update.links) if linked else other, weights
+
+
+def _without_links(method: Method, weights: Weights) -> Asked:
+    """The same method, all messages whole and in time."""
+    update = method.update.inner
+    return Method("without links", update, method.mixing, method.objective, method.needs), weights
 
 
 def _with_step(factor: float) -> Callable[[Method, Weights], Asked]:
@@ -108,6 +121,7 @@ ALTERNATIVES = {
     "agents permuted": Alternative("graph", _permuted),
     "links reversed": Alternative("graph", _reversed),
     "another method": Alternative("method", _other_method),
+    "nothing on the links": Alternative(LINKS, _without_links),
     "step size 10 % smaller": Alternative(STEP, _with_step(1 - OFF)),
     "step size 10 % larger": Alternative(STEP, _with_step(1 + OFF)),
 }
@@ -168,7 +182,10 @@ def _applying(
 ) -> tuple[dict[str, tuple[str, Asked]], dict[str, str]]:
     """Kind and change of those alternatives that can be run, and of the others why they cannot."""
     found, left_out = {}, {}
+    linked = isinstance(right[0].update, Linked)
     for name, each in ALTERNATIVES.items():
+        if each.kind == LINKS and not linked:
+            continue
         try:
             _check(each, kernel, right[1])
             other = each.change(*right)

@@ -1,0 +1,73 @@
+"""Noise: messages that are blurred on purpose, for privacy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ntkdyn.errors import InputError, is_real, shown
+from ntkdyn.links.compression import ON_PARAMETERS, Rows, by_rows
+from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
+from ntkdyn.methods.updates import check_positive
+from ntkdyn.vectors import Vector
+
+
+class Noisy(Link):
+    """m = x + std xi;  with a bound, m = s + std xi where s <- s + clip(x - s) from rest on."""
+
+    std: float = eqx.field(static=True)
+    clip: float | None = eqx.field(static=True, default=None)
+    seed: int = eqx.field(static=True, default=0)
+    affine: ClassVar[bool] = False
+    why_not: ClassVar[str] = "its noise is on parameters, and a kernel knows none"
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return ON_PARAMETERS
+
+    def init(self, rest: Vector) -> tuple[Vector, ...]:
+        return () if self.clip is None else (rest,)
+
+    def exchange(
+        self, memory: Any, message: Message, onward: Onward, at: Exchange
+    ) -> tuple[Vector, Any]:
+        sent = message.sent
+        if self.clip is not None:
+            (before,) = memory
+            sent = before + clipped(sent - before, self.clip)
+            memory = (sent,)
+        blurred = sent + gaussian(sent, self.std, at.key(self.seed))
+        return onward(message._replace(sent=blurred)), memory
+
+
+def clipped(x: Vector, radius: float) -> Vector:
+    """Every agent's vector, made as short as `radius` where it is longer."""
+
+    def shorter(rows: Rows) -> Rows:
+        norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+        return rows * jnp.minimum(1, radius / jnp.where(norm > 0, norm, 1))
+
+    return by_rows(shorter, x)
+
+
+def gaussian(like: Vector, std: float, key: Array) -> Vector:
+    """Independent numbers of that standard deviation, drawn in float32 whatever `like` is."""
+    drawn = lambda rows: (std * jax.random.normal(key, rows.shape, jnp.float32)).astype(rows.dtype)
+    return by_rows(drawn, like)
+
+
+def noisy(std: float, *, clip: float | None = None, seed: int = 0) -> Link:
+    """m = x + std xi, xi Gaussian of unit variance in every parameter, drawn anew each time.
+
+    With `clip`, what a message may move in a round is bounded first, as the Gaussian mechanism of
+    differential privacy asks: m = s + std xi, s <- s + clip(x - s), of length `clip` at most, from
+    the message at rest on. Runs on parameters: in training, and predicted with kernel="implicit".
+    """
+    check_positive("noisy: std", std, zero=True)
+    if clip is not None and not (is_real(clip) and 0 < clip < float("inf")):
+        raise InputError(f"noisy: clip must be positive and finite, got {shown(clip)}")
+    return Noisy(float(std), None if clip is None else float(clip), check_seed("noisy", seed))
