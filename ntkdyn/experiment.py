@@ -531,8 +531,8 @@ class Experiment:
                 "graph: give a topology or a matrix, one of the two, or a file in place of them"
             )
         settings = {name: getattr(table, name) for name in table.model_fields_set}
-        settings |= table.model_extra or {}
-        for name in sorted(settings):
+        settings = {name: value for name, value in settings.items() if value is not None}
+        for name in sorted({*settings, *(table.model_extra or {})}):
             _check_belongs(name, kinds[0])
         sums = "columns" if self.method.needs.columns else "rows"
         if table.matrix is not None:
@@ -540,7 +540,7 @@ class Experiment:
         if table.topology is not None:
             defaults = {"agents": agents, "seed": self.spec.seed}
             return graphs.build(table.topology, table.weights, defaults, **table.model_extra or {})
-        reading = {name: settings[name] for name in READING if settings.get(name) is not None}
+        reading = {name: settings[name] for name in READING if name in settings}
         graph = graphs.read(self.spec.found(table.file, self.data_dir), **reading)
         weights = graphs.weigh(graph, table.weights, sums)
         names = self.partition.agent_names
