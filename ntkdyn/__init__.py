@@ -12,13 +12,29 @@ spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is pr
     compare(predicted, observed)              how far they are apart, and where
 """
 
-from ntkdyn import data, dynamics, graphs, kernels, links, losses, methods, networks, records
-from ntkdyn.dynamics import predict, step_size_limit
-from ntkdyn.errors import InputError, public
-from ntkdyn.keeping import Keep
-from ntkdyn.methods import of_limit
-from ntkdyn.problems import KernelProblem, Problem
-from ntkdyn.validation import compare, train
+from typing import TYPE_CHECKING
+
+from ntkdyn.errors import InputError, on_demand
+
+if TYPE_CHECKING:
+    from ntkdyn import (
+        data,
+        dynamics,
+        graphs,
+        kernels,
+        links,
+        losses,
+        methods,
+        networks,
+        records,
+        theory,
+        validation,
+    )
+    from ntkdyn.dynamics import predict, step_size_limit
+    from ntkdyn.keeping import Keep
+    from ntkdyn.methods import of_limit
+    from ntkdyn.problems import KernelProblem, Problem
+    from ntkdyn.validation import compare, train
 
 __version__ = "0.1.0"
 
@@ -40,7 +56,21 @@ __all__ = [
     "predict",
     "records",
     "step_size_limit",
+    "theory",
     "train",
+    "validation",
 ]
 
-__getattr__, __dir__ = public(__name__, __all__)
+HOME = {
+    "Keep": "keeping",
+    "KernelProblem": "problems",
+    "Problem": "problems",
+    "compare": "validation",
+    "of_limit": "methods",
+    "predict": "dynamics",
+    "step_size_limit": "dynamics",
+    "train": "validation",
+}
+"""public name -> the module that has it; all are imported when they are first asked for"""
+
+__getattr__, __dir__ = on_demand(__name__, __all__, HOME)

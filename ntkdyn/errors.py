@@ -1,6 +1,7 @@
 """Refusals: one sentence that names the argument, what it must be and what came."""
 
 import difflib
+import importlib.util
 import math
 import numbers
 import sys
@@ -106,6 +107,25 @@ def public(
         raise AttributeError(f"module {module!r} has no attribute {name!r}{hint and f'; {hint}'}")
 
     return lacking, lambda: known
+
+
+def on_demand(
+    package: str, names: Iterable[str], home: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """As `public`, of a package whose modules are imported when they are first asked for.
+
+    `home` says in which of its modules a name is that is no module.
+    """
+    lacking, known = public(package, names)
+
+    def found(name: str) -> Any:
+        module = f"{package}.{home.get(name, name)}"
+        if name.startswith("_") or importlib.util.find_spec(module) is None:
+            return lacking(name)
+        imported = importlib.import_module(module)
+        return getattr(imported, name) if name in home else imported
+
+    return found, known
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import resource
 import runpy
 import subprocess
 import sys
@@ -154,6 +155,31 @@ assert "neural_tangents" in sys.modules
 assert not {"tensorflow", "tf2jax", "jax.util", "neural_tangents.experimental"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def seconds(*arguments):
+    """Of the processor's time, of a process of its own."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_and_import_wait_for_nothing():
+    jax, imported = (min(seconds("-c", f"import {name}") for _ in range(2)) for name in STARTED)
+    shown = min(seconds("-m", "ntkdyn", "--help") for _ in range(2))
+    assert imported < 0.5 * jax
+    assert shown < 0.8 * jax
+    code = """
+import sys, ntkdyn as nd, ntkdyn.cli
+assert "jax" not in sys.modules and "scipy" not in sys.modules
+assert nd.theory.rates.rate and nd.predict and nd.validation.nulls
+assert set(nd.__all__) == {name for name in nd.__all__ if getattr(nd, name) is not None}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+STARTED = ("jax", "ntkdyn")
 
 
 def test_a_jax_that_breaks_neural_tangents_is_named_with_it():

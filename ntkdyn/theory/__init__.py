@@ -8,7 +8,7 @@ worst_case.by_program(method, W, rounds)                the worst over a class o
 symbolic.derivation("dgd", symbolic.ring(4))            closed forms, step by step
 """
 
-from ntkdyn.errors import public
+from ntkdyn.errors import on_demand
 
 __all__ = [
     "alignment",
@@ -24,4 +24,4 @@ __all__ = [
     "worst_case",
 ]
 
-__getattr__, __dir__ = public(__name__, __all__)
+__getattr__, __dir__ = on_demand(__name__, __all__, {})
