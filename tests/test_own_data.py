@@ -438,6 +438,8 @@ def test_what_is_no_table_is_refused(tmp_path):
             "'a' in row 1 and 3 in row 2",
         ),
         (houses(), {"target": "price", "owner": "town", "train": 2}, "owns none of the 2 training"),
+        (houses(), {"target": "price", "owner": "town", "scale": np.ones(3)}, "no scale is called"),
+        ({"x": [[1.0]], "y": [1]}, {"target": np.ones(3)}, "name columns, which arrays have none"),
     ]:
         if isinstance(source, os.PathLike):
             source.write_bytes(b"PAR1 and so on")

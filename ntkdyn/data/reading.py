@@ -78,7 +78,7 @@ def read(
     count = len(points.inputs)
     rows, test_rows = _drawn(count, None if given is None else len(given.inputs), train, test, seed)
     rest = points if given is None else given
-    rule = scale or ("common" if points.images else "standard")
+    rule = ("standard", "common")[points.images] if scale is None else scale
     scaled = scaling.fit(rule, _some(points.inputs, rows), "data", names=points.features)
     values, others = what.values[:count], what.values[0 if given is None else count :]
     labels = _some(values, rows)
@@ -103,7 +103,8 @@ def read(
 def _target_scaling(rule: str | None, what: Learned, labels: np.ndarray) -> scaling.Scaling | None:
     """That of targets of regression; classes have none."""
     if what.regression:
-        return scaling.fit(rule or "standard", labels, "target", kind="target", names=what.names)
+        rule = "standard" if rule is None else rule
+        return scaling.fit(rule, labels, "target", kind="target", names=what.names)
     if rule is not None:
         raise InputError(f"target_scale: goes with regression, and {what.names[0]!r} is a class")
     return None
@@ -147,7 +148,7 @@ def _points(source: Any, target: Any, features: Any, owner: Any, header: bool) -
 
 
 def _of_table(frame: pd.DataFrame, target: Any, features: Any, owner: Any) -> Points:
-    kaggle = target is None and "label" in frame and "pixel0" in frame
+    kaggle = target is None and "label" in frame and any(name in frame for name in PIXELS)
     if target is None and not kaggle:
         raise InputError(
             f"target: must name the column to be learned, of {shown(list(frame.columns))}"
@@ -174,6 +175,9 @@ def _of_table(frame: pd.DataFrame, target: Any, features: Any, owner: Any) -> Po
     return Points(values, inputs, frame[learned].copy(), of, images=kaggle)
 
 
+PIXELS = ("pixel0", "pixel1")
+"""what Kaggle calls the first feature of images"""
+
 UNNAMED = "Unnamed: "
 """how pandas calls columns without a name"""
 
@@ -192,7 +196,7 @@ SPLIT, WHOLE = ("x_train", "y_train", "x_test", "y_test"), ("x", "y")
 
 
 def _of_arrays(held: Mapping[str, Any], target: Any, features: Any, owner: Any) -> Any:
-    if (target, features, owner) != (None, None, None):
+    if any(each is not None for each in (target, features, owner)):
         raise InputError("data: target, features and owner name columns, which arrays have none of")
     names = {str(name).lower(): name for name in held}
     for known in (SPLIT, WHOLE):
