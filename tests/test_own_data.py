@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import gzip
+import json
 import os
 import pickle
 import threading
@@ -188,8 +189,8 @@ def test_targets_and_features_are_scaled_as_is_said():
     assert np.allclose(found.test_inputs, (x[drawn[8:]] - centre) / spread, rtol=1e-5)
     mean, deviation = y[drawn[:8]].mean(), y[drawn[:8]].std()
     assert np.allclose(found.test_labels[:, 0], (y[drawn[8:]] - mean) / deviation, rtol=1e-12)
-    assert found.about["target_mean"] == [pytest.approx(mean)]
-    assert found.about["target_deviation"] == [pytest.approx(deviation)]
+    assert json.loads(found.about["target_mean"]) == [pytest.approx(mean)]
+    assert json.loads(found.about["target_deviation"]) == [pytest.approx(deviation)]
     common = data.read(frame, target="price", features=["rooms", "age"], scale="common")
     assert np.allclose(common.train_inputs, (x - x.mean(axis=0)) / (x - x.mean(axis=0)).std())
 
@@ -458,7 +459,8 @@ def test_several_targets_are_outputs():
     assert task.labels is None and task.label_names == ("price", "rent")
     assert np.allclose(task.targets[:9].mean(axis=0), 0) and np.allclose(task.targets[:9].std(), 1)
     assert (task.targets[9:] == share.data.test_labels).all() and len(task.targets) == 12
-    assert len(task.about["target_mean"]) == 2 and task.about["partition"] == "given"
+    assert {type(each) for each in task.about.values()} == {str}  # read back as it was written
+    assert len(json.loads(task.about["target_mean"])) == 2 and task.about["partition"] == "given"
 
 
 def test_r2_as_it_is_defined():

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import json
 import math
 import os
 import zlib
@@ -80,13 +81,13 @@ class Dataset:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """What a record says of it; lists are JSON."""
         told: dict[str, Any] = {"dataset": self.name, "normalisation": self.normalisation}
         if (scaled := self.target_scaling) is not None:
             told["targets_scaled"] = scaled.words
-            told["target_mean"] = scaled.mean.tolist()
             deviation = np.broadcast_to(scaled.deviation, scaled.mean.shape)
-            told["target_deviation"] = deviation.tolist()
+            told["target_mean"] = json.dumps(scaled.mean.tolist())
+            told["target_deviation"] = json.dumps(deviation.tolist())
         return told
 
 
