@@ -366,6 +366,8 @@ def test_the_tightest_round_is_the_first_of_those_equal_to_nine_digits():
         promised = np.array([1.0, 2.0, 1.0 + apart, 1.0])
         told = verdict._replace(promised=promised, seen=np.ones(4), resolution=np.zeros(4))
         assert told.tightest == index
+    still = verdict._replace(seen=np.array([0.0, 1.0, 0.0, 2.0]), resolution=np.array([0, 0, 1, 1]))
+    assert still.told.tolist() == [False, True, False, True]
 
 
 def test_a_run_away_hides_no_disagreement():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+import scipy.fft
 from cases import MIXINGS, method
 
 import ntkdyn as nd
@@ -261,6 +262,21 @@ def test_contour_error_is_what_it_says():
         found = sum(2 * (w / (b + 1 - modes)).real for w, b in contours._nodes(round, nodes))
         wrong = (np.abs(found - exact) / np.maximum(exact, 0.5)).max()
         assert said / 20 < wrong <= 1.01 * said
+
+
+@pytest.mark.parametrize("round", [10_000, 100_000])
+def test_a_polynomial_of_this_degree_is_enough_and_of_three_quarters_of_it_is_not(round):
+    """Of sum_{s<t} lambda^s: what Chebyshev coefficients beyond the degree leave out."""
+
+    def left_out(degree):
+        angles = np.pi * (np.arange(2 * degree) + 0.5) / (2 * degree)
+        exact = contours.geometric_sum(2 * np.sin(angles / 2) ** 2, round)
+        found = scipy.fft.dct(exact)
+        found[degree + 1 :] = 0
+        return (np.abs(scipy.fft.idct(found) - exact) / np.maximum(exact, 0.5)).max()
+
+    degree = jumps.degree(round, 1e-9)
+    assert left_out(degree) <= 1e-9 < left_out(degree * 3 // 4)
 
 
 @in_double

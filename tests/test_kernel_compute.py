@@ -1,5 +1,6 @@
 """nd.kernels.compute: forms, methods, budgets, files, owners, and how it refuses."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -521,6 +522,10 @@ def test_a_file_holds_the_parts_of_many_layers(tmp_path):
     tile = np.arange(9.0).reshape(3, 3)
     with held() as file:
         file.put(0, 0, {name: k * tile for k, name in enumerate(names)}, add=False)
+    with h5py.File(tmp_path / "K.h5") as file:
+        whole = b"".join(layer[:].tobytes() for layer in file["values"].values())
+        digest = hashlib.blake2b(whole, digest_size=8).digest()
+        assert int(file["sums"][0, 0]) == int.from_bytes(digest, "big")
     with held() as file:
         assert file.has(0, 0)
         found = file.values()

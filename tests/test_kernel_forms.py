@@ -8,7 +8,7 @@ import pytest
 import ntkdyn as nd
 from ntkdyn import precision
 from ntkdyn.kernels import forms
-from ntkdyn.kernels.structure import Factor, Structure, Tap, structure
+from ntkdyn.kernels.structure import Factor, Jacobian, Structure, Tap, structure
 
 GROUPS, CHANNELS_IN, CHANNELS_OUT, OUTPUTS, PLACES = 3, 5, 7, 4, 6
 """all different, and from the numbers of points too: a swapped axis changes a shape or a value"""
@@ -82,6 +82,16 @@ def test_the_rule_is_the_cheapest_by_places_and_channels(places, channels, rule,
     (meeting,) = forms._meetings(tap, tap)
     costs = forms._costs(meeting, form)
     assert forms.multiplications(whole, whole, form) == min(costs.values()) == costs[rule]
+
+
+def test_jacobians_are_multiplied_for_every_pair_of_points():
+    left, right = (
+        Structure([], [Jacobian("one", jnp.ones((points, OUTPUTS, 5)))]) for points in (LEFT, RIGHT)
+    )
+    wanted = {"full": LEFT * RIGHT * OUTPUTS**2, "trace": LEFT * RIGHT * OUTPUTS}
+    for form, pairs in wanted.items():
+        assert forms.multiplications(left, right, form) == 5 * pairs
+    assert forms.multiplications(left, left, "diagonal") == 5 * LEFT * OUTPUTS
 
 
 def test_few_places_of_many_channels_in_a_network_meet_in_pairs():

@@ -264,6 +264,13 @@ def test_a_readout_of_zeros_and_outputs_that_cancel_hide_nothing():
     zero = {"w": jnp.ones((5, 4)), "out": jnp.zeros((4, OUTPUTS))}
     with pytest.raises(InputError, match="others of its batch"):
         outputs_of(lambda p, x: renormalised(p["w"], x) @ p["out"], zero, few)
+    positive = zero | {"scale": jnp.ones(4)}
+    with pytest.raises(InputError, match="others of its batch"):
+        outputs_of(
+            lambda p, x: renormalised(p["w"], x) * jnp.log(p["scale"] + 1e-2) @ p["out"],
+            positive,
+            few,
+        )
     twice = lambda p, x: two_layers(p[:2], x) - two_layers(p[2:], x)
     params = drawn_list(jax.random.key(0), FEATURES)
     assert outputs_of(twice, [*params, *params], few) == OUTPUTS

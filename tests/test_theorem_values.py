@@ -258,3 +258,28 @@ def test_ranges_of_step_sizes_have_their_published_ends(name):
             assert np.isclose(limit, known[bound.name], rtol=1e-5), bound.name
         seen.add(bound.name)
     assert seen and inf not in known.values()
+
+
+def test_ranges_where_all_average_with_all_end_where_one_agent_s_do():
+    """W = 1 1^T / m, mixed after the gradients: nothing is left but descent along the mean."""
+    case, limit = (
+        case_of("atc", 0.1, graphs.mixing(np.full((m, m), 1 / m))),
+        re.compile("limit (.+)"),
+    )
+    ends = {
+        bound.name: float(limit.search(step.found)[1])
+        for bound in [*theorems.bounds_of(case), *noisy.bounds_of(case, 1)]
+        for step in bound.assumptions
+        if step.name.startswith("eta <=") and bound.name.startswith("D-SGD")
+    }
+    assert ends == pytest.approx(
+        {
+            "D-SGD, convex": 1 / (4 * L),
+            "D-SGD, strongly convex": 1 / (4 * L),
+            "D-SGD, non-convex": 1 / L,
+            "D-SGD with noise, convex": min(1 / (4 * L), m / (32 * ell)),
+            "D-SGD with noise, strongly convex": min(1 / (4 * L), m / (32 * ell)),
+            "D-SGD with noise, non-convex": min(1 / L, m / max(16 * L * M, 8 * ell)),
+        },
+        rel=1e-5,
+    )
