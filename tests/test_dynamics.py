@@ -15,7 +15,8 @@ from cases import MIXINGS, method
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
-from ntkdyn.dynamics import affine, contours, ensembles, jumps
+from ntkdyn.dynamics import affine, contours, ensembles, jumps, spectra
+from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.kernels.compat import neural_tangents
 from ntkdyn.precision import in_double
 from ntkdyn.runs import plan, system_of
@@ -154,6 +155,31 @@ def test_squares_that_are_there_are_not_counted_again():
     powers.land(1000)
     assert powers.seconds(1000) == pytest.approx(before / (1 + size / 2), rel=1e-12)
     assert powers.seconds(2000) < before / 5
+
+
+@in_double
+def test_a_contour_takes_complex_factorizations_at_every_node():
+    """Of the kernel, n^3 / 3 products and sums, and of an inverse of the method, states^3."""
+    problem, W = bare(), graphs.metropolis(graphs.ring(8))
+    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    way = jumps.Jumps(system)._open["contour"]
+    complex_ones = 8 * max(contours.NODES) * (12**3 / 3 + 8**3)
+    assert way.seconds(0, 10**6) * jumps.FLOPS == pytest.approx(complex_ones, rel=1e-12)
+    assert not way.valid(contours.FROM_ROUND - 1) and way.valid(contours.FROM_ROUND)
+
+
+@in_double
+def test_errors_of_ritz_values_are_residuals(monkeypatch):
+    """|A v - theta v| of v in a Krylov space much smaller than the state."""
+    monkeypatch.setattr(spectra, "KRYLOV", 7)
+    problem, W = bare(), graphs.metropolis(graphs.ring(8))
+    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    map = affine.affine(system)
+    whole = Realization(map, Features(map.kernel).rows)
+    ritz = spectra._arnoldi(whole, np.random.default_rng(0).standard_normal(whole.size))
+    vectors = ritz.basis.T @ ritz.vectors
+    off = np.linalg.norm(whole.matrix() @ vectors - vectors * ritz.values, axis=0)
+    assert np.abs(ritz.errors - off).max() < 1e-12 and off.max() > 1e-3
 
 
 def test_a_scalar_kernel_is_a_full_one(small):
@@ -821,3 +847,14 @@ def test_kernel_tables_of_coupled_outputs_are_means_over_outputs():
     table = dynamics.kernel_table(problem)["kernel"].values
     wanted = np.mean([K[:, k, :, k] for k in range(3)], axis=0)
     assert np.allclose(table, wanted, atol=1e-12) and np.abs(wanted).max() > 1
+
+
+def test_spectra_are_eigenvalues_of_a_round():
+    """Of W - eta H with the same curvature 1/2 of both agents: 1 and 1/5 less eta / 2."""
+    problem = nd.KernelProblem([[0.5, 0.5], [0.5, 0.5]], [[1.0], [2.0]], [0, 1])
+    table = dynamics.spectrum(
+        problem=problem, method=method("dgd", 0.2), weights=[[0.6, 0.4], [0.4, 0.6]]
+    )
+    assert np.sort(table["eigenvalue_real"]) == pytest.approx([0.1, 0.9])
+    assert np.abs(table["eigenvalue_imag"]).max() < 1e-12 and table.attrs["period"] == 1
+    assert table.attrs["spectral_gap"] == pytest.approx(0.8)
