@@ -10,6 +10,7 @@ import jax
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse
 import sympy
 from cases import METHODS, MIXINGS, PLAIN, TOPOLOGIES, method
 from reference import message_passing
@@ -19,6 +20,7 @@ from ntkdyn import graphs
 from ntkdyn.errors import InputError
 from ntkdyn.kernels import infinite
 from ntkdyn.precision import in_double
+from ntkdyn.vectors import Vector
 
 X = np.array([[1, 0], [0.6, 0.8], [-1, 2]])
 Y = np.array([[1.0], [0.0], [-1.0]])
@@ -457,3 +459,12 @@ def test_refused_step_sizes(step):
 
 def test_gut_has_no_momentum_unless_it_is_asked_for():
     assert nd.methods.updates.GUT(0.1) == nd.methods.updates.GUT(0.1, beta=0.0)
+
+
+@pytest.mark.parametrize("agents, sparse", [(10, False), (12, False), (13, True), (100, True)])
+def test_weights_are_sparse_where_less_than_a_quarter_are_not_zero(agents, sparse):
+    W = graphs.metropolis(graphs.ring(agents)).matrix
+    plain = nd.methods.mixing.Plain.of(W)
+    assert scipy.sparse.issparse(plain.weights) == sparse
+    x = np.random.default_rng(0).standard_normal((agents, 2))
+    assert np.abs(plain(Vector(x)).tree - W @ x).max() < 1e-12
