@@ -108,6 +108,7 @@ BAD = {
     "sums": ([[0.5, 0.47], [0.5, 0.5]], "row 0 sums to 0.97; rows must sum to 1"),
     "negative": ([[1.5, -0.5], [0.5, 0.5]], r"entry \(0, 1\) is -0.5"),
     "not square": ([[0.5, 0.5]], r"must be square .* got \(1, 2\)"),
+    "sparse": (scipy.sparse.coo_array(np.ones((2, 3, 3))), r"must be square .* got \(2, 3, 3\)"),
     "not finite": ([[np.nan, 1], [0.5, 0.5]], r"entry \(0, 0\) is nan"),
     "disconnected": (np.eye(3), r"falls into 3 parts .*\[0\], \[1\], \[2\]"),
     "one way only": ([[1, 0], [0.5, 0.5]], "falls into 2 parts that do not all reach"),

@@ -1,5 +1,6 @@
 """nd.kernels.compute: forms, methods, budgets, files, owners, and how it refuses."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -165,6 +166,8 @@ def test_the_work_of_a_kernel_is_that_of_its_points_and_of_its_pairs():
 def test_a_kernel_is_shown_by_its_plan_alone():
     seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, points((9,), 4), form="trace", by_layer=True)
     assert str(seen.plan.form) in repr(seen) and "array(" not in repr(seen)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        seen.plan = seen.plan._replace(form="full")
 
 
 def test_a_plan_shows_its_memory_and_its_devices():

@@ -416,6 +416,9 @@ def test_other_weights_that_are_refused(small):
     assert not pushing.doubly_stochastic
     with pytest.raises(InputError, match="dgd: needs a row-stochastic mixing matrix, but row 1"):
         method("dgd", 0.1).check_weights(pushing)
+    seldom = graphs.mixing([[0.1, 0.4, 0.5], [0.1, 0.5, 0.4], [0.1, 0.4, 0.5]])
+    with pytest.raises(InputError, match="diging: needs a doubly .* column 0 sums to 0.3"):
+        method("diging", 0.1).check_weights(seldom)
     with pytest.raises(InputError, match="push_sum: needs a column-stochastic .* column 1 sums"):
         method("push_sum", 0.1).check_weights(graphs.mixing(pushing.matrix.T))
     with pytest.raises(InputError, match="column 0 sums to 0.9; columns must sum to 1"):

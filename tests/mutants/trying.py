@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,10 @@ SECONDS = 240
 """of tests for one mutant, by the time they took when they were mapped"""
 
 HANGS_AFTER = 2 * SECONDS + 60
-"""seconds: nobody would wait for tests that have become so slow"""
+"""seconds of a processor: nobody would wait for tests that have become so slow"""
+
+ASLEEP_AFTER = 10 * HANGS_AFTER
+"""seconds by the clock, for tests that wait, on a machine with much else to do"""
 
 RESULTS = OUT / "results.jsonl"
 
@@ -92,14 +96,16 @@ def _ran(tests: list[str], folder: Path) -> tuple[int | None, str, str]:
         text=True,
         start_new_session=True,
     )
+    resource.prlimit(ran.pid, resource.RLIMIT_CPU, (HANGS_AFTER, HANGS_AFTER))
     try:
-        said, wrong = ran.communicate(timeout=HANGS_AFTER)
+        said, wrong = ran.communicate(timeout=ASLEEP_AFTER)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ran.pid, signal.SIGKILL)
         ran.wait()
         return None, "", ""
-    return ran.returncode, said, wrong
+    code = None if ran.returncode == -signal.SIGKILL else ran.returncode
+    return code, said, wrong
 
 
 def unsound(rows: Iterable[dict]) -> set[str]:
