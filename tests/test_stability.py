@@ -162,6 +162,20 @@ def test_what_grows_slowly_at_every_step_size_has_no_limit():
     assert nd.step_size_limit(bare(4, 3), by, LAZY) == 0
 
 
+class Alone(updates.Memoryless):
+    """x+ = x - eta g(x)."""
+
+    def step(self, state, grad, mix):
+        return updates.Iterate(state.x - self.step_size * grad(state.x))
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.1])
+def test_agents_that_never_hear_of_each_other_have_no_common_limit(step):
+    by = Method("alone", Alone(step), Fixed(), Local())
+    with pytest.raises(nd.InputError, match="do not settle on a common point have no closed form"):
+        nd.dynamics.limit(bare(4, 3), by, LAZY)
+
+
 def test_a_multiplier_is_found_where_there_is_one():
     """phi imaginary <= room in all modes, against a grid of phi."""
     rng = np.random.default_rng(0)

@@ -365,6 +365,18 @@ def test_whole_maps_are_of_small_kernels(monkeypatch):
         rates.whole_map(case)
 
 
+@pytest.mark.parametrize("W", [[[0.6, 0.4], [0.4, 0.6]], [[0.8, 0.2], [0.5, 0.5]]])
+def test_the_exponent_of_a_flow_is_that_of_its_symmetric_part(W):
+    """-(I - (W + W^T)/2) - eta H; each agent has a direction of its own, of curvature 1 and 4."""
+    alone = nd.KernelProblem(np.diag([1.0, 4.0]), np.ones((2, 1)), [0, 1])
+    case = theorems.case(alone, method("dgd", 0.1), W)
+    even = (np.array(W) + np.transpose(W)) / 2 - np.eye(2)
+    by_hand = max(
+        np.linalg.eigvalsh(even - 0.1 * h)[-1] for h in (np.diag([1.0, 0]), np.diag([0, 4.0]))
+    )
+    assert rates.flow_exponent(case) == pytest.approx(by_hand, abs=1e-12)
+
+
 def test_rounds_to_converge_grow_like_one_over_the_gap():
     """A point per agent, all orthogonal: each must hear of every other's over the ring."""
     gaps, needed = [], []
