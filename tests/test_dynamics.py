@@ -366,6 +366,17 @@ def test_flows_that_are_integrated_keep_their_tolerance_in_any_unit_of_the_kerne
     assert np.abs(flows[0]["outputs"] - flows[1]["outputs"]).max() < 5e-4
 
 
+def test_flows_take_eigenvectors_of_small_states_and_a_contour_for_large_ones(monkeypatch):
+    asked, known = [], dynamics.flows.Modes.__init__
+    taking = lambda self, map: asked.append(map.size) or known(self, map)
+    monkeypatch.setattr(dynamics.flows.Modes, "__init__", taking)
+    run = lambda: dynamics.flow(bare(), method("dgd", 0.2), graphs.lazy(MIXINGS["ring"]), [0, 30])
+    small = run()
+    assert asked == [96]
+    monkeypatch.setattr(dynamics.flows, "DENSE_UP_TO", 95)
+    assert np.abs(run()["outputs"] - small["outputs"]).max() < 1e-9 and asked == [96]
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_flows_follow_their_own_equation(small, name):
     """z' = (step(z) - z) / eta, by central differences of the closed form."""

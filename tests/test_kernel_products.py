@@ -237,7 +237,7 @@ def test_infinite_kernels_in_files_and_budgets(tmp_path):
         infinite.compute(other, x, file=path)
     for arguments, said in [
         ({"x1": x, "get": "ntkk"}, "did you mean 'ntk'"),
-        ({"x1": x, "x2": x[:, :2]}, "features of x1"),
+        ({"x1": x, "x2": x[:, :2]}, r"x2: .* features of x1, \(3,\), got \(2,\)"),
         ({"x1": x * np.nan}, "x1: point 0 is not finite"),
         ({"x1": x, "patterns": (PATTERNS, None)}, "one for each of the 300 points"),
         ({"x1": x, "memory": "1 MB"}, "too few for one tile"),

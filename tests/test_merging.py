@@ -217,6 +217,23 @@ def test_local_optimisers_are_what_they_are_called(optimiser):
     assert np.abs(runs[0]["outputs"].values - runs[1]["outputs"].values).max() < 1e-12
 
 
+def test_a_restarted_optimiser_has_no_map_that_repeats():
+    update = methods.updates.LocalOptimiser(0.1, "momentum", 5)
+    rule = methods.Method("ours", update, methods.mixing.Fixed(), methods.objectives.Local())
+    problem = nd.KernelProblem(np.eye(2), np.ones((2, 1)), [0, 1])
+    with pytest.raises(nd.InputError, match="can only be stepped"):
+        nd.predict(problem, rule, PAIR, [9], via="powers")
+
+
+def test_channels_are_matched_along_links_alone():
+    linked = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.25, 0.25, 0.5]])
+    asked, turned = [], np.array([1, 2, 0], np.int32)
+    orders = merging._for_links(linked, 3, lambda i, j: asked.append((int(i), int(j))) or turned)
+    assert asked == [(0, 1), (1, 2), (2, 0), (2, 1)]
+    for i, j in np.ndindex(3, 3):
+        assert (orders[i, j] == (turned if (i, j) in asked else np.arange(3))).all()
+
+
 def test_refusals():
     with pytest.raises(nd.InputError, match="dimat: does not run in kernel space, because Adam"):
         nd.predict(mlp_problem(), methods.dimat(step_size=0.1), PAIR, 3)
