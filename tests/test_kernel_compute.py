@@ -194,6 +194,17 @@ def test_a_layer_without_a_rule_is_contracted_alone():
     assert plan.rules == {"a": "contraction", "b": "outer"}
 
 
+def test_a_bias_spread_over_places_is_one_parameter():
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(size) for name, size in (("w", (3, 4)), ("b", 4))}
+    spread = lambda p, x: jnp.broadcast_to(p["b"], (len(x), 5, 4))
+    apply = lambda p, x: jnp.tanh(x @ p["w"] + spread(p, x)).sum(axis=1)
+    x = points((5, 3), 4)
+    seen = nd.kernels.compute(apply, params, x, method="structured", dtype="float64", by_layer=True)
+    for layer, part in dense(apply, params, x, x).items():
+        assert np.abs(seen.layers[layer] - part).max() < 1e-12 * np.abs(part).max(), layer
+
+
 WIDE = nd.networks.mlp((64, 48), outputs=3, b_std=0.2)
 WIDE_PARAMS = WIDE.start(jax.random.key(0), (9,))
 
