@@ -83,7 +83,7 @@ class Activated(_Failing):
 
     def arriving(self, key: Array, agents: int) -> Float[Array, "agents agents"]:
         awake = jax.random.uniform(key, (agents,), jnp.float32) < self.probability
-        return (awake[:, None] & awake).astype(float)
+        return (awake[:, None] & awake[None]).astype(float)
 
 
 def lossy(probability: float, *, mutual: bool = True, seed: int = 0) -> Link:
