@@ -113,6 +113,7 @@ def test_every_source_is_the_difference_of_two_runs(problem, accounts):
     assert (accounts["minibatch_noise"][1:] > 1e-2).any()
 
 
+@pytest.mark.slow
 def test_sources_that_a_run_lacks_are_left_out(problem):
     found = accounting.account(problem, method("diging", 0.02), W, 6, precision="float64")
     left = ["linearization", "finite_width", "gap"]

@@ -281,6 +281,7 @@ def test_a_bare_kernel_has_no_network_to_linearize_anew():
         nd.predict(bare, nd.methods.dgd(step_size=0.1), PATH, 20, anchors=[3])
 
 
+@pytest.mark.slow
 def test_what_every_segment_added_to_the_gap_is_known_after_training():
     problem, method = bent(), nd.methods.dgd(step_size=0.2)
     rounds = [0, 4, 5, 20, 40]

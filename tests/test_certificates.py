@@ -340,6 +340,7 @@ def tightness(record):
     return float(record["certified_parameters"].values[-1, 0]) / at_the_saddle().stacked
 
 
+@pytest.mark.slow
 def test_it_is_tight_near_a_saddle():
     assert 1 <= tightness(at_the_saddle().record) < 1.5
 
@@ -411,6 +412,7 @@ def corrected():
     return problem, method, weights, record, real
 
 
+@pytest.mark.slow
 def test_after_so_many_corrections_the_first_rounds_are_training():
     """Path k up to round k + 1, to rounding; by then it is certified to rounding as well."""
     *_, record, real = corrected()

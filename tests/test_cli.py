@@ -304,6 +304,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_results_stand_until_others_are_whole(spec, tmp_path, capsys, monkeypatch):
     out, other = tmp_path / "out", ("--seed", 4, "--out", tmp_path / "out")
     assert call("run", spec, "--out", out, "-q") == 0

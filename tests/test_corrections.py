@@ -121,6 +121,7 @@ def own(update):
     return Method("mine", update, mixing.Fixed(), objectives.Local())
 
 
+@pytest.mark.slow
 def test_each_gradient_of_a_round_has_a_defect_of_its_own():
     corrected, real = both(own(Twice(0.1)), kernel="implicit")
     assert off(corrected, real, "parameters") < NEAR

@@ -428,6 +428,7 @@ PRIVATE = ("private", "robust")
 """whose noise is a float32"""
 
 
+@pytest.mark.slow
 def test_what_is_sent_is_counted_by_the_link():
     problem = affine(1)
     parameters = problem.parameters_each

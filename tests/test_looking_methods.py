@@ -182,6 +182,7 @@ def test_ccl_of_a_convolutional_network_is_what_agents_do_with_messages():
     assert np.abs(record["outputs"].values[0] - seen[1]).max() < 1e-10
 
 
+@pytest.mark.slow
 def test_ccl_without_attraction_is_its_base(featured):
     """With both lambdas zero the features do not matter; each of them alone does."""
     problem = featured[0]

@@ -172,6 +172,7 @@ def test_a_known_permutation_is_recovered_exactly(kind, by, data):
         assert np.abs(merged - before).max() < 1e-6, "each keeps its own order"
 
 
+@pytest.mark.slow
 def test_merging_beats_averaging_where_starts_differ():
     """After the first merge of networks trained apart, the loss is lower with neurons aligned."""
     problem = mlp_problem(seed=[1, 2])

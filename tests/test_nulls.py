@@ -191,6 +191,7 @@ def test_one_agent_has_no_deviation():
     assert found.attrs["left_out"].count("there is one agent") == 4
 
 
+@pytest.mark.slow
 def test_the_verdict_names_what_it_cannot_tell(problem):
     predicted = run(problem, DIRECTED)
     complete = np.full((AGENTS, AGENTS), 1 / AGENTS)

@@ -236,6 +236,7 @@ assert np.array_equal(first, last) and np.ptp(first) > 0.01
 """
 
 
+@pytest.mark.slow
 def test_programs_are_dropped_when_there_are_too_many():
     """Predictions of ever new sizes, in a process of their own: others keep their programs."""
     subprocess.run([sys.executable, "-c", NEW_SIZES], check=True, timeout=120)
