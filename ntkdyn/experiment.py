@@ -288,6 +288,10 @@ class Spec(_Table):
 
     _folder: Path = pydantic.PrivateAttr(Path())
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, wherever they were read."""
+        return isinstance(other, Spec) and self.model_dump() == other.model_dump()
+
     def found(self, file: str, data_dir: Path | None) -> Path:
         """Where a file is that the spec names: beside the spec, or in the folder for data."""
         beside = self._folder / file
