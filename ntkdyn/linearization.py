@@ -17,7 +17,9 @@ is counted from theta_0, so that points and displacements need not be told apart
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -36,6 +38,9 @@ from ntkdyn.spaces import KernelSpace, LayeredKernelSpace, TangentSpace
 from ntkdyn.vectors import Vector
 
 ByLayer = dict[str, Array]
+
+WHOLE = "all"
+"""what stands for the layer where they are not told apart"""
 
 
 class Linearization(eqx.Module):
@@ -128,18 +133,30 @@ class Linearization(eqx.Module):
         tangent, columns = self.tangent, self.tangent.inputs[: self.columns]
         return empirical.layer_ntk(tangent.apply, tangent.at, tangent.inputs, columns)
 
+    def whole(self) -> ByLayer:
+        """The sum of `blocks` as the only one, for spaces that tell no layers apart."""
+        return {WHOLE: added(self.blocks())}
+
     def space(self, known: ByLayer | None = None) -> KernelSpace | LayeredKernelSpace:
-        """The kernel space with the directions of `onward` or `forced`; may compute its blocks."""
+        """The kernel space with the directions of `onward` or `forced`; may compute its blocks.
+
+        Where `known` is that of `whole`, the space does not tell layers apart either.
+        """
         agents, blocks = self.tangent.agents, self.blocks() if known is None else dict(known)
-        initial, along, inner, of_origin = self._seen()
-        for layer in self._layers:
-            blocks[layer] = jnp.concatenate([blocks[layer], along[layer]], axis=2)
-        grams = {n: _squared(block[: self.columns], inner[n]) for n, block in blocks.items()}
-        if self.view == "layers":
-            return LayeredKernelSpace(blocks, initial, *of_origin, agents, grams)
         if self.view == "features":
-            grams = {"all": sum(grams.values())}
-        return KernelSpace(sum(blocks.values()), initial, agents, grams, self.beyond)
+            blocks = {WHOLE: added(blocks)}
+        initial, along, inner, of_origin = self._seen(tuple(blocks))
+        beside = lambda block, layer: jnp.concatenate([block, along[layer][: len(block)]], axis=2)
+        if self.view == "layers":
+            blocks = {layer: beside(block, layer) for layer, block in blocks.items()}
+            grams = {n: _squared(block[: self.columns], inner[n]) for n, block in blocks.items()}
+            return LayeredKernelSpace(blocks, initial, *of_origin, agents, grams)
+        whole = jnp.concatenate([added(blocks), added(along)], axis=2)
+        grams = {}
+        for layer in tuple(blocks):  # of large ones there is no room for all, twice
+            rows = beside(blocks.pop(layer)[: self.columns], layer)
+            grams[layer] = _squared(rows, inner[layer])
+        return KernelSpace(whole, initial, agents, grams, self.beyond)
 
     @property
     def beyond(self) -> int:
@@ -175,11 +192,15 @@ class Linearization(eqx.Module):
         return tree.unflatten([whole[name][place] for place, name in enumerate(names)])
 
     @eqx.filter_jit
-    def _seen(self) -> tuple[Array, ByLayer, ByLayer, tuple[ByLayer, ByLayer]]:
+    def _seen(
+        self, layers: tuple[str, ...]
+    ) -> tuple[Array, ByLayer, ByLayer, tuple[ByLayer, ByLayer]]:
         """f(theta_0), J_l d at all points, d_l . d_l', and J_l theta_0 and |theta_0,l|^2."""
-        tangent, layers = self.tangent, self._layers
+        tangent = self.tangent
         along = {layer: self._along(layer) for layer in layers}
         inner = _inner(self.directions, self.directions)
+        if layers == (WHOLE,) and self.view != "layers":
+            return tangent.initial(tangent.inputs), along, {WHOLE: sum(inner.values())}, ({}, {})
         origin = jax.tree.map(lambda leaf: leaf[None], tangent.origin)
         beside, own = _inner(self.directions, origin), _inner(origin, origin)
         points = tangent.inputs[: self.columns]
@@ -197,7 +218,8 @@ class Linearization(eqx.Module):
 
     def _along(self, layer: str) -> Float[Array, "points outputs beyond outputs"]:
         tangent = self.tangent
-        push = lambda tree: tangent.push(only_layer(tree, layer), tangent.inputs)
+        part = lambda tree: tree if layer == WHOLE else only_layer(tree, layer)
+        push = lambda tree: tangent.push(part(tree), tangent.inputs)
         seen = jnp.moveaxis(jax.lax.map(push, self.directions), 0, -1)
         return seen.reshape(*seen.shape[:2], -1, self._outputs)
 
@@ -240,6 +262,11 @@ class Implicit(eqx.Module):
     def space(self) -> TangentSpace:
         """The tangent space at the anchor."""
         return self.tangent
+
+
+def added(blocks: ByLayer) -> Array:
+    """Their sum, with as few of its size in between as there can be."""
+    return functools.reduce(operator.add, blocks.values())
 
 
 def _filled(leaf: Array, multiple: int) -> Array:

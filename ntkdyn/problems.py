@@ -41,6 +41,9 @@ LARGEST_SEED = 2**32 - 1
 """of larger ones JAX takes the last 32 bits in single precision, but all in double"""
 
 
+KEPT_UP_TO = 2**28
+"""bytes of a kernel that stays while others are computed"""
+
 BESIDE = 2
 """kernels in float64 beside those of the layers: their sum, and its copy in a space"""
 
@@ -268,13 +271,27 @@ class Problem:
         self._check_common_start("a kernel")
         return _finite(kernels[name](), self.name)
 
+    def forget(self) -> None:
+        """Drop the kernels, for the memory: they are computed anew where they are asked for.
+
+        Those of up to `KEPT_UP_TO` bytes stay.
+        """
+        outputs, points = self.initial.shape[1], len(self.inputs)
+        if 8 * points * self.task.basis * outputs**2 > KEPT_UP_TO:
+            for name in ("_empirical", "_infinite", "_featured", "_layered"):
+                vars(self).pop(name, None)
+
     @functools.cached_property
     @precision.in_double
     def _empirical(self) -> Kernel:
         train = self.task.train
         blocks = self._layerblocks(self._only_network().apply, "outputs")
-        whole = np.asarray(sum(blocks.values()))
-        return Kernel(whole, {n: np.asarray(b[:train]) for n, b in blocks.items()}, "empirical")
+        whole, layers = None, {}
+        for name in tuple(blocks):  # of large ones there is no room for all, twice
+            block = np.asarray(blocks.pop(name))
+            layers[name] = block[:train].copy()
+            whole = block.copy() if whole is None else np.add(whole, block, out=whole)
+        return Kernel(whole, layers, "empirical")
 
     @functools.cached_property
     @precision.in_double

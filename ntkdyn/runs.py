@@ -236,15 +236,21 @@ def recorded(
     seen: Sequence[Seen],
     kept: Sample,
     parameters_each: int | None = None,
+    initial: np.ndarray | None = None,
 ) -> Record:
-    """What was seen, round by round, as a record; `built` is the system at the start."""
+    """What was seen, round by round, as a record.
+
+    `initial` are the outputs at the start; left out, those where `built` begins.
+    """
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
-    start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
+    if initial is None:
+        start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
+        initial = start.outputs[0]
     variables = _variables(plan, built.space, snapshots)
     coordinates, attributes = _coordinates(plan, built.space), _attributes(plan, built.layout)
     record = xr.Dataset(variables, coordinates, attributes)
     outputs = plan.task.targets.shape[1]
-    record["initial_outputs"] = (("point", "output"), start.outputs[0, :, :outputs])
+    record["initial_outputs"] = (("point", "output"), initial[:, :outputs])
     for name, dims in KEPT.items():
         if name in seen[0]:
             record[name] = (dims, np.stack([each[name] for each in seen]))

@@ -34,6 +34,10 @@ Outputs = Float[Array, "agents rows outputs"]
 Readout = Callable[[Vector], tuple[Outputs, Callable[[Outputs], Vector]]]
 """x -> (outputs, pullback); pullback maps dL/df to the gradient of L, a vector of the same space"""
 
+GATHERED_UP_TO = 2**27
+"""Bytes of the kernel rows of all agents, each with its own; of more, all agents' outputs at all
+points are computed, by one product that reads the kernel once and copies none of it."""
+
 SPREAD_UP_TO = 2
 """With so few rows per agent, comparing their numbers beats scattering: it fuses with the step."""
 
@@ -240,13 +244,16 @@ class KernelSpace(eqx.Module):
         return Vector(jnp.zeros(shape, self.kernel.dtype))
 
     def readout(self, rows: Rows) -> Readout:
-        per_agent = _point_axis(rows) == 0
-        kernel, initial = self.kernel[rows], _initial(self.initial, rows)
+        per_agent, initial = _point_axis(rows) == 0, _initial(self.initial, rows)
         pull = _scatter(rows, self.start().tree.shape)
+        if per_agent and rows.size * self.kernel[0].nbytes > GATHERED_UP_TO:
+            own = lambda x: _own(_applied(self.kernel, x.tree), rows)
+        else:
+            kernel = self.kernel[rows]
+            own = lambda x: _applied(kernel, x.tree, per_agent=per_agent)
 
         def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
-            outputs = initial + _applied(kernel, x.tree, per_agent=per_agent)
-            return outputs, lambda cotangents: Vector(pull(cotangents))
+            return initial + own(x), lambda cotangents: Vector(pull(cotangents))
 
         return look
 
@@ -467,6 +474,11 @@ def _applied(kernel: Array, coefficients: Array, *, per_agent: bool = False) -> 
     flat = coefficients.reshape(agents, train * outputs)
     product = jnp.einsum(f"{batch}rc,ac->ra", matrix, flat, precision=EXACT)
     return product.T.reshape(agents, rows[-1], outputs)
+
+
+def _own(outputs: Outputs, rows: Int[Array, "agents own"]) -> Float[Array, "agents own outputs"]:
+    """Each agent's outputs at its own rows."""
+    return jnp.take_along_axis(outputs, rows[..., None], axis=1)
 
 
 def _repeated(tree: PyTree, agents: int) -> PyTree:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import gc
 import operator
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import pytest
 from cases import ALL_METHODS, small_data
 
 import ntkdyn as nd
-from ntkdyn import dynamics, graphs, precision
+from ntkdyn import dynamics, graphs, precision, problems
 from ntkdyn.data import Partition
 from ntkdyn.dynamics.anchored import crossing
 from ntkdyn.linearization import Linearization
@@ -164,15 +166,20 @@ def test_the_gap_falls_like_one_over_the_number_of_segments():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("view", ["outputs", "features", "layers"])
+@pytest.mark.parametrize(
+    "view, apart", [("outputs", True), ("outputs", False), ("features", False), ("layers", True)]
+)
 @precision.in_double
-def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view):
+def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view, apart):
+    """Also where its layers are not told apart."""
     problem, rng = bent(), np.random.default_rng(0)
     drawn = lambda leaf: jnp.asarray(0.1 * rng.standard_normal(leaf.shape))
     start = problem.kernel_space(view=view).start()
     linear = Linearization.of(problem, view)
     onward, state = linear.onward("dgd", Iterate(start.map(drawn)))
-    space, tangent, x = onward.space(), onward.tangent, state.x + 0.1 * state.x.map(drawn)
+    known = onward.blocks() if apart else onward.whole()
+    space, tangent, x = onward.space(known), onward.tangent, state.x + 0.1 * state.x.map(drawn)
+    assert space.layers == (tangent.layers if apart else ("all",))
     lifted, rows = onward.lift(x), jnp.array([[0, 1], [5, 6], [10, 13]])
     pairs = [(space.spread(x), tangent.spread(lifted))]
     for at in (slice(None), rows):
@@ -182,7 +189,7 @@ def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view):
     if view == "layers":
         pairs += [(space.gram(x), tangent.gram(lifted))]
         pairs += [(space.square_norms(x), tangent.square_norms(lifted))]
-    if view == "features":
+    if not apart:
         pairs[0] = tuple((squares.sum(axis=0), around) for squares, around in pairs[0])
     for ours, theirs in pairs:
         off = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ours, theirs)
@@ -205,6 +212,31 @@ def test_jumps_within_a_segment_are_steps():
         off = apart(there, stepped, MEASURED)
         assert max(off.values()) < NEAR, (via, off)
         assert (there["error_estimate"] < 1e-9).all()
+
+
+def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
+    """That of the problem as well, unless it is small."""
+    problem, method, asked = problem_of(bent().network), nd.methods.dgd(step_size=0.3), [0, 6, 300]
+    stay = nd.predict(problem, method, PATH, asked, anchors=[5, 9])["outputs"].values
+    assert "_empirical" in vars(problem), "small kernels stay"
+    monkeypatch.setattr(problems, "KEPT_UP_TO", 0)
+    space, made, held = Linearization.space, [], []
+
+    def watched(self, *known):
+        held.append("_empirical" in vars(problem) or any(each() is not None for each in made))
+        found = space(self, *known)
+        made.append(weakref.ref(found.kernel))
+        return found
+
+    monkeypatch.setattr(Linearization, "space", watched)
+    gc.disable()  # so that what refers to itself would stay
+    try:
+        gone = nd.predict(problem, method, PATH, asked, anchors=[5, 9])["outputs"].values
+        beside, _ = dynamics.predict_beside(problem, [(method, PATH)] * 2, asked, [5, 9])
+    finally:
+        gc.enable()
+    assert held == [False] * 6
+    assert np.abs(gone - stay).max() == 0 and np.abs(beside - stay).max() < NEAR
 
 
 @pytest.mark.slow

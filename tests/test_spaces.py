@@ -1,6 +1,7 @@
 """One method in three spaces: they coincide where the theory says so."""
 
 import jax
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from cases import METHODS, MIXINGS, TOPOLOGIES, method, relaxed
 from reference import message_passing, outputs
 
 import ntkdyn as nd
-from ntkdyn import graphs
+from ntkdyn import graphs, spaces
+from ntkdyn.vectors import Vector
 
 ROUNDS = 50
 BATCH = {"batch_size": 2, "batch_seed": 5}
@@ -63,3 +65,24 @@ def test_kernel_equals_tangent_equals_messages(small, name, graph):
         apart = truth - truth.mean(axis=1, keepdims=True)
         distances = np.linalg.norm(apart[seen_at], axis=-1)
         assert np.abs(record["consensus_distance"].values - distances).max() < 1e-7
+
+
+@pytest.mark.parametrize("outputs", [(), (2,)], ids=["between points", "and outputs"])
+def test_rows_of_large_kernels_are_those_of_small_ones(monkeypatch, outputs):
+    """Where they are not gathered, agents' outputs are their own all the same."""
+    rng, agents, train = np.random.default_rng(0), 3, 5
+    kernel = rng.standard_normal((train + 2, *outputs, train, *outputs))
+    initial = rng.standard_normal((train + 2, 2))
+    space = spaces.KernelSpace(*map(jnp.asarray, (kernel, initial)), agents, {})
+    x = Vector(jnp.asarray(rng.standard_normal((agents, train, 2))))
+    rows = jnp.array([[4, 0], [1, 1], [3, 2]])
+    small, pull = space.readout(rows)(x)
+    monkeypatch.setattr(spaces, "GATHERED_UP_TO", 0)
+    large, pull_there = space.readout(rows)(x)
+    whole = initial + np.stack(
+        [np.tensordot(kernel, c, 2) if outputs else kernel @ c for c in x.tree]
+    )
+    wanted = np.stack([whole[i, rows[i]] for i in range(agents)])
+    for seen in (small, large):
+        np.testing.assert_allclose(seen, wanted, rtol=1e-5)
+    assert (pull(small).tree == pull_there(small).tree).all()

@@ -166,19 +166,21 @@ class Beside:
         self._state: State | None = None
         self.seen: list[np.ndarray] = []
 
-    def space(self, begun: int, first: Linearization, known: dict[int, Any]) -> Space:
+    def space(self, begun: int, first: Linearization, known: dict[Any, Any]) -> Space:
         """That of the segment: at the start, at its own mean if it is the first, or where that is.
 
-        `known` are the anchor's blocks, by the number of points that gradients come from.
+        `known` is the anchor's kernel, by what is seen of it: the number of points that gradients
+        come from, and whether layers are told apart.
         """
-        method = self._plan.method
+        method, layers = self._plan.method, self.linear.view == "layers"
         if not begun:
             return self._problem.kernel_space(view=method.view)
         at = None if first is self.linear else first
         self.linear, self._state = self.linear.onward(method.name, self._state, at)
-        if self.linear.columns not in known:
-            known[self.linear.columns] = self.linear.blocks()
-        return self.linear.space(known[self.linear.columns])
+        seen = self.linear.columns, layers
+        if seen not in known:
+            known[seen] = self.linear.blocks() if layers else self.linear.whole()
+        return self.linear.space(known[seen])
 
     def through(self, rounds: Sequence[int], stop: int, space: Space, begun: int) -> None:
         """Looks at the outputs in these rounds of the segment, and goes on to its end."""
@@ -214,6 +216,8 @@ def beside(
         known = {}
         for each in runs:
             each.through(rounds, end, each.space(begun, first.linear, known), begun)
+        if stop is not None:
+            problem.forget()
         if progress:
             progress(end, last)
     return [np.stack(each.seen) for each in runs]
@@ -251,11 +255,11 @@ class Anchored:
                 break
             linear, state = segment.linear.onward(self._plan.method.name, state)
             segment = None  # its kernel goes before the next one comes
+            self._problem.forget()
             segment = self._segment(stop, state, linear)
-        segment = None
         plan, problem = self._plan, self._problem
-        built = self._first().system
-        record = recorded(plan, built, self._seen, self._kept, problem.parameters_each)
+        each, initial = problem.parameters_each, problem.initial
+        record = recorded(plan, segment.system, self._seen, self._kept, each, initial)
         if plan.keep.trust:
             gaps = np.stack([each["trust_gap"] for each in self._seen])
             record["trust_gap"] = (("round", "agent"), gaps)

@@ -94,10 +94,11 @@ class Jumps:
         *,
         via: str = "auto",
         tolerance: float | None = None,
-        stable: bool | Callable[[], bool] = True,
+        stable: bool | Callable[[], bool | None] | None = True,
         begun: tuple[int, State, float] | None = None,
     ) -> None:
         self._system, self._via = system, via
+        self._asks = callable(stable)
         self._known_stable = stable if callable(stable) else lambda: stable
         self._tolerance, self._strict = tolerance or TOLERANCE, tolerance is not None
         self._first, self._state, error = begun or (0, None, 0.0)
@@ -189,9 +190,11 @@ class Jumps:
         self.taken[round], self.error[round] = way, error
 
     def _ways(self, *, real: bool) -> dict[str, Way]:
-        affine, tolerance = self._affine, self._tolerance
-        ways = {"steps": Way(lambda done, wanted: (wanted - done) * self._step_seconds, None)}
-        if affine.size <= DENSE_UP_TO and self._begun is None:
+        """None of them holds this object, which holds them: with it goes its kernel, at once."""
+        affine, tolerance, system = self._affine, self._tolerance, self._system
+        first, state, begun, step = self._first, self._state, self._begun, self._step_seconds
+        ways = {"steps": Way(lambda done, wanted: (wanted - done) * step, None)}
+        if affine.size <= DENSE_UP_TO and begun is None:
             powers = Powers(affine)
             ways["powers"] = Way(lambda done, wanted: powers.seconds(wanted), powers.land)
             if Modes.exist(affine):
@@ -199,23 +202,21 @@ class Jumps:
                 ways["modes"] = Way(lambda done, wanted: modes.seconds / FLOPS, modes.land)
         if real:
             ways["chebyshev"] = Way(
-                lambda done, wanted: (
-                    1.5 * degree(wanted - self._first, tolerance) * self._step_seconds
-                ),
-                lambda round: chebyshev(self._system, affine, round, tolerance, self._state),
+                lambda done, wanted: 1.5 * degree(wanted - first, tolerance) * step,
+                lambda round: chebyshev(system, affine, round, tolerance, state),
                 lambda round: round > 0,
             )
             solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
             ways["contour"] = Way(
                 lambda done, wanted: max(contours.NODES) * solve / FLOPS,
-                lambda round: along_contour(affine, round, tolerance, self._begun),
+                lambda round: along_contour(affine, round, tolerance, begun),
                 lambda round: round >= contours.FROM_ROUND,
             )
         return ways
 
     @functools.cached_property
     def _stable(self) -> bool:
-        return self._known_stable()
+        return bool(self._known_stable())
 
     @functools.cached_property
     def _affine(self) -> Affine:
@@ -249,9 +250,9 @@ class Jumps:
 
     @functools.cached_property
     def _study_seconds(self) -> float:
-        """What it takes to know the method's loop, and with a new kernel whether it is stable."""
+        """What it takes to know the method's loop, and whether it is stable if that is asked."""
         states = len(jax.tree.leaves(self._system.init())) * self._system.space.agents
-        known = 0 if self._state is None else contours.FROM_ROUND * self._step_seconds
+        known = contours.FROM_ROUND * self._step_seconds if self._asks else 0
         return ONCE["contour"] + 10 * states**3 / FLOPS + known
 
     def _closed(self, via: str, stable: bool) -> InputError:

@@ -124,7 +124,8 @@ def predict(
         _steps_only(via, "an implicit kernel")
         return _without_a_kernel(problem, asked, anchors, corrections, progress)
     method.check_space("kernel")
-    space = problem.kernel_space(kernel, method.view)
+    space = functools.partial(problem.kernel_space, kernel, method.view)
+    space()  # refuses where there is none; not held, as anchors have their own
     if not method.linear:
         stability = Stability(known_step(method), None, None)
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
@@ -135,7 +136,7 @@ def predict(
     if corrections is not None:
         record = Corrected(problem, asked, corrections, progress).record()
     elif anchors is None:
-        record = _with_a_kernel(problem, asked, space, ways, known, progress)
+        record = _with_a_kernel(problem, asked, space(), ways, known, progress)
     else:
         record = Anchored(problem, asked, anchors, ways.within(stable_there), progress).record()
     record = ways.noted(record)
@@ -174,10 +175,10 @@ def predict_beside(
         drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
         one = plan(problem.task, method, weights, rounds, **drawn)
         check(one, problem.kernel_space(view=one.method.view))
-        stable = assess(setting(problem, "empirical", one.method, one.weights)).stable
         there = functools.partial(_stable, one)
         plans.append(one)
-        ways.append(_Ways(one, stable, "auto", None).within(there))
+        settled = functools.partial(_settled, problem, one)
+        ways.append(_Ways(one, settled, "auto", None).within(there))
     return beside(problem, plans, anchors, ways, progress)
 
 
@@ -295,6 +296,11 @@ def _finite(record: Record) -> Record:
     return record.assign_attrs(overflow_round=first)
 
 
+def _settled(problem: Problem, asked: Plan) -> bool | None:
+    """Whether the method is stable with the problem's kernel."""
+    return assess(setting(problem, "empirical", asked.method, asked.weights)).stable
+
+
 def _stable(asked: Plan, system: System) -> bool | None:
     """Whether the method is stable with the kernel of a segment."""
     space, train = system.space, system.space.train
@@ -318,7 +324,13 @@ def _steps_only(via: str, what: str) -> None:
 class _Ways:
     """Whether there are short cuts between this plan's rounds, and which were taken."""
 
-    def __init__(self, plan: Plan, stable: bool | None, via: str, tolerance: float | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stable: bool | Callable[[], bool | None] | None,
+        via: str,
+        tolerance: float | None,
+    ) -> None:
         self._plan, self._stable = plan, stable
         self._via, self._tolerance = via, tolerance
         self._error: dict[int, float] = {}
@@ -354,7 +366,7 @@ class _Ways:
     def _jumps(
         self,
         system: System,
-        stable: bool | Callable[[], bool] | None,
+        stable: bool | Callable[[], bool | None] | None,
         begun: tuple[int, State, float] | None,
     ) -> Jumps:
         """Short cuts that write down here what they take."""

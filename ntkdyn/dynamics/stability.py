@@ -251,7 +251,9 @@ def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], setting: S
     matrix, task = setting.kernel.training, setting.task
     owner = np.repeat(task.owner, len(matrix) // task.train)
     root = 1 / np.sqrt(task.counts[owner])
-    whole = coupling[np.ix_(owner, owner)] * matrix * root * root[:, None]
+    whole = coupling[np.ix_(owner, owner)]
+    for factor in (matrix, root, root[:, None]):
+        whole *= factor
     if len(matrix) < 10:
         return float(np.linalg.eigvalsh(whole).max())
     start = np.random.default_rng(0).standard_normal(len(matrix))

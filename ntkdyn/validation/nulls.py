@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ntkdyn.dynamics import predict, predict_beside
+from ntkdyn.dynamics import Stability, predict, predict_beside
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import ROUNDING, Weights, mixing
@@ -159,15 +159,17 @@ def nulls(
     how["rounds"] = [int(each) for each in observed["round"]]
     with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
         warnings.simplefilter("ignore", UserWarning)
+        coarser = []  # first, while the problem has the kernel at the start
+        if asked and (anchors is not None or corrections is not None):
+            coarser.append(predict(problem, *right, **how)["outputs"].values)
+            tried["linear around the start"] = COARSER, right
         if anchors is None or not asked:
             sides = {"kernel": kernel, "corrections": corrections}
             seen = _one_by_one(problem, asked, how | sides, progress)
         else:
             runs, on = [right, *asked], {"kernel": kernel, "anchors": anchors}
             _, *seen = predict_beside(problem, runs, **how, **on, progress=progress)
-        if asked and (anchors is not None or corrections is not None):
-            seen.append(predict(problem, *right, **how)["outputs"].values)
-            tried["linear around the start"] = COARSER, right
+        seen += coarser
     found = {
         name: measured(kind, observed["outputs"].copy(data=outputs), observed)
         for (name, (kind, _)), outputs in zip(tried.items(), seen, strict=True)
@@ -189,7 +191,8 @@ def _applying(
         try:
             _check(each, kernel, right[1])
             other = each.change(*right)
-            predict(problem, *other, [0], kernel=kernel)
+            known = Stability(other[0], None, None)  # whether it is stable matters to none
+            predict(problem, *other, [0], kernel=kernel, stability=known)
             label = f"{other[0].name} in its place" if each.kind == "method" else name
             found[label] = each.kind, other
         except (_Absent, InputError) as reason:
