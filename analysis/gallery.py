@@ -7,10 +7,11 @@ shows them with the command that draws each; with --thumbnails also figures/gall
 pictures that the README shows. Eight agents learn digits, with networks small enough to train
 while one waits. Names of figures after it draw these alone.
 
-    .venv/bin/python analysis/gallery.py --images        (about 10 minutes more)
+    .venv/bin/python analysis/gallery.py --images        (about an hour)
 
 runs the shipped specs instead, on MNIST, Fashion-MNIST and CIFAR-10, which are downloaded unless
-NTKDYN_DATA holds them, and draws an overlay of each. Runs in analysis/out/NAME already are taken.
+NTKDYN_DATA holds them, draws an overlay of each, and writes analysis/results/NAME.nc, what README
+tells of them. Runs in analysis/out/NAME already, by `ntkdyn run --out`, are taken.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ntkdyn.validation.widths import width_sweep
 HERE = Path(__file__).parent
 OUT = HERE / "out" / "gallery"
 THUMBNAILS = HERE.parent / "figures" / "gallery"
+RESULTS = HERE / "results"
 ROUNDS = 200
 
 
@@ -187,7 +189,7 @@ def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
 
 
 def images() -> None:
-    """The overlay of every shipped spec, and its small picture."""
+    """The overlay of every shipped spec, its small picture, and what is kept of its comparison."""
     for name in experiment.shipped():
         work = experiment.Experiment(experiment.load(name))
         files = experiment.files(HERE / "out" / name)
@@ -198,7 +200,13 @@ def images() -> None:
                 record = run()
                 records.write(record, path)
             pair.append(record)
-        told = experiment.compare(*pair, files, nulls=work.nulls(*pair))
+        told = work.finished(files.comparison)
+        if told is None:
+            told = experiment.compare(*pair, files, nulls=work.nulls(*pair))
+        sides = zip(("predicted", "observed"), pair, strict=True)
+        accuracies = {f"{side}_test_accuracy": each["test_accuracy"] for side, each in sides}
+        accuracies["observed_consensus_test_accuracy"] = pair[1]["consensus_test_accuracy"]
+        records.write(told.assign(accuracies), RESULTS / f"{name}.nc")
         thumbnail(files.overlay, THUMBNAILS / f"overlay-{name}.png")
         print(f"{name}: {told.attrs['verdict']}", flush=True)
 

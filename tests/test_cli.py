@@ -171,7 +171,7 @@ def test_the_shipped_specs_fit_images_of_their_kind(tmp_path):
     (tmp_path / "data_batch_1.bin").write_bytes(batch.tobytes())
     for name in experiment.shipped():
         spec = experiment.load(name).model_dump()
-        spec["network"]["widths"] = [8, 8]
+        spec["network"]["widths"] = [8] * len(spec["network"]["widths"])
         spec["data"] |= {"train": 60, "test": 10}
         spec["partition"]["min_points"] = 1
         spec["run"] |= {"rounds": 2, "record_every": 1}
