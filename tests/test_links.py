@@ -20,6 +20,7 @@ import ntkdyn as nd
 from ntkdyn import experiment, graphs, links, precision
 from ntkdyn.links import compression
 from ntkdyn.methods import mixing
+from ntkdyn.theory import symbolic
 from ntkdyn.vectors import Vector
 
 RING = graphs.metropolis(graphs.ring(4))
@@ -473,6 +474,7 @@ def test_links_that_do_not_go_together_are_refused(small, types_unchecked):
         (lambda: links.adversarial([1], attack="lie"), "attack: no attack is called 'lie'"),
         (lambda: links.robust("clipped"), "a radius goes with"),
         (lambda: links.expected(over(dgd, links.compressed(links.sign()))), "Sign is not linear"),
+        (lambda: symbolic.eigenvalues(over(dgd, links.delayed(1))), "whose messages go over none"),
     ]:
         with pytest.raises(nd.InputError, match=said):
             make()

@@ -212,6 +212,8 @@ class Linked(eqx.Module):
         return Exchanged(state, memory)
 
     def step(self, state: Exchanged, grad: Callable, mix: Combination) -> Exchanged:
+        if not isinstance(mix, Combination):
+            raise InputError("links: this is only known of methods whose messages go over none")
         memories = list(state.memory)
         number = iter(range(len(memories)))
         counted = isinstance(mix.operator, Marking)
