@@ -65,11 +65,11 @@ def _r2(
         lengths = np.einsum("ipk,ipk->ip", apart, apart)
         return (np.where(share > 0, lengths, 0) * share).sum(axis=1)
 
-    with np.errstate(over="ignore", invalid="ignore"):  # of runs that diverged
-        missed = squares(np.asarray(outputs, np.float64) - task.targets)
     spread = squares(task.targets - (share @ task.targets)[:, None])
     known = spread > ROUNDED * (share @ (task.targets**2).sum(axis=1))
-    return np.where(known, 1 - missed / np.where(known, spread, 1), np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):  # of runs that diverged
+        missed = squares(np.asarray(outputs, np.float64) - task.targets)
+        return np.where(known, 1 - missed / np.where(known, spread, 1), np.nan)
 
 
 def _right(answers: Float[np.ndarray, "... classes"], labels: np.ndarray) -> np.ndarray:

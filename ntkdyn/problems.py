@@ -290,7 +290,8 @@ class Problem:
         for name in tuple(blocks):  # of large ones there is no room for all, twice
             block = np.asarray(blocks.pop(name))
             layers[name] = block[:train].copy()
-            whole = block.copy() if whole is None else np.add(whole, block, out=whole)
+            with np.errstate(invalid="ignore"):  # of what overflows, which is refused later
+                whole = block.copy() if whole is None else np.add(whole, block, out=whole)
         return Kernel(whole, layers, "empirical")
 
     @functools.cached_property
