@@ -5,6 +5,7 @@ Because an update knows vectors only by their operations, most of this runs on N
 """
 
 import json
+from functools import partial
 
 import jax
 import networkx as nx
@@ -343,6 +344,17 @@ def test_averaging_rate_and_period(small):
     assert both.settings == other.settings
     assert np.abs(rare - run(nd.methods.local_sgd(step_size=0.15, tau=3), W)).max() < 1e-12
     assert np.abs(rare - often).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "rule", [partial(nd.methods.dimat, optimiser="sgd", tau=1), nd.methods.drt, nd.methods.atc]
+)
+def test_a_period_of_any_mixing_is_that_many_graphs_of_which_all_but_one_link_nobody(small, rule):
+    problem, W, apart = small(8)[0], MIXINGS["star"].matrix, np.eye(8)
+    run = lambda rule, weights: nd.predict(problem, rule, weights, [9])["outputs"].values
+    rare = run(nd.methods.periodic(rule(step_size=0.1), 3), W)
+    assert np.abs(rare - run(rule(step_size=0.1), [apart, apart, W])).max() < 1e-12
+    assert np.abs(rare - run(rule(step_size=0.1), W)).max() > 1e-5
 
 
 @pytest.mark.parametrize("mu", [0.9, 0.3])

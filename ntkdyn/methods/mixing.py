@@ -239,7 +239,8 @@ def where_due(due: Any, exchange: Callable, unchanged: Any) -> Any:
     """exchange(unchanged) in rounds that are due, traced ones too; else as it was."""
     if isinstance(due, bool):
         return exchange(unchanged) if due else unchanged
-    return jax.lax.cond(due, exchange, lambda same: same, unchanged)
+    # JAX hashes the branches, and one that holds traced weights cannot be.
+    return jax.lax.cond(due, lambda now: exchange(now), lambda same: same, unchanged)
 
 
 class Scene(Protocol):
