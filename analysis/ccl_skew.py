@@ -31,9 +31,9 @@ def main() -> None:
             def run(seed, dataset=dataset, method=method):
                 part = shares(dataset, 8, seed, by="dirichlet", alpha=0.05, min_points=32)
                 problem = nd.Problem(network, part, loss="cross_entropy", seed=seed)
-                keep = nd.Keep(outputs=False)
+                save = nd.SaveOptions(outputs=False)
                 record = nd.train(
-                    problem, method, weights, [300], batch_size=32, batch_seed=seed, keep=keep
+                    problem, method, weights, [300], batch_size=32, batch_seed=seed, save=save
                 )
                 means = record["test_accuracy"].mean(), record["consensus_test_accuracy"].mean()
                 return [float(each) for each in means]

@@ -77,16 +77,16 @@ def problem_of(activation: str, width: int, seed: int) -> nd.Problem:
 
 def gaps(activation: str, width: int, seed: int) -> tuple[list[tuple[float, float]], int]:
     """(parameter gap, output gap) at the end by number of sweeps, and how many were kept."""
-    problem, keep = problem_of(activation, width, seed), nd.Keep(parameter_rounds=[ROUNDS])
+    problem, save = problem_of(activation, width, seed), nd.SaveOptions(parameter_rounds=[ROUNDS])
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
     known = nd.dynamics.assess(nd.dynamics.setting(problem, "empirical", method, W))
     asked = problem, known.method, W, [0, ROUNDS]
-    real = nd.train(*asked, keep=keep, precision="float64")
+    real = nd.train(*asked, save=save, precision="float64")
     found = []
     for sweeps in SWEEPS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            told = nd.predict(*asked, keep=keep, stability=known, corrections=sweeps)
+            told = nd.predict(*asked, save=save, stability=known, corrections=sweeps)
         found.append((apart(told, real, "parameters"), apart(told, real, "outputs")))
     return found, told.attrs["corrections"]
 

@@ -40,10 +40,10 @@ def main() -> None:
                     part = shares(dataset, 5, seed)
                     seeds = [10 * seed + i for i in range(5)] if start == "different" else seed
                     problem = nd.Problem(network, part, loss="cross_entropy", seed=seeds)
-                    keep = nd.Keep(outputs=False)
+                    save = nd.SaveOptions(outputs=False)
                     record = nd.train(
                         problem, method, weights, [TAU - 1, TAU], batch_size=50, batch_seed=seed,
-                        keep=keep,
+                        save=save,
                     )  # fmt: skip
                     return record["test_accuracy"].mean("agent").values.tolist()
 

@@ -32,9 +32,9 @@ def main() -> None:
                     part = shares(dataset, 8, seed, by="dirichlet", alpha=0.3, min_points=32)
                     seeds = [10 * seed + i for i in range(8)] if start == "different" else seed
                     problem = nd.Problem(network, part, loss="cross_entropy", seed=seeds)
-                    keep = nd.Keep(outputs=False)
+                    save = nd.SaveOptions(outputs=False)
                     record = nd.train(
-                        problem, method, weights, [300], batch_size=32, batch_seed=seed, keep=keep
+                        problem, method, weights, [300], batch_size=32, batch_seed=seed, save=save
                     )
                     means = record["test_accuracy"].mean(), record["consensus_test_accuracy"].mean()
                     return [float(each) for each in means]

@@ -60,7 +60,7 @@ def circle(agents: int = 8) -> tuple[np.ndarray, nd.KernelProblem]:
     return features, nd.KernelProblem(features @ features.T, y[:, None], owner)
 
 
-def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
+def runs(problem: nd.Problem, W: nd.graphs.MixingMatrix) -> tuple[xr.Dataset, ...]:
     """Predicted, observed, compared."""
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
     predicted = nd.predict(problem, method, W, ROUNDS)
@@ -69,17 +69,17 @@ def runs(problem: nd.Problem, W: nd.graphs.Mixing) -> tuple[xr.Dataset, ...]:
     return predicted, observed, nd.compare(predicted, observed, wrong)
 
 
-def starts(W: nd.graphs.Mixing) -> tuple[xr.Dataset, xr.Dataset]:
+def starts(W: nd.graphs.MixingMatrix) -> tuple[xr.Dataset, xr.Dataset]:
     """Twelve starts predicted, three of them trained."""
     method = nd.methods.dgd(step_size=0.1)
-    keep = nd.Keep(outputs=False)
+    save = nd.SaveOptions(outputs=False)
     each = [digits(512, seed) for seed in range(12)]
-    predicted = [nd.predict(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each]
-    observed = [nd.train(one, method, W, ROUNDS, keep=keep)[["train_loss"]] for one in each[:3]]
+    predicted = [nd.predict(one, method, W, ROUNDS, save=save)[["train_loss"]] for one in each]
+    observed = [nd.train(one, method, W, ROUNDS, save=save)[["train_loss"]] for one in each[:3]]
     return xr.concat(predicted, "start"), xr.concat(observed, "start")
 
 
-def bias_table(W: nd.graphs.Mixing) -> xr.Dataset:
+def bias_table(W: nd.graphs.MixingMatrix) -> xr.Dataset:
     """Distance of the outputs from those of the common optimum after 20,000 rounds."""
     features, problem = circle()
     steps = np.geomspace(0.01, 0.32, 6)
@@ -91,14 +91,16 @@ def bias_table(W: nd.graphs.Mixing) -> xr.Dataset:
     )
 
 
-def _bias(problem: nd.KernelProblem, name: str, step: float, W: nd.graphs.Mixing, best) -> float:
+def _bias(
+    problem: nd.KernelProblem, name: str, step: float, W: nd.graphs.MixingMatrix, best
+) -> float:
     method = nd.methods.METHODS[name](step_size=float(step))
     end = nd.predict(problem, method, W, [20_000])["outputs"].values[0]
     share = np.linalg.norm(end - best) / np.linalg.norm(np.broadcast_to(best, end.shape))
     return float(share) if share < 1 else np.nan
 
 
-def rates(W: nd.graphs.Mixing) -> xr.Dataset:
+def rates(W: nd.graphs.MixingMatrix) -> xr.Dataset:
     """The factor per round of DGD on lazy and on faster versions of the graph."""
     features, problem = circle()
     own = [features[problem.task.owner == i] for i in range(W.agents)]
@@ -111,7 +113,7 @@ def rates(W: nd.graphs.Mixing) -> xr.Dataset:
     )  # fmt: skip
 
 
-def _radius(W: nd.graphs.Mixing, gap: float, step: float, H: np.ndarray) -> float:
+def _radius(W: nd.graphs.MixingMatrix, gap: float, step: float, H: np.ndarray) -> float:
     """W = I + share (V - I) up to the graph's own gap, then towards the average of all."""
     agents, average = W.agents, np.full((W.agents, W.agents), 1 / W.agents)
     own = W.spectral_gap
@@ -121,7 +123,7 @@ def _radius(W: nd.graphs.Mixing, gap: float, step: float, H: np.ndarray) -> floa
     return float(np.abs(np.linalg.eigvalsh(mixed - step * H)).max())
 
 
-def bound_table(W: nd.graphs.Mixing, step: float = 0.1) -> xr.Dataset:
+def bound_table(W: nd.graphs.MixingMatrix, step: float = 0.1) -> xr.Dataset:
     """Three textbook promises about DGD on the circle, beside the run.
 
     With z the stacked iterates, z* the fixed point, A = W (x) I - step H and beta = |W - 11'/m|:
@@ -170,7 +172,7 @@ def _block_diagonal(blocks: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def widths(W: nd.graphs.Mixing) -> xr.Dataset:
+def widths(W: nd.graphs.MixingMatrix) -> xr.Dataset:
     """Gaps at three widths, two starts each."""
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
     return width_sweep(digits, method, W, 60, widths=(64, 256, 1024), seeds=range(2))

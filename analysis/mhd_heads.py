@@ -45,9 +45,9 @@ def main() -> None:
                     step_size=0.1, aux=AUX, nu_emb=nu_emb, nu_aux=nu_aux, pool=4, pool_every=10,
                     teachers=3, own_too=True, seed=seed,
                 )  # fmt: skip
-                keep = nd.Keep(outputs=False)
+                save = nd.SaveOptions(outputs=False)
                 record = nd.train(
-                    problem, method, weights, [600], batch_size=32, batch_seed=seed, keep=keep
+                    problem, method, weights, [600], batch_size=32, batch_seed=seed, save=save
                 )
                 kinds = ("shared_accuracy", "private_accuracy")
                 return [a for k in kinds for a in record[k][0].mean("agent").values.tolist()]

@@ -77,10 +77,10 @@ def kernel_at(problem: nd.Problem, flat: np.ndarray) -> np.ndarray:
     return np.asarray(sum(blocks.values())).reshape(2 * POINTS, 2 * POINTS)
 
 
-def record_run(problem: nd.Problem, step_size: float, weights: nd.graphs.Mixing) -> dict:
+def record_run(problem: nd.Problem, step_size: float, weights: nd.graphs.MixingMatrix) -> dict:
     """Train, and keep losses, outputs, gap and the drift of the kernel."""
-    keep = nd.Keep(parameter_rounds=DRIFT, parameter_agents=[0], per_tensor=10**9)
-    run = nd.train(problem, nd.methods.dgd(step_size=step_size), weights, RECORDED, keep=keep)
+    save = nd.SaveOptions(parameter_rounds=DRIFT, parameter_agents=[0], per_tensor=10**9)
+    run = nd.train(problem, nd.methods.dgd(step_size=step_size), weights, RECORDED, save=save)
     kernels = [kernel_at(problem, flat) for flat in run["parameters"].values[:, 0]]
     start = np.linalg.norm(kernels[0])
     forecast = nd.predict(problem, nd.methods.dgd(step_size=step_size), weights, [GAP_ROUND])

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
         validation,
     )
     from ntkdyn.dynamics import predict, step_size_limit
-    from ntkdyn.keeping import Keep
     from ntkdyn.methods import of_limit
     from ntkdyn.problems import KernelProblem, Problem
+    from ntkdyn.saving import SaveOptions
     from ntkdyn.validation import compare, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "InputError",
-    "Keep",
+    "SaveOptions",
     "KernelProblem",
     "Problem",
     "compare",
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 HOME = {
-    "Keep": "keeping",
+    "SaveOptions": "saving",
     "KernelProblem": "problems",
     "Problem": "problems",
     "compare": "validation",

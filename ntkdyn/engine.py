@@ -1,7 +1,8 @@
 """The engine: runs a method round by round in a space and looks at it along the way.
 
-A `System` is everything a round needs, as one pytree; `advance` takes a compiled number of rounds;
-`watch` measures an iterate. Prediction and training are the same `rollout` in different spaces.
+An `Iteration` is everything a round needs, as one pytree; `advance` takes a compiled number of
+rounds; `take_snapshot` measures an iterate. Prediction and training are the same `rollout` in
+different spaces.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ntkdyn.data import Batch, Batches
 from ntkdyn.losses import Loss
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Combination, Links, Operator
-from ntkdyn.methods.objectives import Setting
+from ntkdyn.methods.objectives import Context
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
@@ -31,7 +32,7 @@ from ntkdyn.vectors import Vector
 Progress = Callable[[int, int], None]
 """called with (rounds done, rounds in all)"""
 
-Jump = Callable[[State, int, int], State | None]
+Propagator = Callable[[State, int, int], State | None]
 """(state, its round, a later round) -> the state there, or None where it must be stepped to"""
 
 Save = Callable[[int, State], None]
@@ -53,7 +54,7 @@ class Forcing(Protocol):
         ...
 
 
-class System(eqx.Module):
+class Iteration(eqx.Module):
     """A method at work: in a space, on a graph, with its batches and targets."""
 
     space: Space
@@ -86,8 +87,8 @@ class System(eqx.Module):
 
     def gradient(self, round: Int[Array, ""] | int) -> Callable[..., Vector]:
         """The local gradients of that round: grad(x), or grad(x, state, round) by some methods."""
-        setting = Setting(self.space, self.loss, self.targets, self.links, slice(*self.public))
-        return self.method.objective.gradient(setting, self.batches.at(round))
+        context = Context(self.space, self.loss, self.targets, self.links, slice(*self.public))
+        return self.method.objective.gradient(context, self.batches.at(round))
 
     def local(
         self, round: Int[Array, ""] | int, state: State, known: Callable[..., Vector] | None = None
@@ -117,22 +118,24 @@ class System(eqx.Module):
         return self.layout.keep(state) if self.layout else state
 
 
-def _fresh(system: System) -> State:
-    begun = system.method.update.init(system.space.start())
-    return system.kept(jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), begun))
+def _fresh(iteration: Iteration) -> State:
+    begun = iteration.method.update.init(iteration.space.start())
+    return iteration.kept(jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), begun))
 
 
 _begin = jax.jit(_fresh)
 
 
 @functools.partial(jax.jit, donate_argnums=1)
-def advance(system: System, state: State, start: Int[Array, ""], stop: Int[Array, ""]) -> State:
+def advance(
+    iteration: Iteration, state: State, start: Int[Array, ""], stop: Int[Array, ""]
+) -> State:
     """The state after rounds start, ..., stop - 1."""
-    always = system.gradient(0) if system.batches.fixed else None
+    always = iteration.gradient(0) if iteration.batches.fixed else None
 
     def one_round(round: Int[Array, ""], state: State) -> State:
-        grad = system.local(round, state, always)
-        return system.kept(system.method.update.step(state, grad, system.mix(round)))
+        grad = iteration.local(round, state, always)
+        return iteration.kept(iteration.method.update.step(state, grad, iteration.mix(round)))
 
     return jax.lax.fori_loop(start, stop, one_round, state)
 
@@ -149,23 +152,23 @@ class Snapshot(NamedTuple):
     """of the mean of all theta"""
 
 
-def watch(system: System, x: Vector) -> Snapshot:
+def take_snapshot(iteration: Iteration, x: Vector) -> Snapshot:
     """Outputs (all heads) at all points and distances in parameter space."""
-    return _watch(system.space, x, *_seen(system))
+    return _snapshot(iteration.space, x, *_seen(iteration))
 
 
-def watching(system: System, x: Vector) -> jax.stages.Lowered:
-    """The program of `watch`, for an x that may be shapes alone."""
-    return _watch.lower(system.space, x, *_seen(system))
+def snapshot_program(iteration: Iteration, x: Vector) -> jax.stages.Lowered:
+    """The program of `take_snapshot`, for an x that may be shapes alone."""
+    return _snapshot.lower(iteration.space, x, *_seen(iteration))
 
 
-def _seen(system: System) -> tuple[int, int]:
-    points, outputs = system.targets.shape
-    return points, outputs * system.method.heads
+def _seen(iteration: Iteration) -> tuple[int, int]:
+    points, outputs = iteration.targets.shape
+    return points, outputs * iteration.method.heads
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _watch(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
+def _snapshot(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
     mean = lambda leaf: jnp.mean(leaf, axis=0, keepdims=True)
     return Snapshot(
@@ -177,13 +180,13 @@ def _watch(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
 
 
 @jax.jit
-def distances(system: System, x: Vector) -> Float[Array, "agents agents"]:
+def distances(iteration: Iteration, x: Vector) -> Float[Array, "agents agents"]:
     """|theta_i - theta_j|, one rotation of the agents at a time."""
-    agents = system.space.agents
+    agents = iteration.space.agents
 
     def from_shifted(shift: Int[Array, ""]) -> Float[Array, " agents"]:
         apart = x - x.map(lambda leaf: jnp.roll(leaf, -shift, axis=0))
-        return jnp.sqrt(jnp.maximum(system.space.dot(apart, apart).sum(axis=0), 0))
+        return jnp.sqrt(jnp.maximum(iteration.space.dot(apart, apart).sum(axis=0), 0))
 
     by_shift = jax.lax.map(from_shifted, jnp.arange(agents))
     here = jnp.arange(agents)
@@ -196,11 +199,11 @@ def _all_outputs(space: Space, x: Vector, points: int) -> Float[Array, "agents p
 
 
 def rollout(
-    system: System,
+    iteration: Iteration,
     rounds: Sequence[int],
     see: Callable[[int, Vector], Any],
     progress: Progress | None = None,
-    jump: Jump | None = None,
+    propagator: Propagator | None = None,
     start: tuple[int, State] | None = None,
     save: Save | None = None,
 ) -> State:
@@ -208,17 +211,19 @@ def rollout(
 
     `start` is the round to go on from and the state there; without it, everybody is at the start.
     """
-    (done, state), pace = start or (0, system.init()), 1
+    (done, state), pace = start or (0, iteration.init()), 1
     for wanted in rounds:
-        landed = jump(state, done, wanted) if jump else None
-        if landed is not None:
-            state, done = landed, wanted
+        reached = propagator(state, done, wanted) if propagator else None
+        if reached is not None:
+            state, done = reached, wanted
         while done < wanted:
             stop = min(done + pace, wanted)
             begun = time.perf_counter()
-            state = jax.block_until_ready(advance(system, state, jnp.array(done), jnp.array(stop)))
+            state = jax.block_until_ready(
+                advance(iteration, state, jnp.array(done), jnp.array(stop))
+            )
             pace = _next_pace(stop - done, time.perf_counter() - begun)
-            pace = system.layout.agreed(pace) if system.layout else pace
+            pace = iteration.layout.agreed(pace) if iteration.layout else pace
             done = stop
             if progress:
                 progress(done, rounds[-1])

@@ -43,10 +43,10 @@ from ntkdyn import (
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind, shown, unknown
-from ntkdyn.keeping import Keep
 from ntkdyn.problems import KERNELS, Problem, outputs_for
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
+from ntkdyn.saving import SaveOptions
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import widths as sweeps
@@ -527,7 +527,7 @@ class Experiment:
         return graphs.link_failures(self._fixed_weights, changes.probability, **drawn)
 
     @functools.cached_property
-    def _fixed_weights(self) -> graphs.Mixing:
+    def _fixed_weights(self) -> graphs.MixingMatrix:
         table, agents = self.spec.graph, self._agents
         kinds = [kind for kind in OF_GRAPHS if getattr(table, kind) is not None]
         if len(kinds) != 1:
@@ -567,8 +567,8 @@ class Experiment:
 
     def check(self) -> None:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""
-        keep = Keep(parameter_rounds=self.spec.run.parameter_rounds)
-        plan(self.problem.task, self.method, self.weights, **self._rounds, keep=keep)
+        save = SaveOptions(parameter_rounds=self.spec.run.parameter_rounds)
+        plan(self.problem.task, self.method, self.weights, **self._rounds, save=save)
 
     @property
     def stability(self) -> dynamics.Stability:
@@ -812,7 +812,7 @@ class Experiment:
             self.stability.method,
             self.weights,
             **self._rounds,
-            keep=Keep(parameter_rounds=table.parameter_rounds, trust=trust),
+            save=SaveOptions(parameter_rounds=table.parameter_rounds, trust=trust),
             stability=self.stability,
             progress=progress,
             **more,

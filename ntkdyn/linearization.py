@@ -120,7 +120,7 @@ class Linearization(eqx.Module):
     def _picked(self, *places: Int[Array, "vectors agents"]) -> PyTree:
         """Coefficients (vectors, agents, basis, outputs) of sums of directions, each its own."""
         vectors, agents = places[0].shape
-        size = (self.columns + self.beyond) * self._outputs
+        size = (self.columns + self.extra) * self._outputs
         flat = jnp.zeros((vectors, agents, size))
         for place in places:
             at = jnp.arange(vectors)[:, None], jnp.arange(agents)[None]
@@ -156,10 +156,10 @@ class Linearization(eqx.Module):
         for layer in tuple(blocks):  # of large ones there is no room for all, twice
             rows = beside(blocks.pop(layer)[: self.columns], layer)
             grams[layer] = _squared(rows, inner[layer])
-        return KernelSpace(whole, initial, agents, grams, self.beyond)
+        return KernelSpace(whole, initial, agents, grams, self.extra)
 
     @property
-    def beyond(self) -> int:
+    def extra(self) -> int:
         """How many columns of the kernel the directions take, each with one for every output."""
         return len(jax.tree.leaves(self.directions)[0]) // self._outputs
 
@@ -216,7 +216,7 @@ class Linearization(eqx.Module):
         norms = {layer: each[0, 0] for layer, each in own.items()}
         return tangent.initial(tangent.inputs), along, inner, (of_origin, norms)
 
-    def _along(self, layer: str) -> Float[Array, "points outputs beyond outputs"]:
+    def _along(self, layer: str) -> Float[Array, "points outputs extra outputs"]:
         tangent = self.tangent
         part = lambda tree: tree if layer == WHOLE else only_layer(tree, layer)
         push = lambda tree: tangent.push(part(tree), tangent.inputs)
@@ -298,8 +298,8 @@ def _squared(
 ) -> Float[Array, "basis outputs basis outputs"]:
     """Inner products of all of the basis, from those with the training points and the rest."""
     columns, outputs, basis, _ = rows.shape
-    beyond = basis - columns
-    corner = inner.reshape(beyond, outputs, beyond, outputs)
+    extra = basis - columns
+    corner = inner.reshape(extra, outputs, extra, outputs)
     below = jnp.concatenate([rows[:, :, columns:].transpose(2, 3, 0, 1), corner], axis=2)
     return jnp.concatenate([rows, below])
 

@@ -3,7 +3,7 @@
 The peak is that of the compiled round and of the compiled measurement, as XLA counts them:
 arguments (data, W, common start, the state of all agents) and whatever is alive inside. Nothing is
 compiled twice: the run calls the same programs. Beside it there are XLA's own code and buffers, the
-arrays that the problem holds on the host, and what `Keep` asks for.
+arrays that the problem holds on the host, and what `SaveOptions` asks for.
 
 Where the peak exceeds the budget, fewer points pass the network at a time (`Network.at_most`).
 What belongs to the parameters stays: the state, the gradient, what is combined, of all agents.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ntkdyn.engine import POINTS_AT_ONCE, System, advance, watching
+from ntkdyn.engine import POINTS_AT_ONCE, Iteration, advance, snapshot_program
 from ntkdyn.errors import InputError
 from ntkdyn.sharding import Layout
 from ntkdyn.sizes import in_words, machine
@@ -29,7 +29,7 @@ class Need(NamedTuple):
     """Bytes that a run takes of each device, at its peak."""
 
     round: int
-    watch: int
+    snapshot: int
     """while an iterate is measured, all that the method remembers held beside it"""
 
     @property
@@ -54,16 +54,16 @@ class Sized(NamedTuple):
         }
 
 
-def need(system: System) -> Need:
+def need(iteration: Iteration) -> Need:
     """What the two programs of a run take, compiled from shapes: no state is made."""
-    state, number = _shapes(system), jnp.array(0)
-    round = _peak(advance.lower(system, state, number, number))
-    beside = _held(state) - _held(state.x) + _packed(system, state.x)
-    return Need(round, _peak(watching(system, state.x)) + beside)
+    state, number = _shapes(iteration), jnp.array(0)
+    round = _peak(advance.lower(iteration, state, number, number))
+    beside = _held(state) - _held(state.x) + _packed(iteration, state.x)
+    return Need(round, _peak(snapshot_program(iteration, state.x)) + beside)
 
 
-def fit(build: Callable[[int | None], System], budget: float) -> Sized:
-    """The most points at a time for which `build(points)`, a system, keeps to the budget.
+def fit(build: Callable[[int | None], Iteration], budget: float) -> Sized:
+    """The most points at a time for which `build(points)`, an iteration, keeps to the budget.
 
     Between all points and one the peak is nearly a straight line; its crossing is tried first.
     """
@@ -95,12 +95,12 @@ def available(layout: Layout | None) -> float:
     return float(limit) if limit else machine() / (len(ours) if layout else 1)
 
 
-def _shapes(system: System) -> Any:
+def _shapes(iteration: Iteration) -> Any:
     """The state as shapes, each with its sharding."""
-    at = system.layout.sharding if system.layout else lambda shape: None
+    at = iteration.layout.sharding if iteration.layout else lambda shape: None
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at(leaf.shape)),
-        jax.eval_shape(system.init),
+        jax.eval_shape(iteration.init),
     )
 
 
@@ -110,9 +110,9 @@ def _held(tree: Any) -> int:
     return sum(math.prod(share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _packed(system: System, x: Any) -> int:
+def _packed(iteration: Iteration, x: Any) -> int:
     """Where all agents see the same points, a CPU's matrix products copy a layer's weights."""
-    device = system.layout.devices[0] if system.layout else jax.devices()[0]
+    device = iteration.layout.devices[0] if iteration.layout else jax.devices()[0]
     return max(map(_held, jax.tree.leaves(x))) if device.platform == "cpu" else 0
 
 

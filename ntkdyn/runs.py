@@ -16,12 +16,19 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PyTree
 
-from ntkdyn import arrays, keeping, precision, sizes
+from ntkdyn import arrays, precision, saving, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
-from ntkdyn.engine import Jump, Progress, Snapshot, System, distances, rollout, watch
+from ntkdyn.engine import (
+    Iteration,
+    Progress,
+    Propagator,
+    Snapshot,
+    distances,
+    rollout,
+    take_snapshot,
+)
 from ntkdyn.errors import InputError, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights, mixing
-from ntkdyn.keeping import Keep, Sample, parameter_variables, sample
 from ntkdyn.kernels import diagnostics, empirical
 from ntkdyn.measures import measure, measure_consensus, measure_heads
 from ntkdyn.methods import METHODS, Method, exchange
@@ -32,6 +39,7 @@ from ntkdyn.problems import LARGEST_SEED, Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
+from ntkdyn.saving import Sample, SaveOptions, parameter_variables, sample
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -41,7 +49,7 @@ KEPT = {
     "kernel_drift": ("round", "agent"),
     "label_alignment": ("round", "agent"),
 }
-"""what `keep` may ask of every recorded round, and its dimensions"""
+"""what `save` may ask of every recorded round, and its dimensions"""
 
 
 NUMBER = 100
@@ -62,7 +70,7 @@ class Plan(NamedTuple):
     batch_size: int | None
     """None: all points in every round"""
     batch_seed: int | None
-    keep: Keep
+    save: SaveOptions
 
 
 def plan(
@@ -74,7 +82,7 @@ def plan(
     record_every: int | None = None,
     batch_size: int | None = None,
     batch_seed: int | None = None,
-    keep: Keep = Keep(),
+    save: SaveOptions = SaveOptions(),
 ) -> Plan:
     """Check what was asked for, and say which rounds are recorded."""
     if not isinstance(method, Method):
@@ -99,8 +107,8 @@ def plan(
         batch_size = check_whole("batch_size:", batch_size, 1)
         batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
     recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
-    keep = keeping.checked(keep, recorded)
-    return Plan(task, method, weights, recorded, batch_size, batch_seed, keep)
+    save = saving.checked(save, recorded)
+    return Plan(task, method, weights, recorded, batch_size, batch_seed, save)
 
 
 def recorded_rounds(
@@ -156,7 +164,7 @@ def run(
     lift: Callable[[Vector], Vector] | None = None,
     kernels: Callable[[Vector], Sequence[np.ndarray]] | None = None,
     progress: Progress | None = None,
-    jump: Callable[[System], Jump] | None = None,
+    propagator: Callable[[Iteration], Propagator] | None = None,
     watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
     checkpoints: Checkpoints | None = None,
     layout: Layout | None = None,
@@ -166,19 +174,19 @@ def run(
     `origin` are the parameters at the start, stacked where agents start apart (a bare kernel has
     none, nor have different architectures), `parameters_each` says how many an agent has, `lift`
     maps a displacement in this space to one of the parameters, `kernels` gives every agent's kernel
-    (train, train) at an iterate, for those who keep its drift, `jump` makes the short cuts,
+    (train, train) at an iterate, for those who keep its drift, `propagator` makes the short cuts,
     `watchers` are shown every recorded snapshot with its displacement, `checkpoints` save the run
     and say where it goes on, and `layout` shares it out among devices.
     """
-    if plan.keep.parameter_rounds and origin is None:
+    if plan.save.parameter_rounds and origin is None:
         raise InputError(
-            "keep: parameters need one network for all agents; a bare kernel has no parameters, "
+            "save: parameters need one network for all agents; a bare kernel has no parameters, "
             "and those of different architectures have not the same"
         )
     check(plan, space)
-    built = system_of(plan, space, layout)
+    built = iteration_of(plan, space, layout)
     apart = getattr(space, "apart", False)
-    kept = sample(plan.keep, origin, plan.task.agents, apart=apart)
+    kept = sample(plan.save, origin, plan.task.agents, apart=apart)
     look = looking(plan, built, kept, lift, kernels)
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
@@ -194,7 +202,7 @@ def run(
         plan.rounds[len(seen) :],
         see,
         progress,
-        jump and jump(built),
+        propagator and propagator(built),
         start=saved and (saved.round, saved.state),
         save=checkpoints and (lambda round, state: checkpoints.save(round, state, seen)),
     )
@@ -203,7 +211,7 @@ def run(
 
 def looking(
     plan: Plan,
-    built: System,
+    built: Iteration,
     kept: Sample,
     lift: Callable[[Vector], Vector] | None,
     kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
@@ -211,28 +219,28 @@ def looking(
 ) -> Callable[[int, Vector], tuple[Snapshot, Seen]]:
     """(round, iterate) -> what is measured there, and what the plan keeps beside it.
 
-    Kernels drift from `reference`, by default from that at the start of the system's space.
+    Kernels drift from `reference`, by default from that at the start of the iteration's space.
     """
     space = built.space
-    watched = plan.keep.kernel and _kernel_watch(plan, kernels, space.start(), reference)
+    watched = plan.save.kernel and _kernel_watch(plan, kernels, space.start(), reference)
 
     def look(round: int, x: Vector) -> tuple[Snapshot, Seen]:
         more = {}
-        if plan.keep.distances:
+        if plan.save.distances:
             more["distance"] = on_host(distances(built, x))
         if watched:
             more["kernel_drift"], more["label_alignment"] = map(np.array, watched(x))
-        if round in plan.keep.parameter_rounds:
+        if round in plan.save.parameter_rounds:
             moved = space.displacement(x)
             more["parameters"] = kept.values(lift(moved) if lift else moved)
-        return on_host(watch(built, x)), more
+        return on_host(take_snapshot(built, x)), more
 
     return look
 
 
 def recorded(
     plan: Plan,
-    built: System,
+    built: Iteration,
     seen: Sequence[Seen],
     kept: Sample,
     parameters_each: int | None = None,
@@ -244,7 +252,9 @@ def recorded(
     """
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
     if initial is None:
-        start = snapshots[0] if plan.rounds[0] == 0 else on_host(watch(built, built.init().x))
+        start = (
+            snapshots[0] if plan.rounds[0] == 0 else on_host(take_snapshot(built, built.init().x))
+        )
         initial = start.outputs[0]
     variables = _variables(plan, built.space, snapshots)
     coordinates, attributes = _coordinates(plan, built.space), _attributes(plan, built.layout)
@@ -254,9 +264,9 @@ def recorded(
     for name, dims in KEPT.items():
         if name in seen[0]:
             record[name] = (dims, np.stack([each[name] for each in seen]))
-    if plan.keep.parameter_rounds:
+    if plan.save.parameter_rounds:
         parameters = [each["parameters"] for each in seen if "parameters" in each]
-        variables, coordinates = parameter_variables(kept, plan.keep.parameter_rounds, parameters)
+        variables, coordinates = parameter_variables(kept, plan.save.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     if parameters_each is not None:
         sent = _floats_sent(plan, built, parameters_each)
@@ -264,7 +274,7 @@ def recorded(
     return described(record)
 
 
-def _identity(plan: Plan, built: System) -> dict[str, str]:
+def _identity(plan: Plan, built: Iteration) -> dict[str, str]:
     """What a run is, by name: the same of two runs that are the same."""
     words = {
         "method": plan.method.name,
@@ -272,7 +282,7 @@ def _identity(plan: Plan, built: System) -> dict[str, str]:
         "step_size": plan.method.step_size,
         "recorded rounds": plan.rounds,
         "batch_size": plan.batch_size,
-        "keep": plan.keep,
+        "save": plan.save,
     }
     arrays = {
         "settings of the method": plan.method,
@@ -292,7 +302,7 @@ def _kernel_watch(
 ) -> Callable[[Vector], tuple[list[float], list[float]]]:
     """x -> drift and label alignment of every agent's kernel."""
     if kernels is None:
-        raise InputError("keep: the kernel of this run is never formed, so its drift is not known")
+        raise InputError("save: the kernel of this run is never formed, so its drift is not known")
     initial = kernels(start)[0] if reference is None else reference
     targets = plan.task.targets[: plan.task.train]
 
@@ -312,7 +322,7 @@ def own_kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
 
     def kernels(x: Vector) -> list[np.ndarray]:
         if problem.origin is None:
-            raise InputError("keep: agents of different architectures have no kernel in common")
+            raise InputError("save: agents of different architectures have no kernel in common")
         tree, apply = on_host(x.tree), problem.network.apply
         agents = range(problem.task.agents)
         networks = (jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in agents)
@@ -338,10 +348,10 @@ def check(plan: Plan, space: Space) -> None:
         part.check(plan.method.name, plan.task, space, plan.rounds[-1])
 
 
-def system_of(plan: Plan, space: Space, layout: Layout | None = None) -> System:
+def iteration_of(plan: Plan, space: Space, layout: Layout | None = None) -> Iteration:
     """The plan at work in a space, in JAX's current precision."""
     task, matrices = plan.task, _matrices(plan.weights)
-    built = System(
+    built = Iteration(
         space=space,
         method=plan.method,
         weights=operator_of(matrices),
@@ -380,7 +390,7 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
         "targets": (("point", "output"), task.targets),
         "mixing": (("agent", "heard_agent"), plan.weights.matrix),
     }
-    if plan.keep.outputs:
+    if plan.save.outputs:
         variables["outputs"] = (("round", "agent", "point", "output"), np.stack(main))
     if task.labels is not None:
         counts = np.zeros((task.agents, task.classes), dtype=int)
@@ -395,7 +405,9 @@ def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str,
     return {name: (dims, np.stack([m[name] for m in measured])) for name in measured[0]}
 
 
-def _floats_sent(plan: Plan, built: System, parameters: int) -> Float[np.ndarray, "rounds agents"]:
+def _floats_sent(
+    plan: Plan, built: Iteration, parameters: int
+) -> Float[np.ndarray, "rounds agents"]:
     """How many numbers every agent has sent to others, in all rounds before each recorded one."""
     links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
     listeners = (links & ~np.eye(plan.task.agents, dtype=bool)).sum(axis=1).astype(float)
@@ -410,7 +422,7 @@ def _floats_sent(plan: Plan, built: System, parameters: int) -> Float[np.ndarray
     return (rounds // len(period))[:, None] * sums[-1] + sums[rounds % len(period)]
 
 
-def _floats_per_link(built: System, parameters: int) -> Float[np.ndarray, " period"]:
+def _floats_per_link(built: Iteration, parameters: int) -> Float[np.ndarray, " period"]:
     """How many numbers go over each link, in every round of a period of the mixing."""
     rule, start = built.method.mixing, jax.eval_shape(built.space.start)
     each, words = np.zeros(rule.every), built.method.update.words(parameters)

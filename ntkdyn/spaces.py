@@ -226,7 +226,7 @@ class KernelSpace(eqx.Module):
     agents: int = eqx.field(static=True)
     layer_kernels: dict[str, Array]
     """inner products of the basis by layer; empty: of the whole, where training points are all"""
-    beyond: int = eqx.field(static=True, default=0)
+    extra: int = eqx.field(static=True, default=0)
     """how many columns are other directions"""
     kind: ClassVar[str] = "kernel"
     mixable: ClassVar[bool] = True
@@ -237,10 +237,10 @@ class KernelSpace(eqx.Module):
 
     @property
     def train(self) -> int:
-        return self.kernel.shape[self.kernel.ndim // 2] - self.beyond
+        return self.kernel.shape[self.kernel.ndim // 2] - self.extra
 
     def start(self) -> Vector:
-        shape = (self.agents, self.train + self.beyond, self.initial.shape[1])
+        shape = (self.agents, self.train + self.extra, self.initial.shape[1])
         return Vector(jnp.zeros(shape, self.kernel.dtype))
 
     def readout(self, rows: Rows) -> Readout:

@@ -60,7 +60,7 @@ AFFINE = [name for name in METHODS if method(name, 1.0).affine]
 """those whose every round is the same affine map"""
 
 
-def suits(name: str, weights: graphs.Mixing) -> bool:
+def suits(name: str, weights: graphs.MixingMatrix) -> bool:
     """Whether the method is made for these weights."""
     try:
         method(name, 1.0).check_weights(weights)

@@ -18,7 +18,7 @@ from ntkdyn.data import Partition
 from ntkdyn.dynamics.anchored import crossing
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods.updates import Iterate
-from ntkdyn.runs import plan, system_of
+from ntkdyn.runs import iteration_of, plan
 from ntkdyn.vectors import Vector
 
 OWNER = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
@@ -86,10 +86,12 @@ def test_whatever_a_method_remembers_goes_on_at_another_anchor(name, method):
     """Every vector stands for the same parameters as before, and all else is as it was."""
     problem = straight(method.heads)
     linear = Linearization.of(problem, method.view)
-    system = system_of(plan(problem.task, method, PATH, 1), problem.kernel_space(view=method.view))
+    iteration = iteration_of(
+        plan(problem.task, method, PATH, 1), problem.kernel_space(view=method.view)
+    )
     rng = np.random.default_rng(0)
     drawn = lambda leaf: leaf + rng.integers(1, 4, leaf.shape).astype(leaf.dtype)
-    state = jax.tree.map(drawn, system.init())
+    state = jax.tree.map(drawn, iteration.init())
     onward, there = linear.onward(name, state)
     assert jax.tree.structure(there) == jax.tree.structure(state)
     is_vector = lambda each: isinstance(each, Vector)
@@ -119,9 +121,9 @@ def _one_by_one(vector):
 @pytest.mark.parametrize("name", ["gut", "local_sgd"])
 def test_another_anchor_changes_nothing_where_the_network_is_linear(name):
     """So it continues what is remembered, and counts its rounds from the start."""
-    problem, keep = straight(1), nd.Keep(parameter_rounds=[7], distances=True)
+    problem, save = straight(1), nd.SaveOptions(parameter_rounds=[7], distances=True)
     method = nd.methods.METHODS[name](step_size=0.05)
-    run = functools.partial(nd.predict, problem, method, PATH, range(8), keep=keep, **BATCH)
+    run = functools.partial(nd.predict, problem, method, PATH, range(8), save=save, **BATCH)
     plain, anchored = run(), run(anchors=[3, 5])
     assert np.abs(plain["outputs"][-1] - plain["outputs"][0]).max() > 0.05, "nothing happened"
     off = apart(anchored, plain, MEASURED)
@@ -135,10 +137,10 @@ def test_an_anchor_in_every_round_is_training_where_agents_agree():
     """With everybody's average in every round they do, whatever each remembers of its own."""
     problem, method = bent("cross_entropy"), nd.methods.heavy_ball(step_size=0.4)
     rounds = 6
-    keep = nd.Keep(parameter_rounds=[*range(rounds + 1)])
-    run = functools.partial(nd.predict, problem, method, TRIANGLE, range(rounds + 1), keep=keep)
+    save = nd.SaveOptions(parameter_rounds=[*range(rounds + 1)])
+    run = functools.partial(nd.predict, problem, method, TRIANGLE, range(rounds + 1), save=save)
     there = nd.train(
-        problem, method, TRIANGLE, range(rounds + 1), keep=keep, precision="float64", **BATCH
+        problem, method, TRIANGLE, range(rounds + 1), save=save, precision="float64", **BATCH
     )
     followed = run(anchors=range(rounds + 1), **BATCH)
     names = ("outputs", "parameters", "test_loss", "displacement")
@@ -153,13 +155,13 @@ def test_the_gap_falls_like_one_over_the_number_of_segments():
     """The error of a segment goes like the square of its length."""
     rounds, counts = 64, np.array([4, 8, 16])
     problem, method = bent(), nd.methods.atc(step_size=0.02)
-    keep = nd.Keep(parameter_rounds=[rounds])
+    save = nd.SaveOptions(parameter_rounds=[rounds])
     asked = problem, method, TRIANGLE, [rounds]
-    truth = nd.train(*asked, precision="float64", keep=keep)["parameters"]
+    truth = nd.train(*asked, precision="float64", save=save)["parameters"]
     gaps = []
     for count in counts:
         anchors = [*range(0, rounds, rounds // count)]
-        followed = nd.predict(*asked, keep=keep, anchors=anchors)["parameters"]
+        followed = nd.predict(*asked, save=save, anchors=anchors)["parameters"]
         gaps.append(float(np.linalg.norm(followed - truth)))
     slope = np.polyfit(np.log(counts), np.log(gaps), 1)[0]
     assert abs(slope + 1) < 0.2, (slope, gaps)
@@ -203,7 +205,7 @@ def test_jumps_within_a_segment_are_steps():
     problem, method = bent(), nd.methods.dgd(step_size=0.3)
     run = functools.partial(
         nd.predict, problem, method, PATH, [0, 80, 150, 400], anchors=[10, 150],
-        keep=nd.Keep(parameter_rounds=[400], distances=True),
+        save=nd.SaveOptions(parameter_rounds=[400], distances=True),
     )  # fmt: skip
     stepped = run(via="steps")
     for via in ("chebyshev", "contour"):
@@ -243,7 +245,7 @@ def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
 def test_anchors_at_the_start_alone_are_the_plain_prediction():
     run = functools.partial(
         nd.predict, bent(), nd.methods.dgd(step_size=0.3), PATH, 20,
-        keep=nd.Keep(parameter_rounds=[20], distances=True, trust=True, kernel=True),
+        save=nd.SaveOptions(parameter_rounds=[20], distances=True, trust=True, kernel=True),
     )  # fmt: skip
     off = apart(run(anchors=[0]), run(), (*MEASURED, "trust_gap", "kernel_drift"))
     assert max(off.values()) < 1e-12, off

@@ -12,7 +12,7 @@ from ntkdyn import graphs
 from ntkdyn.dynamics import Stability
 from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.method import Needs
-from ntkdyn.theory import bounds, landscape, table, theorems
+from ntkdyn.theory import bounds, constants, table, theorems
 from ntkdyn.theory.theorems import linear
 
 PROBLEMS, ROUNDS = 200, 40
@@ -109,21 +109,24 @@ class Slow:
 @pytest.mark.slow
 def test_constants_are_those_of_the_explicit_hessians(sweep):
     for one, _, _, found in sweep[:40]:
-        scape, slow = found[0].case.landscape, Slow(one)
+        constants, slow = found[0].case.constants, Slow(one)
         curvatures = np.linalg.eigvalsh(slow.mean)
         heterogeneity = np.mean(np.sum(slow.forces**2, axis=1))
         energy = np.linalg.eigvals(
             np.linalg.solve(slow.mean @ slow.mean, sum(h @ h for h in slow.hessians) / AGENTS)
         ).real
         for ours, theirs in (
-            (scape.smoothness, slow.L),
-            (scape.convexity, slow.mu if slow.mu > 1e-9 else 0),
-            (scape.mean_smoothness, curvatures[-1]),
-            (scape.mean_convexity, curvatures[0]),
-            (scape.distance, np.linalg.norm(slow.best)),
-            (scape.heterogeneity, heterogeneity if heterogeneity > 1e-16 else 0),
-            (scape.growth, energy.max()),
-            (scape.gradient_bound, np.sqrt(2 * slow.L * (np.sum(slow.start) - sum(slow.local)))),
+            (constants.smoothness, slow.L),
+            (constants.convexity, slow.mu if slow.mu > 1e-9 else 0),
+            (constants.mean_smoothness, curvatures[-1]),
+            (constants.mean_convexity, curvatures[0]),
+            (constants.distance, np.linalg.norm(slow.best)),
+            (constants.heterogeneity, heterogeneity if heterogeneity > 1e-16 else 0),
+            (constants.growth, energy.max()),
+            (
+                constants.gradient_bound,
+                np.sqrt(2 * slow.L * (np.sum(slow.start) - sum(slow.local))),
+            ),
         ):
             assert np.isclose(ours, theirs, rtol=1e-6, atol=1e-10), (ours, theirs)
 
@@ -224,15 +227,15 @@ def test_a_wrong_method_is_found(wrong):
     """A run by an update with a usual mistake breaks a bound that the right one keeps."""
     one = next(one for one in map(drawn, range(50)) if one.features.shape[1] == 2)
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
-    scape = landscape.landscape(one.problem)
-    right = method("exact_diffusion", 0.9 / scape.smoothness)
+    known = constants.problem_constants(one.problem)
+    right = method("exact_diffusion", 0.9 / known.smoothness)
     run = {
         "columns do not sum to one": (
             dataclasses.replace(right, needs=Needs()),
             graphs.uniform(graphs.star(AGENTS)),
         ),
-        "too large a step": (method("exact_diffusion", 2.2 / scape.smoothness), W),
-        "another sign": (method("dgd", 0.9 / scape.smoothness), W),
+        "too large a step": (method("exact_diffusion", 2.2 / known.smoothness), W),
+        "another sign": (method("dgd", 0.9 / known.smoothness), W),
     }[wrong]
     (promise,) = (
         b
@@ -266,7 +269,7 @@ def test_minibatches_and_other_losses_are_no_test(small):
     assert states.pop("step size") != "violated" and set(states.values()) == {"assumption not met"}
     problem, _ = small(8, "cross_entropy")
     W = graphs.metropolis(graphs.ring(8))
-    by = method("dgd", 0.5 / landscape.landscape(problem).smoothness)
+    by = method("dgd", 0.5 / constants.problem_constants(problem).smoothness)
     record = nd.predict(problem, by, W, 30, stability=Stability(by, True, None))
     verdicts = [b.check(record) for b in theorems.bounds_of(theorems.case(problem, by, W))]
     bounds.demand(verdicts)
@@ -285,7 +288,7 @@ def test_refusals():
     case = theorems.case(one.problem, by, graphs.metropolis(graphs.star(AGENTS)))
     with pytest.raises(nd.InputError, match="other mixing weights"):
         theorems.bounds_of(case)[0].check(record)
-    bare = predicted(one, by, rounds=2, keep=nd.Keep(outputs=False))
+    bare = predicted(one, by, rounds=2, save=nd.SaveOptions(outputs=False))
     (bound,) = (
         b
         for b in theorems.bounds_of(theorems.case(one.problem, by, one.weights))
@@ -330,7 +333,7 @@ def small_steps(name, rounds=20, every=1):
     """A run in the range of all theorems about its method."""
     one = drawn(1)
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
-    by = method(name, 1e-3 / landscape.landscape(one.problem).smoothness)
+    by = method(name, 1e-3 / constants.problem_constants(one.problem).smoothness)
     made = theorems.case(one.problem, by, W)
     return made, predicted(one._replace(weights=W), by, rounds, every)
 
@@ -397,7 +400,7 @@ def test_nothing_is_violated_by_overflow_or_rounding(share, start):
     y = y + 1e-6 * one.features[:, :1] * (start == "nearly there")
     W = np.full((AGENTS, AGENTS), 1 / AGENTS)
     problem = nd.KernelProblem(one.problem.kernel().whole, y, one.owner)
-    by = method("atc", share * 2 / landscape.landscape(problem).smoothness)
+    by = method("atc", share * 2 / constants.problem_constants(problem).smoothness)
     found = theorems.bounds_of(theorems.case(problem, by, W))
     record = predicted(one._replace(problem=problem, weights=W), by, rounds=300)
     verdicts = [bound.check(record) for bound in found]
@@ -405,7 +408,7 @@ def test_nothing_is_violated_by_overflow_or_rounding(share, start):
     bounds.demand(verdicts)
     states = {verdict.bound.name: verdict.state for verdict in verdicts}
     assert states["centralized"] == ("diverged" if share > 1 and start != "solved" else "holds")
-    assert verdicts[0].bound.case.landscape.start_excess >= 0
+    assert verdicts[0].bound.case.constants.start_excess >= 0
 
 
 def test_a_promise_of_nothing_can_be_broken():
@@ -488,7 +491,7 @@ def test_theorems_are_found_by_what_the_update_is():
         t = np.array([1.0, 7.0, 50.0])
         assert np.allclose(by_rate.at(t), by_weights.at(t), rtol=1e-12, equal_nan=True)
 
-    class ByItself(mixing.Rule):
+    class ByItself(mixing.BaseMixing):
         def bind(self, weights, round=0, scene=None):
             return lambda x: x
 
@@ -507,7 +510,7 @@ def test_a_factor_of_one_promises_nothing_and_others_are_speeds():
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
     by = method("atc", one.step_size)
     case = theorems.case(one.problem, by, W)
-    assert case.landscape.convexity == 0
+    assert case.constants.convexity == 0
     (row,) = (
         r
         for r in table.rows(case, predicted(one._replace(weights=W), by, rounds=2))

@@ -104,7 +104,7 @@ class Held(NamedTuple):
 
 
 def held(problem, method, weights, rounds=ROUNDS, corrections=2):
-    options = {"keep": nd.Keep(parameter_rounds=rounds[-1:])}
+    options = {"save": nd.SaveOptions(parameter_rounds=rounds[-1:])}
     record = certify(problem, method, weights, rounds, corrections=corrections, **options)
     known = method.with_step_size(float(record.attrs["step_size"]))
     real = nd.train(problem, known, weights, rounds, precision="float64", **options)
@@ -522,7 +522,7 @@ def test_where_there_is_no_proof_it_says_so(name):
         (nd.methods.extra(step_size=0.1), {}, "the proof is for dgd, cta and atc"),
         (nd.methods.dgd(step_size=0.1), {"corrections": -1}, "corrections: "),
         (nd.methods.dgd(step_size=0.1), {"corrections": 0.5}, "corrections: "),
-        (nd.methods.dgd(step_size=0.1), {"keep": nd.Keep(trust=True)}, "keep: trust"),
+        (nd.methods.dgd(step_size=0.1), {"save": nd.SaveOptions(trust=True)}, "save: trust"),
     ],
 )
 def test_what_cannot_be_asked(method, options, said):

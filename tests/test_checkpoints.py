@@ -18,7 +18,7 @@ from ntkdyn import checkpoints, cli, records
 from ntkdyn.checkpoints import Checkpoints
 
 RING = nd.graphs.metropolis(nd.graphs.ring(4))
-KEEP = nd.Keep(parameter_rounds=[0, 12], distances=True, kernel=True)
+KEEP = nd.SaveOptions(parameter_rounds=[0, 12], distances=True, kernel=True)
 
 
 class Killed(Exception):
@@ -36,7 +36,7 @@ def train(problem, saving=None, step=0.15, until=None, name="atc_tracking", prec
             raise Killed
 
     return nd.train(
-        problem, method(name, step), RING, range(0, 25, 2), batch_size=2, batch_seed=5, keep=KEEP,
+        problem, method(name, step), RING, range(0, 25, 2), batch_size=2, batch_seed=5, save=KEEP,
         progress=progress, checkpoints=saving, precision=precision,
     )  # fmt: skip
 

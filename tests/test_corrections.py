@@ -58,10 +58,13 @@ def off(one, other, name):
 
 def both(method, rounds=3, weights=PATH, loss="mse", kernel="empirical", **batch):
     """(corrected, real) at every round, with all parameters."""
-    problem, keep = bent(loss, heads=method.heads), nd.Keep(parameter_rounds=range(rounds + 1))
+    problem, save = (
+        bent(loss, heads=method.heads),
+        nd.SaveOptions(parameter_rounds=range(rounds + 1)),
+    )
     asked = problem, method, weights, range(rounds + 1)
-    real = nd.train(*asked, precision="float64", keep=keep, **batch)
-    return nd.predict(*asked, kernel=kernel, corrections=WHOLE, keep=keep, **batch), real
+    real = nd.train(*asked, precision="float64", save=save, **batch)
+    return nd.predict(*asked, kernel=kernel, corrections=WHOLE, save=save, **batch), real
 
 
 def linear_methods():
@@ -135,21 +138,21 @@ def test_gradients_that_cannot_be_told_apart_are_refused():
 @pytest.mark.slow
 def test_all_that_is_kept_is_what_the_real_networks_show():
     method = nd.methods.atc(step_size=0.2)
-    keep = nd.Keep(parameter_rounds=[3], distances=True, kernel=True)
+    save = nd.SaveOptions(parameter_rounds=[3], distances=True, kernel=True)
     asked = bent(), method, PATH, [1, 3]
-    corrected = nd.predict(*asked, corrections=WHOLE, keep=keep._replace(trust=True))
-    real = nd.train(*asked, precision="float64", keep=keep)
+    corrected = nd.predict(*asked, corrections=WHOLE, save=save._replace(trust=True))
+    real = nd.train(*asked, precision="float64", save=save)
     for name in MEASURED:
         assert np.abs(corrected[name] - real[name]).max() < NEAR, name
     assert (corrected["trust_gap"][-1] > 0.01).all(), "f is not its linearization"
-    bare = nd.predict(*asked, corrections=2, keep=nd.Keep(outputs=False))
+    bare = nd.predict(*asked, corrections=2, save=nd.SaveOptions(outputs=False))
     assert "outputs" not in bare and "train_loss" in bare
 
 
 def test_no_sweep_shows_the_real_networks_at_the_linear_prediction():
     asked = bent(), nd.methods.dgd(step_size=0.2), PATH, [0, 20]
-    keep = nd.Keep(parameter_rounds=[20], trust=True)
-    plain, none = (nd.predict(*asked, keep=keep, corrections=k) for k in (None, 0))
+    save = nd.SaveOptions(parameter_rounds=[20], trust=True)
+    plain, none = (nd.predict(*asked, save=save, corrections=k) for k in (None, 0))
     assert off(none, plain, "parameters") < NEAR
     apart = norm(none["outputs"] - plain["outputs"])[1]
     moved = norm(plain["outputs"][1] - plain["initial_outputs"])
@@ -161,9 +164,9 @@ def test_no_sweep_shows_the_real_networks_at_the_linear_prediction():
 @pytest.mark.slow
 def test_a_few_rounds_stand_for_all():
     asked = bent(width=64), nd.methods.dgd(step_size=0.15), PATH, 40
-    keep = nd.Keep(parameter_rounds=[40])
+    save = nd.SaveOptions(parameter_rounds=[40])
     few, every = (
-        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (12, None)
+        nd.predict(*asked, save=save, corrections=dynamics.Corrections(2, n)) for n in (12, None)
     )
     assert few.sizes["sampled_round"] == 12 and every.sizes["sampled_round"] == 40
     moved = np.abs(every["parameters"] - every["initial_parameters"]).max()
@@ -174,9 +177,9 @@ def test_a_few_rounds_stand_for_all():
 @pytest.mark.slow
 def test_rounds_that_differ_within_a_period_are_sampled_each():
     method = nd.methods.local_sgd(step_size=0.15, tau=3)
-    asked, keep = (bent(width=64), method, PATH, 37), nd.Keep(parameter_rounds=[37])
+    asked, save = (bent(width=64), method, PATH, 37), nd.SaveOptions(parameter_rounds=[37])
     few, every = (
-        nd.predict(*asked, keep=keep, corrections=dynamics.Corrections(2, n)) for n in (7, None)
+        nd.predict(*asked, save=save, corrections=dynamics.Corrections(2, n)) for n in (7, None)
     )
     sampled = few["sampled_round"].values.reshape(7, 3)
     assert (sampled % 3 == [0, 1, 2]).all() and sampled[-1, -1] == 38
@@ -221,13 +224,13 @@ def test_linear_networks_have_nothing_to_correct():
 @pytest.mark.slow
 def test_sweeps_that_lead_astray_are_not_kept():
     asked = bent(width=8, activation="relu"), nd.methods.dgd(step_size=0.3), PATH, 200
-    keep = nd.Keep(parameter_rounds=[200])
+    save = nd.SaveOptions(parameter_rounds=[200])
     with pytest.warns(UserWarning, match=r"corrections: sweep \d does not .*; \d of 6 sweeps"):
-        told = nd.predict(*asked, keep=keep, corrections=6)
+        told = nd.predict(*asked, save=save, corrections=6)
     kept, defect = told.attrs["corrections"], told["defect"].values
     assert kept < 6 == told.attrs["corrections_asked"]
     assert len(defect) == kept + 2 and not defect[-1] < defect[-2]
-    again = nd.predict(*asked, keep=keep, corrections=kept)
+    again = nd.predict(*asked, save=save, corrections=kept)
     assert np.array_equal(again["parameters"], told["parameters"])
 
 

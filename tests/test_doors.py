@@ -123,7 +123,10 @@ WRONG_KINDS = [
     (lambda: nd.methods.damped("dgd", 0.5), "method: must be a Method, .* got str"),
     (lambda: nd.methods.periodic(None, 2), "method: must be a Method, .* got NoneType"),
     (lambda: nd.methods.of_limit("a"), "a share of the limit must be positive, got 'a'"),
-    (lambda: nd.predict(BARE, DGD, HALVES, 1, keep=None), "keep: must be a Keep, .* got NoneType"),
+    (
+        lambda: nd.predict(BARE, DGD, HALVES, 1, save=None),
+        "save: must be a SaveOptions, .* got NoneType",
+    ),
     (
         lambda: nd.predict(None, DGD, HALVES, 1),
         "problem: must be a Problem or a KernelProblem, got",
@@ -258,4 +261,6 @@ def test_what_is_kept_is_named_by_whole_numbers():
         ({"parameter_rounds": [1], "per_tensor": 0}, "per_tensor must be a whole number from 1 on"),
         ({"parameter_rounds": [1], "seed": "a"}, "seed must be a whole number from 0 on, got 'a'"),
     ]:
-        refused(f"keep: {message}", nd.predict, problem, DGD, HALVES, 1, keep=nd.Keep(**settings))
+        refused(
+            f"save: {message}", nd.predict, problem, DGD, HALVES, 1, save=nd.SaveOptions(**settings)
+        )

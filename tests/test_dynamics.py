@@ -15,11 +15,11 @@ from cases import MIXINGS, method
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
-from ntkdyn.dynamics import affine, contours, ensembles, jumps, spectra
+from ntkdyn.dynamics import affine, contours, ensembles, propagators, spectra
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.kernels.compat import neural_tangents
 from ntkdyn.precision import in_double
-from ntkdyn.runs import plan, system_of
+from ntkdyn.runs import iteration_of, plan
 
 ROUNDS = [0, 1, 7, 64, 333, 10_000]
 
@@ -87,19 +87,19 @@ def test_the_affine_map_is_the_step(small):
     """A and b from the open loop against finite differences of the engine's own step."""
     for name, mixing in [("dgd", "directed_ring"), ("cta", "star"), ("diging", "directed_ring")]:
         problem = bare()
-        system = system_of(
+        iteration = iteration_of(
             plan(problem.task, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
         )
-        map = affine.affine(system)
-        action, size = affine.linear_part(system)
+        map = affine.affine(iteration)
+        action, size = affine.linear_part(iteration)
         assert 2 * map.size == size
         probe = np.random.default_rng(0).standard_normal((map.size, 2))
         assert np.abs(map.matrix() @ probe - action(probe.ravel()).reshape(-1, 2)).max() < 1e-12
-        beyond = 0.3 + 0.2j
-        solved = map.resolvent(beyond)(None).reshape(map.size, -1)
-        back = (1 + beyond) * solved - map.matrix() @ solved
+        shift = 0.3 + 0.2j
+        solved = map.resolvent(shift)(None).reshape(map.size, -1)
+        back = (1 + shift) * solved - map.matrix() @ solved
         assert np.abs(back - map.drive().reshape(map.size, -1)).max() < 1e-12
-        again = map.resolvent(beyond)(map.drive()).reshape(map.size, -1)
+        again = map.resolvent(shift)(map.drive()).reshape(map.size, -1)
         assert np.abs(again - solved).max() < 1e-12
 
 
@@ -107,18 +107,18 @@ def test_the_affine_map_is_the_step(small):
 def test_steps_add_rounding_for_as_many_rounds_as_they_are():
     """From round 10 to 20 as much as from 0 to 10, and a contraction forgets most of it."""
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    of = lambda name: system_of(
+    of = lambda name: iteration_of(
         plan(problem.task, method(name, 0.05), W, 0), problem.kernel_space()
     )
-    system = of("diging")  # whose sums keep what rounding adds
-    seen = jumps.Jumps(system, via="steps")
-    assert seen(system.init(), 0, 10) is None and seen(system.init(), 10, 20) is None
+    iteration = of("diging")  # whose sums keep what rounding adds
+    seen = propagators.Propagators(iteration, via="steps")
+    assert seen(iteration.init(), 0, 10) is None and seen(iteration.init(), 10, 20) is None
     assert seen.error[10] > 0
     assert seen.error[20] == pytest.approx(2 * seen.error[10], rel=1e-12)
     map, rounds = affine.affine(of("dgd")), 10**6
-    most = jumps.ROUNDED * rounds
-    assert jumps.rounding(map, rounds, 20 * most) == most
-    assert jumps.rounding(map, rounds, most) < most / 2
+    most = propagators.ROUNDED * rounds
+    assert propagators.rounding(map, rounds, 20 * most) == most
+    assert propagators.rounding(map, rounds, most) < most / 2
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_few_rounds_are_stepped_without_a_study_of_the_method(
         np.eye(points), np.ones((points, outputs)), np.arange(points) % agents
     )
     W = graphs.metropolis(graphs.ring(agents))
-    system = system_of(plan(problem.task, method(name, 0.1), W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem.task, method(name, 0.1), W, 0), problem.kernel_space())
 
     class Studied(Exception):
         pass
@@ -146,20 +146,20 @@ def test_few_rounds_are_stepped_without_a_study_of_the_method(
     def ways(self):
         raise Studied
 
-    monkeypatch.setattr(jumps.Jumps, "_open", property(ways))
-    seen = jumps.Jumps(system, stable=False)
-    assert seen(system.init(), 0, stepped) is None
+    monkeypatch.setattr(propagators.Propagators, "_open", property(ways))
+    seen = propagators.Propagators(iteration, stable=False)
+    assert seen(iteration.init(), 0, stepped) is None
     with pytest.raises(Studied):
-        seen(system.init(), 0, studied)
+        seen(iteration.init(), 0, studied)
 
 
 @in_double
 def test_squares_that_are_there_are_not_counted_again():
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
-    powers = jumps.Powers(affine.affine(system))
+    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    powers = propagators.Powers(affine.affine(iteration))
     size, before = powers._whole.size, powers.seconds(1000)
-    powers.land(1000)
+    powers.propagate(1000)
     assert powers.seconds(1000) == pytest.approx(before / (1 + size / 2), rel=1e-12)
     assert powers.seconds(2000) < before / 5
 
@@ -168,10 +168,10 @@ def test_squares_that_are_there_are_not_counted_again():
 def test_a_contour_takes_complex_factorizations_at_every_node():
     """Of the kernel, n^3 / 3 products and sums, and of an inverse of the method, states^3."""
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
-    way = jumps.Jumps(system)._open["contour"]
+    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    way = propagators.Propagators(iteration)._open["contour"]
     complex_ones = 8 * max(contours.NODES) * (12**3 / 3 + 8**3)
-    assert way.seconds(0, 10**6) * jumps.FLOPS == pytest.approx(complex_ones, rel=1e-12)
+    assert way.seconds(0, 10**6) * propagators.FLOPS == pytest.approx(complex_ones, rel=1e-12)
     assert not way.valid(contours.FROM_ROUND - 1) and way.valid(contours.FROM_ROUND)
 
 
@@ -180,8 +180,8 @@ def test_errors_of_ritz_values_are_residuals(monkeypatch):
     """|A v - theta v| of v in a Krylov space much smaller than the state."""
     monkeypatch.setattr(spectra, "KRYLOV", 7)
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    system = system_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
-    map = affine.affine(system)
+    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    map = affine.affine(iteration)
     whole = Realization(map, Features(map.kernel).rows)
     ritz = spectra._arnoldi(whole, np.random.default_rng(0).standard_normal(whole.size))
     vectors = ritz.basis.T @ ritz.vectors
@@ -190,7 +190,7 @@ def test_errors_of_ritz_values_are_residuals(monkeypatch):
 
 
 def test_a_scalar_kernel_is_a_full_one(small):
-    """The same run, kernel by point and kernel by point and output, by jumps."""
+    """The same run, kernel by point and kernel by point and output, by propagators."""
     rng = np.random.default_rng(1)
     F, y = rng.standard_normal((10, 12)), rng.standard_normal((10, 3))
     owner = np.arange(10) % 4
@@ -212,8 +212,8 @@ def exactly(problem, F, at, W, rounds):
 
     F, W and y are made of few binary digits, so that K = F F^T is what floating point has.
     """
-    system = system_of(plan(problem.task, at, W, 0), problem.kernel_space())
-    map = affine.affine_rounds(system)
+    iteration = iteration_of(plan(problem.task, at, W, 0), problem.kernel_space())
+    map = affine.affine_rounds(iteration)
     whole = np.vectorize(lambda value: int(Fraction(float(value)) * 2**POINT), otypes=[object])
     times = lambda a, b: np.vectorize(lambda value: value >> POINT, otypes=[object])(a @ b)
     own, unit = whole(1 / map.counts[:, None]), whole(np.eye(len(map.kernel)))
@@ -308,7 +308,7 @@ def test_a_polynomial_of_this_degree_is_enough_and_of_three_quarters_of_it_is_no
         found[degree + 1 :] = 0
         return (np.abs(scipy.fft.idct(found) - exact) / np.maximum(exact, 0.5)).max()
 
-    degree = jumps.degree(round, 1e-9)
+    degree = propagators.degree(round, 1e-9)
     assert left_out(degree) <= 1e-9 < left_out(degree * 3 // 4)
 
 
@@ -393,7 +393,7 @@ def test_flows_follow_their_own_equation(small, name):
     time, h = 1.3, 1e-4
     slope = (flow.state(time + h) - flow.state(time - h)) / (2 * h)
     with nd.precision.double():
-        map = affine.affine(system_of(plan(problem.task, at, W, 0), problem.kernel_space()))
+        map = affine.affine(iteration_of(plan(problem.task, at, W, 0), problem.kernel_space()))
     z = flow.state(time).reshape(map.size, -1)
     stepped = map.matrix() @ z + map.drive().reshape(map.size, -1)
     assert np.abs(slope.reshape(map.size, -1) - (stepped - z) / 0.2).max() < 1e-6
@@ -524,8 +524,8 @@ def test_slowest_modes_are_eigenvalues(name, mixing, dense, monkeypatch):
     at = known(name, mixing, rank=5).method
     found = dynamics.slowest_modes(problem, at, W, count=3)
     with nd.precision.double():
-        system = system_of(plan(problem.task, at, W, 0), problem.kernel_space())
-        exact = np.linalg.eigvals(affine.affine(system).matrix())
+        iteration = iteration_of(plan(problem.task, at, W, 0), problem.kernel_space())
+        exact = np.linalg.eigvals(affine.affine(iteration).matrix())
     exact = exact[np.abs(exact - 1) > 1e-6]
     exact = exact[np.argsort(np.abs(exact - 1))][:3]
     values = found["eigenvalue_real"].values + 1j * found["eigenvalue_imaginary"].values
@@ -740,8 +740,8 @@ def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):
 def test_trust_is_the_real_network_at_the_predicted_parameters(small):
     problem, jacobian = small(3)
     W, at = graphs.metropolis(graphs.path(3)), method("dgd", 0.3)
-    keep = nd.Keep(trust=True, distances=True, parameter_rounds=[40], per_tensor=None)
-    told = nd.predict(problem, at, W, [0, 40], keep=keep)
+    save = nd.SaveOptions(trust=True, distances=True, parameter_rounds=[40], per_tensor=None)
+    told = nd.predict(problem, at, W, [0, 40], save=save)
     _, unravel = jax.flatten_util.ravel_pytree(problem.start)
     theta = told["parameters"].values[0]
     with nd.precision.double():
@@ -804,7 +804,9 @@ def test_refusals(small):
     refused("batch_size", dynamics.minibatch_noise, problem, at, W, [1], batch_size=0)
     refused("needs the squared error", dynamics.ensemble, small(8, "cross_entropy").problem, at, W,
             [1], seed=0)  # fmt: skip
-    refused("trust needs a network", nd.predict, problem, at, W, [1], keep=nd.Keep(trust=True))
+    refused(
+        "trust needs a network", nd.predict, problem, at, W, [1], save=nd.SaveOptions(trust=True)
+    )
     rare, turns = nd.methods.local_sgd(step_size=0.1), nd.graphs.one_peer_exponential(W.agents)
     for each, on in ((rare, W), (method("dgd", 0.1), turns)):
         refused("is not defined here", dynamics.flow, problem, each, on, [1])
@@ -822,7 +824,7 @@ def test_refusals(small):
 
 
 def test_too_large_for_dense_is_said(small, monkeypatch):
-    monkeypatch.setattr(jumps, "DENSE_UP_TO", 10)
+    monkeypatch.setattr(propagators, "DENSE_UP_TO", 10)
     monkeypatch.setattr(dynamics.flows, "DENSE_UP_TO", 10)
     problem, W = bare(), MIXINGS["directed_ring"]
     with pytest.raises(nd.InputError, match="96 entries and powers are for up to 10"):

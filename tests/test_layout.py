@@ -44,7 +44,7 @@ ALLOWED = {
     "problems": {
         "data", "errors", "given", "kernels", "losses", "networks", "precision", "sizes", "spaces",
     },
-    "keeping": {"arrays", "errors", "kernels", "processes", "vectors"},
+    "saving": {"arrays", "errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
     "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
@@ -54,18 +54,18 @@ ALLOWED = {
     "memory": {"engine", "errors", "sharding", "sizes"},
     "checkpoints": {"disk", "errors", "kernels", "processes"},
     "runs": {
-        "arrays", "checkpoints", "engine", "errors", "graphs", "keeping", "kernels", "measures",
+        "arrays", "checkpoints", "engine", "errors", "graphs", "saving", "kernels", "measures",
         "methods", "names", "precision", "problems", "processes", "quantities", "records",
         "sharding", "sizes", "spaces", "vectors",
     },
     "dynamics": {
-        "arrays", "data", "engine", "errors", "graphs", "keeping", "kernels", "linearization",
+        "arrays", "data", "engine", "errors", "graphs", "saving", "kernels", "linearization",
         "losses", "measures", "methods", "networks", "precision", "problems", "processes",
         "quantities", "records", "runs", "sizes", "spaces", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
-        "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
+        "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "saving", "kernels",
         "links", "memory", "methods", "networks", "precision", "problems", "quantities",
         "records", "runs", "sharding", "sizes", "spaces",
     },
@@ -75,11 +75,11 @@ ALLOWED = {
     },
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
-        "keeping", "kernels", "links", "losses", "methods", "networks", "problems", "records",
+        "saving", "kernels", "links", "losses", "methods", "networks", "problems", "records",
         "runs", "theory", "validation",
     },
     "bench": {
-        "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "keeping", "kernels",
+        "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "saving", "kernels",
         "methods", "networks", "precision", "problems", "records", "runs",
     },
     "health": {"kernels"},

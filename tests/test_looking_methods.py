@@ -47,11 +47,11 @@ def rows_of(problem):
 def check_spaces(problem, method, W, truth, jacobian, initial):
     """Kernel, tangent and messages agree in outputs, parameters and distances."""
     seen_at = [0, 1, ROUNDS]
-    keep = nd.Keep(parameter_rounds=[ROUNDS], per_tensor=None)
+    save = nd.SaveOptions(parameter_rounds=[ROUNDS], per_tensor=None)
     seen = outputs(jacobian, initial, truth[seen_at])[..., :2]
     assert np.abs(seen[-1] - seen[0]).max() > 0.1, "nothing happened"
     for kernel in ("empirical", "implicit"):
-        record = nd.predict(problem, method, W, seen_at, kernel=kernel, keep=keep, **BATCH)
+        record = nd.predict(problem, method, W, seen_at, kernel=kernel, save=save, **BATCH)
         assert np.abs(record["outputs"].values - seen).max() < 1e-10
         moved = (record["parameters"] - record["initial_parameters"]).values[0]
         assert np.abs(moved - truth[-1]).max() < 1e-10
@@ -289,7 +289,7 @@ def test_mhd_with_embeddings_of_different_widths_only_without_drawing_them_toget
     assert (np.abs(record["outputs"][1] - record["outputs"][0]).max(("point", "output")) > 0).all()
     assert (record["floats_sent"].isel(round=1) == 12 * 2 * 9 * 3 * 2).all()
     with pytest.raises(nd.InputError, match="have no kernel in common"):
-        nd.train(mixed, method, RING, [0, 12], keep=nd.Keep(kernel=True))
+        nd.train(mixed, method, RING, [0, 12], save=nd.SaveOptions(kernel=True))
 
 
 @pytest.mark.slow
@@ -313,9 +313,9 @@ def test_trust_and_kernels_of_methods_that_look_further(name):
     heads, public = (3, PUBLIC) if name == "mhd" else (1, None)
     problem, more = problem_of(heads, public), MHD if name == "mhd" else {}
     method = methods.METHODS[name](step_size=0.01, **more)
-    keep = nd.Keep(trust=True, kernel=True, parameter_rounds=[20], per_tensor=None)
-    predicted = nd.predict(problem, method, RING, [0, 20], keep=keep)
-    observed = nd.train(problem, method, RING, [0, 20], keep=keep._replace(trust=False))
+    save = nd.SaveOptions(trust=True, kernel=True, parameter_rounds=[20], per_tensor=None)
+    predicted = nd.predict(problem, method, RING, [0, 20], save=save)
+    observed = nd.train(problem, method, RING, [0, 20], save=save._replace(trust=False))
     assert (predicted["kernel_drift"] == 0).all() and (observed["kernel_drift"][1] > 0).all()
     first = [record["label_alignment"].values[0] for record in (predicted, observed)]
     assert np.abs(first[0] - first[1]).max() < 1e-5

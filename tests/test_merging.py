@@ -87,9 +87,9 @@ PROBLEMS = {"mlp": partial(mlp_problem, activation="gelu"), "residual": residual
 }
 
 
-def system_of(problem, method):
+def iteration_of(problem, method):
     plan = nd.runs.plan(problem.task, method, PAIR, 1)
-    return nd.runs.system_of(plan, problem.network_space())
+    return nd.runs.iteration_of(plan, problem.network_space())
 
 
 def disguised(problem):
@@ -161,13 +161,13 @@ def test_a_known_permutation_is_recovered_exactly(kind, by, data):
     problem = PROBLEMS[kind]()
     pair, order = disguised(problem)
     rule = merging.Merge(by, data)
-    system = system_of(problem, methods.dimat(step_size=0.1, tau=1, by=by, data=data))
-    found = rule.permutations(pair, jnp.asarray(PAIR.matrix, jnp.float32), system)
+    iteration = iteration_of(problem, methods.dimat(step_size=0.1, tau=1, by=by, data=data))
+    found = rule.permutations(pair, jnp.asarray(PAIR.matrix, jnp.float32), iteration)
     for name, wanted in order.items():
         assert (np.asarray(found[name][1, 0]) == wanted).all(), name
         assert (np.asarray(found[name][0, 1]) == np.argsort(wanted)).all(), name
         assert (np.asarray(found[name][0, 0]) == np.arange(len(wanted))).all()
-    together = rule.bind(system.weights, 0, system)(pair)
+    together = rule.bind(iteration.weights, 0, iteration)(pair)
     for merged, before in zip(*map(jax.tree.leaves, (together, pair)), strict=True):
         assert np.abs(merged - before).max() < 1e-6, "each keeps its own order"
 

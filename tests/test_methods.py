@@ -318,8 +318,8 @@ def test_graphs_that_change_are_handed_on_round_by_round(small, sequence):
             name, jacobian, problem.initial, problem.task.targets, problem.task.owner, W.matrices,
             "mse", 0.05, 31,
         )  # fmt: skip
-        keep = nd.Keep(parameter_rounds=[31], per_tensor=None)
-        record = nd.predict(problem, method(name, 0.05), SEQUENCES[sequence], [31], keep=keep)
+        save = nd.SaveOptions(parameter_rounds=[31], per_tensor=None)
+        record = nd.predict(problem, method(name, 0.05), SEQUENCES[sequence], [31], save=save)
         moved = (record["parameters"] - record["initial_parameters"]).values[0]
         assert np.abs(moved - truth[-1]).max() < 1e-10 < np.abs(moved).max()
         assert record.attrs["stable"] == 1

@@ -16,7 +16,7 @@ def case_of(seed, name, share):
     one = drawn(seed)
     W = graphs.lazy(graphs.metropolis((graphs.ring, graphs.complete, graphs.path)[seed % 3](5)))
     made = theorems.case(one.problem, method(name, 1.0), W)
-    return one, made._replace(method=method(name, share / made.landscape.smoothness))
+    return one, made._replace(method=method(name, share / made.constants.smoothness))
 
 
 @pytest.mark.parametrize("name", ["dgd", "atc", "cta"])
@@ -97,8 +97,8 @@ def at(case, step):
 def test_noise_at_the_minimiser_is_that_of_every_single_batch():
     """sigma^2 over all pairs of an agent's points, from explicit gradients."""
     one, case = case_of(8, "dgd", 0.1)
-    scape = case.landscape
-    root = np.sqrt(scape.share)
+    constants = case.constants
+    root = np.sqrt(constants.share)
     best = np.linalg.lstsq(root[:, None] * one.features, root * one.targets[:, 0], rcond=None)[0]
     gradients = (one.features @ best - one.targets[:, 0])[:, None] * one.features
     total = 0.0
@@ -106,9 +106,9 @@ def test_noise_at_the_minimiser_is_that_of_every_single_batch():
         own = gradients[one.owner == agent]
         pairs = [(own[a] + own[b]) / 2 for a in range(len(own)) for b in range(a)]
         total += np.mean(np.sum((np.array(pairs) - own.mean(axis=0)) ** 2, axis=1)) / AGENTS
-    assert np.isclose(scape.batch_variance(2), total, rtol=1e-9) and total > 1e-3
-    assert np.isclose(scape.point_smoothness, np.sum(one.features**2, axis=1).max())
-    assert scape.batch_variance(4) < 1e-12
+    assert np.isclose(constants.batch_variance(2), total, rtol=1e-9) and total > 1e-3
+    assert np.isclose(constants.point_smoothness, np.sum(one.features**2, axis=1).max())
+    assert constants.batch_variance(4) < 1e-12
 
 
 def test_growth_of_the_noise_is_that_of_every_single_batch():
@@ -125,8 +125,8 @@ def test_growth_of_the_noise_is_that_of_every_single_batch():
         mean += whole / AGENTS
     back = np.linalg.pinv(mean, hermitian=True)
     known = np.linalg.eigvalsh(back @ noise @ back).max()
-    assert np.isclose(case.landscape.batch_growth(2), known, rtol=1e-9) and known > 0.1
-    assert case.landscape.batch_growth(4) < 1e-12 * known
+    assert np.isclose(case.constants.batch_growth(2), known, rtol=1e-9) and known > 0.1
+    assert case.constants.batch_growth(4) < 1e-12 * known
 
 
 def test_a_full_batch_has_no_noise_in_many_dimensions():
@@ -134,7 +134,7 @@ def test_a_full_batch_has_no_noise_in_many_dimensions():
     features = np.random.default_rng(0).standard_normal((120, 100))
     problem = nd.KernelProblem(features @ features.T, features[:, :1], np.arange(120) % 4)
     case = theorems.case(problem, method("dgd", 1e-3), graphs.metropolis(graphs.ring(4)))
-    assert case.landscape.batch_growth(30) == 0 < case.landscape.batch_growth(29)
+    assert case.constants.batch_growth(30) == 0 < case.constants.batch_growth(29)
 
 
 def test_what_training_cannot_reach_is_in_no_expectation():
@@ -149,7 +149,7 @@ def test_what_training_cannot_reach_is_in_no_expectation():
         problem, case, [0, 1, 10, 100], batch_size=1, progress=lambda *done: told.append(done)
     )
     assert told == [(0, 100), (1, 100), (10, 100), (100, 100)]
-    assert np.isclose(record["excess"][0], case.landscape.start_excess, rtol=1e-9)
+    assert np.isclose(record["excess"][0], case.constants.start_excess, rtol=1e-9)
     bounds.demand(bound.check(record) for bound in noisy.bounds_of(case, 1))
 
 

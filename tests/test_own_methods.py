@@ -51,14 +51,14 @@ def rounds_in(space, problem, method, rounds=2):
     """Outputs of every round; only programs that are large are worth compiling."""
     plan = runs.plan(problem.task, method, RING, rounds)
     runs.check(plan, space)
-    system = runs.system_of(plan, space)
-    state, seen = system.init(), []
+    iteration = runs.iteration_of(plan, space)
+    state, seen = iteration.init(), []
     for t in range(1, rounds + 1):
         if method.name in ONLY_WITH_NETWORKS:
-            state = advance(system, state, jnp.array(t), jnp.array(t + 1))
+            state = advance(iteration, state, jnp.array(t), jnp.array(t + 1))
         else:
-            grad = functools.partial(system.gradient(t), state=state, round=t)
-            state = method.update.step(state, grad, system.mix(t))
+            grad = functools.partial(iteration.gradient(t), state=state, round=t)
+            state = method.update.step(state, grad, iteration.mix(t))
         seen.append(np.asarray(space.readout(slice(18))(state.x)[0]))
     return np.stack(seen)
 
@@ -68,7 +68,7 @@ class Past(NamedTuple):
     past: Any
 
 
-class Heavy(updates.Rule):
+class Heavy(updates.BaseUpdate):
     """x+ = W x - eta g(x) + (x - x') / 2."""
 
     def init(self, x):
@@ -130,7 +130,7 @@ class Counted(NamedTuple):
     done: Any
 
 
-class Growing(updates.Rule):
+class Growing(updates.BaseUpdate):
     """x+ = W x - eta g(x) + s x with s = 1e-10, 1e-7, 1e-4, ..."""
 
     def init(self, x):
@@ -146,7 +146,7 @@ def test_the_round_in_which_zero_is_known_is_the_first_beyond_rounding():
         origin.check("mine", Growing(0.05))
 
 
-class Counting(updates.Rule):
+class Counting(updates.BaseUpdate):
     """Counts its rounds."""
 
     def init(self, x):
@@ -164,11 +164,11 @@ def test_the_program_whose_memory_is_estimated_is_the_one_that_runs(name):
     make = nd.methods.METHODS.get(name, lambda step_size: own(Counting(step_size)))
     method = make(step_size=0.1, **more)
     space = problem.network_space(method.view)
-    system = runs.system_of(runs.plan(problem.task, method, RING, 3), space)
-    state, now = system.init(), jnp.array(0)
+    iteration = runs.iteration_of(runs.plan(problem.task, method, RING, 3), space)
+    state, now = iteration.init(), jnp.array(0)
     found = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
     assert not any(each.weak_type for each in found)
-    assert jax.make_jaxpr(advance)(system, state, now, now).out_avals == found
+    assert jax.make_jaxpr(advance)(iteration, state, now, now).out_avals == found
 
 
 # --- what goes over the links -----------------------------------------------------------------
@@ -221,7 +221,7 @@ class Norms(updates.Memoryless):
         return updates.Iterate((1 / mass.tree[0]) * mix(state.x) - self.step_size * grad(state.x))
 
 
-class Twofold(mixing.Rule):
+class Twofold(mixing.BaseMixing):
     """mix(x) = W (W x)."""
 
     def bind(self, weights, round=0, scene=None):
@@ -229,7 +229,7 @@ class Twofold(mixing.Rule):
         return lambda x: average(average(x))
 
 
-class ByItself(mixing.Rule):
+class ByItself(mixing.BaseMixing):
     """mix(x) = W x, from the matrix."""
 
     def bind(self, weights, round=0, scene=None):
@@ -237,7 +237,7 @@ class ByItself(mixing.Rule):
         return lambda x: x.map(lambda leaf: mixing.weighted(matrix, leaf))
 
 
-class Alternating(mixing.Rule):
+class Alternating(mixing.BaseMixing):
     """Once in even rounds, twice in odd ones."""
 
     every = 2
@@ -266,10 +266,10 @@ def test_own_methods_send_what_they_mix(case):
     update, rule, vectors = SENT[case]
     problem, method = affine(1), own(update, rule)
     plan = runs.plan(problem.task, method, RING, [0, 1, 2, 3, 4])
-    system = runs.system_of(plan, problem.network_space())
+    iteration = runs.iteration_of(plan, problem.network_space())
     each = np.concatenate([[0], np.cumsum(vectors)])
     degree = (RING.matrix > 0).sum(axis=0) - 1
-    sent = runs._floats_sent(plan, system, PARAMETERS)
+    sent = runs._floats_sent(plan, iteration, PARAMETERS)
     assert (sent == each[:, None] * degree * PARAMETERS).all()
     assert method.mixes == any(vectors)
 
@@ -277,11 +277,11 @@ def test_own_methods_send_what_they_mix(case):
 def test_single_numbers_count_as_such_and_long_periods_at_once():
     problem = affine(1)
     plan = runs.plan(problem.task, own(Norms(0.1)), RING, [3])
-    system = runs.system_of(plan, problem.network_space())
-    assert (runs._floats_sent(plan, system, PARAMETERS) == 3 * 2 * (PARAMETERS + 1)).all()
+    iteration = runs.iteration_of(plan, problem.network_space())
+    assert (runs._floats_sent(plan, iteration, PARAMETERS) == 3 * 2 * (PARAMETERS + 1)).all()
     seldom = own(updates.DGD(0.1), mixing.Periodic(mixing.Fixed(), 10**5))
     plan = runs.plan(problem.task, seldom, RING, [10**5 - 1, 3 * 10**5])
-    sent = runs._floats_sent(plan, runs.system_of(plan, problem.network_space()), PARAMETERS)
+    sent = runs._floats_sent(plan, runs.iteration_of(plan, problem.network_space()), PARAMETERS)
     assert (sent == np.array([[0], [3]]) * 2 * PARAMETERS).all()
 
 
@@ -291,6 +291,6 @@ def test_a_measurement_has_the_whole_state_beside_it():
 
     def measuring(name):
         plan = runs.plan(problem.task, nd.methods.METHODS[name](step_size=0.1), RING, 1)
-        return memory.need(runs.system_of(plan, problem.network_space()))[1]
+        return memory.need(runs.iteration_of(plan, problem.network_space()))[1]
 
     assert measuring("diging") - measuring("dgd") == 2 * AGENTS * PARAMETERS * 4

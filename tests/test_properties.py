@@ -17,9 +17,9 @@ from reference import message_passing, outputs
 import ntkdyn as nd
 from ntkdyn import graphs, records
 from ntkdyn.dynamics import Stability
-from ntkdyn.dynamics.jumps import Jumps
+from ntkdyn.dynamics.propagators import Propagators
 from ntkdyn.precision import in_double
-from ntkdyn.runs import plan, system_of
+from ntkdyn.runs import iteration_of, plan
 
 AGENTS, POINTS = 4, 8
 COUNTS = (1, 2, 2, 3)
@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
     y: np.ndarray
     owner: np.ndarray
     f0: np.ndarray
-    W: graphs.Mixing
+    W: graphs.MixingMatrix
     step_size: float
 
     @property
@@ -192,12 +192,12 @@ def test_estimated_errors_of_jumps_are_not_below_the_truth(name, data):
         inner = gradient(drawn._replace(y=exact(drawn.y)), 2)
         *_, truth = stepped(rule, inner, exact(np.asarray(drawn.W)), exact(np.zeros((2, 4))), round)
         asked = plan(bare.task, rule, drawn.W, [round])
-        jumps = Jumps(system_of(asked, bare.kernel_space()), via="powers")
-        landed = jumps(system_of(asked, bare.kernel_space()).init(), 0, round)
-        off = truth - np.asarray(landed.x.tree)[..., 0]
+        propagators = Propagators(iteration_of(asked, bare.kernel_space()), via="powers")
+        reached = propagators(iteration_of(asked, bare.kernel_space()).init(), 0, round)
+        off = truth - np.asarray(reached.x.tree)[..., 0]
         size = lambda c: mpmath.sqrt(abs(np.sum(c * (c @ exact(K)))))
         wrong = float(size(off) / size(truth))
-    assert wrong <= jumps.error[round] < 1e-9
+    assert wrong <= propagators.error[round] < 1e-9
 
 
 ATTRIBUTES = st.dictionaries(

@@ -16,8 +16,8 @@ from ntkdyn import disk, figures, records
 @pytest.fixture(scope="module")
 def record(small):
     problem, _ = small(8)
-    keep = nd.Keep(parameter_rounds=[2])
-    return nd.predict(problem, method("dgd", 0.15), MIXINGS["ring"], 4, keep=keep)
+    save = nd.SaveOptions(parameter_rounds=[2])
+    return nd.predict(problem, method("dgd", 0.15), MIXINGS["ring"], 4, save=save)
 
 
 def test_a_record_is_read_back_equal(record, tmp_path):

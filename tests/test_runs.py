@@ -112,10 +112,10 @@ def test_a_kernel_for_all_outputs_is_kept_small(small):
 
 def test_parameters_are_kept_as_asked(small):
     problem, jacobian = small(8)
-    keep = nd.Keep(parameter_rounds=[5], parameter_agents=[2, 6], per_tensor=4)
-    record = nd.predict(problem, method("dgd", 0.15), RING, 10, keep=keep)
-    whole = nd.Keep(parameter_rounds=[5], parameter_agents=[2, 6], per_tensor=None)
-    everything = nd.predict(problem, method("dgd", 0.15), RING, 10, keep=whole)
+    save = nd.SaveOptions(parameter_rounds=[5], parameter_agents=[2, 6], per_tensor=4)
+    record = nd.predict(problem, method("dgd", 0.15), RING, 10, save=save)
+    whole = nd.SaveOptions(parameter_rounds=[5], parameter_agents=[2, 6], per_tensor=None)
+    everything = nd.predict(problem, method("dgd", 0.15), RING, 10, save=whole)
     assert record["parameters"].dims == ("parameter_round", "parameter_agent", "parameter")
     sizes = np.unique(record["parameter_tensor"], return_counts=True)[1]
     assert sizes.max() == 4 and everything.sizes["parameter"] == jacobian.shape[2]
@@ -126,7 +126,7 @@ def test_parameters_are_kept_as_asked(small):
         )
         wanted = everything["parameters"][:, :, same.values.argmax()]
         assert (entry["parameters"] == wanted).all()
-    observed = nd.train(problem, method("dgd", 0.15), RING, 10, keep=keep)
+    observed = nd.train(problem, method("dgd", 0.15), RING, 10, save=save)
     assert (observed["parameter_entry"] == record["parameter_entry"]).all()
 
 
@@ -149,12 +149,14 @@ def test_refusals(small):
     refused("row 0 sums to 0.5", problem, step, np.eye(8) / 2, 3)
     refused("give both", problem, step, RING, 3, batch_size=2)
     refused("did you mean 'empirical'", problem, step, RING, 3, kernel="empiric")
-    refused("round 4, which is not", problem, step, RING, 3, keep=nd.Keep(parameter_rounds=[4]))
-    keep = nd.Keep(parameter_rounds=[3], parameter_agents=[8])
-    refused("agent 8 is not one of the 8", problem, step, RING, 3, keep=keep)
+    refused(
+        "round 4, which is not", problem, step, RING, 3, save=nd.SaveOptions(parameter_rounds=[4])
+    )
+    save = nd.SaveOptions(parameter_rounds=[3], parameter_agents=[8])
+    refused("agent 8 is not one of the 8", problem, step, RING, 3, save=save)
     bare = nd.KernelProblem(np.eye(2), np.ones((2, 1)), [0, 1])
-    keep = nd.Keep(parameter_rounds=[3])
-    refused("a bare kernel has no parameters", bare, step, [[0.5, 0.5]] * 2, 3, keep=keep)
+    save = nd.SaveOptions(parameter_rounds=[3])
+    refused("a bare kernel has no parameters", bare, step, [[0.5, 0.5]] * 2, 3, save=save)
 
 
 BARE = {
@@ -195,10 +197,10 @@ def test_refused_test_points():
 def test_the_kernel_is_followed_along_a_run(small):
     """Predictions keep it, by assumption; wider networks more nearly than narrow ones."""
     problem = small(4).problem
-    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(kernel=True)
+    W, save = nd.graphs.metropolis(nd.graphs.ring(4)), nd.SaveOptions(kernel=True)
     dgd = nd.methods.dgd(step_size=0.1)
-    predicted = nd.predict(problem, dgd, W, [0, 20], keep=keep)
-    observed = nd.train(problem, dgd, W, [0, 20], keep=keep)
+    predicted = nd.predict(problem, dgd, W, [0, 20], save=save)
+    observed = nd.train(problem, dgd, W, [0, 20], save=save)
     assert (predicted.kernel_drift == 0).all()
     assert (observed.kernel_drift[0] == 0).all() and (observed.kernel_drift[1] > 1e-3).all()
     drift, alignment = (observed[name].values for name in ("kernel_drift", "label_alignment"))
@@ -209,7 +211,7 @@ def test_the_kernel_is_followed_along_a_run(small):
         and abs(alignment[1] - alignment[0]).max() > 1e-4
     )
     with pytest.raises(nd.InputError, match="never formed"):
-        nd.predict(problem, dgd, W, 2, kernel="implicit", keep=keep)
+        nd.predict(problem, dgd, W, 2, kernel="implicit", save=save)
 
 
 NEW_SIZES = """

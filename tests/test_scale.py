@@ -29,7 +29,7 @@ inputs = rng.standard_normal((30, 6)).astype(np.float32)
 labels = (inputs[:, 0] * inputs[:, 1] > 0).astype(int)
 data = Dataset("small", inputs[:24], labels[:24], inputs[24:], labels[24:], 2, "none")
 net = nd.networks.mlp((16, 16), outputs=2, activation="erf", w_std=1.5, b_std=0.3)
-KEEP = nd.Keep(parameter_rounds=[12])
+KEEP = nd.SaveOptions(parameter_rounds=[12])
 
 def train(agents, devices, name="atc_tracking", **more):
     owner = np.arange(24) % agents
@@ -37,7 +37,7 @@ def train(agents, devices, name="atc_tracking", **more):
     problem = nd.Problem(net, Partition(data, owner, agents, "given"), seed=3)
     W = nd.graphs.uniform(nd.graphs.directed_ring(agents))
     method = nd.methods.METHODS[name](step_size=0.15)
-    return nd.train(problem, method, W, [0, 12], batch_size=2, batch_seed=5, keep=KEEP,
+    return nd.train(problem, method, W, [0, 12], batch_size=2, batch_seed=5, save=KEEP,
                     devices=devices, **more)
 
 def equal(one, other):
@@ -69,14 +69,14 @@ W = nd.graphs.metropolis(nd.graphs.ring(4))
 asked = runs.plan(problem.task, nd.methods.extra(step_size=0.1), W, 3)
 with nd.precision.single():
     space = problem.network_space()
-    system = runs.system_of(asked, space, layout(devices, space))
-    state = system.init()
+    iteration = runs.iteration_of(asked, space, layout(devices, space))
+    state = iteration.init()
     for _ in range(2):
         for leaf in jax.tree.leaves(state):
             parts = {shard.data.size for shard in leaf.addressable_shards}
             assert leaf.ndim < 2 or parts == {leaf.size // 8}, (leaf.shape, parts)
-        state = advance(system, state, jnp.array(0), jnp.array(2))
-    text = advance.lower(system, state, jnp.array(0), jnp.array(2)).compile().as_text()
+        state = advance(iteration, state, jnp.array(0), jnp.array(2))
+    text = advance.lower(iteration, state, jnp.array(0), jnp.array(2)).compile().as_text()
     assert "all-to-all" in text
 
 for asked, said in ((devices[:3], "3 devices cannot share the 8 agents' parameters (8, 16, 16)"),
@@ -264,13 +264,13 @@ def wanted_and_taken():
     problem = problem_of(1536, 64, features=64)
     with nd.precision.single():
         asked = runs.plan(problem.task, method("atc", 0.05), RING, 4)
-        system = runs.system_of(asked, problem.network_space())
-        wanted = memory.need(system).round
+        iteration = runs.iteration_of(asked, problem.network_space())
+        wanted = memory.need(iteration).round
         go = lambda state: jax.block_until_ready(
-            nd.engine.advance(system, state, jnp.array(0), jnp.array(2))
+            nd.engine.advance(iteration, state, jnp.array(0), jnp.array(2))
         )
-        go(system.init())
-        return wanted, max(_taken(lambda: go(system.init())) for _ in range(3))
+        go(iteration.init())
+        return wanted, max(_taken(lambda: go(iteration.init())) for _ in range(3))
 
 
 def _taken(call):

@@ -47,13 +47,13 @@ def test_kernel_equals_tangent_equals_messages(small, name, graph):
         rows_of(problem),
     )  # fmt: skip
     seen_at = [0, 1, 2, ROUNDS]
-    keep = nd.Keep(parameter_rounds=[ROUNDS], per_tensor=None)
+    save = nd.SaveOptions(parameter_rounds=[ROUNDS], per_tensor=None)
     rule = method(name, step)
     rule = rule if name == "push_sum" else relaxed(rule)
     known = nd.dynamics.Stability(rule, None, None)
     for kernel in ("empirical", "implicit"):
         record = nd.predict(
-            problem, rule, W, seen_at, kernel=kernel, keep=keep, stability=known, **BATCH
+            problem, rule, W, seen_at, kernel=kernel, save=save, stability=known, **BATCH
         )
         seen = outputs(jacobian, problem.initial, truth[seen_at])
         assert np.abs(seen[-1] - seen[0]).max() > 0.1, "nothing happened"

@@ -143,7 +143,7 @@ class Before(NamedTuple):
     gradient: Any
 
 
-class Climbing(updates.Rule):
+class Climbing(updates.BaseUpdate):
     """x+ = W x - eta (g(x) - 3/2 g(x')), in the long run along + g / 2."""
 
     def init(self, x):
@@ -263,8 +263,8 @@ def test_what_gradients_cannot_reach_is_no_part_of_a_loop():
     assert loop.P.shape == (12, 12) and moving.P.shape == (11, 11)
     ones = lambda P: np.sum(np.abs(np.linalg.eigvals(P) - 1) < 1e-6)
     assert ones(loop.P) == 2 and ones(moving.P) == 1
-    for beyond in (0.3 + 0.2j, -1.7):
-        assert np.abs(loop.at(beyond)[1] - moving.at(beyond)[1]).max() < 1e-10
+    for shift in (0.3 + 0.2j, -1.7):
+        assert np.abs(loop.at(shift)[1] - moving.at(shift)[1]).max() < 1e-10
 
 
 @pytest.mark.parametrize("name, expected", [("extra", 1.0), ("exact_diffusion", 2.0)])

@@ -33,7 +33,7 @@ AT_BEST = np.array([[2.0, -1, 0, -1], [-1, 2, -1, 0], [0, -1, 2, -1], [-1, 0, -1
 
 
 def case_of(name, eta, weights=RING):
-    scape = SimpleNamespace(
+    constants = SimpleNamespace(
         smoothness=L, convexity=mu, mean_smoothness=LF, mean_convexity=muF, distance=sqrt(x2),
         heterogeneity=zeta2, start_excess=F0, gradient_bound=D, growth=P, agents=m, quadratic=True,
         local_starts=np.array([0.5, 1.0, 1.5, 2.0]), local_convexities=np.array(mus),
@@ -41,7 +41,7 @@ def case_of(name, eta, weights=RING):
         batch_growth=lambda size: M,
         forces=lambda at_minimiser: AT_BEST if at_minimiser else START,
     )  # fmt: skip
-    return Case(scape, nd.methods.METHODS[name](step_size=eta), weights, weights)
+    return Case(constants, nd.methods.METHODS[name](step_size=eta), weights, weights)
 
 
 def summed(q, t):

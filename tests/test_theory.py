@@ -18,8 +18,8 @@ from ntkdyn.methods import Method, updates
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
 from ntkdyn.theory import alignment, formulas, rates, slopes, symbolic, theorems, worst_case
-from ntkdyn.theory.landscape import landscape
-from ntkdyn.theory.stack import Stack, applied, mixer
+from ntkdyn.theory.agent_tuple import AgentTuple, applied, mixer
+from ntkdyn.theory.constants import problem_constants
 
 PAIR = [[0.25, 0.75], [0.75, 0.25]]
 GRAPHS = {
@@ -39,9 +39,9 @@ TARGETS = [1, -2, sympy.Rational(1, 2), 3, -1]
 @pytest.mark.parametrize("name, step, starts", [("dgd", 0.45, 2), ("atc", 0.8, 3), ("cta", 0.8, 7)])
 def test_program_and_search_meet_on_quadratics(name, step, starts):
     by, known = method(name, step), worst_case.Class(1.0, 0.1, 2.0)
-    program = worst_case.by_program(by, PAIR, 10, known, quadratic=True)
+    program = worst_case.performance_estimation(by, PAIR, 10, known, quadratic=True)
     search = worst_case.by_search(by, PAIR, 10, known, starts=starts, seed=0)
-    smooth = worst_case.by_program(by, PAIR, 10, known)
+    smooth = worst_case.performance_estimation(by, PAIR, 10, known)
     assert abs(search / program - 1) < 1e-3
     assert program <= smooth * (1 + 1e-5)
     assert program > 1.05 * max(1 - 0.1 * step, step - 1) ** 20
@@ -50,7 +50,7 @@ def test_program_and_search_meet_on_quadratics(name, step, starts):
 @pytest.mark.parametrize("name", ["extra", "diging", "exact_diffusion"])
 def test_methods_with_memory_have_worst_cases_too(name):
     by, known = method(name, 0.3), worst_case.Class(1.0, 0.1, 1.0)
-    program = worst_case.by_program(by, PAIR, 4, known, quadratic=True)
+    program = worst_case.performance_estimation(by, PAIR, 4, known, quadratic=True)
     search = worst_case.by_search(by, PAIR, 4, known, starts=3, seed=1)
     assert abs(search / program - 1) < 1e-3
 
@@ -58,7 +58,9 @@ def test_methods_with_memory_have_worst_cases_too(name):
 def test_gradient_descent_has_its_textbook_worst_case():
     """One agent: max(|1 - eta mu|, |1 - eta L|)^(2t), whatever the class."""
     for step, quadratic in ((1.5, False), (1.9, True)):
-        found = worst_case.by_program(method("dgd", step), [[1.0]], 3, quadratic=quadratic)
+        found = worst_case.performance_estimation(
+            method("dgd", step), [[1.0]], 3, quadratic=quadratic
+        )
         assert np.isclose(found, max(1 - 0.1 * step, step - 1) ** 6, rtol=1e-5)
 
 
@@ -67,12 +69,12 @@ def test_diging_contracts_by_the_known_factor():
     PEPit = worst_case.required()
     step = 0.11
     problem = PEPit.PEP()
-    x = Stack([problem.set_initial_point() for _ in range(2)])
+    x = AgentTuple([problem.set_initial_point() for _ in range(2)])
     force, off = PEPit.Point(), PEPit.Point()
     grad = worst_case.gradients(problem, [force, -force], worst_case.Class(), quadratic=False)
     gradient = grad(x)
     mean = (gradient.values[0] + gradient.values[1]) / 2
-    tracker, mix = Stack([mean + off, mean - off]), mixer(PAIR)
+    tracker, mix = AgentTuple([mean + off, mean - off]), mixer(PAIR)
 
     def size(x, tracker, gradient):
         mean = (gradient.values[0] + gradient.values[1]) / 2
@@ -90,7 +92,7 @@ def test_no_linear_run_exceeds_the_worst_case():
     """Ten random pairs of quadratics, scaled to use up what is granted."""
     known = worst_case.Class(1.0, 0.1, 1.0)
     by = method("dgd", 0.4)
-    worst = worst_case.by_program(by, PAIR, 6, known, quadratic=True)
+    worst = worst_case.performance_estimation(by, PAIR, 6, known, quadratic=True)
     rng = np.random.default_rng(0)
     reached = []
     for _ in range(10):
@@ -113,9 +115,9 @@ def test_no_linear_run_exceeds_the_worst_case():
 def test_refused_worst_cases(monkeypatch):
     by = method("dgd", 0.3)
     with pytest.raises(nd.InputError, match="Gram matrix of 88 points.*at most 9 rounds"):
-        worst_case.by_program(by, graphs.metropolis(graphs.ring(8)), 10)
+        worst_case.performance_estimation(by, graphs.metropolis(graphs.ring(8)), 10)
     with pytest.raises(nd.InputError, match="0 <= convexity < smoothness"):
-        worst_case.by_program(by, PAIR, 2, worst_case.Class(1.0, 2.0))
+        worst_case.performance_estimation(by, PAIR, 2, worst_case.Class(1.0, 2.0))
     with pytest.raises(nd.InputError, match="rounds must be a whole number from 1 on"):
         worst_case.by_search(by, PAIR, 0, seed=0)
     for known in (worst_case.Class(np.inf), worst_case.Class(1.0, 0.1, np.nan)):
@@ -125,17 +127,17 @@ def test_refused_worst_cases(monkeypatch):
         with pytest.raises(nd.InputError, match=f"{name} must be a whole number from 1 on"):
             worst_case.by_search(by, PAIR, 2, **{name: 0}, seed=0)
     with pytest.raises(worst_case.SolverFailure, match="unbounded without a value"):
-        worst_case.by_program(method("dgd", 100.0), PAIR, 3)
+        worst_case.performance_estimation(method("dgd", 100.0), PAIR, 3)
     with pytest.raises(worst_case.SolverFailure, match="errors that are not finite"):
         worst_case.by_search(method("dgd", 1e300), PAIR, 3, starts=1, seed=0)
     with pytest.raises(nd.InputError, match="step size must be a number"):
-        worst_case.by_program(method("dgd", nd.of_limit(0.5)), PAIR, 2)
+        worst_case.performance_estimation(method("dgd", nd.of_limit(0.5)), PAIR, 2)
     monkeypatch.setitem(worst_case.SOLVER, "max_iter", 3)
     with pytest.raises(worst_case.SolverFailure, match="no number to report; it ended with"):
-        worst_case.by_program(by, PAIR, 3)
+        worst_case.performance_estimation(by, PAIR, 3)
     monkeypatch.setitem(sys.modules, "cvxpy", None)
     with pytest.raises(nd.InputError, match=r"cvxpy, which is not installed: pip install 'ntkdyn"):
-        worst_case.by_program(by, PAIR, 3)
+        worst_case.performance_estimation(by, PAIR, 3)
 
 
 # --- symbols ----------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ class Past(NamedTuple):
     past: Any
 
 
-class Delayed(updates.Rule):
+class Delayed(updates.BaseUpdate):
     """x+ = W x - eta g(x')."""
 
     def init(self, x):
@@ -299,11 +301,11 @@ def test_a_derivation_can_be_read_and_typeset():
 def test_the_exact_rate_is_that_of_a_long_run(by):
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
-    slow = landscape(one.problem).smoothness
+    slow = problem_constants(one.problem).smoothness
     case = theorems.case(one.problem, method(by, 0.15 / slow), W)
-    scape, update = case.landscape, case.method.update
+    constants, update = case.constants, case.method.update
     state = update.init(np.zeros((AGENTS, 2, 1)))
-    grad = lambda x: scape.hessians @ x + scape.start_gradients
+    grad = lambda x: constants.hessians @ x + constants.start_gradients
     seen = []
     for _ in range(2500):
         before = state.x
@@ -339,13 +341,13 @@ def test_rate_maps():
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
     W = graphs.metropolis(graphs.ring(AGENTS))
     case = theorems.case(one.problem, method("atc", 1.0), W)
-    slow = case.landscape.smoothness
+    slow = case.constants.smoothness
     table = rates.rate_map(case, [0.1 / slow, 0.5 / slow], [0.05, 0.3, 1.0])
     for gap in table["spectral_gap"].values:
         assert np.isclose(rates.with_gap(W, float(gap)).spectral_gap, gap)
     assert (table["rate"].diff("spectral_gap") < 1e-12).all() and (table["rate"] < 1).all()
     centre = table["rate"].sel(spectral_gap=1.0, step_size=0.5 / slow)
-    assert np.isclose(float(centre), 1 - 0.5 * case.landscape.mean_convexity / slow)
+    assert np.isclose(float(centre), 1 - 0.5 * case.constants.mean_convexity / slow)
     with pytest.raises(nd.InputError, match="must be in"):
         rates.with_gap(W, 0.0)
     with pytest.raises(nd.InputError, match="symmetric W only"):
@@ -525,7 +527,7 @@ def test_the_largest_modulus_of_a_large_spectrum_is_that_of_the_dense_one(by, sh
     one = drawn(3)
     on = graphs.uniform(graphs.directed_ring(AGENTS)), graphs.metropolis(graphs.ring(AGENTS))
     cases = [theorems.case(one.problem, method(by, 1.0), W) for W in on]
-    step = share / cases[0].landscape.smoothness
+    step = share / cases[0].constants.smoothness
     cases = [case._replace(method=method(by, step)) for case in cases]
     dense = [rates.rate(case) for case in cases]
     monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
@@ -566,7 +568,7 @@ def test_the_kept_sums_of_a_method_are_no_modes(by):
     """The moving loop has its whole spectrum inside the disc once all agents feel a curvature."""
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
     one = drawn(next(s for s in range(50) if drawn(s).features.shape[1] == 2))
-    slow = landscape(one.problem).smoothness
+    slow = problem_constants(one.problem).smoothness
     case = theorems.case(one.problem, method(by, 0.05 / slow), W)
     whole, moving = rates.open_loop(case), rates.open_loop(case).moving
     kept = len(whole.P) - len(moving.P)

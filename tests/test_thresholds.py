@@ -12,7 +12,7 @@ import ntkdyn as nd
 from ntkdyn import engine, graphs, precision, spaces
 from ntkdyn.graphs import matrices
 from ntkdyn.methods import mixing
-from ntkdyn.theory import landscape, rates, theorems
+from ntkdyn.theory import constants, rates, theorems
 from ntkdyn.vectors import Vector
 
 AGENTS, POINTS = 6, 12
@@ -123,5 +123,5 @@ def test_growth_of_noise_by_lanczos_is_that_of_all_eigenvalues(problem, monkeypa
     case = theorems.case(
         problem, method("dgd", step_size(problem)), graphs.metropolis(graphs.ring(AGENTS))
     )
-    growth = lambda: case.landscape.batch_growth(1)
-    close(*both(monkeypatch, landscape, "DENSE_UP_TO", (NEVER, 1), growth), rounding=1e-11)
+    growth = lambda: case.constants.batch_growth(1)
+    close(*both(monkeypatch, constants, "DENSE_UP_TO", (NEVER, 1), growth), rounding=1e-11)

@@ -9,7 +9,7 @@ import xarray as xr
 from cases import MIXINGS, method, small_data
 
 import ntkdyn as nd
-from ntkdyn import keeping
+from ntkdyn import saving
 from ntkdyn.data import Partition
 from ntkdyn.validation.widths import fitted, slope, width_sweep
 
@@ -95,10 +95,10 @@ def test_every_method_is_predicted_on_wide_networks(name, loss):
 
 def test_the_gap_is_the_distance_over_the_distance_travelled():
     W = nd.graphs.metropolis(nd.graphs.ring(4))
-    keep = nd.Keep(parameter_rounds=[0, 20], per_tensor=None)
+    save = nd.SaveOptions(parameter_rounds=[0, 20], per_tensor=None)
     problem = problem_of(32, 1)
-    predicted = nd.predict(problem, method("atc", 0.15), W, 20, keep=keep)
-    observed = nd.train(problem, method("atc", 0.15), W, 20, keep=keep)
+    predicted = nd.predict(problem, method("atc", 0.15), W, 20, save=save)
+    observed = nd.train(problem, method("atc", 0.15), W, 20, save=save)
     comparison = nd.compare(predicted, observed)
     for rows, name in (
         (slice(None), "gap"),
@@ -129,9 +129,9 @@ def test_the_gap_is_the_distance_over_the_distance_travelled():
 @pytest.fixture(scope="module")
 def with_parameters():
     """(predicted, observed) with all of their parameters, in two rounds."""
-    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(parameter_rounds=[0, 20])
+    W, save = nd.graphs.metropolis(nd.graphs.ring(4)), nd.SaveOptions(parameter_rounds=[0, 20])
     problem, by = problem_of(64, 1), method("dgd", 0.15)
-    return [run(problem, by, W, [0, 20], keep=keep) for run in (nd.predict, nd.train)]
+    return [run(problem, by, W, [0, 20], save=save) for run in (nd.predict, nd.train)]
 
 
 def sampled(records, per_tensor, seed):
@@ -168,20 +168,20 @@ def test_parameters_are_kept_whole_where_they_fit(monkeypatch, with_parameters):
     sizes = [leaf.size for leaf in jax.tree.leaves(problem_of(64, 1).start)]
     assert with_parameters[0].sizes["parameter"] == sum(sizes)
     start, numbers = problem_of(64, 1).start, 4 * 2 * sum(sizes)
-    keep = nd.Keep(parameter_rounds=[0, 20])
+    save = nd.SaveOptions(parameter_rounds=[0, 20])
     for room, kept in ((8 * numbers, sizes), (8 * numbers - 1, [min(n, 64) for n in sizes])):
-        monkeypatch.setattr(keeping, "ALL_UP_TO", room)
-        found = keeping.sample(keep, start, 4)
+        monkeypatch.setattr(saving, "ALL_UP_TO", room)
+        found = saving.sample(save, start, 4)
         assert [len(each) for each in found.entries] == kept
         assert np.isclose(found.coordinates()["parameter_weight"][1].sum(), sum(sizes))
 
 
 def test_parameters_of_agents_that_start_apart(with_parameters):
-    W, keep = nd.graphs.metropolis(nd.graphs.ring(4)), nd.Keep(parameter_rounds=[0, 3])
+    W, save = nd.graphs.metropolis(nd.graphs.ring(4)), nd.SaveOptions(parameter_rounds=[0, 3])
     seeds = [1, 2, 1, 4]
     problem = nd.Problem(network_of(8, "erf"), problem_of(8, 0).partition, seed=seeds)
-    some = keep._replace(parameter_agents=[1, 2], per_tensor=5)
-    record, part = (nd.train(problem, method("dgd", 0.1), W, 3, keep=k) for k in (keep, some))
+    some = save._replace(parameter_agents=[1, 2], per_tensor=5)
+    record, part = (nd.train(problem, method("dgd", 0.1), W, 3, save=k) for k in (save, some))
     for agent, seed in enumerate(seeds):
         leaves = jax.tree.leaves(problem_of(8, seed).start)
         own = np.concatenate([np.ravel(leaf) for leaf in leaves])
@@ -209,7 +209,7 @@ def test_records_that_cannot_be_compared(small):
         (run(step=0.2), "differ in step_size: 0.15 and 0.2"),
         (run(rounds=7), "differ in rounds: 7 and 8"),
         (run(rounds=[0, 1, 2, 3, 4, 5, 8]), "made in different rounds"),
-        (run(keep=nd.Keep(outputs=False)), "observed record holds no outputs"),
+        (run(save=nd.SaveOptions(outputs=False)), "observed record holds no outputs"),
         (one.assign(targets=one["targets"] + 1), "different targets"),
         (one.isel(point=slice(5)), "differ in points"),
         (one.assign_coords(owner=one["owner"][::-1]), "belong to other agents"),

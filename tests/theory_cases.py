@@ -31,7 +31,7 @@ UNBIASED = ("diging", "extra", "exact_diffusion")
 NAMES = ("dgd", "atc", "cta", *UNBIASED)
 
 
-def taking_turns(number: int, weights: graphs.Mixing, step_size: float) -> Method:
+def taking_turns(number: int, weights: graphs.MixingMatrix, step_size: float) -> Method:
     """The number-th of `NAMES`, going round, or the next that takes these weights."""
     for name in (NAMES[(number + skipped) % len(NAMES)] for skipped in range(len(NAMES))):
         with contextlib.suppress(nd.InputError):
@@ -48,7 +48,7 @@ class Drawn(NamedTuple):
     features: np.ndarray
     targets: np.ndarray
     owner: np.ndarray
-    weights: graphs.Mixing
+    weights: graphs.MixingMatrix
     step_size: float
 
 
@@ -71,7 +71,7 @@ def drawn(seed: int) -> Drawn:
     return Drawn(problem, features, targets, owner, weights, step_size)
 
 
-def _weights(rng: np.random.Generator) -> graphs.Mixing:
+def _weights(rng: np.random.Generator) -> graphs.MixingMatrix:
     kind = rng.integers(8)
     if kind == 0:
         return graphs.uniform(graphs.directed_exponential(AGENTS))

@@ -35,7 +35,7 @@ import numpy as np
 import ntkdyn as nd
 from ntkdyn import graphs, memory, methods, precision, runs
 from ntkdyn.data import Dataset, Partition
-from ntkdyn.engine import System, advance
+from ntkdyn.engine import Iteration, advance
 from ntkdyn.errors import InputError
 from ntkdyn.records import environment
 from ntkdyn.validation.widths import slope, width_sweep
@@ -133,17 +133,17 @@ def product_rate(size: int) -> float:
 def throughput(sizes: Sizes, width: int, rate: float) -> dict[str, Any]:
     """Rounds of DGD of all agents: operations per second, and their share of `rate`."""
     with precision.tensorfloat32():
-        system = _wide(sizes, width)
+        iteration = _wide(sizes, width)
         try:
-            fitted = memory.fit(lambda points: system, memory.available(None))
+            fitted = memory.fit(lambda points: iteration, memory.available(None))
         except InputError as error:
             return {"width": width, "refused": str(error)}
-        state, one = system.init(), jnp.array(1)
-        program = advance.lower(system, state, jnp.array(0), one).compile()
+        state, one = iteration.init(), jnp.array(1)
+        program = advance.lower(iteration, state, jnp.array(0), one).compile()
         box = [state]
 
         def some() -> Any:
-            box[0] = advance(system, box[0], jnp.array(0), jnp.array(ROUNDS))
+            box[0] = advance(iteration, box[0], jnp.array(0), jnp.array(ROUNDS))
             return box[0]
 
         seconds = _seconds(some) / ROUNDS
@@ -163,7 +163,7 @@ ROUNDS = 5
 """in a timed call"""
 
 
-def _wide(sizes: Sizes, width: int) -> System:
+def _wide(sizes: Sizes, width: int) -> Iteration:
     """Agents with two hidden layers and `batch` points of noise each: speed asks no more."""
     rng = np.random.default_rng(0)
     count = sizes.agents * sizes.batch
@@ -176,7 +176,7 @@ def _wide(sizes: Sizes, width: int) -> System:
     problem = nd.Problem(nd.networks.mlp((width, width), outputs=10), shares)
     weights = graphs.metropolis(graphs.exponential(sizes.agents))
     asked = runs.plan(problem.task, methods.dgd(step_size=1e-3), weights, 1)
-    return runs.system_of(asked, problem.network_space())
+    return runs.iteration_of(asked, problem.network_space())
 
 
 def _seconds(work: Any, turns: int = 3) -> float:

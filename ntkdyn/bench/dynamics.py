@@ -21,13 +21,13 @@ from ntkdyn import graphs, methods, networks, precision
 from ntkdyn.bench.kernel import machine, seconds
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.dynamics import Flow, assess, predict, setting
-from ntkdyn.engine import System, advance
-from ntkdyn.keeping import Keep
+from ntkdyn.engine import Iteration, advance
 from ntkdyn.kernels import infinite
 from ntkdyn.kernels.compat import neural_tangents
 from ntkdyn.methods.updates import State
 from ntkdyn.problems import KernelProblem, Problem
-from ntkdyn.runs import plan, system_of
+from ntkdyn.runs import iteration_of, plan
+from ntkdyn.saving import SaveOptions
 
 
 class Sizes(NamedTuple):
@@ -57,7 +57,7 @@ FULL = Sizes(
 )  # fmt: skip
 SMALL = Sizes(4, 24, (100, 1000, 10_000), 100, ((80, 4),), 10, 16, 32, 16, 24, 3, 100)
 OUTPUTS = 10
-NOTHING = Keep(outputs=False)
+NOTHING = SaveOptions(outputs=False)
 
 
 def measure(sizes: Sizes) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def _compared(
     }
 
 
-def _stepped(system: System, rounds: int) -> State:
-    return advance(system, system.init(), jnp.asarray(0), jnp.asarray(rounds))
+def _stepped(iteration: Iteration, rounds: int) -> State:
+    return advance(iteration, iteration.init(), jnp.asarray(0), jnp.asarray(rounds))
 
 
 def _sphere(points: int, features: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def _long_horizons(sizes: Sizes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     W = graphs.metropolis(graphs.ring(sizes.agents))
     known = assess(setting(problem, "", methods.dgd(step_size=methods.of_limit(0.5)), W))
     run = lambda rounds, via: predict(
-        problem, known.method, W, rounds, via=via, keep=NOTHING, stability=known
+        problem, known.method, W, rounds, via=via, save=NOTHING, stability=known
     )
     step, stepped = seconds(lambda: run([sizes.stepped], "steps"), 1)
     jumped = run([sizes.stepped], "contour")
@@ -142,12 +142,12 @@ def _sparse(sizes: Sizes) -> dict[str, dict[str, Any]]:
         W = graphs.metropolis(graphs.random_regular(agents, degree, seed=0))
         known = assess(setting(problem, "", methods.dgd(step_size=methods.of_limit(0.5)), W))
         with precision.double():
-            system = system_of(
+            iteration = iteration_of(
                 plan(problem.task, known.method, W, sizes.sparse_rounds), problem.kernel_space()
             )
-            alone, _ = seconds(lambda s=system: _stepped(s, sizes.sparse_rounds), 1)
+            alone, _ = seconds(lambda s=iteration: _stepped(s, sizes.sparse_rounds), 1)
         begun = time.perf_counter()
-        predict(problem, known.method, W, [0, sizes.sparse_rounds], keep=NOTHING, stability=known)
+        predict(problem, known.method, W, [0, sizes.sparse_rounds], save=NOTHING, stability=known)
         links = agents * degree
         figures[f"{agents} agents, degree {degree}"] = {
             f"seconds for {sizes.sparse_rounds} rounds, recorded at both ends": (
@@ -194,8 +194,10 @@ def _against_training(sizes: Sizes) -> list[dict[str, Any]]:
     problem, W = _images(sizes), graphs.metropolis(graphs.exponential(sizes.agents))
     method = methods.dgd(step_size=0.05)
     with precision.single():
-        system = system_of(plan(problem.task, method, W, sizes.trained), problem.network_space())
-        trained, _ = seconds(lambda: _stepped(system, sizes.trained), 1)
+        iteration = iteration_of(
+            plan(problem.task, method, W, sizes.trained), problem.network_space()
+        )
+        trained, _ = seconds(lambda: _stepped(iteration, sizes.trained), 1)
     whole = trained / sizes.trained * sizes.predicted
     rows = []
     for kernel in ("infinite", "empirical"):
@@ -214,7 +216,7 @@ def _against_training(sizes: Sizes) -> list[dict[str, Any]]:
 
 
 def _predicted(
-    sizes: Sizes, method: methods.Method, W: graphs.Mixing, kernel: str
+    sizes: Sizes, method: methods.Method, W: graphs.MixingMatrix, kernel: str
 ) -> tuple[float, Any]:
     """A prediction from a fresh problem, its kernel computed within the time."""
     stability = assess(setting(_images(sizes), "infinite", method, W))
@@ -224,7 +226,7 @@ def _predicted(
         W,
         [sizes.predicted],
         kernel=kernel,
-        keep=NOTHING,
+        save=NOTHING,
         stability=stability,
     )
     return seconds(run, 1)

@@ -26,7 +26,7 @@ import numpy as np
 from ntkdyn import graphs, methods, networks, precision, runs
 from ntkdyn.checkpoints import MINUTES, SHARE, Checkpoints
 from ntkdyn.data import Dataset, Partition
-from ntkdyn.engine import System, advance
+from ntkdyn.engine import Iteration, advance
 from ntkdyn.errors import InputError
 from ntkdyn.problems import Problem
 from ntkdyn.records import environment
@@ -58,14 +58,14 @@ def measure(sizes: Sizes) -> dict[str, Any]:
             "bench train: needs PyTorch on the other side; pip install torch==2.13.0"
         ) from None
     with precision.single():
-        system = _system(sizes)
-        batches = [jax.tree.map(np.asarray, system.batches.at(t)) for t in range(sizes.rounds)]
-        ours, theirs = _ours(system, sizes), _theirs(torch, system, batches)
-        bare, operations = _bare(system, sizes)
+        iteration = _iteration(sizes)
+        batches = [jax.tree.map(np.asarray, iteration.batches.at(t)) for t in range(sizes.rounds)]
+        ours, theirs = _ours(iteration, sizes), _theirs(torch, iteration, batches)
+        bare, operations = _bare(iteration, sizes)
         turns = [(ours(), theirs(), bare()) for _ in range(sizes.turns + 1)][1:]
-        saving = _saving(system)
+        saving = _saving(iteration)
     against = f"PyTorch {torch.__version__} loop, {torch.get_num_threads()} threads"
-    return _table(sizes, turns, system, against, operations, saving)
+    return _table(sizes, turns, iteration, against, operations, saving)
 
 
 Turn = tuple[tuple[float, np.ndarray], tuple[float, np.ndarray], float]
@@ -75,7 +75,7 @@ Turn = tuple[tuple[float, np.ndarray], tuple[float, np.ndarray], float]
 def _table(
     sizes: Sizes,
     turns: list[Turn],
-    system: System,
+    iteration: Iteration,
     against: str,
     operations: dict[str, float],
     saving: dict[str, float],
@@ -86,7 +86,7 @@ def _table(
     share = float(np.median([more * passed / round for (round, _), _, passed in turns]))
     shape = "-".join(map(str, (sizes.inputs, *sizes.widths, OUTPUTS)))
     case = f"{sizes.agents} agents, MLP {shape}, batch {sizes.batch}"
-    apart = _apart(system, turns[-1])
+    apart = _apart(iteration, turns[-1])
     return {
         "title": "training, seconds per round of all agents",
         "comparisons": [
@@ -108,14 +108,14 @@ def _compared(case: str, against: str, ours: float, theirs: float) -> dict[str, 
     return {"case": case, "against": against, "ours": ours, "theirs": theirs, "ratio": ratio}
 
 
-def _apart(system: System, turn: Turn) -> float:
+def _apart(iteration: Iteration, turn: Turn) -> float:
     """How far the two sides' parameters are apart, over the distance travelled."""
     (_, one), (_, other), _ = turn
-    travelled = np.linalg.norm(one - _flat(system.space.start().tree))
+    travelled = np.linalg.norm(one - _flat(iteration.space.start().tree))
     return float(np.linalg.norm(one - other) / travelled)
 
 
-def _system(sizes: Sizes) -> System:
+def _iteration(sizes: Sizes) -> Iteration:
     rng = np.random.default_rng(SEED)
     points = sizes.agents * sizes.points
     inputs = rng.standard_normal((points + 1, sizes.inputs)).astype(np.float32)
@@ -130,31 +130,33 @@ def _system(sizes: Sizes) -> System:
         problem.task, methods.atc(step_size=STEP), graphs.metropolis(graphs.ring(sizes.agents)),
         sizes.rounds, batch_size=sizes.batch, batch_seed=SEED,
     )  # fmt: skip
-    return runs.system_of(plan, problem.network_space())
+    return runs.iteration_of(plan, problem.network_space())
 
 
-def _ours(system: System, sizes: Sizes) -> Callable[[], tuple[float, np.ndarray]]:
+def _ours(iteration: Iteration, sizes: Sizes) -> Callable[[], tuple[float, np.ndarray]]:
     def turn() -> tuple[float, np.ndarray]:
-        state = jax.block_until_ready(system.init())
+        state = jax.block_until_ready(iteration.init())
         begun = time.perf_counter()
-        state = jax.block_until_ready(advance(system, state, jnp.array(0), jnp.array(sizes.rounds)))
+        state = jax.block_until_ready(
+            advance(iteration, state, jnp.array(0), jnp.array(sizes.rounds))
+        )
         return (time.perf_counter() - begun) / sizes.rounds, _flat(state.x.tree)
 
     return turn
 
 
-def _bare(system: System, sizes: Sizes) -> tuple[Callable[[], float], dict[str, float]]:
+def _bare(iteration: Iteration, sizes: Sizes) -> tuple[Callable[[], float], dict[str, float]]:
     """Seconds of a forward and a backward pass of all agents; operations a round of both sides."""
-    batch = system.batches.at(0)
-    inputs, targets = system.space.inputs[batch.rows], system.targets[batch.rows]
+    batch = iteration.batches.at(0)
+    inputs, targets = iteration.space.inputs[batch.rows], iteration.targets[batch.rows]
 
     def loss(params: Any, points: Any, wanted: Any) -> Any:
-        return system.loss.value(system.space.apply(params, points), wanted).mean()
+        return iteration.loss.value(iteration.space.apply(params, points), wanted).mean()
 
     passes = jax.jit(jax.vmap(jax.value_and_grad(loss)))
-    params, one = system.space.start().tree, jnp.array(1)
+    params, one = iteration.space.start().tree, jnp.array(1)
     alone = passes.lower(params, inputs, targets).compile()
-    together = advance.lower(system, system.init(), jnp.array(0), one).compile()
+    together = advance.lower(iteration, iteration.init(), jnp.array(0), one).compile()
 
     def turn() -> float:
         begun = time.perf_counter()
@@ -168,10 +170,10 @@ def _bare(system: System, sizes: Sizes) -> tuple[Callable[[], float], dict[str, 
     }
 
 
-def _saving(system: System) -> dict[str, float]:
+def _saving(iteration: Iteration) -> dict[str, float]:
     """Seconds that one checkpoint of the run takes, and its share of the default interval."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints, state = Checkpoints(folder, rounds=1), system.init()
+        checkpoints, state = Checkpoints(folder, rounds=1), iteration.init()
         times = []
         for round in (1, 2, 3):
             begun = time.perf_counter()
@@ -186,13 +188,13 @@ def _saving(system: System) -> dict[str, float]:
 
 
 def _theirs(
-    torch: Any, system: System, batches: list[Any]
+    torch: Any, iteration: Iteration, batches: list[Any]
 ) -> Callable[[], tuple[float, np.ndarray]]:
     """The loop: agent by agent by autograd, then a product with W for every tensor."""
     as_tensor = lambda array: torch.from_numpy(np.array(array))
-    start = [np.asarray(leaf) for leaf in jax.tree.leaves(system.space.start().tree)]
-    inputs, targets = as_tensor(system.space.inputs), as_tensor(system.targets).float()
-    weights = as_tensor(system.weights.matrix()).float()
+    start = [np.asarray(leaf) for leaf in jax.tree.leaves(iteration.space.start().tree)]
+    inputs, targets = as_tensor(iteration.space.inputs), as_tensor(iteration.targets).float()
+    weights = as_tensor(iteration.weights.matrix()).float()
     rows = [as_tensor(batch.rows).long() for batch in batches]
 
     def outputs(layers: list[Any], points: Any) -> Any:

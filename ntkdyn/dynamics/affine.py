@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from ntkdyn import losses
 from ntkdyn.dynamics.loops import Loop, open_loops
-from ntkdyn.engine import System
+from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
 from ntkdyn.methods.updates import State
 
@@ -85,9 +85,9 @@ class Affine(NamedTuple):
         pulled = np.einsum("sa,at,ab->satb", *ports, felt, optimize=True)
         return (free + pulled).reshape(self.size, self.size)
 
-    def resolvent(self, beyond: complex | float) -> Solver:
-        """(lambda - A)^-1 for lambda = 1 + beyond, to be applied to b (None) or to a state."""
-        inverse, transfer = self.loop.at(beyond)
+    def resolvent(self, shift: complex | float) -> Solver:
+        """(lambda - A)^-1 for lambda = 1 + shift, to be applied to b (None) or to a state."""
+        inverse, transfer = self.loop.at(shift)
         trained = len(self.owner)
         between = self.kernel[:trained, :trained]
         coupled = np.diag(self.counts) - between * transfer[np.ix_(self.owner, self.owner)]
@@ -119,16 +119,16 @@ class Affine(NamedTuple):
         return felt
 
     def _injected(self, into: np.ndarray, u: np.ndarray) -> np.ndarray:
-        beyond = len(self.kernel) - len(u)
-        return np.pad(into[:, self.owner][:, :, None] * u, ((0, 0), (0, beyond), (0, 0)))
+        extra = len(self.kernel) - len(u)
+        return np.pad(into[:, self.owner][:, :, None] * u, ((0, 0), (0, extra), (0, 0)))
 
 
-class Landing(NamedTuple):
+class Propagated(NamedTuple):
     """A state reached without stepping, and the errors of theta_t - theta_0, relative to it."""
 
     state: Float[np.ndarray, "states coordinates sides"]
     error: float
-    """what the way leaves out"""
+    """what the scheme leaves out"""
     rounding: float
 
     @property
@@ -136,34 +136,34 @@ class Landing(NamedTuple):
         return self.error + self.rounding
 
 
-def affine(system: System) -> Affine:
-    """The system's affine map, the same in every round; see `affine_rounds`."""
-    if system.period > 1:
+def affine(iteration: Iteration) -> Affine:
+    """The iteration's affine map, the same in every round; see `affine_rounds`."""
+    if iteration.period > 1:
         raise InputError(
-            f"{system.method.name}: has no closed form here, as its rounds on these weights are "
+            f"{iteration.method.name}: has no closed form here, as its rounds on these weights are "
             f"not one and the same affine map"
         )
-    return affine_rounds(system)
+    return affine_rounds(iteration)
 
 
-def affine_rounds(system: System) -> Affine:
+def affine_rounds(iteration: Iteration) -> Affine:
     """The affine maps of a period; it must have the squared error and full batches."""
-    name, train = system.method.name, system.space.train
-    if system.loss is not losses.mse or not system.batches.fixed:
+    name, train = iteration.method.name, iteration.space.train
+    if iteration.loss is not losses.mse or not iteration.batches.fixed:
         raise InputError(f"{name}: a closed form needs the squared error and all points per round")
-    space, everything = system.space, system.batches.everything
+    space, everything = iteration.space, iteration.batches.everything
     initial = np.asarray(space.initial)[:train]
-    residual = initial - np.asarray(system.targets)[:train]
+    residual = initial - np.asarray(iteration.targets)[:train]
     owner = np.zeros(train, dtype=int)
     rows, owned = np.asarray(everything.rows), np.asarray(everything.weights) > 0
     for agent, (own, real) in enumerate(zip(rows, owned, strict=True)):
         owner[own[real]] = agent
-    kernel = np.asarray(sum(space.layer_kernels.values()) if space.beyond else space.kernel[:train])
+    kernel = np.asarray(sum(space.layer_kernels.values()) if space.extra else space.kernel[:train])
     repeated = residual.shape[1] if kernel.ndim == 4 else 1
     owner = np.repeat(owner, repeated)
-    coordinates = (train + space.beyond) * repeated
+    coordinates = (train + space.extra) * repeated
     return Affine(
-        open_loops(system),
+        open_loops(iteration),
         kernel.reshape(coordinates, coordinates),
         residual.reshape(len(owner), -1),
         owner,
@@ -172,13 +172,13 @@ def affine_rounds(system: System) -> Affine:
     )
 
 
-def linear_part(system: System) -> tuple[Callable[[Array], Array], int]:
+def linear_part(iteration: Iteration) -> tuple[Callable[[Array], Array], int]:
     """v -> A v on flattened states, and their size."""
-    flat, unravel = ravel_pytree(system.init())
-    grad, mix = system.gradient(0), system.mix(0)
+    flat, unravel = ravel_pytree(iteration.init())
+    grad, mix = iteration.gradient(0), iteration.mix(0)
 
     def step(z: Float[Array, " state"]) -> Float[Array, " state"]:
-        return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0]
+        return ravel_pytree(iteration.method.update.step(unravel(z), grad, mix))[0]
 
     return jax.linearize(step, flat)[1], flat.size
 

@@ -30,9 +30,8 @@ from jaxtyping import Float, PyTree
 
 from ntkdyn import arrays
 from ntkdyn.dynamics.trust import stretched
-from ntkdyn.engine import Jump, Progress, System, rollout, watch
+from ntkdyn.engine import Iteration, Progress, Propagator, rollout, take_snapshot
 from ntkdyn.errors import InputError, check_whole, is_real, shown
-from ntkdyn.keeping import sample
 from ntkdyn.kernels import empirical
 from ntkdyn.linearization import Implicit, Linearization
 from ntkdyn.methods.updates import State
@@ -40,7 +39,8 @@ from ntkdyn.problems import Problem
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, check, looking, recorded, system_of
+from ntkdyn.runs import Plan, check, iteration_of, looking, recorded
+from ntkdyn.saving import sample
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -56,8 +56,8 @@ SHORTER = 0.7
 Seen = dict[str, Any]
 """what a record holds of a round, by name"""
 Linear = Linearization | Implicit
-Jumping = Callable[[System, tuple[int, State] | None], Jump | None]
-"""(system, the round and state that it goes on from) -> the short cuts there, if there are any"""
+PropagatorOf = Callable[[Iteration, tuple[int, State] | None], Propagator | None]
+"""(iteration, the round and state to go on from) -> its propagator there, if there is one"""
 
 
 class Anchoring(NamedTuple):
@@ -98,8 +98,8 @@ class Segment(NamedTuple):
     begun: int
     state: State
     linear: Linear
-    system: System
-    jump: Jump | None
+    iteration: Iteration
+    propagator: Propagator | None
 
     @property
     def start(self) -> tuple[int, State]:
@@ -129,15 +129,15 @@ class Segment(NamedTuple):
         at, found = self.start, []
         look = lambda round, x: found.append((round, *self.off(x, initial)))
         for round in sorted({*(self.begun + each for each in lengths), last}):
-            at = round, rollout(self.system, [round], look, None, self.jump, at)
+            at = round, rollout(self.iteration, [round], look, None, self.propagator, at)
             yield found[-1]
             if not found[-1][2] <= tolerance:
                 return
 
     def off(self, x: Vector, initial: np.ndarray) -> tuple[float, float]:
         """How far from the real networks an agent is at most, and as a share of the way."""
-        outputs = watch(self.system, x).outputs
-        displacement = self.system.space.displacement(x)
+        outputs = take_snapshot(self.iteration, x).outputs
+        displacement = self.iteration.space.displacement(x)
         apart, share = stretched(self.linear, initial, outputs, displacement)
         return float(apart.max()), float(share.max())
 
@@ -160,8 +160,8 @@ def crossing(begun: int, rounds: Sequence[int], errors: Sequence[float], target:
 class Beside:
     """One of several runs that share anchors, from segment to segment."""
 
-    def __init__(self, problem: Problem, plan: Plan, jumping: Jumping) -> None:
-        self._problem, self._plan, self._jumping = problem, plan, jumping
+    def __init__(self, problem: Problem, plan: Plan, propagator_of: PropagatorOf) -> None:
+        self._problem, self._plan, self._propagator_of = problem, plan, propagator_of
         self.linear = Linearization.of(problem, plan.method.view)
         self._state: State | None = None
         self.seen: list[np.ndarray] = []
@@ -184,23 +184,23 @@ class Beside:
 
     def through(self, rounds: Sequence[int], stop: int, space: Space, begun: int) -> None:
         """Looks at the outputs in these rounds of the segment, and goes on to its end."""
-        system = system_of(self._plan, space)
+        iteration = iteration_of(self._plan, space)
         start = None if self._state is None else (begun, self._state)
-        jump = self._jumping(system, start)
+        propagator = self._propagator_of(iteration, start)
 
         def see(round: int, x: Vector) -> None:
             if round in rounds:
-                self.seen.append(on_host(watch(system, x).outputs))
+                self.seen.append(on_host(take_snapshot(iteration, x).outputs))
 
         copied = start and (begun, jax.tree.map(jnp.copy, self._state))
-        self._state = rollout(system, sorted({*rounds, stop}), see, None, jump, copied)
+        self._state = rollout(iteration, sorted({*rounds, stop}), see, None, propagator, copied)
 
 
 def beside(
     problem: Problem,
     plans: Sequence[Plan],
     anchors: Sequence[int],
-    jumpings: Sequence[Jumping],
+    propagators_of: Sequence[PropagatorOf],
     progress: Progress | None = None,
 ) -> list[Float[np.ndarray, "rounds agents points outputs"]]:
     """Outputs of all plans in their rounds, linearized where the mean of the first one's agents is.
@@ -208,7 +208,7 @@ def beside(
     They record the same rounds, look at outputs alone, and share each anchor's kernel where their
     gradients come from the same points.
     """
-    runs = [Beside(problem, *each) for each in zip(plans, jumpings, strict=True)]
+    runs = [Beside(problem, *each) for each in zip(plans, propagators_of, strict=True)]
     first, last = runs[0], plans[0].rounds[-1]
     for begun, stop in zip(anchors, [*anchors[1:], None], strict=True):
         end = last if stop is None else stop
@@ -231,14 +231,14 @@ class Anchored:
         problem: Problem,
         plan: Plan,
         anchors: list[int] | Anchoring,
-        jumping: Jumping,
+        propagator_of: PropagatorOf,
         progress: Progress | None,
         *,
         implicit: bool = False,
     ) -> None:
         self._problem, self._plan, self._anchors = problem, plan, anchors
-        self._jumping, self._progress, self._implicit = jumping, progress, implicit
-        self._kept = sample(plan.keep, problem.origin, plan.task.agents)
+        self._propagator_of, self._progress, self._implicit = propagator_of, progress, implicit
+        self._kept = sample(plan.save, problem.origin, plan.task.agents)
         self._last = plan.rounds[-1]
         self._seen: list[Seen] = []
         self._told: list[tuple[int, float]] = []
@@ -247,7 +247,7 @@ class Anchored:
     def record(self) -> Record:
         """The prediction, with what is known of every segment."""
         segment = self._first()
-        check(self._plan, segment.system.space)
+        check(self._plan, segment.iteration.space)
         while True:
             stop, state, error = self._run(segment)
             self._told.append((segment.begun, error))
@@ -259,8 +259,8 @@ class Anchored:
             segment = self._segment(stop, state, linear)
         plan, problem = self._plan, self._problem
         each, initial = problem.parameters_each, problem.initial
-        record = recorded(plan, segment.system, self._seen, self._kept, each, initial)
-        if plan.keep.trust:
+        record = recorded(plan, segment.iteration, self._seen, self._kept, each, initial)
+        if plan.save.trust:
             gaps = np.stack([each["trust_gap"] for each in self._seen])
             record["trust_gap"] = (("round", "agent"), gaps)
         return described(self._noted(record))
@@ -276,12 +276,14 @@ class Anchored:
         kind = Implicit if self._implicit else Linearization
         linear = kind.of(self._problem, view)
         space = linear.space() if self._implicit else self._problem.kernel_space(view=view)
-        system = system_of(self._plan, space)
-        return Segment(0, system.init(), linear, system, self._jumping(system, None))
+        iteration = iteration_of(self._plan, space)
+        return Segment(0, iteration.init(), linear, iteration, self._propagator_of(iteration, None))
 
     def _segment(self, begun: int, state: State, linear: Linear) -> Segment:
-        system = system_of(self._plan, linear.space())
-        return Segment(begun, state, linear, system, self._jumping(system, (begun, state)))
+        iteration = iteration_of(self._plan, linear.space())
+        return Segment(
+            begun, state, linear, iteration, self._propagator_of(iteration, (begun, state))
+        )
 
     def _done(self, stop: int) -> bool:
         """Whether the segment that ends there is the last."""
@@ -333,22 +335,22 @@ class Anchored:
 
         told = self._progress and (lambda done, _: self._progress(done, self._last))
         visited = sorted({*rounds, stop})
-        state = rollout(segment.system, visited, see, told, segment.jump, segment.start)
+        state = rollout(segment.iteration, visited, see, told, segment.propagator, segment.start)
         return state, error
 
     def _looking(self, segment: Segment) -> Callable[[int, Vector], Seen]:
         """(round, iterate) -> what the record holds of it."""
         plan, linear, kernels = self._plan, segment.linear, None
-        if plan.keep.kernel:
+        if plan.save.kernel:
             kernel = self._kernel(linear.tangent.at)
             self._reference = kernel if self._reference is None else self._reference
             kernels = lambda x: [kernel] * plan.task.agents
-        system, space = segment.system, segment.system.space
-        look = looking(plan, system, self._kept, linear.lift, kernels, self._reference)
+        iteration, space = segment.iteration, segment.iteration.space
+        look = looking(plan, iteration, self._kept, linear.lift, kernels, self._reference)
 
         def look_on(round: int, x: Vector) -> Seen:
             snapshot, more = look(round, x)
-            if plan.keep.trust:
+            if plan.save.trust:
                 moved, initial = space.displacement(x), self._problem.initial
                 more["trust_gap"] = stretched(linear, initial, snapshot.outputs, moved)[1]
             return snapshot._asdict() | more

@@ -82,16 +82,16 @@ from ntkdyn.dynamics.curvature import (
     weight_norms,
 )
 from ntkdyn.dynamics.stability import assess, known_step, setting
-from ntkdyn.engine import Progress, System
+from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError, check_kind, check_whole
-from ntkdyn.keeping import Keep, sample
 from ntkdyn.methods import Method
 from ntkdyn.methods.objectives import Local
 from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit, State
 from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, check, looking, plan, recorded, system_of
+from ntkdyn.runs import Plan, check, iteration_of, looking, plan, recorded
+from ntkdyn.saving import SaveOptions, sample
 from ntkdyn.vectors import Vector
 
 MOST = 64
@@ -110,7 +110,7 @@ def certify(
     *,
     corrections: int = 2,
     record_every: int | None = None,
-    keep: Keep = Keep(),
+    save: SaveOptions = SaveOptions(),
     progress: Progress | None = None,
 ) -> Record:
     """The prediction after so many corrections, and a proven bound of its distance from training.
@@ -133,9 +133,9 @@ def certify(
     takes a few rounds of training for the prediction and for each correction.
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
-    asked = _asked(problem, method, weights, rounds, record_every, keep)
+    asked = _asked(problem, method, weights, rounds, record_every, save)
     climb = climb_of(problem, asked, corrections + 1)
-    kept = sample(asked.keep, problem.origin, asked.task.agents)
+    kept = sample(asked.save, problem.origin, asked.task.agents)
     see = looking(asked, climb.network, kept, None, None)
     seen, bounds, at, done = [], [], climb.init(corrections + 1), 0
     for wanted in asked.rounds:
@@ -158,11 +158,11 @@ def _asked(
     weights: Any,
     rounds: int | Sequence[int],
     record_every: int | None,
-    keep: Keep,
+    save: SaveOptions,
 ) -> Plan:
     """The plan, refused where there is no proof."""
     check_kind("problem", problem, Problem, "a network with its data")
-    asked = plan(problem.task, method, weights, rounds, record_every=record_every, keep=keep)
+    asked = plan(problem.task, method, weights, rounds, record_every=record_every, save=save)
     none = "certify: no certificate exists"
     if len(problem.networks) > 1 or isinstance(problem.seed, Sequence):
         raise InputError(f"{none} where agents have networks or starts of their own")
@@ -171,8 +171,8 @@ def _asked(
     proven = type(method.update) in (DGD, CTA, ATC) and type(method.objective) is Local
     if not (proven and method.linear):
         raise InputError(f"{none} for {method.name}; the proof is for dgd, cta and atc")
-    if keep.trust or keep.kernel:
-        raise InputError("keep: trust and kernel are those of a linear prediction; use `predict`")
+    if save.trust or save.kernel:
+        raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
     if isinstance(method.step_size, OfLimit):
         settled = assess(setting(problem, "empirical", method, asked.weights)).method
         return asked._replace(method=settled)
@@ -218,10 +218,10 @@ def contraction(update: Any, matrix: Float[np.ndarray, "agents agents"]) -> tupl
     return 1.0, rest + own, rest - own, 1.0
 
 
-def _contractions(system: System) -> Contraction:
-    unit = Vector(jnp.eye(system.space.agents))
-    matrices = [np.asarray(system.mix(round)(unit).tree) for round in range(system.period)]
-    found = [contraction(system.method.update, matrix) for matrix in matrices]
+def _contractions(iteration: Iteration) -> Contraction:
+    unit = Vector(jnp.eye(iteration.space.agents))
+    matrices = [np.asarray(iteration.mix(round)(unit).tree) for round in range(iteration.period)]
+    found = [contraction(iteration.method.update, matrix) for matrix in matrices]
     return Contraction(*map(jnp.asarray, zip(*found, strict=True)))
 
 
@@ -271,8 +271,8 @@ class Paths(NamedTuple):
 class Climb(eqx.Module):
     """All that a round of all paths and their bounds needs."""
 
-    network: System
-    tangent: System
+    network: Iteration
+    tangent: Iteration
     norms: Float[Array, " layers"]
     """|W_l| at the start"""
     contraction: Contraction
@@ -380,7 +380,7 @@ def climb_of(problem: Problem, plan: Plan, paths: int) -> Climb:
     real = problem.network_space()
     check(plan, real)
     check_same(problem.network, layers, real.origin, real.inputs[:1])
-    network, tangent = system_of(plan, real), system_of(plan, problem.tangent_space())
+    network, tangent = iteration_of(plan, real), iteration_of(plan, problem.tangent_space())
     norms = jnp.asarray(weight_norms(layers, problem.start), jnp.float64)
     return Climb(network, tangent, norms, _contractions(network), layers, _terms(problem))
 

@@ -44,7 +44,7 @@ def state_at(
 ) -> Float[np.ndarray, "states coordinates sides"]:
     """The sum of A^s b over s < t, t = `round` from `FROM_ROUND` on; or of A^s `force`."""
     points = _nodes(round, nodes)
-    return sum(_real(weight, affine.resolvent(beyond)(force)) for weight, beyond in points)
+    return sum(_real(weight, affine.resolvent(shift)(force)) for weight, shift in points)
 
 
 def flow_at(
@@ -68,7 +68,7 @@ def error(round: int, nodes: int) -> float:
     """
     below = np.geomspace(1e-3 / round, 1, 300)
     apart = np.concatenate([[0.0], below, 2 - below])
-    found = sum(_real(weight, 1 / (beyond + apart)) for weight, beyond in _nodes(round, nodes))
+    found = sum(_real(weight, 1 / (shift + apart)) for weight, shift in _nodes(round, nodes))
     exact = geometric_sum(apart, round)
     return float((np.abs(found - exact) / np.maximum(exact, 0.5)).max())
 
@@ -84,10 +84,10 @@ def geometric_sum(apart: Float[np.ndarray, " modes"], round: int) -> Float[np.nd
 def _nodes(round: int, nodes: int) -> Iterator[tuple[complex, complex]]:
     """(weight, lambda - 1) on both contours, in the upper half plane."""
     for sigma, weight in _talbot(nodes):
-        beyond = np.expm1(sigma / round)
-        scaled = weight * (1 + beyond) / round
-        yield scaled / beyond, beyond
-        yield (-1) ** round * scaled / (2 + beyond), -2 - beyond
+        shift = np.expm1(sigma / round)
+        scaled = weight * (1 + shift) / round
+        yield scaled / shift, shift
+        yield (-1) ** round * scaled / (2 + shift), -2 - shift
 
 
 def _real(weight: complex, values: np.ndarray) -> np.ndarray:

@@ -42,16 +42,16 @@ from scipy.interpolate import CubicSpline
 
 from ntkdyn import sizes
 from ntkdyn.dynamics.trust import stretched
-from ntkdyn.engine import Progress, System, rollout, watch
+from ntkdyn.engine import Iteration, Progress, rollout, take_snapshot
 from ntkdyn.errors import InputError, check_whole, is_whole
-from ntkdyn.keeping import sample
 from ntkdyn.linearization import Implicit, Linearization
 from ntkdyn.methods.updates import State
 from ntkdyn.precision import EXACT
 from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, check, looking, own_kernels, recorded, system_of
+from ntkdyn.runs import Plan, check, iteration_of, looking, own_kernels, recorded
+from ntkdyn.saving import sample
 from ntkdyn.spaces import DisplacedSpace, Space
 from ntkdyn.vectors import Vector
 
@@ -59,7 +59,7 @@ NOTHING = 1e-13
 """A defect up to here is rounding: nothing is left to correct."""
 
 BESIDE = 3
-"""How often the columns that are defects are held: layer by layer, summed, and in a system."""
+"""How often the columns that are defects are held: layer by layer, summed, and in an iteration."""
 
 Linear = Linearization | Implicit
 Gradients = PyTree[Float[Array, "gradients agents ..."]]
@@ -165,10 +165,10 @@ class Defects(eqx.Module):
 
 
 class Path(NamedTuple):
-    """A prediction: the system that runs it, and the defects r that are sampled along it."""
+    """A prediction: the iteration that runs it, and the defects r that are sampled along it."""
 
     linear: Linear
-    system: System
+    iteration: Iteration
     defects: Gradients | None
     """None: there are no rounds"""
     left: float
@@ -200,18 +200,18 @@ class Corrected:
         real = DisplacedSpace(tangent.apply, tangent.origin, tangent.inputs, tangent.agents)
         space = tangent if implicit else problem.kernel_space(view=view)
         check(plan, space)
-        self._system, self._tangent, self._real = (
-            system_of(plan, each) for each in (space, tangent, real)
+        self._iteration, self._tangent, self._real = (
+            iteration_of(plan, each) for each in (space, tangent, real)
         )
-        self._kept = sample(plan.keep, problem.origin, plan.task.agents)
-        self._rounds = Rounds.of(plan, self._system.period, corrections.samples)
+        self._kept = sample(plan.save, problem.origin, plan.task.agents)
+        self._rounds = Rounds.of(plan, self._iteration.period, corrections.samples)
         self._gradients = self._counted()
         self._scale, self._blocks = 1.0, None
         self._check_room(implicit=implicit)
 
     def record(self) -> Record:
         """What real networks show along the last path that was accepted."""
-        path = self._followed(self._linear, self._system, None)
+        path = self._followed(self._linear, self._iteration, None)
         left, kept = [path.left], 0
         while self._sweep < self._asked.sweeps and not path.left <= NOTHING:
             self._sweep += 1
@@ -231,8 +231,10 @@ class Corrected:
         """One sweep on."""
         linear, values = path.linear.forced(path.defects)
         forcing = Defects.of(values, self._rounds, self._gradients)
-        system = dataclasses.replace(system_of(self._plan, self._space(linear)), forcing=forcing)
-        return self._followed(linear, system, path.defects)
+        iteration = dataclasses.replace(
+            iteration_of(self._plan, self._space(linear)), forcing=forcing
+        )
+        return self._followed(linear, iteration, path.defects)
 
     def _space(self, linear: Linear) -> Space:
         """With the linearization's directions; the kernel beside them is computed once."""
@@ -242,15 +244,15 @@ class Corrected:
             self._blocks = linear.blocks()
         return linear.space(self._blocks)
 
-    def _followed(self, linear: Linear, system: System, before: Gradients | None) -> Path:
-        """Along the system's path; `before` are the defects that force it."""
+    def _followed(self, linear: Linear, iteration: Iteration, before: Gradients | None) -> Path:
+        """Along the iteration's path; `before` are the defects that force it."""
         if not self._rounds.sampled:
-            return Path(linear, system, None, 0.0)
-        at, found, squares = (0, system.init()), [], []
+            return Path(linear, iteration, None, 0.0)
+        at, found, squares = (0, iteration.init()), [], []
         for round in self._rounds.sampled:
-            state = self._rolled(system, [round], lambda *_: None, at)
+            state = self._rolled(iteration, [round], lambda *_: None, at)
             now = jnp.array(round)
-            points = [linear.lift(point) for point in _looked_at(system, state, now)]
+            points = [linear.lift(point) for point in _looked_at(iteration, state, now)]
             there = linear.lifted(self._plan.method.name, state)
             real, defects = _defects(self._real, self._tangent, points, there, now)
             found.append(defects)
@@ -262,7 +264,7 @@ class Corrected:
         else:
             wrong = jax.tree.map(jnp.subtract, values, before)
         each = np.asarray(_square(wrong, 1)).reshape(-1, self._gradients).sum(axis=1)
-        return Path(linear, system, values, math.sqrt(self._rounds.shares @ each) / self._scale)
+        return Path(linear, iteration, values, math.sqrt(self._rounds.shares @ each) / self._scale)
 
     def _seen(self, path: Path) -> Record:
         """The recorded rounds, as the real networks at the predicted parameters are."""
@@ -274,21 +276,21 @@ class Corrected:
         def see(round: int, x: Vector) -> None:
             moved = path.linear.lift(x)
             snapshot, more = look(round, moved)
-            if plan.keep.trust:
-                outputs = watch(path.system, x).outputs
+            if plan.save.trust:
+                outputs = take_snapshot(path.iteration, x).outputs
                 more["trust_gap"] = stretched(path.linear, problem.initial, outputs, x)[1]
             seen.append(snapshot._asdict() | more)
 
-        self._rolled(path.system, plan.rounds, see)
+        self._rolled(path.iteration, plan.rounds, see)
         record = recorded(plan, self._real, seen, self._kept, problem.parameters_each)
-        if plan.keep.trust:
+        if plan.save.trust:
             gaps = np.stack([each["trust_gap"] for each in seen])
             record["trust_gap"] = (("round", "agent"), gaps)
         return record
 
     def _rolled(
         self,
-        system: System,
+        iteration: Iteration,
         rounds: list[int],
         see: Callable[[int, Vector], None],
         start: tuple[int, State] | None = None,
@@ -298,12 +300,12 @@ class Corrected:
         told = self._progress and (
             lambda now, _: self._progress(min(now, last) + done * last, passes * last)
         )
-        return rollout(system, rounds, see, told, start=start)
+        return rollout(iteration, rounds, see, told, start=start)
 
     def _counted(self) -> int:
         """How many gradients the method takes in a round."""
         try:
-            return len(_looked_at(self._system, self._system.init(), jnp.array(0)))
+            return len(_looked_at(self._iteration, self._iteration.init(), jnp.array(0)))
         except jax.errors.UnexpectedTracerError:
             raise InputError(
                 f"corrections: {self._plan.method.name} takes its gradients inside a loop of "
@@ -331,24 +333,24 @@ class Corrected:
 
 
 @eqx.filter_jit
-def _looked_at(system: System, state: State, round: Int[Array, ""]) -> list[Vector]:
+def _looked_at(iteration: Iteration, state: State, round: Int[Array, ""]) -> list[Vector]:
     """The points at which the step of that round takes its gradients."""
-    points, grad = [], system.local(round, state)
+    points, grad = [], iteration.local(round, state)
 
     def noting(x: Vector) -> Vector:
         points.append(x)
         return grad(x)
 
-    system.method.update.step(state, noting, system.mix(round))
+    iteration.method.update.step(state, noting, iteration.mix(round))
     return points
 
 
 @eqx.filter_jit
 def _defects(
-    real: System, tangent: System, points: list[Vector], state: State, round: Int[Array, ""]
+    real: Iteration, tangent: Iteration, points: list[Vector], state: State, round: Int[Array, ""]
 ) -> tuple[Gradients, Gradients]:
     """The real gradients, and how much more they are than the linear ones."""
-    seen = [system.gradient(round) for system in (real, tangent)]
+    seen = [iteration.gradient(round) for iteration in (real, tangent)]
     pairs = [[grad(point, state, round).tree for grad in seen] for point in points]
     true, linear = (_stacked(own) for own in zip(*pairs, strict=True))
     return true, jax.tree.map(jnp.subtract, true, linear)

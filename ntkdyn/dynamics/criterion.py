@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from ntkdyn.dynamics.loops import Loop, loops_on
-from ntkdyn.graphs import Mixing
+from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Dense
 
@@ -42,7 +42,7 @@ NEAR_ONE = 1e-7
 """Eigenvalues of a method without gradients that are this close to one are one."""
 
 
-def crosses_at_minus_one(method: Method, weights: Mixing) -> bool:
+def crosses_at_minus_one(method: Method, weights: MixingMatrix) -> bool:
     """Whether the inequality above holds, on a grid of angles and eigenvalues.
 
     The method must be one affine map in every round, and W symmetric.

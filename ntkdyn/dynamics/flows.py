@@ -35,17 +35,17 @@ from ntkdyn.dynamics.affine import Affine, affine, unflattened
 from ntkdyn.dynamics.modes import Modes
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import known_step, one_map
-from ntkdyn.engine import Progress, System
+from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import Weights
-from ntkdyn.keeping import Keep
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless, State
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, plan, run, system_of
+from ntkdyn.runs import Plan, iteration_of, plan, run
+from ntkdyn.saving import SaveOptions
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix exponential is formed."""
@@ -72,10 +72,10 @@ class Flow:
     ) -> None:
         asked = plan(problem.task, known_step(method), weights, 0)
         _check_flows(asked)
-        system = system_of(asked, problem.kernel_space(kernel))
+        iteration = iteration_of(asked, problem.kernel_space(kernel))
         self.step_size = float(method.step_size)
-        self._affine = affine(system)
-        initial = np.asarray(system.space.initial)[: system.space.train]
+        self._affine = affine(iteration)
+        initial = np.asarray(iteration.space.initial)[: iteration.space.train]
         self._start = initial.reshape(self._affine.residual.shape)
 
     def state(self, time: float | int) -> Float[np.ndarray, "agents coordinates sides"]:
@@ -193,7 +193,7 @@ def flow(
     *,
     kernel: str = "empirical",
     record_every: int | None = None,
-    keep: Keep = Keep(),
+    save: SaveOptions = SaveOptions(),
     tolerance: float = 1e-9,
     progress: Progress | None = None,
 ) -> Record:
@@ -203,7 +203,7 @@ def flow(
     with one is the gap between flow and steps. `tolerance` is for losses without a closed form.
     """
     asked = plan(
-        problem.task, known_step(method), weights, rounds, record_every=record_every, keep=keep
+        problem.task, known_step(method), weights, rounds, record_every=record_every, save=save
     )
     _check_flows(asked)
     space = problem.kernel_space(kernel)
@@ -215,7 +215,7 @@ def flow(
         origin=None if given else problem.start,
         lift=None if given else Linearization.of(problem, "outputs").lift,
         progress=progress,
-        jump=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
+        propagator=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )
     record = record.assign_coords(time=("round", record["round"].values * record.step_size))
     return described(record).assign_attrs(
@@ -242,9 +242,9 @@ def _rounds(name: str, time: float | int, step_size: float) -> float:
     return time / step_size
 
 
-def _closed(system: System) -> Callable[[State, int, int], State]:
-    """Jumps to any time by the closed form."""
-    map = affine(system)
+def _closed(iteration: Iteration) -> Callable[[State, int, int], State]:
+    """Goes to any time by the closed form."""
+    map = affine(iteration)
     small = map.size <= DENSE_UP_TO
     modes = Modes(map) if small and Modes.exist(map) else None
     return lambda state, done, wanted: unflattened(state, _driven(map, modes, wanted))
@@ -276,30 +276,34 @@ def _phi(apart: np.ndarray, rounds: np.ndarray | float | int) -> np.ndarray:
     return np.where(apart > 0, np.expm1(-apart * rounds) / -moving, rounds)
 
 
-def _integrated(system: System, *, tolerance: float) -> Callable[[State, int, int], State]:
-    """Jumps from time to time by an adaptive Runge-Kutta method."""
+def _integrated(iteration: Iteration, *, tolerance: float) -> Callable[[State, int, int], State]:
+    """Goes from time to time by an adaptive Runge-Kutta method."""
 
-    def jump(state: State, done: int, wanted: int) -> State:
+    def propagate(state: State, done: int, wanted: int) -> State:
         return (
             state
             if wanted == done
             else _solve(
-                system, state, jnp.asarray(float(done)), jnp.asarray(float(wanted)), tolerance
+                iteration, state, jnp.asarray(float(done)), jnp.asarray(float(wanted)), tolerance
             )
         )
 
-    return jump
+    return propagate
 
 
 @eqx.filter_jit
 def _solve(
-    system: System, state: State, start: Float[Array, ""], stop: Float[Array, ""], tolerance: float
+    iteration: Iteration,
+    state: State,
+    start: Float[Array, ""],
+    stop: Float[Array, ""],
+    tolerance: float,
 ) -> State:
-    grad, mix = system.gradient(0), system.mix(0)
+    grad, mix = iteration.gradient(0), iteration.mix(0)
     flat, unravel = ravel_pytree(state)
 
     def slope(time: Array, z: Array, _: None) -> Array:
-        return ravel_pytree(system.method.update.step(unravel(z), grad, mix))[0] - z
+        return ravel_pytree(iteration.method.update.step(unravel(z), grad, mix))[0] - z
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(slope),

@@ -30,15 +30,15 @@ from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import assess, check_repeats, setting
-from ntkdyn.engine import System
+from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError, check_whole, is_real, shown
-from ntkdyn.keeping import Keep
 from ntkdyn.measures import measure
 from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import plan, system_of
+from ntkdyn.runs import iteration_of, plan
+from ntkdyn.saving import SaveOptions
 
 AT_ONE = 1e-8
 """Eigenvalues of P this close to one are one."""
@@ -84,7 +84,7 @@ def limit(
             f"limit: {method.name} is unstable at step size {float(stability.method.step_size):g} "
             f"and comes to no rest; its largest stable one is {stability.limit:.6g}"
         )
-    map, task = affine_rounds(_system(problem, stability.method, weights, kernel)), problem.task
+    map, task = affine_rounds(_iteration(problem, stability.method, weights, kernel)), problem.task
     features = Features(map.kernel)
     coefficients = (_resting if len(map.loops) == 1 else _returning)(map, features)
     best = _centralized(map, features, task.agents)
@@ -131,8 +131,8 @@ def at_rest(loop: Loop) -> Rest:
     radius = 0.5 * min(apart[apart > AT_ONE], default=1.0)
     circle = radius * np.exp(2j * np.pi * (np.arange(64) + 0.5) / 64)
     felt, held = [], []
-    for beyond in circle:
-        inverse, transfer = loop.at(beyond)
+    for shift in circle:
+        inverse, transfer = loop.at(shift)
         felt.append(transfer)
         held.append(loop.X @ inverse @ loop.Q)
     felt, held = np.array(felt), np.array(held)
@@ -192,7 +192,7 @@ def slowest_modes(
     """
     asked = setting(problem, kernel, method, weights)
     check_repeats(asked, "modes")
-    map = affine_rounds(_system(problem, assess(asked).method, weights, kernel))
+    map = affine_rounds(_iteration(problem, assess(asked).method, weights, kernel))
     whole = Realization(map, Features(map.kernel).rows)
     count = check_whole("count:", count, 1, whole.size)
     if whole.size <= DENSE_UP_TO:
@@ -256,7 +256,7 @@ def rounds_until(
             weights,
             [round],
             kernel=kernel,
-            keep=Keep(outputs=False),
+            save=SaveOptions(outputs=False),
             stability=stability,
         )
         if (
@@ -295,5 +295,7 @@ def _first(reached: Any, at_most: int) -> int | None:
     return upper
 
 
-def _system(problem: Problem | KernelProblem, method: Method, weights: Any, kernel: str) -> System:
-    return system_of(plan(problem.task, method, weights, 0), problem.kernel_space(kernel))
+def _iteration(
+    problem: Problem | KernelProblem, method: Method, weights: Any, kernel: str
+) -> Iteration:
+    return iteration_of(plan(problem.task, method, weights, 0), problem.kernel_space(kernel))

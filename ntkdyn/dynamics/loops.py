@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from ntkdyn import losses
 from ntkdyn.data import full
-from ntkdyn.engine import System
+from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, Plain
@@ -87,10 +87,10 @@ class Loop(NamedTuple):
         """The controllable part, in an orthonormal basis (in `units`) of the states reached."""
         return Reached.by([self]).loops[0]
 
-    def at(self, beyond: complex | float) -> tuple[np.ndarray, np.ndarray]:
-        """(lambda - P)^-1 and G(lambda) = R (lambda - P)^-1 Q for lambda = 1 + beyond."""
+    def at(self, shift: complex | float) -> tuple[np.ndarray, np.ndarray]:
+        """(lambda - P)^-1 and G(lambda) = R (lambda - P)^-1 Q for lambda = 1 + shift."""
         identity = np.eye(len(self.P))
-        inverse = np.linalg.inv(beyond * identity + (identity - self.P))
+        inverse = np.linalg.inv(shift * identity + (identity - self.P))
         return inverse, self.R @ inverse @ self.Q
 
 
@@ -144,7 +144,7 @@ def _directions(
 
 def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...]:
     """The method's loops on a graph: the same whatever the kernel, which is 1 here."""
-    system = System(
+    iteration = Iteration(
         space=KernelSpace(jnp.ones((agents, agents)), jnp.zeros((agents, 1)), agents, {}),
         method=method,
         weights=operator,
@@ -152,29 +152,29 @@ def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...
         targets=jnp.zeros((agents, 1)),
         loss=losses.mse,
     )
-    return open_loops(system)
+    return open_loops(iteration)
 
 
-def open_loops(system: System) -> tuple[Loop, ...]:
+def open_loops(iteration: Iteration) -> tuple[Loop, ...]:
     """The method's step in every round of its period, linear in its state and in its gradients."""
-    name, period = system.method.name, system.period
-    if not system.method.linear:
+    name, period = iteration.method.name, iteration.period
+    if not iteration.method.linear:
         raise InputError(f"{name}: has no closed form, its rounds are not affine maps")
     if period > PERIOD_UP_TO:
         raise InputError(
             f"{name}: has no closed form, its rounds on these weights repeat after {period} only, "
             f"and at most {PERIOD_UP_TO} are looked at"
         )
-    cycle = [Plain.of(each) for each in system.weights.matrices()]
-    return tuple(_open(system, cycle[each % len(cycle)], each) for each in range(period))
+    cycle = [Plain.of(each) for each in iteration.weights.matrices()]
+    return tuple(_open(iteration, cycle[each % len(cycle)], each) for each in range(period))
 
 
-def _open(system: System, weights: Plain, round: int) -> Loop:
+def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
     """P, Q, R and X, by one step from all unit states, and one more from a state at random.
 
     Columns of the vectors are the unit states, the unit gradients, and the state at random.
     """
-    agents, method = system.space.agents, system.method
+    agents, method = iteration.space.agents, iteration.method
     name, update = method.name, method.with_step_size(float(method.step_size)).update
     start, tree = jax.tree.flatten(update.init(Vector(np.zeros((agents, 1)))))
     if any(leaf.shape != (agents, 1) for leaf in start):
@@ -189,7 +189,7 @@ def _open(system: System, weights: Plain, round: int) -> Loop:
         return Vector(columns[states:])
 
     state = tree.unflatten(np.split(columns[:states], len(start)))
-    after = update.step(state, grad, method.mixing.bind(weights, round, system))
+    after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
     if len(seen) != 1:
         raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
     moved = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(after)])

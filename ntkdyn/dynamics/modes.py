@@ -18,14 +18,14 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from ntkdyn.dynamics.affine import Affine, Landing
+from ntkdyn.dynamics.affine import Affine, Propagated
 from ntkdyn.dynamics.contours import geometric_sum
 from ntkdyn.dynamics.loops import LINEAR
 from ntkdyn.dynamics.realization import Features
 
 
 class Modes:
-    """The decomposition of one affine map; `land(t)` is its state in round t."""
+    """The decomposition of one affine map; `propagate(t)` is its state in round t."""
 
     @staticmethod
     def exist(affine: Affine) -> bool:
@@ -117,10 +117,10 @@ class Modes:
         felt = affine.loop.Q[0, 0] * affine.residual / affine.counts[:, None]
         return np.concatenate([self.features.rows[own].T @ felt[own] for own in self._owned()])
 
-    def land(self, round: int) -> Landing:
+    def propagate(self, round: int) -> Propagated:
         """z_t; rounding is the decomposition's own, at most, carried through t rounds."""
         apart, vectors = self._decomposed
         wrong = np.abs(self.matrix() @ vectors - vectors * apart).max() if round else 0.0
         reach = min(round, 1 / max(np.abs(apart).min(), 1e-300))
         (state,) = self.states(lambda each: geometric_sum(each, round)[:, None])
-        return Landing(state, 0.0, float(4 * wrong * reach))
+        return Propagated(state, 0.0, float(4 * wrong * reach))

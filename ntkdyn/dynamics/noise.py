@@ -34,7 +34,7 @@ from ntkdyn.methods import Method
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import plan, recorded_rounds, system_of
+from ntkdyn.runs import iteration_of, plan, recorded_rounds
 
 STATE_UP_TO = 2000
 """The largest state that moves, per output, whose covariance is followed."""
@@ -106,7 +106,7 @@ class Moments:
         batch_size = check_whole("batch_size:", batch_size, 1)
         self.stability = assess(setting(problem, kernel, method, weights))
         asked = plan(problem.task, self.stability.method, weights, 0)
-        self.map = affine_rounds(system_of(asked, problem.kernel_space(kernel)))
+        self.map = affine_rounds(iteration_of(asked, problem.kernel_space(kernel)))
         self._check_size(len(self.map.kernel))
         self.features = Features(self.map.kernel)
         whole = Realization(self.map, self.features.rows)

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from ntkdyn import losses, precision
 from ntkdyn.dynamics import corrected
-from ntkdyn.dynamics.anchored import Anchored, Anchoring, Jumping, beside, checked
+from ntkdyn.dynamics.anchored import Anchored, Anchoring, PropagatorOf, beside, checked
 from ntkdyn.dynamics.corrected import Corrected, Corrections
-from ntkdyn.dynamics.jumps import Jumps
+from ntkdyn.dynamics.propagators import Propagators
 from ntkdyn.dynamics.stability import (
     Setting,
     Stability,
@@ -24,9 +24,8 @@ from ntkdyn.dynamics.stability import (
     setting,
 )
 from ntkdyn.dynamics.trust import Trust
-from ntkdyn.engine import Jump, Progress, System
+from ntkdyn.engine import Iteration, Progress, Propagator
 from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
-from ntkdyn.keeping import Keep
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import State
@@ -34,6 +33,7 @@ from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_probl
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, plan, run
+from ntkdyn.saving import SaveOptions
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -49,7 +49,7 @@ def predict(
     record_every: int | None = None,
     batch_size: int | None = None,
     batch_seed: int | None = None,
-    keep: Keep = Keep(),
+    save: SaveOptions = SaveOptions(),
     stability: Stability | None = None,
     progress: Progress | None = None,
     via: str = "auto",
@@ -74,7 +74,7 @@ def predict(
 
     With the squared error and all points in each round no round needs the ones before, nor where
     exchanges or the graph repeat after some rounds: `via` says how they are reached ("steps",
-    "powers", "modes", "chebyshev", "contour"; `dynamics.jumps`), by default the cheapest. The
+    "powers", "modes", "chebyshev", "contour"; `dynamics.propagators`), by default the cheapest. The
     record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding included. It
     is below `tolerance`, or the call is refused; without one, below 1e-9 or as little as double
     precision allows: modes so slow that t rounds are few to them are known to t times 1e-15.
@@ -111,7 +111,7 @@ def predict(
         record_every=record_every,
         batch_size=batch_size,
         batch_seed=batch_seed,
-        keep=keep,
+        save=save,
     )
     if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
         raise InputError(f"tolerance: must be between 0 and 1, got {shown(tolerance)}")
@@ -131,15 +131,15 @@ def predict(
     stability = stability or assess(setting(problem, kernel, method, asked.weights))
     asked = asked._replace(method=stability.method)
     known = lambda: problem.kernel(kernel)
-    stable_there = lambda system: _stable(asked, system)
-    ways = _Ways(asked, stability.stable, via, tolerance)
+    stable_there = lambda iteration: _stable(asked, iteration)
+    schemes = _Schemes(asked, stability.stable, via, tolerance)
     if corrections is not None:
         record = Corrected(problem, asked, corrections, progress).record()
     elif anchors is None:
-        record = _with_a_kernel(problem, asked, space(), ways, known, progress)
+        record = _with_a_kernel(problem, asked, space(), schemes, known, progress)
     else:
-        record = Anchored(problem, asked, anchors, ways.within(stable_there), progress).record()
-    record = ways.noted(record)
+        record = Anchored(problem, asked, anchors, schemes.within(stable_there), progress).record()
+    record = schemes.noted(record)
     bare = isinstance(problem, KernelProblem)
     told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
     record = described(record).assign_attrs(space="kernel", **told, **stability.attributes())
@@ -170,7 +170,7 @@ def predict_beside(
         raise InputError('kernel: several runs share kernels, and "implicit" has none')
     if isinstance(anchors, Anchoring):
         raise InputError("anchors: those that several runs share must be given as rounds")
-    plans, ways = [], []
+    plans, schemes = [], []
     for method, weights in asked:
         drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
         one = plan(problem.task, method, weights, rounds, **drawn)
@@ -178,8 +178,8 @@ def predict_beside(
         there = functools.partial(_stable, one)
         plans.append(one)
         settled = functools.partial(_settled, problem, one)
-        ways.append(_Ways(one, settled, "auto", None).within(there))
-    return beside(problem, plans, anchors, ways, progress)
+        schemes.append(_Schemes(one, settled, "auto", None).within(there))
+    return beside(problem, plans, anchors, schemes, progress)
 
 
 def _anchors(
@@ -229,7 +229,7 @@ def _without_a_kernel(
         record = Corrected(problem, asked, corrections, progress, implicit=True).record()
         return record.assign_attrs(space="tangent", kernel="implicit")
     if anchors is not None:
-        never = lambda system, begun: None
+        never = lambda iteration, begun: None
         record = Anchored(problem, asked, anchors, never, progress, implicit=True).record()
         return record.assign_attrs(space="tangent", kernel="implicit")
     space = problem.tangent_space(asked.method.view)
@@ -247,7 +247,7 @@ def _with_a_kernel(
     problem: Problem | KernelProblem,
     asked: Plan,
     space: Space,
-    ways: _Ways,
+    schemes: _Schemes,
     known: Callable[[], Kernel],
     progress: Progress | None,
 ) -> Record:
@@ -255,8 +255,8 @@ def _with_a_kernel(
     of_network: dict[str, Any] = {}
     trust = None
     if isinstance(problem, KernelProblem):
-        if asked.keep.trust:
-            raise InputError("keep: trust needs a network, and a bare kernel has none")
+        if asked.save.trust:
+            raise InputError("save: trust needs a network, and a bare kernel has none")
     else:
         linear = Linearization.of(problem, asked.method.view)
         of_network = {
@@ -264,13 +264,13 @@ def _with_a_kernel(
             "parameters_each": problem.parameters_each,
             "lift": linear.lift,
         }
-        trust = Trust(linear, problem.initial) if asked.keep.trust else None
+        trust = Trust(linear, problem.initial) if asked.save.trust else None
     record = run(
         asked,
         space,
-        kernels=_constant(asked.task.agents, known) if asked.keep.kernel else None,
+        kernels=_constant(asked.task.agents, known) if asked.save.kernel else None,
         progress=progress,
-        jump=ways.of if ways.open else None,
+        propagator=schemes.of if schemes.open else None,
         watchers=[trust] if trust else [],
         **of_network,
     )
@@ -301,9 +301,9 @@ def _settled(problem: Problem, asked: Plan) -> bool | None:
     return assess(setting(problem, "empirical", asked.method, asked.weights)).stable
 
 
-def _stable(asked: Plan, system: System) -> bool | None:
+def _stable(asked: Plan, iteration: Iteration) -> bool | None:
     """Whether the method is stable with the kernel of a segment."""
-    space, train = system.space, system.space.train
+    space, train = iteration.space, iteration.space.train
     kernel = Kernel(np.asarray(space.kernel[:train, :, :train]), {}, "empirical")
     if not np.isfinite(kernel.whole).all():
         return False
@@ -321,7 +321,7 @@ def _steps_only(via: str, what: str) -> None:
         raise InputError(f'via: {what} can only be stepped through, got "{via}"')
 
 
-class _Ways:
+class _Schemes:
     """Whether there are short cuts between this plan's rounds, and which were taken."""
 
     def __init__(
@@ -346,34 +346,38 @@ class _Ways:
         if against:
             _steps_only(via, against[0])
 
-    def of(self, system: System) -> Jump:
+    def of(self, iteration: Iteration) -> Propagator:
         """From the start."""
-        return self._jumps(system, self._stable, None)
+        return self._jumps(iteration, self._stable, None)
 
-    def within(self, segment_stable: Callable[[System], bool]) -> Jumping:
+    def within(self, segment_stable: Callable[[Iteration], bool]) -> PropagatorOf:
         """From wherever a segment begins."""
 
-        def jumping(system: System, begun: tuple[int, State] | None) -> Jump | None:
+        def propagator_of(
+            iteration: Iteration, begun: tuple[int, State] | None
+        ) -> Propagator | None:
             if not self.open:
                 return None
             if begun is None:
-                return self.of(system)
-            stable = functools.partial(segment_stable, system)
-            return self._jumps(system, stable, (*begun, self._error[begun[0]]))
+                return self.of(iteration)
+            stable = functools.partial(segment_stable, iteration)
+            return self._jumps(iteration, stable, (*begun, self._error[begun[0]]))
 
-        return jumping
+        return propagator_of
 
     def _jumps(
         self,
-        system: System,
+        iteration: Iteration,
         stable: bool | Callable[[], bool | None] | None,
         begun: tuple[int, State, float] | None,
-    ) -> Jumps:
+    ) -> Propagators:
         """Short cuts that write down here what they take."""
-        jumps = Jumps(system, via=self._via, tolerance=self._tolerance, stable=stable, begun=begun)
-        self._error, self._taken = self._error | jumps.error, self._taken | jumps.taken
-        jumps.error, jumps.taken = self._error, self._taken
-        return jumps
+        propagators = Propagators(
+            iteration, via=self._via, tolerance=self._tolerance, stable=stable, begun=begun
+        )
+        self._error, self._taken = self._error | propagators.error, self._taken | propagators.taken
+        propagators.error, propagators.taken = self._error, self._taken
+        return propagators
 
     def noted(self, record: Record) -> Record:
         """The record with the error of its rounds, and how they were reached."""

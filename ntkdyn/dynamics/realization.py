@@ -146,10 +146,10 @@ class Realization:
             ]
         )
 
-    def resolvent(self, beyond: complex | float) -> Callable[[np.ndarray], np.ndarray]:
-        """(lambda - A)^-1 for lambda = 1 + beyond on states, where all rounds are the same."""
+    def resolvent(self, shift: complex | float) -> Callable[[np.ndarray], np.ndarray]:
+        """(lambda - A)^-1 for lambda = 1 + shift on states, where all rounds are the same."""
         (loop,), owner = self.reached.loops, self.affine.owner
-        inverse, transfer = loop.at(beyond)
+        inverse, transfer = loop.at(shift)
         coupled = np.diag(self.affine.counts) - self.affine.kernel * transfer[np.ix_(owner, owner)]
         factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
 

@@ -39,7 +39,7 @@ from ntkdyn.dynamics.spectra import (
     spectral_radius,
     wholly,
 )
-from ntkdyn.engine import Progress, System
+from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import MixingSequence, Weights, mixing
 from ntkdyn.methods import Method
@@ -334,12 +334,12 @@ LOOKS = 20
 """About how many step sizes are looked at to find a limit without a closed form."""
 
 
-def one_output(setting: Setting, step_size: float) -> System:
+def one_output(setting: Setting, step_size: float) -> Iteration:
     """The method with the squared error, on one output where outputs do not couple."""
     task, weights = setting.task, setting.weights
     block = setting.kernel.whole[: task.train]
     initial = jnp.zeros((task.train, 1 if block.ndim == 2 else block.shape[1]))
-    return System(
+    return Iteration(
         space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
         method=setting.method.with_step_size(jnp.asarray(step_size)),
         weights=_operator(weights),

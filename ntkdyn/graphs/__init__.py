@@ -12,7 +12,7 @@ sends to i, so that W[i, j] > 0.
 from ntkdyn.errors import public
 from ntkdyn.graphs.checks import mixing
 from ntkdyn.graphs.files import read
-from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, Mixing, MixingSequence, Weights
+from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, MixingMatrix, MixingSequence, Weights
 from ntkdyn.graphs.named import RULES, build, weigh
 from ntkdyn.graphs.sequences import link_failures, one_peer_exponential, random_matchings
 from ntkdyn.graphs.topologies import (
@@ -56,7 +56,7 @@ __all__ = [
     "TOPOLOGIES",
     "WEIGHTED",
     "WEIGHTS",
-    "Mixing",
+    "MixingMatrix",
     "MixingSequence",
     "Weights",
     "build",

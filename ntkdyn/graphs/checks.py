@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from ntkdyn import arrays
 from ntkdyn.errors import InputError, check_name, check_whole
-from ntkdyn.graphs.matrices import ROUNDING, Mixing, MixingSequence, check_connected
+from ntkdyn.graphs.matrices import ROUNDING, MixingMatrix, MixingSequence, check_connected
 
 PRINTED = 1e-6
 """How far a weight may be from what was meant: that of six decimals, also if cut off."""
@@ -44,11 +44,12 @@ def mixing(
     agents: int | None = None,
     sums: str = "rows",
     names: Sequence[str] = (),
-) -> Mixing | MixingSequence:
+) -> MixingMatrix | MixingSequence:
     """W as given, checked: square, finite, non-negative, rows summing to one, connected.
 
     A list of matrices, or an array (length, agents, agents), is a sequence, gone through again and
-    again. A `Mixing` or `MixingSequence` passes through; with `agents`, any must be for that many.
+    again. A `MixingMatrix` or `MixingSequence` passes through; with `agents`, any must be for that
+    many.
     With `sums` "columns" it is the columns that must sum to one, as push-sum has it. What is
     rounding of six decimals or of the dtype is set right; `adjusted` says how. With `names`, those
     of the agents in their order, the agents of a W that has names too must be the same, and are
@@ -57,7 +58,7 @@ def mixing(
     check_name("sums of a mixing matrix", sums, AXES)
     if agents is not None:
         agents = check_whole("mixing matrix: agents", agents, 1)
-    if isinstance(weights, (Mixing, MixingSequence)):
+    if isinstance(weights, (MixingMatrix, MixingSequence)):
         checked = weights
     elif _is_sequence(weights):
         checked = MixingSequence(tuple(_part(each, name, sums) for each in weights), name)
@@ -71,13 +72,15 @@ def mixing(
     return checked
 
 
-def with_names(weights: Mixing, names: tuple[str, ...], adjusted: str = "") -> Mixing:
+def with_names(weights: MixingMatrix, names: tuple[str, ...], adjusted: str = "") -> MixingMatrix:
     """The weights of agents that are called so, and what more was changed to have them."""
     said = "; ".join(filter(None, (adjusted, weights.adjusted)))
     return dataclasses.replace(weights, names=names, adjusted=said)
 
 
-def _in_order(weights: Mixing | MixingSequence, names: tuple[str, ...]) -> Mixing | MixingSequence:
+def _in_order(
+    weights: MixingMatrix | MixingSequence, names: tuple[str, ...]
+) -> MixingMatrix | MixingSequence:
     """The weights of the same agents, in the order of these names."""
     if weights.names == names:
         return weights
@@ -105,15 +108,17 @@ def single(
     name: str,
     sums: str = "rows",
     precision: float = NOTHING,
-) -> Mixing:
+) -> MixingMatrix:
     """One matrix of float64s, computed in that precision, which need not be connected."""
     matrix, zeroed = _without_nothing(matrix, precision)
     _check_entries(matrix, sums, precision)
     matrix, summed = _summing_to_one(matrix, sums, precision)
-    return Mixing(matrix, name, sums, "; ".join(filter(None, (zeroed, summed))))
+    return MixingMatrix(matrix, name, sums, "; ".join(filter(None, (zeroed, summed))))
 
 
-def checked(matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows") -> Mixing:
+def checked(
+    matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows"
+) -> MixingMatrix:
     """One matrix, which must be connected."""
     made = single(matrix, name, sums)
     check_connected(made.matrix)
@@ -125,9 +130,9 @@ def axis_of(sums: str) -> int:
     return AXES[sums]
 
 
-def _part(weights: Any, name: str, sums: str) -> Mixing:
+def _part(weights: Any, name: str, sums: str) -> MixingMatrix:
     """A matrix from outside; one that is checked passes."""
-    if isinstance(weights, Mixing):
+    if isinstance(weights, MixingMatrix):
         return weights
     array = _square(weights, sums)
     return single(array.astype(np.float64), name, sums, arrays.rounding(array.dtype))
@@ -142,7 +147,7 @@ def _is_sequence(weights: Any) -> bool:
 
 
 def _is_matrix(value: Any) -> bool:
-    if isinstance(value, (Mixing, nx.Graph)):
+    if isinstance(value, (MixingMatrix, nx.Graph)):
         return True
     return scipy.sparse.issparse(value) or arrays.plain("mixing matrix", value).ndim == 2
 

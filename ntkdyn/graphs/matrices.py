@@ -22,7 +22,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Mixing:
+class MixingMatrix:
     """A checked mixing matrix W: non-negative, rows summing to one, connected.
 
     (Columns instead of rows where it comes from `push` or was asked for with sums="columns".)
@@ -43,7 +43,7 @@ class Mixing:
     """what the agents are called, if they have names"""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """W itself, so that NumPy takes a `Mixing` wherever it takes a matrix."""
+        """W itself, so that NumPy takes a `MixingMatrix` wherever it takes a matrix."""
         return np.array(self.matrix, dtype=dtype)
 
     @property
@@ -51,7 +51,7 @@ class Mixing:
         return len(self.matrix)
 
     @property
-    def rounds(self) -> tuple[Mixing, ...]:
+    def rounds(self) -> tuple[MixingMatrix, ...]:
         """The one matrix of every round."""
         return (self,)
 
@@ -134,15 +134,15 @@ class MixingSequence:
     `spectral_gap` one minus its root, the mean factor of a round.
     """
 
-    rounds: tuple[Mixing, ...]
+    rounds: tuple[MixingMatrix, ...]
     name: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.rounds, tuple) or not all(
-            isinstance(each, Mixing) for each in self.rounds
+            isinstance(each, MixingMatrix) for each in self.rounds
         ):
             raise InputError(
-                "mixing sequence: must be a tuple of `Mixing`; `mixing` makes it of a list"
+                "mixing sequence: must be a tuple of `MixingMatrix`; `mixing` makes it of a list"
             )
         if not self.rounds or len({each.agents for each in self.rounds}) != 1:
             raise InputError("mixing sequence: must hold matrices for one number of agents")
@@ -181,7 +181,7 @@ class MixingSequence:
         return 1 - self.contraction ** (1 / len(self.rounds))
 
 
-Weights = Mixing | MixingSequence
+Weights = MixingMatrix | MixingSequence
 
 
 def check_connected(matrix: np.ndarray) -> None:

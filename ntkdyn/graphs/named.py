@@ -9,13 +9,15 @@ from typing import Any
 import networkx as nx
 
 from ntkdyn.errors import InputError, check_kind, check_name, unknown
-from ntkdyn.graphs.matrices import Mixing
+from ntkdyn.graphs.matrices import MixingMatrix
 from ntkdyn.graphs.topologies import TOPOLOGIES
 from ntkdyn.graphs.weighted import WEIGHTED, given
 from ntkdyn.graphs.weights import WEIGHTS, lazy
 
 
-def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any) -> Mixing:
+def build(
+    topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any
+) -> MixingMatrix:
     """The mixing matrix of a named topology with named weights, as a spec gives them.
 
     `weights` is a name that `weigh` takes. `settings` are
@@ -40,7 +42,7 @@ def build(topology: str, weights: str, defaults: Mapping[str, Any], **settings: 
     return weigh(graph, weights)
 
 
-def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> Mixing:
+def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> MixingMatrix:
     """The mixing matrix of a graph with named weights: "metropolis", "given", "lazy metropolis".
 
     `sums` are those of a W that is given by the graph's links.

@@ -13,7 +13,7 @@ from ntkdyn import sizes
 from ntkdyn.errors import InputError, check_whole, is_real, shown
 from ntkdyn.graphs.checks import axis_of, mixing, single, with_names
 from ntkdyn.graphs.links import names_of
-from ntkdyn.graphs.matrices import Mixing, MixingSequence
+from ntkdyn.graphs.matrices import MixingMatrix, MixingSequence
 from ntkdyn.graphs.weights import both_ways
 
 
@@ -75,7 +75,7 @@ def link_failures(weights: Any, probability: float, length: int, *, seed: int) -
 
 
 def _failed(
-    weights: Mixing, probability: float, rng: np.random.Generator
+    weights: MixingMatrix, probability: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "agents agents"]:
     up = rng.random(weights.matrix.shape) >= probability
     if weights.symmetric:

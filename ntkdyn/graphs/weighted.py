@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ntkdyn.errors import InputError, check_name
 from ntkdyn.graphs.checks import AXES, axis_of, mixing, with_names
 from ntkdyn.graphs.links import check_graph, check_parallel, names_of, weight_of
-from ntkdyn.graphs.matrices import Mixing
+from ntkdyn.graphs.matrices import MixingMatrix
 
 KEPT = "what rows lacked of a sum of one put on the diagonal: no agent had a link to itself"
 
@@ -23,7 +23,7 @@ STEPS = 100_000
 """of scaling, at most"""
 
 
-def given(graph: nx.Graph, sums: str = "rows") -> Mixing:
+def given(graph: nx.Graph, sums: str = "rows") -> MixingMatrix:
     """w_ij = the weight of the link by which i hears from j, w_ii that of i's link to itself.
 
     Where no agent has a link to itself, w_ii = 1 - sum_j w_ij, and `adjusted` says so. Checked as
@@ -41,7 +41,7 @@ def given(graph: nx.Graph, sums: str = "rows") -> Mixing:
     return with_names(found, names_of(graph), adjusted)
 
 
-def sinkhorn(graph: nx.Graph) -> Mixing:
+def sinkhorn(graph: nx.Graph) -> MixingMatrix:
     """W = D_1 A D_2 with rows and columns that sum to one (Sinkhorn, Knopp 1967).
 
     a_ij is the weight of the link by which i hears from j, 1 where it has none, a_ii that of i's
@@ -116,5 +116,5 @@ def _scaled(
     )
 
 
-WEIGHTED: dict[str, Callable[..., Mixing]] = {"given": given, "sinkhorn": sinkhorn}
+WEIGHTED: dict[str, Callable[..., MixingMatrix]] = {"given": given, "sinkhorn": sinkhorn}
 """rules that use the weights of links; `WEIGHTS` holds those that do not"""

@@ -14,21 +14,21 @@ from jaxtyping import Float
 from ntkdyn.errors import InputError, check_whole, is_real, shown
 from ntkdyn.graphs.checks import checked, mixing, with_names
 from ntkdyn.graphs.links import adjacency, check_room, names_of
-from ntkdyn.graphs.matrices import Mixing, MixingSequence, Weights
+from ntkdyn.graphs.matrices import MixingMatrix, MixingSequence, Weights
 
 
-def _named(rule: Callable[..., Mixing]) -> Callable[..., Mixing]:
+def _named(rule: Callable[..., MixingMatrix]) -> Callable[..., MixingMatrix]:
     """The rule, whose W keeps the names of the graph's agents."""
 
     @functools.wraps(rule)
-    def weigh(graph: Any, *more: Any, **settings: Any) -> Mixing:
+    def weigh(graph: Any, *more: Any, **settings: Any) -> MixingMatrix:
         return with_names(rule(graph, *more, **settings), names_of(graph))
 
     return weigh
 
 
 @_named
-def metropolis(graph: nx.Graph) -> Mixing:
+def metropolis(graph: nx.Graph) -> MixingMatrix:
     """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007)."""
     linked = both_ways(graph, "metropolis")
     degrees = linked.sum(axis=1)
@@ -36,21 +36,21 @@ def metropolis(graph: nx.Graph) -> Mixing:
 
 
 @_named
-def uniform(graph: nx.Graph) -> Mixing:
+def uniform(graph: nx.Graph) -> MixingMatrix:
     """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too."""
     heard = adjacency(graph, "uniform") + np.eye(len(graph))
     return checked(heard / heard.sum(axis=1, keepdims=True), "uniform")
 
 
 @_named
-def max_degree(graph: nx.Graph) -> Mixing:
+def max_degree(graph: nx.Graph) -> MixingMatrix:
     """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max)."""
     linked = both_ways(graph, "max_degree")
     return _filled(linked / (1 + linked.sum(axis=1).max()), "max_degree")
 
 
 @_named
-def hundredths(graph: nx.Graph) -> Mixing:
+def hundredths(graph: nx.Graph) -> MixingMatrix:
     """w_ij = floor(100 / (1 + d_max)) / 100 on links, w_ii = 1 - sum.
 
     `max_degree` rounded down to two decimals, as DIMAT's code has it on `two_hubs`.
@@ -66,7 +66,7 @@ def hundredths(graph: nx.Graph) -> Mixing:
 
 
 @_named
-def laplacian(graph: nx.Graph, epsilon: float | None = None) -> Mixing:
+def laplacian(graph: nx.Graph, epsilon: float | None = None) -> MixingMatrix:
     """W = I - epsilon L, with the best constant 2 / (l_2 + l_max), at most 1 / d_max, as default.
 
     The best constant minimises the second-largest modulus (Xiao, Boyd 2004); the cap keeps
@@ -102,15 +102,15 @@ def lazy(weights: Any, stay: float = 0.5) -> Weights:
     return replace(weights, matrix=kept, name=name)
 
 
-def isolated(agents: int) -> Mixing:
+def isolated(agents: int) -> MixingMatrix:
     """W = I: nobody hears from anybody. The one disconnected matrix, for comparison."""
     agents = check_whole("isolated: agents", agents, 1)
     check_room("isolated", agents, 0)
-    return Mixing(np.eye(agents), "isolated")
+    return MixingMatrix(np.eye(agents), "isolated")
 
 
 @_named
-def push(graph: nx.Graph) -> Mixing:
+def push(graph: nx.Graph) -> MixingMatrix:
     """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one."""
     sent = adjacency(graph, "push") + np.eye(len(graph))
     return checked(sent / sent.sum(axis=0), "push", "columns")
@@ -124,13 +124,13 @@ def both_ways(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
     return linked
 
 
-def _filled(matrix: Float[np.ndarray, "agents agents"], name: str) -> Mixing:
+def _filled(matrix: Float[np.ndarray, "agents agents"], name: str) -> MixingMatrix:
     """W with these weights on the links and what is left of one on the diagonal."""
     np.fill_diagonal(matrix, 1 - matrix.sum(axis=1))
     return checked(matrix, name)
 
 
-WEIGHTS: dict[str, Callable[..., Mixing]] = {
+WEIGHTS: dict[str, Callable[..., MixingMatrix]] = {
     weigh.__name__: weigh
     for weigh in (metropolis, uniform, max_degree, hundredths, laplacian, push)
 }

@@ -10,11 +10,11 @@ diagnostics                 eigenvalues, rank, jitter; drift and alignment
 from ntkdyn.errors import public
 from ntkdyn.kernels import diagnostics, empirical, infinite, products, structure
 from ntkdyn.kernels.computing import compute
-from ntkdyn.kernels.results import Computed, Plan, owned_block
+from ntkdyn.kernels.results import Computed, KernelPlan, owned_block
 
 __all__ = [
     "Computed",
-    "Plan",
+    "KernelPlan",
     "compute",
     "diagnostics",
     "empirical",

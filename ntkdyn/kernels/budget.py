@@ -75,7 +75,7 @@ class Fit(NamedTuple):
     """operations"""
 
 
-class Task(NamedTuple):
+class Request(NamedTuple):
     """A kernel to be tiled within a budget."""
 
     budget: float

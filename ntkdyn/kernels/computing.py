@@ -27,7 +27,7 @@ from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.pointwise import outputs_of
 from ntkdyn.kernels.programs import Shape
-from ntkdyn.kernels.results import Computed, Plan, Work
+from ntkdyn.kernels.results import Computed, KernelPlan, Work
 from ntkdyn.kernels.structure import distinct_layers
 from ntkdyn.kernels.tiles import Progress
 from ntkdyn.kernels.walk import Apply
@@ -91,7 +91,7 @@ def compute(
             values, arranged = jobs.points(job)
         else:
             values, arranged = jobs.pairs(job, file)
-        plan = Plan(
+        plan = KernelPlan(
             form=f"output {form}" if shape.output is not None else str(form),
             method=chosen,
             work=work,

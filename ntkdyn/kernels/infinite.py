@@ -22,7 +22,7 @@ from ntkdyn.kernels.computing import checked_dtype, checked_points, surroundings
 from ntkdyn.kernels.forms import Parts
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.programs import Cost, Program
-from ntkdyn.kernels.results import Computed, Plan
+from ntkdyn.kernels.results import Computed, KernelPlan
 from ntkdyn.kernels.tiles import Progress
 
 Left = Float[Array | np.ndarray, "n *features"]
@@ -147,7 +147,7 @@ def compute(
             progress=progress,
         )
         values, arranged = jobs.pairs(job, file)
-    plan = Plan(
+    plan = KernelPlan(
         form=f"infinite-width {get}"
         + (f", averaged with its transpose, {apart:.2g} of it away" if apart else ""),
         method="infinite",

@@ -18,7 +18,7 @@ from ntkdyn import caches, precision, sizes
 from ntkdyn.disk import claimed_file
 from ntkdyn.errors import InputError
 from ntkdyn.kernels import budget, tiles
-from ntkdyn.kernels.budget import Footprint, Load, Task
+from ntkdyn.kernels.budget import Footprint, Load, Request
 from ntkdyn.kernels.programs import Cost, Program, Share, size_of
 from ntkdyn.kernels.sharded import sharded
 from ntkdyn.kernels.store import Store, block_of, fingerprint
@@ -169,7 +169,7 @@ def _check_room(job: Job) -> None:
 
 
 def _return_freed_memory() -> None:
-    """What compiling left behind goes back to the system, where the C library can (glibc)."""
+    """What compiling left behind goes back to the operating system, where glibc can."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -182,7 +182,7 @@ def _arranged(job: Job, file: Path | None) -> Arrangement:
         return Arrangement([Pass(job.shared(), tiling)])
     result = 0 if file else _bytes(job)
     passing = lambda way: [_load(job, share) for share in way]
-    task = Task(job.budget, result, tiling, passing([None]))
+    task = Request(job.budget, result, tiling, passing([None]))
     ways = [[None], *job.ways] if file is None else [[None]]
     best = min(ways, key=lambda way: task._replace(loads=passing(way)).guess())
     fitted = task._replace(loads=passing(best)).fit(begun)

@@ -21,7 +21,7 @@ class Work(NamedTuple):
     """held where nothing is computed twice"""
 
 
-class Plan(NamedTuple):
+class KernelPlan(NamedTuple):
     """How a kernel is computed, and why so."""
 
     form: str
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
 class Computed:
     """A kernel and how it was computed."""
 
-    plan: Plan
+    plan: KernelPlan
     layers: dict[str, Float[np.ndarray, ...]] = field(repr=False)
     """layer -> its part, where layers were asked for"""
     _whole: Float[np.ndarray, ...] | None = field(repr=False)

@@ -22,8 +22,8 @@ from jaxtyping import Array, Float
 from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
 from ntkdyn.methods.objectives import (
-    Rule,
-    Setting,
+    BaseObjective,
+    Context,
     Sizes,
     check_outputs_per_class,
     slopes,
@@ -33,7 +33,7 @@ from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 
-class CrossFeature(Rule):
+class CrossFeature(BaseObjective):
     """The loss, and attraction to neighbours' features of one's own points and their classes."""
 
     lambda_m: float = 0.1
@@ -58,8 +58,8 @@ class CrossFeature(Rule):
         """A sum of features and a count per class."""
         return listeners * sizes.outputs * (sizes.features + 1)
 
-    def gradient(self, setting: Setting, batch: Batch) -> Callable[..., Vector]:
-        look, wanted = setting.space.readout(batch.rows), setting.targets[batch.rows]
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        look, wanted = context.space.readout(batch.rows), context.targets[batch.rows]
         classes = wanted.shape[-1]
         member = jax.nn.one_hot(wanted.argmax(axis=-1), classes) * (batch.weights > 0)[..., None]
 
@@ -67,23 +67,23 @@ class CrossFeature(Rule):
             del round
             outputs, pull = look(x)
             own = outputs[..., classes:]
-            heard = [_features(look, state.x, setting, k, classes) for k in _slots(setting)]
-            slope = self.lambda_m * self._model_variant(own, heard, setting)
-            slope = slope + self.lambda_d * (own - self._means(own, heard, member, setting))
+            heard = [_features(look, state.x, context, k, classes) for k in _slots(context)]
+            slope = self.lambda_m * self._model_variant(own, heard, context)
+            slope = slope + self.lambda_d * (own - self._means(own, heard, member, context))
             share = 2 * batch.weights.astype(own.dtype)[..., None] / own.shape[-1]
-            local = slopes(outputs[..., :classes], wanted, batch, setting.loss)
+            local = slopes(outputs[..., :classes], wanted, batch, context.loss)
             return pull(jnp.concatenate([local, share * slope], axis=-1))
 
         return grad
 
-    def _model_variant(self, own: Array, heard: list[Array], setting: Setting) -> Array:
+    def _model_variant(self, own: Array, heard: list[Array], context: Context) -> Array:
         """sum_j (z_ii - z_ji)."""
-        there = setting.links.there.astype(own.dtype)
+        there = context.links.there.astype(own.dtype)
         return sum(((own - z) * there[:, k, None, None] for k, z in enumerate(heard)), 0 * own)
 
-    def _means(self, own: Array, heard: list[Array], member: Array, setting: Setting) -> Array:
+    def _means(self, own: Array, heard: list[Array], member: Array, context: Context) -> Array:
         """zbar_i at the class of every point of i's batch."""
-        links, member = setting.links, member.astype(own.dtype)
+        links, member = context.links, member.astype(own.dtype)
         summed = lambda z: jnp.einsum(
             "abc,abd->acd", member, z, precision=jax.lax.Precision.HIGHEST
         )
@@ -97,11 +97,11 @@ class CrossFeature(Rule):
         return jnp.einsum("abc,acd->abd", member, mean, precision=jax.lax.Precision.HIGHEST)
 
 
-def _slots(setting: Setting) -> range:
-    return range(setting.links.heard.shape[1])
+def _slots(context: Context) -> range:
+    return range(context.links.heard.shape[1])
 
 
-def _features(look: Callable, x: Vector, setting: Setting, k: int, classes: int) -> Array:
+def _features(look: Callable, x: Vector, context: Context, k: int, classes: int) -> Array:
     """What the k-th neighbour's parameters make of each agent's own batch."""
-    received = x.map(lambda leaf: leaf[setting.links.heard[:, k]])
+    received = x.map(lambda leaf: leaf[context.links.heard[:, k]])
     return look(received)[0][..., classes:]

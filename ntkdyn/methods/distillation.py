@@ -28,8 +28,8 @@ from ntkdyn.data.batches import Batch
 from ntkdyn.errors import InputError
 from ntkdyn.methods.mixing import Links
 from ntkdyn.methods.objectives import (
-    Rule,
-    Setting,
+    BaseObjective,
+    Context,
     Sizes,
     check_outputs_per_class,
     slopes,
@@ -39,7 +39,7 @@ from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 
-class Distillation(Rule):
+class Distillation(BaseObjective):
     """The loss of the main head, and on public points what teachers say."""
 
     aux: int = eqx.field(static=True, default=2)
@@ -100,24 +100,24 @@ class Distillation(Rule):
         said = self.teachers * min(self.public_batch, sizes.public) * each
         return np.full(len(listeners), said * (listeners > 0).mean())
 
-    def gradient(self, setting: Setting, batch: Batch) -> Callable[..., Vector]:
-        wanted = setting.targets[batch.rows]
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        wanted = context.targets[batch.rows]
         classes = wanted.shape[-1]
-        if not setting.links.heard.shape[1]:
+        if not context.links.heard.shape[1]:
             raise InputError("mhd: needs teachers, but nobody hears from anybody on this graph")
 
         def grad(x: Vector, state: Any, round: Any) -> Vector:
-            public = self._public_rows(setting.public, round)
+            public = self._public_rows(context.public, round)
             shared = jnp.broadcast_to(public, (len(batch.rows), len(public)))
             rows = jnp.concatenate([jnp.asarray(batch.rows), shared], axis=1)
-            outputs, pull = setting.space.readout(rows)(x)
+            outputs, pull = context.space.readout(rows)(x)
             private = batch.rows.shape[1]
-            main = slopes(outputs[:, :private, :classes], wanted, batch, setting.loss)
+            main = slopes(outputs[:, :private, :classes], wanted, batch, context.loss)
             rest = jnp.zeros((*main.shape[:2], outputs.shape[2] - classes), main.dtype)
-            look = setting.space.readout(shared)
+            look = context.space.readout(shared)
             heard = [
                 look(state.pool.map(operator.itemgetter(entry)))[0][author]
-                for entry, author in self._teachers(setting.links, round)
+                for entry, author in self._teachers(context.links, round)
             ]
             own = outputs[:, private:]
             distil = jax.grad(lambda seen: self.distillation(seen, own, heard, classes))(own)

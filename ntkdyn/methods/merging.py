@@ -30,7 +30,7 @@ import scipy.optimize
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn.errors import InputError, check_name
-from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
+from ntkdyn.methods.mixing import BaseMixing, Operator, Round, weighted
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -46,7 +46,7 @@ Places = tuple[tuple[int, int], ...]
 """(leaf, axis) pairs along which a hidden layer's channels are numbered"""
 
 
-class Merge(Rule):
+class Merge(BaseMixing):
     """mix(x)_i = sum_j W_ij P_ij x_j."""
 
     by: str = eqx.field(static=True, default="activations")

@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 
 from ntkdyn.errors import InputError, check_kind, check_whole, shown
-from ntkdyn.graphs import ROUNDING, Mixing, MixingSequence
+from ntkdyn.graphs import ROUNDING, MixingMatrix, MixingSequence
 from ntkdyn.methods import exchange, mixing, objectives, origin, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
 
@@ -47,7 +47,7 @@ class Method(eqx.Module):
     name: str = eqx.field(static=True)
     update: updates.Update
     mixing: mixing.Mixing
-    objective: objectives.Rule
+    objective: objectives.BaseObjective
     needs: Needs = eqx.field(static=True, default=Needs())
 
     @property
@@ -127,7 +127,7 @@ class Method(eqx.Module):
                 f"use {others}"
             )
 
-    def check_weights(self, weights: Mixing | MixingSequence) -> None:
+    def check_weights(self, weights: MixingMatrix | MixingSequence) -> None:
         """Refuse weights that the method is not made for."""
         if self.needs.fixed and isinstance(weights, MixingSequence):
             raise InputError(f"{self.name}: needs the same mixing matrix in every round")
@@ -135,7 +135,7 @@ class Method(eqx.Module):
             self._check(matrix)
         self.update.check_weights(self.name, weights)
 
-    def _check(self, weights: Mixing) -> None:
+    def _check(self, weights: MixingMatrix) -> None:
         needs = self.needs
         if needs.symmetric and not weights.symmetric:
             i, j = weights.least_symmetric

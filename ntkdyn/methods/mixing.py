@@ -244,7 +244,7 @@ def where_due(due: Any, exchange: Callable, unchanged: Any) -> Any:
 
 
 class Scene(Protocol):
-    """What a mixing may look at beside the weights; `engine.System` is one."""
+    """What a mixing may look at beside the weights; `engine.Iteration` is one."""
 
     space: Space
     links: Links
@@ -266,7 +266,7 @@ class Mixing(Protocol):
         ...
 
 
-class Rule(eqx.Module):
+class BaseMixing(eqx.Module):
     """What all mixings have in common; `every` is the period of their exchanges."""
 
     affine: ClassVar[bool] = True
@@ -296,7 +296,7 @@ class Rule(eqx.Module):
         return EVERYWHERE
 
 
-class Fixed(Rule):
+class Fixed(BaseMixing):
     """mix(x) = x + gamma (W x - x)."""
 
     gamma: float = eqx.field(static=True, default=1.0)
@@ -315,7 +315,7 @@ class Fixed(Rule):
         return Combination(weights.at(round), self.gamma, round, heard=heard)
 
 
-class Periodic(Rule):
+class Periodic(BaseMixing):
     """mix(x) = that of `mixing` in rounds tau - 1, 2 tau - 1, ..., and x in all others."""
 
     mixing: Any

@@ -25,7 +25,7 @@ from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
 
-class Setting(NamedTuple):
+class Context(NamedTuple):
     """What an objective is bound to, beside the batch of the round."""
 
     space: Space
@@ -49,7 +49,7 @@ class Sizes(NamedTuple):
     """public points"""
 
 
-class Rule(eqx.Module):
+class BaseObjective(eqx.Module):
     """What all objectives have in common."""
 
     affine: ClassVar[bool] = True
@@ -74,17 +74,17 @@ class Rule(eqx.Module):
         return 0 * listeners
 
 
-class Local(Rule):
+class Local(BaseObjective):
     """g_i(x_i) = sum over i's batch of weight x d/dx l(f_i(x_i), y)."""
 
-    def gradient(self, setting: Setting, batch: Batch) -> Callable[..., Vector]:
-        look = setting.space.readout(batch.rows)
-        wanted = setting.targets[batch.rows]
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        look = context.space.readout(batch.rows)
+        wanted = context.targets[batch.rows]
 
         def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
             del state, round
             outputs, pull = look(x)
-            return pull(slopes(outputs, wanted, batch, setting.loss))
+            return pull(slopes(outputs, wanted, batch, context.loss))
 
         return grad
 

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, check_name, is_real
 from ntkdyn.kernels.structure import layer_names
-from ntkdyn.methods.mixing import Operator, Round, Rule, weighted
+from ntkdyn.methods.mixing import BaseMixing, Operator, Round, weighted
 from ntkdyn.methods.updates import Number, check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
@@ -44,7 +44,7 @@ NORMALISED = ("rows", "symmetric")
 Weights = Float[Array, "layers agents agents"]
 
 
-class DRT(Rule):
+class DRT(BaseMixing):
     """mix(psi)_k^(p) = sum_l A^(p)_kl psi_l^(p), with A from psi itself."""
 
     variant: str = eqx.field(static=True, default="squared")

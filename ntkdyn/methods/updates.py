@@ -108,7 +108,7 @@ class Update(Protocol):
         ...
 
 
-class Rule(eqx.Module):
+class BaseUpdate(eqx.Module):
     """What all updates have in common."""
 
     step_size: StepSize
@@ -143,7 +143,7 @@ class Iterate(NamedTuple):
     x: Any
 
 
-class Memoryless(Rule):
+class Memoryless(BaseUpdate):
     """An update whose whole state is the iterate."""
 
     def init(self, x: Any) -> Iterate:
@@ -182,7 +182,7 @@ class Moving(NamedTuple):
     momentum: Any
 
 
-class _Momentum(Rule):
+class _Momentum(BaseUpdate):
     """An update that remembers a momentum, kept by the share `beta` from round to round."""
 
     beta: Number = 0.9
@@ -266,7 +266,7 @@ class Tracking(NamedTuple):
     gradient: Any
 
 
-class _Tracker(Rule):
+class _Tracker(BaseUpdate):
     def init(self, x: Any) -> Tracking:
         return Tracking(x, 0.0 * x, 0.0 * x)
 
@@ -311,7 +311,7 @@ class Corrected(NamedTuple):
     correction: Any
 
 
-class EXTRA(Rule):
+class EXTRA(BaseUpdate):
     """x+ = W x - eta g(x) + s,  s <- s + (W - I) x / 2.
 
     The same as x+ = (I + W) x - (I + W)/2 x' - eta (g(x) - g(x')), after a first round of DGD.
@@ -333,7 +333,7 @@ class Adapted(NamedTuple):
     adapted: Any
 
 
-class D2(Rule):
+class D2(BaseUpdate):
     """psi+ = x - eta g(x),  x <- W (psi+ + x - psi),  with psi = x at the start.
 
     The same as x+ = W (2 x - x' - eta (g(x) - g(x'))), after a first round of ATC.
@@ -347,7 +347,7 @@ class D2(Rule):
         return Adapted(mix(adapted + state.x - state.adapted), adapted)
 
 
-class Following(NamedTuple):
+class GUTState(NamedTuple):
     """An iterate, its last displacement over -eta, what that was due to, and its momentum."""
 
     x: Any
@@ -358,7 +358,7 @@ class Following(NamedTuple):
     momentum: Any
 
 
-class GUT(Rule):
+class GUT(BaseUpdate):
     """y = d + mu (W s - b G' / eta - d'),  m <- beta m + y,  x <- x - eta m.
 
     G = (W - I) x is the gossip, d = g(x + gamma G) - G / eta, s the displacement (x' - x) / eta of
@@ -378,10 +378,10 @@ class GUT(Rule):
         check_share("averaging rate gamma", self.gamma, one=True)
         check_flag("nesterov", self.nesterov)
 
-    def init(self, x: Any) -> Following:
-        return Following(x, 0.0 * x, 0.0 * x, 0.0 * x)
+    def init(self, x: Any) -> GUTState:
+        return GUTState(x, 0.0 * x, 0.0 * x, 0.0 * x)
 
-    def step(self, state: Following, grad: Callable, mix: Callable) -> Following:
+    def step(self, state: GUTState, grad: Callable, mix: Callable) -> GUTState:
         gossip = mix(state.x) - state.x
         over_step = (1 / self.step_size) * gossip
         delta = grad(state.x + self.gamma * gossip) - over_step
@@ -389,20 +389,20 @@ class GUT(Rule):
         momentum = self.beta * state.momentum + tracked
         step = tracked + self.beta * momentum if self.nesterov else momentum
         b = 1 + self.beta + (self.beta**2 if self.nesterov else 0)
-        return Following(state.x - self.step_size * step, step, delta + b * over_step, momentum)
+        return GUTState(state.x - self.step_size * step, step, delta + b * over_step, momentum)
 
 
 # --- directed graphs ----------------------------------------------------------------------
 
 
-class Massed(NamedTuple):
+class PushSumState(NamedTuple):
     """A de-biased iterate and each agent's share of the mass."""
 
     x: Any
     mass: Any
 
 
-class PushSum(Rule):
+class PushSum(BaseUpdate):
     """u = P (w x - eta g(x)),  w <- P w,  x <- u / w,  with w = 1 at the start.
 
     P is column-stochastic: what an agent sends adds up to what it has. Numerator and mass drift
@@ -411,14 +411,14 @@ class PushSum(Rule):
 
     affine: ClassVar[bool] = False
 
-    def init(self, x: Vector) -> Massed:
+    def init(self, x: Vector) -> PushSumState:
         leaf = jax.tree.leaves(x.tree)[0]
-        return Massed(x, Vector(jnp.ones(len(leaf), leaf.dtype)))
+        return PushSumState(x, Vector(jnp.ones(len(leaf), leaf.dtype)))
 
-    def step(self, state: Massed, grad: Callable, mix: Callable) -> Massed:
+    def step(self, state: PushSumState, grad: Callable, mix: Callable) -> PushSumState:
         numerator = state.x * state.mass.tree - self.step_size * grad(state.x)
         mass = mix(state.mass)
-        return Massed(mix(numerator) / mass.tree, mass)
+        return PushSumState(mix(numerator) / mass.tree, mass)
 
 
 # --- local optimisers ---------------------------------------------------------------------
@@ -441,7 +441,7 @@ OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 Ba's with its usual constants"""
 
 
-class LocalOptimiser(Rule):
+class LocalOptimiser(BaseUpdate):
     """x <- W (x - eta d),  d the direction of an optimiser that restarts every `every` rounds.
 
     Adam scales every parameter by itself, so that it means nothing in KernelSpace.
@@ -481,7 +481,7 @@ class Pooled(NamedTuple):
     round: Int[Array, ""]
 
 
-class PooledSGD(Rule):
+class PooledSGD(BaseUpdate):
     """x <- x - eta g(x; pool); every `every` rounds x takes the place of the oldest checkpoint.
 
     All `pool` checkpoints are those of the start at first. Nothing is mixed: agents meet in the

@@ -4,7 +4,7 @@ theorems.bounds_of(theorems.case(problem, method, W))   every bound, its assumpt
 bound.check(record)                                     holds, violated at round t, or not met
 rates.rate(case), rates.optimal_step_size(case)         exact, from the method's own step
 noisy.bounds_of(case, batch_size)                       D-SGD under minibatch noise, in expectation
-worst_case.by_program(method, W, rounds)                the worst over a class of functions
+worst_case.performance_estimation(method, W, rounds)    the worst over a class of functions
 symbolic.derivation("dgd", symbolic.ring(4))            closed forms, step by step
 """
 
@@ -14,7 +14,7 @@ __all__ = [
     "alignment",
     "bounds",
     "formulas",
-    "landscape",
+    "constants",
     "noisy",
     "rates",
     "slopes",

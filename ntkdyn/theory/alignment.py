@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.graphs import MixingMatrix, mixing
 
 
 class Gaps(NamedTuple):
@@ -46,7 +46,7 @@ def random_alignments(
 
 
 def aligned(
-    weights: Mixing, alignments: Int[np.ndarray, "agents agents neurons"]
+    weights: MixingMatrix, alignments: Int[np.ndarray, "agents agents neurons"]
 ) -> Float[np.ndarray, "stacked stacked"]:
     """The matrix of blocks w_ij P_ij."""
     if (np.sort(alignments, axis=2) != np.arange(alignments.shape[2])).any():

@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing
+from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods import Method
 from ntkdyn.methods.objectives import Local
-from ntkdyn.methods.updates import Rule
+from ntkdyn.methods.updates import BaseUpdate
 from ntkdyn.records import Record
-from ntkdyn.theory.landscape import Landscape
+from ntkdyn.theory.constants import ProblemConstants
 
 ROUNDING = 1e-9
 """Violations smaller than this share of the bound are rounding."""
@@ -45,18 +45,18 @@ LARGEST_PROMISE = 1e100
 class Case(NamedTuple):
     """A method on a graph, on a linearized problem."""
 
-    landscape: Landscape
+    constants: ProblemConstants
     method: Method
-    weights: Mixing
-    """what a round applies; see `stack.applied`"""
-    given: Mixing
+    weights: MixingMatrix
+    """what a round applies; see `agent_tuple.applied`"""
+    given: MixingMatrix
     """W"""
 
     @property
     def step_size(self) -> float:
         return float(self.method.step_size)
 
-    def steps_as(self, *kinds: type[Rule]) -> bool:
+    def steps_as(self, *kinds: type[BaseUpdate]) -> bool:
         """Whether the method's step is that of one of these updates, on plain local gradients.
 
         Neither its name counts nor what its update is derived from, but what it does.
@@ -148,11 +148,11 @@ class Bound:
         return Verdict(self, assumptions, state, rounds, promised, seen, resolution, unknown)
 
     def _check_alike(self, record: Record) -> None:
-        scape, given = self.case.landscape, self.case.given
+        constants, given = self.case.constants, self.case.given
         for name, ours in (
             ("method", self.case.method.name),
             ("step_size", self.case.step_size),
-            ("loss", scape.loss.name),
+            ("loss", constants.loss.name),
         ):
             _same(name, record.attrs.get(name), ours)
         if "settings" in record.attrs:
@@ -160,14 +160,14 @@ class Bound:
             _same("settings", _steps(theirs), _steps(self.case.method.settings))
         kernel = record.attrs.get("kernel", "none")
         if kernel != "none":
-            _same("kernel", "empirical" if kernel == "implicit" else kernel, scape.kernel_name)
+            _same("kernel", "empirical" if kernel == "implicit" else kernel, constants.kernel_name)
         gap = record.attrs.get("spectral_gap", given.spectral_gap)
         if not np.array_equal(record["mixing"].values, given.matrix) or not np.isclose(
             gap, given.spectral_gap, equal_nan=True
         ):
             raise InputError("bounds: the record was made with other mixing weights")
         if "split" in record.coords:
-            _same_problem(record, scape)
+            _same_problem(record, constants)
 
 
 def _steps(settings: dict[str, Any]) -> dict[str, Any]:
@@ -181,16 +181,16 @@ def _same(name: str, theirs: object, ours: object) -> None:
         raise InputError(f"bounds: the record has {name} {theirs}, and the bound is for {ours}")
 
 
-def _same_problem(record: Record, scape: Landscape) -> None:
+def _same_problem(record: Record, constants: ProblemConstants) -> None:
     """Refuse a record of other points, owners, targets or another start."""
     own = (record["split"] == "train").values
-    _same("training points", int(own.sum()), len(scape.initial))
-    if not np.array_equal(record["owner"].values[own], scape.point_owner):
+    _same("training points", int(own.sum()), len(constants.initial))
+    if not np.array_equal(record["owner"].values[own], constants.point_owner):
         raise InputError("bounds: the record has other owners of the training points")
-    scale = np.abs(scape.targets).max()
-    _near("targets", record, scape.targets, 1e-6 * scale)
-    allowed = SAME_START * np.abs(scape.initial).max() + 1e-6 * scale
-    _near("initial_outputs", record, scape.initial, allowed)
+    scale = np.abs(constants.targets).max()
+    _near("targets", record, constants.targets, 1e-6 * scale)
+    allowed = SAME_START * np.abs(constants.initial).max() + 1e-6 * scale
+    _near("initial_outputs", record, constants.initial, allowed)
 
 
 def _near(name: str, record: Record, ours: np.ndarray, allowed: float) -> None:
@@ -323,11 +323,11 @@ def _unreached(case: Case, record: Record) -> Float[np.ndarray, " rounds"]:
     In `KernelSpace` coefficients grow by eta times the residual / n_i, and |J^T c|^2 = c^T K c is
     zero along what remains of the residual at x* but for rounding.
     """
-    scape = case.landscape
-    if not scape.quadratic or record.attrs.get("space") != "kernel":
+    constants = case.constants
+    if not constants.quadratic or record.attrs.get("space") != "kernel":
         return np.zeros(record.sizes["round"])
-    grown = scape.agents * case.step_size * record["round"].values * scape.left
-    return np.sqrt(OPERATIONS * np.finfo(float).eps * scape.mean_smoothness) * grown
+    grown = constants.agents * case.step_size * record["round"].values * constants.left
+    return np.sqrt(OPERATIONS * np.finfo(float).eps * constants.mean_smoothness) * grown
 
 
 def summed_loss(record: Record) -> Observation:
@@ -342,10 +342,10 @@ def excess(case: Case, growth: float = 1.0) -> Callable[[Record], Observation]:
     """
 
     def observe(record: Record) -> Observation:
-        values = case.landscape.excess(centroid(case, record))
+        values = case.constants.excess(centroid(case, record))
         grown = growth ** record["round"].values.astype(float)
         off = _times(_outputs_off(case, record), grown)
-        start = 1e-12 * case.landscape.start_excess
+        start = 1e-12 * case.constants.start_excess
         return Observation(values, start + _times(np.sqrt(2 * values), off) + off**2)
 
     return observe
@@ -358,18 +358,20 @@ def _times(sizes: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 def _outputs_off(case: Case, record: Record) -> Float[np.ndarray, " rounds"]:
     """By how much rounding shifts e, where F - min F = e^2 / 2."""
-    scape, eps = case.landscape, np.finfo(record["outputs"].dtype).eps
-    grown = np.sqrt(scape.mean_smoothness * np.finfo(float).eps) * _unreached(case, record)
-    return OPERATIONS * (eps * scape.size_of_outputs + grown)
+    constants, eps = case.constants, np.finfo(record["outputs"].dtype).eps
+    grown = np.sqrt(constants.mean_smoothness * np.finfo(float).eps) * _unreached(case, record)
+    return OPERATIONS * (eps * constants.size_of_outputs + grown)
 
 
 def centroid(case: Case, record: Record) -> Float[np.ndarray, "rounds rows columns"]:
     """What the mean of the agents' outputs leaves at the training points, scaled by D^(1/2)."""
     if "outputs" not in record:
-        raise InputError("bounds: the record holds no outputs; keep them (Keep(outputs=True))")
+        raise InputError(
+            "bounds: the record holds no outputs; keep them (SaveOptions(outputs=True))"
+        )
     own = (record["split"] == "train").values
     outputs = record["outputs"].values[:, :, own].astype(float).mean(axis=1)
-    return case.landscape.remaining(outputs, record["targets"].values[own])
+    return case.constants.remaining(outputs, record["targets"].values[own])
 
 
 def mean_over_rounds(record: Record, values: np.ndarray, rounded: np.ndarray) -> Observation:
@@ -388,8 +390,8 @@ def mean_over_rounds(record: Record, values: np.ndarray, rounded: np.ndarray) ->
 
 def squared_error(case: Case) -> Assumption:
     """The f_i are quadratic, with a known minimiser."""
-    name = case.landscape.loss.name
-    return Assumption("squared error", case.landscape.quadratic, f"the loss is {name}")
+    name = case.constants.loss.name
+    return Assumption("squared error", case.constants.quadratic, f"the loss is {name}")
 
 
 def symmetric(case: Case) -> Assumption:

@@ -56,9 +56,9 @@ OPERATIONS_UP_TO = 1e13
 
 def followable(case: Case, rounds: int) -> bool:
     """Whether `expected` takes the case's method so far, and within minutes."""
-    scape = case.landscape
-    entries, sides = scape.agents * len(scape.kernel), scape.residual.shape[1]
-    return entries <= STATE_UP_TO and 4 * scape.size**3 * sides * rounds <= OPERATIONS_UP_TO
+    constants = case.constants
+    entries, sides = constants.agents * len(constants.kernel), constants.residual.shape[1]
+    return entries <= STATE_UP_TO and 4 * constants.size**3 * sides * rounds <= OPERATIONS_UP_TO
 
 
 @precision.in_double
@@ -101,7 +101,7 @@ def expected(
         {
             "method": case.method.name,
             "step_size": case.step_size,
-            "loss": case.landscape.loss.name,
+            "loss": case.constants.loss.name,
             "batch_size": batch_size,
         },
     )
@@ -111,20 +111,20 @@ def _measured(
     moments: Moments, case: Case
 ) -> tuple[Callable[[], tuple[float, float]], Callable[[], float]]:
     """Read (E F(mean x) - min F, E |grad F(mean x)|^2), and E |Delta|^2, off the moments."""
-    scape, rows, X = case.landscape, moments.features.rows, moments.X
+    constants, rows, X = case.constants, moments.features.rows, moments.X
     rank = rows.shape[1]
     of_mean = np.kron(X.mean(axis=0, keepdims=True), np.eye(rank))
     of_rest = np.kron(X - X.mean(axis=0), np.eye(rank))
-    off = scape.reach.vectors.T @ (np.sqrt(scape.share)[:, None] * rows) @ of_mean
-    root = np.sqrt(scape.reach.values)[:, None]
+    off = constants.reach.vectors.T @ (np.sqrt(constants.share)[:, None] * rows) @ of_mean
+    root = np.sqrt(constants.reach.values)[:, None]
 
     def second_moment(seen: np.ndarray, least: np.ndarray | float = 0.0) -> float:
         around = np.sum((seen @ moments.mean.T - least) ** 2)
         return float(around + sum(np.sum((seen @ each) * seen) for each in moments.covariance))
 
     above = lambda: (
-        0.5 * second_moment(off, -scape.along),
-        second_moment(root * off, -root * scape.along),
+        0.5 * second_moment(off, -constants.along),
+        second_moment(root * off, -root * constants.along),
     )
     return above, lambda: second_moment(of_rest)
 
@@ -132,7 +132,7 @@ def _measured(
 def bounds_of(case: Case, batch_size: int) -> list[Bound]:
     """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
     check_whole("batch_size:", batch_size, 1)
-    if not case.steps_as(DGD, CTA, ATC) or not case.landscape.quadratic:
+    if not case.steps_as(DGD, CTA, ATC) or not case.constants.quadratic:
         return []
     return [
         nonconvex(case, batch_size), convex(case, batch_size), strongly_convex(case, batch_size)
@@ -146,16 +146,16 @@ def nonconvex(case: Case, batch_size: int) -> Bound:
     rounds; at most eta/8 |grad F|^2 comes back through the disagreement where
     eta <= p / (L sqrt(order (320 P + 160 p M))).
     """
-    noise, scape = _Noise(case, batch_size), case.landscape
-    M = scape.batch_growth(batch_size)
+    noise, constants = _Noise(case, batch_size), case.constants
+    M = constants.batch_growth(batch_size)
     p, steep = noise.floored, noise.eta * noise.L
-    floor = 8 * steep * noise.variance / scape.agents + 80 * noise.order * steep**2 * (
+    floor = 8 * steep * noise.variance / constants.agents + 80 * noise.order * steep**2 * (
         2 * noise.zeta2 / p**2 + noise.variance / p
     )
-    coupled = noise.L * np.sqrt(noise.order * (320 * scape.growth + 160 * p * M))
+    coupled = noise.L * np.sqrt(noise.order * (320 * constants.growth + 160 * p * M))
     limit = min(
         1 / noise.L,
-        scape.agents / max(16 * noise.L * M, 8 * noise.ell),
+        constants.agents / max(16 * noise.L * M, 8 * noise.ell),
         noise.meeting(4.0),
         noise.p / coupled if coupled else np.inf,
     )
@@ -165,7 +165,7 @@ def nonconvex(case: Case, batch_size: int) -> Bound:
         limit,
         "min(1/L, m/max(16 L M, 8 ell), p/(4 sqrt(order L ell)), "
         "p/(L sqrt(order (320 P + 160 p M))))",
-        lambda t: 4 * scape.start_excess / (noise.eta * np.maximum(t, 1e-300)) + floor,
+        lambda t: 4 * constants.start_excess / (noise.eta * np.maximum(t, 1e-300)) + floor,
         _expected("mean_squared_gradient"),
     )
 
@@ -178,7 +178,7 @@ def convex(case: Case, batch_size: int) -> Bound:
     """
     noise = _Noise(case, batch_size)
     floor = (
-        4 * noise.eta * noise.variance / case.landscape.agents
+        4 * noise.eta * noise.variance / case.constants.agents
         + 26 * noise.order * noise.eta**2 * noise.L * noise.spread
     )
     return noise.bound(
@@ -197,17 +197,19 @@ def strongly_convex(case: Case, batch_size: int) -> Bound:
     V = |mean x - x*|^2 + (26 eta L / p) Xi contracts by q but for the noise, half of
     eta (F - F*) >= eta mu_F / 4 |mean x - x*|^2 being kept for it. Seen as 2 E(F - F*) / L_F.
     """
-    noise, scape = _Noise(case, batch_size), case.landscape
-    q = 1 - min(noise.eta * scape.mean_convexity / 4, noise.p / 16)
+    noise, constants = _Noise(case, batch_size), case.constants
+    q = 1 - min(noise.eta * constants.mean_convexity / 4, noise.p / 16)
     push = (
-        2 * noise.eta**2 * noise.variance / scape.agents
+        2 * noise.eta**2 * noise.variance / constants.agents
         + 26 * noise.order * noise.eta**3 * noise.L * noise.spread
     )
     return noise.bound(
         "D-SGD with noise, strongly convex",
         "E F(mean x) - min F",
         *noise.convex_range(46.0),
-        lambda t: scape.mean_smoothness / 2 * (q**t * noise.distance**2 + push * geometric(q, t)),
+        lambda t: (
+            constants.mean_smoothness / 2 * (q**t * noise.distance**2 + push * geometric(q, t))
+        ),
         _expected("excess"),
     )
 
@@ -218,8 +220,8 @@ class _Noise(Gossip):
     def __init__(self, case: Case, batch_size: int) -> None:
         super().__init__(case)
         self.case, self.batch_size = case, batch_size
-        scape = case.landscape
-        self.variance, self.ell = scape.batch_variance(batch_size), scape.point_smoothness
+        constants = case.constants
+        self.variance, self.ell = constants.batch_variance(batch_size), constants.point_smoothness
         self.spread = 6 * self.zeta2 / self.floored**2 + 2 * self.variance / self.floored
 
     def meeting(self, times: float) -> float:
@@ -229,7 +231,7 @@ class _Noise(Gossip):
 
     def convex_range(self, times: float) -> tuple[float, str]:
         """The largest step of the convex bounds, and how it is written."""
-        limit = min(1 / (4 * self.L), self.case.landscape.agents / (32 * self.ell))
+        limit = min(1 / (4 * self.L), self.case.constants.agents / (32 * self.ell))
         formula = f"min(1/(4 L), m/(32 ell), p/({times:g} sqrt(order L ell)))"
         return min(limit, self.meeting(times)), formula
 

@@ -31,7 +31,7 @@ from ntkdyn import precision
 from ntkdyn.dynamics.loops import Loop, loops_on
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing
+from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods.mixing import Fixed, operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case, Observation, not_computed
@@ -60,14 +60,14 @@ class NotFound(InputError):
 def open_loop(case: Case) -> Loop:
     """The method's step as z+ = P z + Q u, its gradients u from outside."""
     method = dataclasses.replace(case.method, mixing=Fixed())  # its rate gamma is in the weights
-    (loop,) = loops_on(method, operator_of(case.weights.matrix), case.landscape.agents)
+    (loop,) = loops_on(method, operator_of(case.weights.matrix), case.constants.agents)
     return loop
 
 
 def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
     """A, dense."""
     loop = _loop(case)
-    hessians = case.landscape.hessians
+    hessians = case.constants.hessians
     size, rank = len(loop.P), hessians.shape[1]
     if size * rank > DENSE_UP_TO:
         raise InputError(
@@ -79,7 +79,7 @@ def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
 
 
 def _loop(case: Case) -> Loop:
-    if not case.landscape.quadratic:
+    if not case.constants.quadratic:
         raise InputError("rates: need the squared error; with another loss no round is linear")
     return open_loop(case).moving
 
@@ -94,17 +94,17 @@ def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
 
 def computable(case: Case) -> bool:
     """Whether `rate` can be told: for a small state, or not too many rows of the kernel."""
-    scape = case.landscape
-    if not scape.quadratic:
+    constants = case.constants
+    if not constants.quadratic:
         return False
-    small = len(_loop(case).P) * len(scape.reach.values) <= DENSE_UP_TO
-    return small or len(scape.kernel) <= KERNEL_UP_TO
+    small = len(_loop(case).P) * len(constants.reach.values) <= DENSE_UP_TO
+    return small or len(constants.kernel) <= KERNEL_UP_TO
 
 
 def rate(case: Case) -> float:
     """The factor by which errors shrink per round in the end; above one they grow."""
-    loop, scape = _loop(case), case.landscape
-    if len(loop.P) * len(scape.reach.values) <= DENSE_UP_TO:
+    loop, constants = _loop(case), case.constants
+    if len(loop.P) * len(constants.reach.values) <= DENSE_UP_TO:
         return float(np.abs(eigenvalues(case)[0]))
     if not loop.symmetrisable:
         return _largest_modulus(case, loop)
@@ -116,10 +116,10 @@ def rate(case: Case) -> float:
 
 def flow_exponent(case: Case) -> float:
     """lambda_max of the symmetric part of DGD's flow, -(I - (W + W')/2) - eta H, per round."""
-    loop, rank = _flow(case), len(case.landscape.reach.values)
+    loop, rank = _flow(case), len(case.constants.reach.values)
     if len(loop.P) * rank > DENSE_UP_TO:
         return _slow_end(case, loop) - 1
-    pulled = scipy.linalg.block_diag(*case.landscape.hessians) * case.step_size
+    pulled = scipy.linalg.block_diag(*case.constants.hessians) * case.step_size
     return float(np.linalg.eigvalsh(np.kron(loop.P, np.eye(rank)) - pulled)[-1]) - 1
 
 
@@ -137,7 +137,7 @@ def _slow_end(case: Case, loop: Loop) -> float:
 
 def _just_above(case: Case) -> float:
     """A tenth of eta mu_F: 1 - eta mu_F is the quotient of agents that agree."""
-    return max(0.1 * case.step_size * case.landscape.mean_convexity, 1e-12)
+    return max(0.1 * case.step_size * case.constants.mean_convexity, 1e-12)
 
 
 def _fast_end(case: Case, loop: Loop, tolerance: float) -> float:
@@ -191,7 +191,7 @@ def _operator(
     case: Case, loop: Loop, act: Callable
 ) -> tuple[scipy.sparse.linalg.LinearOperator, Float[np.ndarray, " size"]]:
     """`act` for SciPy, and where iterations start."""
-    shape = len(loop.P), len(case.landscape.reach.values)
+    shape = len(loop.P), len(case.constants.reach.values)
     size = shape[0] * shape[1]
     operator = scipy.sparse.linalg.LinearOperator(
         (size, size), matvec=lambda x: act(x.reshape(shape)).reshape(-1), dtype=float
@@ -201,9 +201,9 @@ def _operator(
 
 def _through(case: Case) -> tuple[Callable, Callable]:
     """u -> sum of F_a u_a per agent, and x -> F_a x_o(a), with F / sqrt(n): together x -> H x."""
-    scape = case.landscape
-    features = scape.reach.vectors * np.sqrt(scape.reach.values * scape.agents)
-    owned = [(own, features[own]) for own in scape.rows()]
+    constants = case.constants
+    features = constants.reach.vectors * np.sqrt(constants.reach.values * constants.agents)
+    owned = [(own, features[own]) for own in constants.rows()]
 
     def spread(x: np.ndarray) -> np.ndarray:
         felt = np.empty(len(features))
@@ -214,14 +214,14 @@ def _through(case: Case) -> tuple[Callable, Callable]:
     return lambda u: np.stack([u[own] @ rows for own, rows in owned]), spread
 
 
-def _resolvent(case: Case, loop: Loop, beyond: float) -> Callable:
-    """(lambda - A)^-1 at lambda = 1 + beyond, by one factorization of the size of the kernel."""
-    scape = case.landscape
-    inverse, transfer = loop.at(beyond)
+def _resolvent(case: Case, loop: Loop, shift: float) -> Callable:
+    """(lambda - A)^-1 at lambda = 1 + shift, by one factorization of the size of the kernel."""
+    constants = case.constants
+    inverse, transfer = loop.at(shift)
     gather, spread = _through(case)
-    root = np.sqrt(scape.agents * scape.share)
+    root = np.sqrt(constants.agents * constants.share)
     coupled = np.eye(len(root)) - (
-        root[:, None] * scape.kernel * root * transfer[np.ix_(scape.owner, scape.owner)]
+        root[:, None] * constants.kernel * root * transfer[np.ix_(constants.owner, constants.owner)]
     )
     factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
     into = inverse @ loop.Q
@@ -246,7 +246,7 @@ def optimal_step_size(case: Case, *, largest: float | None = None) -> Optimum:
     A grid of powers, refined around its best point; for DGD with symmetric W the rate is convex in
     the step size, so this is the optimum.
     """
-    largest = 2 / case.landscape.smoothness if largest is None else largest
+    largest = 2 / case.constants.smoothness if largest is None else largest
     if not 0 < largest < np.inf:
         raise InputError(f"optimal step size: largest must be positive and finite, got {largest}")
     grid = largest * np.geomspace(1e-3, 1, 25)
@@ -293,17 +293,17 @@ MAP_ROWS_UP_TO = 1000
 
 def whole_map(case: Case, progress: Progress | None = None) -> Record:
     """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
-    rows = len(case.landscape.kernel)
+    rows = len(case.constants.kernel)
     if rows > MAP_ROWS_UP_TO:
         raise InputError(
             f"rate map: takes 128 exact rates, and this kernel has {rows} rows; at most "
             f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
         )
-    steps = np.geomspace(0.02, 2.5, 16) / case.landscape.smoothness
+    steps = np.geomspace(0.02, 2.5, 16) / case.constants.smoothness
     return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)), progress)
 
 
-def with_gap(weights: Mixing, gap: float) -> Mixing:
+def with_gap(weights: MixingMatrix, gap: float) -> MixingMatrix:
     """W, made lazy or moved towards the average of all, until 1 - beta = gap.
 
     Negative eigenvalues are first lifted by a share of I; a further share narrows the gap, and a
@@ -322,7 +322,7 @@ def with_gap(weights: Mixing, gap: float) -> Mixing:
         matrix = np.eye(agents) + gap / own * (safe - np.eye(agents))
     else:
         matrix = 1 / agents + (1 - gap) / (1 - own) * (safe - 1 / agents)
-    return Mixing(matrix, f"{weights.name}, gap {gap:.3g}")
+    return MixingMatrix(matrix, f"{weights.name}, gap {gap:.3g}")
 
 
 def _with_step(case: Case, step_size: float) -> Case:
@@ -333,7 +333,7 @@ def exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observ
     """A number that the case alone has, where rounds are linear and iterates not too large."""
 
     def observe(record: Record) -> Observation:
-        if not case.landscape.quadratic:
+        if not case.constants.quadratic:
             return not_computed(record, "needs the squared error")
         if not computable(case):
             return not_computed(record, f"needs at most {KERNEL_UP_TO} rows of the kernel")

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from ntkdyn.errors import InputError, check_name
 from ntkdyn.methods import METHODS, Method
-from ntkdyn.theory.stack import Stack, averaging_rate, mixer
+from ntkdyn.theory.agent_tuple import AgentTuple, averaging_rate, mixer
 
 ETA, LAMBDA, W, T = (
     sympy.Symbol("eta", positive=True),
@@ -344,10 +344,10 @@ def derivation(method: str | Method, graph: Spectrum) -> list[Step]:
     one, solved, agents = mode(method), response(method), len(graph.values)
     names = sympy.symbols(f"x_1:{agents + 1}")
     targets = sympy.symbols(f"a_1:{agents + 1}")
-    grad = lambda x: Stack([LAMBDA * (v - a) for v, a in zip(x.values, targets, strict=True)])
+    grad = lambda x: AgentTuple([LAMBDA * (v - a) for v, a in zip(x.values, targets, strict=True)])
     update, gamma = _symbolic(method), sympy.nsimplify(averaging_rate(method))
     applied = (1 - gamma) * sympy.eye(agents) + gamma * graph.weights
-    begun = update.step(update.init(Stack(names)), grad, mixer(applied.tolist()))
+    begun = update.step(update.init(AgentTuple(names)), grad, mixer(applied.tolist()))
     limit = stability_limit(method, graph)
     values = dict.fromkeys(map(sympy.nsimplify, graph.values))
     return [

@@ -9,7 +9,7 @@ spectra in [mu, L]; x* minimises the mean. The error after t rounds, and what is
 with the heterogeneity zeta; at zeta = 0 every grad f_i(x*) vanishes. Two ways lead there, which
 share nothing but the method's own step:
 
-    by_program     performance estimation: a semidefinite program over the Gram matrix of all points
+    performance_estimation    a semidefinite program over the Gram matrix of all points
                    (Drori, Teboulle 2014; Taylor, Hendrickx, Glineur 2017; for decentralized methods
                    Colla, Hendrickx 2021), exact in enough dimensions; extra `bounds`
     by_search      gradient ascent on our own prediction over quadratics of a given dimension, from
@@ -34,10 +34,10 @@ from jaxtyping import Array, Float
 
 from ntkdyn import precision
 from ntkdyn.errors import InputError, check_whole
-from ntkdyn.graphs import Mixing
+from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
-from ntkdyn.theory.stack import Stack, applied, mixer
+from ntkdyn.theory.agent_tuple import AgentTuple, applied, mixer
 from ntkdyn.vectors import Vector
 
 EXTRA = ("PEPit", "cvxpy", "clarabel")
@@ -72,7 +72,7 @@ class SolverFailure(RuntimeError):
 
 
 @precision.in_double
-def by_program(
+def performance_estimation(
     method: Method, weights: Any, rounds: int, known: Class = Class(), *, quadratic: bool = False
 ) -> float:
     """max E(rounds) over the class, or over its quadratics, by semidefinite programming.
@@ -90,7 +90,7 @@ def by_program(
     forces = [known.heterogeneity * agents**0.5 * each for each in directions]
     grad = gradients(problem, forces, known, quadratic=quadratic)
     mix = mixer(weights.matrix.tolist())
-    state = method.update.init(Stack([start] * agents))
+    state = method.update.init(AgentTuple([start] * agents))
     for _ in range(rounds):
         state = method.update.step(state, grad, mix)
     problem.set_performance_metric(sum(x**2 for x in state.x.values) / agents)
@@ -167,7 +167,7 @@ def check_size(agents: int, rounds: int) -> None:
 
 def gradients(
     problem: Any, forces: Sequence[Any], known: Class, *, quadratic: bool
-) -> Callable[[Stack], Stack]:
+) -> Callable[[AgentTuple], AgentTuple]:
     """The local gradients, as functions of the class whose gradients at x* = 0 are `forces`."""
     from PEPit import Expression
     from PEPit.functions import SmoothStronglyConvexFunction
@@ -179,7 +179,7 @@ def gradients(
         declared = [
             problem.declare_function(SymmetricLinearOperator, mu=-1.0, L=1.0) for _ in forces
         ]
-        return lambda x: Stack(
+        return lambda x: AgentTuple(
             [
                 middle * value + half * unit.gradient(value) + force
                 for unit, value, force in zip(declared, x.values, forces, strict=True)
@@ -189,7 +189,7 @@ def gradients(
     declared = [problem.declare_function(SmoothStronglyConvexFunction, **bounds) for _ in forces]
     for function, force in zip(declared, forces, strict=True):
         function.add_point((_null(), force, Expression()))
-    return lambda x: Stack(
+    return lambda x: AgentTuple(
         [function.gradient(value) for function, value in zip(declared, x.values, strict=True)]
     )
 
@@ -284,7 +284,7 @@ def _directions(agents: int, dimension: int, heterogeneity: float) -> tuple[Arra
     return start, jnp.concatenate([jnp.zeros_like(together), apart], axis=2)
 
 
-def _checked(method: Method, weights: Any, rounds: int, known: Class) -> Mixing:
+def _checked(method: Method, weights: Any, rounds: int, known: Class) -> MixingMatrix:
     check_whole("worst case: rounds", rounds, 1)
     ordered = 0 <= known.convexity < known.smoothness < np.inf
     if not ordered or not 0 <= known.heterogeneity < np.inf:

@@ -28,11 +28,11 @@ import xarray as xr
 from ntkdyn.dynamics import assess, flow, has_flow, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import unknown
-from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
+from ntkdyn.saving import SaveOptions
 from ntkdyn.validation import gaps
 from ntkdyn.validation.train import train
 
@@ -64,7 +64,7 @@ def account(
     asked = setting(problem, "empirical", method, weights)
     known = assess(asked)
     common = (problem, known.method, weights, rounds)
-    recorded = {"record_every": record_every, "keep": Keep()}
+    recorded = {"record_every": record_every, "save": SaveOptions()}
     drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
     steps = lambda **more: predict(*common, **recorded, **more)
     flows = has_flow(known.method, asked.weights)

@@ -10,9 +10,8 @@ import jax
 
 from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.dynamics.stability import Stability, assess, setting
-from ntkdyn.engine import Progress, System
+from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import check_name
-from ntkdyn.keeping import Keep
 from ntkdyn.kernels.computing import in_bytes
 from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import Method, OfLimit
@@ -20,7 +19,8 @@ from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
 from ntkdyn.records import Record
-from ntkdyn.runs import Plan, check, own_kernels, plan, run, system_of
+from ntkdyn.runs import Plan, check, iteration_of, own_kernels, plan, run
+from ntkdyn.saving import SaveOptions
 from ntkdyn.sharding import Layout, layout
 from ntkdyn.spaces import Space
 
@@ -42,7 +42,7 @@ def train(
     record_every: int | None = None,
     batch_size: int | None = None,
     batch_seed: int | None = None,
-    keep: Keep = Keep(),
+    save: SaveOptions = SaveOptions(),
     stability: Stability | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
@@ -82,7 +82,7 @@ def train(
         record_every=record_every,
         batch_size=batch_size,
         batch_seed=batch_seed,
-        keep=keep,
+        save=save,
     )
     if stability is None and isinstance(method.step_size, OfLimit):
         stability = assess(setting(problem, "empirical", method, asked.weights))
@@ -91,7 +91,7 @@ def train(
     with PRECISIONS[precision]():
         spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
         budget = available(spaces.layout) if memory is None else in_bytes(memory)
-        sized = fit(spaces.system, budget)
+        sized = fit(spaces.iteration, budget)
         if checkpoints:
             _note(checkpoints, spaces.layout, precision, sized)
         record = run(
@@ -138,8 +138,8 @@ class _Spaces:
             self._spaces[points] = less.network_space(self._asked.method.view)
         return self._spaces[points]
 
-    def system(self, points: int | None) -> System:
-        return system_of(self._asked, self.of(points), self.layout)
+    def iteration(self, points: int | None) -> Iteration:
+        return iteration_of(self._asked, self.of(points), self.layout)
 
 
 def _with(problem: Problem, change: Callable[[Network], Network]) -> Problem:

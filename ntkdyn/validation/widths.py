@@ -31,11 +31,11 @@ from ntkdyn.disk import read_sealed, write_sealed
 from ntkdyn.dynamics import assess, predict, setting
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_name, shown
-from ntkdyn.keeping import Keep
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
+from ntkdyn.saving import SaveOptions
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
 
@@ -116,7 +116,7 @@ def sweep(
     check(along, values, seeds, kernels)
     drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
     measure = functools.partial(
-        _measured, weights, rounds, kernels, Keep(kernel=drift), drawn, precision
+        _measured, weights, rounds, kernels, SaveOptions(kernel=drift), drawn, precision
     )
     pairs = [(value, seed) for value in values for seed in seeds]
     found = []
@@ -240,7 +240,7 @@ def _measured(
     weights: Any,
     rounds: int,
     kernels: Sequence[str],
-    keep: Keep,
+    save: SaveOptions,
     drawn: dict[str, int | None],
     precision: str,
     problem: Problem,
@@ -249,7 +249,7 @@ def _measured(
     """What one training and its predictions show in the last round; NaN where it diverged."""
     known = assess(setting(problem, kernels[0], method, weights)).method
     run = (problem, known, weights, [rounds])
-    observed = train(*run, keep=keep, precision=precision, **drawn)
+    observed = train(*run, save=save, precision=precision, **drawn)
     predicted = [predict(*run, kernel=name, **drawn) for name in kernels]
     size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(problem.start)))
     last = observed.isel(round=-1)
@@ -259,7 +259,7 @@ def _measured(
         "movement": _finite(last["displacement"].values / size),
         "step_size_taken": float(known.step_size),
     }
-    drifted = {"kernel_drift": _finite(last["kernel_drift"].values)} if keep.kernel else {}
+    drifted = {"kernel_drift": _finite(last["kernel_drift"].values)} if save.kernel else {}
     return measured | drifted
 
 

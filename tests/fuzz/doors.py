@@ -93,7 +93,7 @@ def whole() -> nd.Problem:
 
 
 @functools.cache
-def weights() -> graphs.Mixing:
+def weights() -> graphs.MixingMatrix:
     return graphs.metropolis(graphs.ring(AGENTS))
 
 
@@ -101,7 +101,7 @@ def weights() -> graphs.Mixing:
 def run() -> dict[str, Any]:
     return {
         "method": methods.dgd(step_size=0.05), "weights": weights(), "rounds": 4,
-        "record_every": 2, "keep": nd.Keep(),
+        "record_every": 2, "save": nd.SaveOptions(),
     }  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _kept(draw: Draw) -> Any:
         "outputs": True, "parameter_rounds": [2], "parameter_agents": [0, 1], "per_tensor": 3,
         "seed": 0, "trust": False, "distances": False, "kernel": False,
     }  # fmt: skip
-    return nd.Keep(**replaced(draw, valid))
+    return nd.SaveOptions(**replaced(draw, valid))
 
 
 def predict(draw: Draw, folder: Path) -> None:

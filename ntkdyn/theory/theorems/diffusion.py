@@ -20,7 +20,7 @@ def averaging(case: Case) -> Bound:
     beta = case.weights.contraction
 
     def observe(record: Record) -> Observation:
-        apart = case.weights.matrix - 1 / case.landscape.agents
+        apart = case.weights.matrix - 1 / case.constants.agents
         powers = [np.linalg.matrix_power(apart, int(t)) for t in record["round"].values]
         return Observation(np.array([np.linalg.norm(power, 2) for power in powers]), 1e-14)
 
@@ -38,7 +38,7 @@ def averaging(case: Case) -> Bound:
 
 def descends(case: Case) -> tuple[Assumption, ...]:
     """When sum_i f_i(x_i) never exceeds its start; see `descent`."""
-    L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
+    L, least = case.constants.smoothness, case.weights.smallest_eigenvalue
     if case.steps_as(DGD):
         step = bounds.step_up_to(case, (1 + least) / L, "(1 + lambda_min(W)) / L")
         return bounds.symmetric(case), step
@@ -56,7 +56,7 @@ def descent(case: Case) -> Bound:
     1/2 x'(W^-1 - I)x + eta f(x): it descends if eta L w <= 1 + w for every eigenvalue w, so if
     eta L <= 2; W >= 0 is the limit.
     """
-    start = float(case.landscape.local_starts.sum())
+    start = float(case.constants.local_starts.sum())
     return Bound(
         "descent",
         "sum of own losses",
@@ -125,18 +125,20 @@ def _disagreement(
 def _neighbourhood(
     case: Case, name: str, source: str, known: tuple[Assumption, ...], gradients: Callable
 ) -> Bound:
-    scape, eta, beta = case.landscape, case.step_size, case.weights.contraction
-    rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
+    constants, eta, beta = case.constants, case.step_size, case.weights.contraction
+    rho = max(abs(1 - eta * constants.mean_convexity), abs(1 - eta * constants.mean_smoothness))
     delta = (1.0 if case.steps_as(DGD) else beta) * eta / (1 - beta) if beta < 1 else np.inf
-    push = eta * np.sqrt(scape.mean_smoothness / scape.agents) * scape.smoothness * delta
-    start = np.sqrt(2 * scape.start_excess)
+    push = (
+        eta * np.sqrt(constants.mean_smoothness / constants.agents) * constants.smoothness * delta
+    )
+    start = np.sqrt(2 * constants.start_excess)
     at = lambda t: 0.5 * (rho**t * start + push * gradients(t) * geometric(rho, t)) ** 2
     return Bound(name, "F(mean x) - min F", source, known, at, bounds.excess(case), case)
 
 
 def _descending(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
     """D, whatever the round."""
-    return np.full_like(t, case.landscape.gradient_bound)
+    return np.full_like(t, case.constants.gradient_bound)
 
 
 def approaching(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
@@ -147,17 +149,17 @@ def approaching(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray
     q = max(|1 - eta mu|, |1 - eta L|), p = eta sqrt(m) zeta, beta times that for ATC; and |e| stays
     below both |e(0)| + p t and max(|e(0)|, p / (1 - q)), e(0) = sqrt(m) |x*|.
     """
-    scape, eta = case.landscape, case.step_size
-    q = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
-    apart = np.sqrt(scape.agents * scape.heterogeneity) if scape.quadratic else np.nan
-    start = np.sqrt(scape.agents) * scape.distance if scape.quadratic else np.nan
+    constants, eta = case.constants, case.step_size
+    q = max(abs(1 - eta * constants.convexity), abs(1 - eta * constants.smoothness))
+    apart = np.sqrt(constants.agents * constants.heterogeneity) if constants.quadratic else np.nan
+    start = np.sqrt(constants.agents) * constants.distance if constants.quadratic else np.nan
     push = eta * apart * (case.weights.contraction if case.steps_as(ATC) else 1.0)
     most = max(start, push / (1 - q)) if q < 1 else np.inf
-    return apart + scape.smoothness * np.minimum(start + push * t, most)
+    return apart + constants.smoothness * np.minimum(start + push * t, most)
 
 
 def _approaches(case: Case) -> tuple[Assumption, ...]:
-    step = bounds.step_up_to(case, 2 / case.landscape.smoothness, "2 / L")
+    step = bounds.step_up_to(case, 2 / case.constants.smoothness, "2 / L")
     doubly, contracting = bounds.doubly_stochastic(case), bounds.contracting(case)
     return bounds.squared_error(case), doubly, contracting, step
 
@@ -193,9 +195,9 @@ def nonexpansion(case: Case) -> Bound:
     I - (I - W + eta H) is a contraction in the step range of `descent`, so the distance to
     its fixed point, which is x* for every agent where all gradients vanish there, never grows.
     """
-    scape = case.landscape
-    limit = 2 * np.sqrt(scape.agents) * scape.distance if scape.quadratic else np.inf
-    zeta = np.sqrt(scape.heterogeneity) if scape.quadratic else np.nan
+    constants = case.constants
+    limit = 2 * np.sqrt(constants.agents) * constants.distance if constants.quadratic else np.inf
+    zeta = np.sqrt(constants.heterogeneity) if constants.quadratic else np.nan
     fits = Assumption("all gradients vanish at x*", zeta == 0, f"zeta = {zeta:.3g}")
     return Bound(
         "non-expansion",
@@ -215,13 +217,13 @@ def centralized(case: Case) -> Bound:
     Gradient descent, which all three are for one agent, and CTA and ATC where W averages all:
     (1 - eta lambda_min)^t in each mode's residual.
     """
-    scape, eta = case.landscape, case.step_size
-    rho = max(abs(1 - eta * scape.mean_convexity), abs(1 - eta * scape.mean_smoothness))
-    off = float(np.abs(case.weights.matrix - 1 / scape.agents).max())
-    alone = scape.agents == 1 or (off <= 1e-9 and not case.steps_as(DGD))
-    found = f"{scape.agents} agents, W is off 11'/m by {off:.2g}, method {case.method.name}"
+    constants, eta = case.constants, case.step_size
+    rho = max(abs(1 - eta * constants.mean_convexity), abs(1 - eta * constants.mean_smoothness))
+    off = float(np.abs(case.weights.matrix - 1 / constants.agents).max())
+    alone = constants.agents == 1 or (off <= 1e-9 and not case.steps_as(DGD))
+    found = f"{constants.agents} agents, W is off 11'/m by {off:.2g}, method {case.method.name}"
 
-    start = scape.start_excess
+    start = constants.start_excess
     return Bound(
         "centralized",
         "F(mean x) - min F",

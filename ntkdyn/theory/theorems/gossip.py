@@ -30,10 +30,10 @@ class Gossip:
         self.p = max(1 - beta**2, 0.0)
         self.floored = max(self.p, TINY)
         self.order = 1.0 if case.steps_as(DGD) else beta**2
-        self.eta, self.L = case.step_size, case.landscape.smoothness
-        scape = case.landscape
-        self.zeta2 = scape.heterogeneity if scape.quadratic else np.nan
-        self.distance = scape.distance if scape.quadratic else np.nan
+        self.eta, self.L = case.step_size, case.constants.smoothness
+        constants = case.constants
+        self.zeta2 = constants.heterogeneity if constants.quadratic else np.nan
+        self.distance = constants.distance if constants.quadratic else np.nan
         self.common = (bounds.doubly_stochastic(case), bounds.contracting(case))
 
     def step_up_to(self, case: Case, times: float, formula: str, cap: float) -> Assumption:
@@ -72,8 +72,8 @@ def sgd_strongly_convex(case: Case) -> Bound:
     of eta (F - F*) >= eta mu_F / 4 |mean x - x*|^2 being kept for it, where
     eta <= p / (17 sqrt(order) L). Seen as 2 (F - F*) / L_F, which is no larger.
     """
-    scape, gossip = case.landscape, Gossip(case)
-    q = 1 - min(gossip.eta * scape.mean_convexity / 4, gossip.p / 8)
+    constants, gossip = case.constants, Gossip(case)
+    q = 1 - min(gossip.eta * constants.mean_convexity / 4, gossip.p / 8)
     push = 72 * gossip.order * gossip.eta**3 * gossip.L * gossip.zeta2 / gossip.floored**2
     step = gossip.step_up_to(case, 17.0, "min(1/4, p/(17 sqrt(order))) / L", 1 / (4 * gossip.L))
     return Bound(
@@ -81,7 +81,9 @@ def sgd_strongly_convex(case: Case) -> Bound:
         "F(mean x) - min F",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: scape.mean_smoothness / 2 * (q**t * gossip.distance**2 + push * geometric(q, t)),
+        lambda t: (
+            constants.mean_smoothness / 2 * (q**t * gossip.distance**2 + push * geometric(q, t))
+        ),
         bounds.excess(case),
         case,
     )
@@ -95,9 +97,9 @@ def sgd_nonconvex(case: Case) -> Bound:
     1/m sum |grad f_i(x)|^2 <= 2 zeta^2 + 2 P |grad F(x)|^2, P the least that holds on the problem,
     and Xi+ <= (1 - p/4) Xi + (4 order eta^2 / p)(2 zeta^2 + 2 P |grad F|^2), summed.
     """
-    scape, gossip = case.landscape, Gossip(case)
-    growth = scape.growth if scape.quadratic else np.nan
-    times = max(4.0, 8 * np.sqrt(growth)) if scape.quadratic else 4.0
+    constants, gossip = case.constants, Gossip(case)
+    growth = constants.growth if constants.quadratic else np.nan
+    times = max(4.0, 8 * np.sqrt(growth)) if constants.quadratic else 4.0
     floor = 64 * gossip.order * (gossip.eta * gossip.L / gossip.floored) ** 2 * gossip.zeta2
     step = gossip.step_up_to(
         case, times, "min(1, p/(max(4, 8 sqrt(P)) sqrt(order))) / L", 1 / gossip.L
@@ -105,15 +107,15 @@ def sgd_nonconvex(case: Case) -> Bound:
 
     def observe(record: Record) -> Observation:
         values, rounded, _ = bounds.excess(case)(record)
-        steep = scape.squared_gradient(bounds.centroid(case, record))
-        return Observation(steep, 2 * scape.mean_smoothness * rounded)
+        steep = constants.squared_gradient(bounds.centroid(case, record))
+        return Observation(steep, 2 * constants.mean_smoothness * rounded)
 
     return Bound(
         "D-SGD, non-convex",
         "mean over rounds of |grad F(mean x)|^2",
         "Koloskova et al. 2020, Theorem 2, in form",
         (bounds.squared_error(case), *gossip.common, step),
-        lambda t: 4 * scape.start_excess / (gossip.eta * np.maximum(t, 1e-300)) + floor,
+        lambda t: 4 * constants.start_excess / (gossip.eta * np.maximum(t, 1e-300)) + floor,
         running_mean(observe),
         case,
     )

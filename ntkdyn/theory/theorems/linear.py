@@ -31,13 +31,13 @@ def diffusion_rate(case: Case) -> Bound:
     nu is the larger of eta mu and that of `restricted` with G = I - W, which needs mu_F > 0 only.
     For ATC and CTA with doubly stochastic W, |W (I - eta H)| <= max(|1 - eta mu|, |1 - eta L|).
     """
-    scape, eta = case.landscape, case.step_size
+    constants, eta = case.constants, case.step_size
     if case.steps_as(DGD):
-        fastest = eta * scape.smoothness - case.weights.smallest_eigenvalue
-        nu = max(eta * scape.convexity, restricted(case, 1 - second(case.weights.matrix)))
+        fastest = eta * constants.smoothness - case.weights.smallest_eigenvalue
+        nu = max(eta * constants.convexity, restricted(case, 1 - second(case.weights.matrix)))
         promised, graph = max(1 - nu, fastest), bounds.symmetric(case)
     else:
-        promised = max(abs(1 - eta * scape.convexity), abs(1 - eta * scape.smoothness))
+        promised = max(abs(1 - eta * constants.convexity), abs(1 - eta * constants.smoothness))
         graph = bounds.doubly_stochastic(case)
     return _rate(case, promised, "elementary", (graph,))
 
@@ -75,12 +75,12 @@ def diging_rate(case: Case) -> Bound:
     eta_2 = 1.5 (1 - delta)^2 / (mubar J). The two meet in eta_1: of both the larger holds. For a
     graph that is connected in every round; the paper's constants as we know them.
     """
-    scape, eta, delta = case.landscape, case.step_size, case.weights.contraction
-    mean_mu = float(np.mean(scape.local_convexities))
+    constants, eta, delta = case.constants, case.step_size, case.weights.contraction
+    mean_mu = float(np.mean(constants.local_convexities))
     limit, promised = 0.0, np.nan
     if mean_mu > 0:
-        kappa = scape.smoothness / mean_mu
-        J = 3 * kappa * (1 + 4 * np.sqrt(scape.agents * kappa))
+        kappa = constants.smoothness / mean_mu
+        J = 3 * kappa * (1 + 4 * np.sqrt(constants.agents * kappa))
         slow, fast = 1 - eta * mean_mu / 1.5, np.sqrt(eta * mean_mu * J / 1.5) + delta
         limit = 1.5 * (1 - delta) ** 2 / (mean_mu * J)
         promised = max(np.sqrt(max(slow, 0)), fast)
@@ -129,7 +129,7 @@ def step_size(case: Case) -> Bound:
 
 def guaranteed_step(case: Case) -> tuple[float, str, tuple[Assumption, ...]]:
     """(limit, its formula, what it asks of W) for the case's method."""
-    L, least = case.landscape.smoothness, case.weights.smallest_eigenvalue
+    L, least = case.constants.smoothness, case.weights.smallest_eigenvalue
     if case.steps_as(DIGing):
         needs = bounds.doubly_stochastic(case), bounds.contracting(case)
         return tracking_range(case), "sup(rho(G) < 1)", needs

@@ -7,19 +7,19 @@ from typing import Any
 
 from ntkdyn.graphs import mixing
 from ntkdyn.methods import Method
-from ntkdyn.methods.updates import Rule
+from ntkdyn.methods.updates import BaseUpdate
 from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.theory.agent_tuple import applied
 from ntkdyn.theory.bounds import Bound, Case
-from ntkdyn.theory.landscape import landscape
-from ntkdyn.theory.stack import applied
+from ntkdyn.theory.constants import problem_constants
 
 Theorem = Callable[[Case], Bound]
 
-THEOREMS: list[tuple[tuple[type[Rule], ...], Theorem]] = []
+THEOREMS: list[tuple[tuple[type[BaseUpdate], ...], Theorem]] = []
 """(the updates it is about; none: all, the theorem)"""
 
 
-def about(*updates: type[Rule]) -> Callable[[Theorem], Theorem]:
+def about(*updates: type[BaseUpdate]) -> Callable[[Theorem], Theorem]:
     """Register a theorem for methods that step as one of these updates."""
 
     def register(theorem: Theorem) -> Theorem:
@@ -36,7 +36,7 @@ def case(
     agents = problem.task.agents
     given = mixing(weights, agents=agents, names=problem.task.agent_names)
     weights = applied(method, given, agents=agents)
-    return Case(landscape(problem, kernel), method, weights, given)
+    return Case(problem_constants(problem, kernel), method, weights, given)
 
 
 def bounds_of(case: Case) -> list[Bound]:

@@ -16,13 +16,15 @@ from ntkdyn.theory.theorems.register import about
 @about(DIGing)
 def tracking_mean(case: Case) -> Bound:
     """F(mean x(t)) - min F <= (L_F / 2m) [G^t z(0)]_3^2; see `tracking_disagreement`."""
-    scape = case.landscape
+    constants = case.constants
     return Bound(
         "tracking, mean",
         "F(mean x) - min F",
         TRACKING,
         tracked(case),
-        lambda t: scape.mean_smoothness / (2 * scape.agents) * _tracking(case, t)[:, 2] ** 2,
+        lambda t: (
+            constants.mean_smoothness / (2 * constants.agents) * _tracking(case, t)[:, 2] ** 2
+        ),
         bounds.excess(case),
         case,
     )
@@ -55,9 +57,9 @@ TRACKING = "Qu, Li 2018, in form; the method: Nedic, Olshevsky, Shi 2017"
 
 def gains(case: Case, step_size: float) -> Float[np.ndarray, "3 3"]:
     """G of `tracking_disagreement`."""
-    scape, beta = case.landscape, case.weights.contraction
-    L = scape.smoothness
-    slow, fast = 1 - step_size * scape.mean_convexity, 1 - step_size * scape.mean_smoothness
+    constants, beta = case.constants, case.weights.contraction
+    L = constants.smoothness
+    slow, fast = 1 - step_size * constants.mean_convexity, 1 - step_size * constants.mean_smoothness
     return np.array(
         [
             [beta + step_size * L, L * (2 + step_size * L), step_size * L**2],
@@ -70,7 +72,7 @@ def gains(case: Case, step_size: float) -> Float[np.ndarray, "3 3"]:
 def tracking_range(case: Case) -> float:
     """The largest eta up to which rho(G) < 1."""
     radius = lambda eta: float(np.abs(np.linalg.eigvals(gains(case, eta))).max()) - 1
-    upper = 2 / case.landscape.smoothness
+    upper = 2 / case.constants.smoothness
     trial = upper * np.geomspace(1e-12, 1, 200)
     stable = np.array([radius(eta) < 0 for eta in trial])
     if not stable.any():
@@ -94,23 +96,23 @@ def tracked(case: Case) -> tuple[Assumption, ...]:
 
 def _tracking(case: Case, t: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, "rounds 3"]:
     """G^t z(0)."""
-    scape = case.landscape
-    products = scape.forces(at_minimiser=False)
-    apart = np.trace(products) - products.mean() * scape.agents
-    distance = scape.distance if scape.quadratic else np.nan
-    start = [np.sqrt(max(apart, 0)), 0, np.sqrt(scape.agents) * distance]
+    constants = case.constants
+    products = constants.forces(at_minimiser=False)
+    apart = np.trace(products) - products.mean() * constants.agents
+    distance = constants.distance if constants.quadratic else np.nan
+    start = [np.sqrt(max(apart, 0)), 0, np.sqrt(constants.agents) * distance]
     matrix = gains(case, case.step_size)
     return np.stack([np.linalg.matrix_power(matrix, int(each)) @ start for each in t])
 
 
 def _energy(case: Case, matrix: np.ndarray) -> float:
     """m |x*|^2 + eta^2 |grad f(x*)|^2 in the pseudo-inverse of I - matrix."""
-    scape = case.landscape
-    if not scape.quadratic:
+    constants = case.constants
+    if not constants.quadratic:
         return np.nan
-    inverse = np.linalg.pinv(np.eye(scape.agents) - matrix, hermitian=True)
-    pushed = float(np.sum(inverse * scape.forces(at_minimiser=True)))
-    return scape.agents * scape.distance**2 + case.step_size**2 * pushed
+    inverse = np.linalg.pinv(np.eye(constants.agents) - matrix, hermitian=True)
+    pushed = float(np.sum(inverse * constants.forces(at_minimiser=True)))
+    return constants.agents * constants.distance**2 + case.step_size**2 * pushed
 
 
 def _lazy(case: Case) -> Float[np.ndarray, "agents agents"]:
@@ -190,7 +192,7 @@ EXTRA_LINEAR = "as in Shi, Ling, Wu, Yin 2015, Theorem 3.7; constants ours"
 
 
 def _extra(case: Case, share: float = 1.0) -> tuple[Assumption, ...]:
-    limit = share * (1 + case.weights.smallest_eigenvalue) / case.landscape.smoothness
+    limit = share * (1 + case.weights.smallest_eigenvalue) / case.constants.smoothness
     formula = "(1 + lambda_min(W)) / L" if share == 1 else "(1 + lambda_min(W)) / (2 L)"
     step = bounds.step_up_to(case, limit, formula)
     return bounds.squared_error(case), bounds.symmetric(case), bounds.contracting(case), step
@@ -199,7 +201,7 @@ def _extra(case: Case, share: float = 1.0) -> tuple[Assumption, ...]:
 def extra_contraction(case: Case) -> float:
     """1 / (1 + delta) of `extra_linear`."""
     kappa = (1 - second(case.weights.matrix)) / 2
-    nu, steep = restricted(case, kappa), case.step_size * case.landscape.smoothness
+    nu, steep = restricted(case, kappa), case.step_size * case.constants.smoothness
     if min(nu, kappa) <= 0:
         return 1.0
     return 1 / (1 + 1 / (1 / nu + (1 + steep) / kappa))
@@ -211,12 +213,12 @@ def restricted(case: Case, kappa: float) -> float:
     Strong convexity where no agent has it, from |x|_H >= sqrt(mu_F) |mean part| - sqrt(L) |rest|
     (the mean part counts m times): the smallest eigenvalue of the form in these two lengths.
     """
-    scape, eta = case.landscape, case.step_size
+    constants, eta = case.constants, case.step_size
     slow, cross = (
-        eta * scape.mean_convexity,
-        -eta * np.sqrt(scape.mean_convexity * scape.smoothness),
+        eta * constants.mean_convexity,
+        -eta * np.sqrt(constants.mean_convexity * constants.smoothness),
     )
-    form = [[slow, cross], [cross, kappa + eta * scape.smoothness]]
+    form = [[slow, cross], [cross, kappa + eta * constants.smoothness]]
     return max(float(np.linalg.eigvalsh(form)[0]), 0.0)
 
 
@@ -239,7 +241,7 @@ def exact_diffusion(case: Case) -> Bound:
             bounds.symmetric(case),
             bounds.positive(case),
             bounds.contracting(case),
-            bounds.step_up_to(case, 2 / case.landscape.smoothness, "2 / L"),
+            bounds.step_up_to(case, 2 / case.constants.smoothness, "2 / L"),
         ),
         lambda t: q**t * start,
         lambda record: _distance(case, record, 1.0),
@@ -249,8 +251,8 @@ def exact_diffusion(case: Case) -> Bound:
 
 def contraction(case: Case) -> float:
     """q of `exact_diffusion`."""
-    scape, eta = case.landscape, case.step_size
-    local = max((1 - eta * scape.convexity) ** 2, (1 - eta * scape.smoothness) ** 2)
+    constants, eta = case.constants, case.step_size
+    local = max((1 - eta * constants.convexity) ** 2, (1 - eta * constants.smoothness) ** 2)
     return max(local, second(case.weights.matrix))
 
 
@@ -261,8 +263,8 @@ def second(matrix: np.ndarray) -> float:
 
 def _distance(case: Case, record: Record, factor: float) -> Observation:
     """factor |Delta|^2 + 2 m (F(mean x) - F*) / L_F <= factor |Delta|^2 + m |mean x - x*|^2."""
-    scape = case.landscape
+    constants = case.constants
     apart, blur, _ = bounds.disagreement(case)(record)
     above, noise, _ = bounds.excess(case)(record)
-    scale = 2 * scape.agents / scape.mean_smoothness
+    scale = 2 * constants.agents / constants.mean_smoothness
     return Observation(factor * apart**2 + scale * above, factor * blur**2 + scale * noise)

@@ -44,7 +44,7 @@ class Reach(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Landscape:
+class ProblemConstants:
     """A linearized problem: rows are training points, or pairs of a point and an output."""
 
     kernel: Float[np.ndarray, "rows rows"]
@@ -309,7 +309,9 @@ class Landscape:
 
 
 @precision.in_double
-def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> Landscape:
+def problem_constants(
+    problem: Problem | KernelProblem, kernel: str = "empirical"
+) -> ProblemConstants:
     """The linearized problem with the kernel of that name."""
     task, matrix = problem.task, problem.kernel(kernel).training
     per_point = len(matrix) // task.train
@@ -317,7 +319,7 @@ def landscape(problem: Problem | KernelProblem, kernel: str = "empirical") -> La
     losses = np.asarray(task.loss.value(jnp.asarray(initial), jnp.asarray(targets)))
     starts = np.bincount(task.owner, losses, minlength=task.agents) / task.counts
     owner = np.repeat(task.owner, per_point)
-    return Landscape(
+    return ProblemConstants(
         kernel=matrix,
         residual=(initial - targets).reshape(len(matrix), -1),
         owner=owner,

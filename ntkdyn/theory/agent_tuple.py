@@ -2,7 +2,7 @@
 
 An update knows vectors by +, -, multiples, `grad` and `mix` only. So the very step that trains
 networks runs on SymPy expressions (`symbolic`) and on the points of a semidefinite program
-(`worst_case`), held in a `Stack`.
+(`worst_case`), held in a `AgentTuple`.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn.errors import InputError
-from ntkdyn.graphs import Mixing, mixing
+from ntkdyn.graphs import MixingMatrix, mixing
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Fixed, Periodic
 
 
-class Stack:
+class AgentTuple:
     """x = (x_1, ..., x_agents) of anything with +, - and multiples by numbers."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = tuple(values)
 
-    def __add__(self, other: Stack) -> Stack:
+    def __add__(self, other: AgentTuple) -> AgentTuple:
         return self._with(operator.add, other)
 
-    def __sub__(self, other: Stack) -> Stack:
+    def __sub__(self, other: AgentTuple) -> AgentTuple:
         return self._with(operator.sub, other)
 
-    def __neg__(self) -> Stack:
+    def __neg__(self) -> AgentTuple:
         return -1 * self
 
-    def __mul__(self, factor: Any) -> Stack:
-        return Stack([value * factor for value in self.values])
+    def __mul__(self, factor: Any) -> AgentTuple:
+        return AgentTuple([value * factor for value in self.values])
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: Any) -> Stack:
-        return Stack([value / divisor for value in self.values])
+    def __truediv__(self, divisor: Any) -> AgentTuple:
+        return AgentTuple([value / divisor for value in self.values])
 
-    def _with(self, operation: Callable, other: Stack) -> Stack:
-        return Stack([operation(a, b) for a, b in zip(self.values, other.values, strict=True)])
+    def _with(self, operation: Callable, other: AgentTuple) -> AgentTuple:
+        return AgentTuple([operation(a, b) for a, b in zip(self.values, other.values, strict=True)])
 
 
-def mixer(weights: Sequence[Sequence[Any]]) -> Callable[[Stack], Stack]:
+def mixer(weights: Sequence[Sequence[Any]]) -> Callable[[AgentTuple], AgentTuple]:
     """mix with (W x)_i = sum_j W_ij x_j; zero weights send nothing."""
 
-    def mix(x: Stack) -> Stack:
-        return Stack([_weighted(row, x.values) for row in weights])
+    def mix(x: AgentTuple) -> AgentTuple:
+        return AgentTuple([_weighted(row, x.values) for row in weights])
 
     return mix
 
@@ -80,13 +80,13 @@ def averaging_rate(method: Method) -> float:
     return float(rule.rate)
 
 
-def applied(method: Method, weights: Any, *, agents: int | None = None) -> Mixing:
+def applied(method: Method, weights: Any, *, agents: int | None = None) -> MixingMatrix:
     """What a round of the method applies: (1 - gamma) I + gamma W."""
     given = mixing(weights, agents=agents)
-    if not isinstance(given, Mixing):
+    if not isinstance(given, MixingMatrix):
         raise InputError("theory: needs the same mixing matrix in every round")
     gamma = averaging_rate(method)
-    return given if gamma == 1 else Mixing(_blended(given.matrix, gamma), given.name)
+    return given if gamma == 1 else MixingMatrix(_blended(given.matrix, gamma), given.name)
 
 
 def _blended(

@@ -23,8 +23,11 @@ SAMPLED = 64
 """Entries of each tensor beyond; an estimate from as many is about a tenth off."""
 
 
-class Keep(NamedTuple):
-    """What to keep of a run; parameters are kept in the rounds that are named, or not at all."""
+class SaveOptions(NamedTuple):
+    """What a record saves of a run beside its measures.
+
+    Parameters are saved in the rounds that are named.
+    """
 
     outputs: bool = True
     """the outputs of every agent at every point, in every recorded round"""
@@ -46,30 +49,30 @@ class Keep(NamedTuple):
     outputs, between the training points, in every recorded round"""
 
 
-def checked(keep: Keep, recorded: Sequence[int]) -> Keep:
+def checked(save: SaveOptions, recorded: Sequence[int]) -> SaveOptions:
     """What is kept of a run that records these rounds; its own rounds ascending, each once."""
-    check_kind("keep", keep, Keep, "as `ntkdyn.Keep()` gives")
+    check_kind("save", save, SaveOptions, "as `ntkdyn.SaveOptions()` gives")
     for name in ("outputs", "trust", "distances", "kernel"):
-        check_flag(f"keep: {name}", getattr(keep, name))
-    if keep.per_tensor is not None:
-        check_whole("keep: per_tensor", keep.per_tensor, 1)
-    rounds, agents = _whole("rounds", keep.parameter_rounds), keep.parameter_agents
+        check_flag(f"save: {name}", getattr(save, name))
+    if save.per_tensor is not None:
+        check_whole("save: per_tensor", save.per_tensor, 1)
+    rounds, agents = _whole("rounds", save.parameter_rounds), save.parameter_agents
     missing = sorted({*rounds} - {*recorded})
     if missing:
-        raise InputError(f"keep: parameters are asked of round {missing[0]}, which is not recorded")
-    return keep._replace(
+        raise InputError(f"save: parameters are asked of round {missing[0]}, which is not recorded")
+    return save._replace(
         parameter_rounds=sorted({*rounds}),
         parameter_agents=agents if agents is None else _whole("agents", agents),
-        seed=check_whole("keep: seed", keep.seed, 0),
+        seed=check_whole("save: seed", save.seed, 0),
     )
 
 
 def _whole(what: str, values: Any) -> list[int]:
     """The rounds or agents that are listed."""
-    array = arrays.plain(f"keep: parameter_{what}", values)
+    array = arrays.plain(f"save: parameter_{what}", values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InputError(
-            f"keep: parameter_{what} must be a list of whole numbers, got {shown(values)}"
+            f"save: parameter_{what} must be a list of whole numbers, got {shown(values)}"
         )
     return array.astype(int).tolist()
 
@@ -126,18 +129,18 @@ def _sizes(leaves: list[Array], apart: bool) -> list[int]:
     return [math.prod(leaf.shape[apart:]) for leaf in leaves]
 
 
-def sample(keep: Keep, origin: PyTree, agents: int, *, apart: bool = False) -> Sample:
+def sample(save: SaveOptions, origin: PyTree, agents: int, *, apart: bool = False) -> Sample:
     """Draw the entries to keep of parameters shaped like `origin`, stacked where `apart`."""
-    chosen = list(range(agents) if keep.parameter_agents is None else keep.parameter_agents)
+    chosen = list(range(agents) if save.parameter_agents is None else save.parameter_agents)
     outside = [agent for agent in chosen if not 0 <= agent < agents]
     if outside:
-        raise InputError(f"keep: agent {outside[0]} is not one of the {agents}, numbered from 0")
-    rng = np.random.default_rng(keep.seed)
+        raise InputError(f"save: agent {outside[0]} is not one of the {agents}, numbered from 0")
+    rng = np.random.default_rng(save.seed)
     leaves = jax.tree.leaves(origin)
     sizes = _sizes(leaves, apart)
-    wanted = keep.per_tensor
+    wanted = save.per_tensor
     if wanted is None:
-        numbers = sum(sizes) * len(chosen) * len(keep.parameter_rounds)
+        numbers = sum(sizes) * len(chosen) * len(save.parameter_rounds)
         wanted = SAMPLED if 8 * numbers > ALL_UP_TO else max(sizes, default=0)
     entries = [_drawn(size, wanted, rng) for size in sizes]
     return Sample(leaves, entries, layer_names(origin), chosen, apart)

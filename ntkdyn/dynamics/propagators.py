@@ -1,4 +1,4 @@
-"""Any round without the ones before: z_t = sum_{s<t} A^s b by the cheapest way that is valid.
+"""Any round without the ones before: z_t = sum_{s<t} A^s b by the cheapest scheme that is valid.
 
     steps        t products with A                     always
     powers       A^2, A^4, A^8, ... and their sums      small states
@@ -6,7 +6,7 @@
     chebyshev    about sqrt(2 t log(1/tolerance)) products with A     spectrum real, in [-1, 1]
     contour      linear systems as large as the kernel, as many at any t (`contours`)   likewise
 
-What each way costs is estimated from the operations it takes, and the cheapest is taken.
+What each scheme costs is estimated from the operations it takes, and the cheapest is taken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import (
     Affine,
-    Landing,
+    Propagated,
     affine_rounds,
     flattened,
     linear_part,
@@ -35,7 +35,7 @@ from ntkdyn.dynamics.affine import (
 )
 from ntkdyn.dynamics.modes import Modes
 from ntkdyn.dynamics.realization import Features, Realization
-from ntkdyn.engine import System
+from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError, unknown
 from ntkdyn.methods.updates import State
 
@@ -46,7 +46,7 @@ CALL = 3e-5
 """Seconds that a round takes beside its arithmetic."""
 
 ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "contour": 0.03}
-"""Seconds that a way takes beside its arithmetic, the compilation of its program included."""
+"""Seconds that a scheme takes beside its arithmetic, the compilation of its program included."""
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix is squared or decomposed."""
@@ -58,7 +58,7 @@ ITERATIONS = 8
 """Of the power iteration that estimates how long rounding errors are carried on."""
 
 TOLERANCE = 1e-9
-"""Of what a way leaves out, relative to theta_t - theta_0, where none is asked for."""
+"""Of what a scheme leaves out, relative to theta_t - theta_0, where none is asked for."""
 
 EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
@@ -66,22 +66,22 @@ ROUNDED = 8 * EPS
 """What rounding adds to an error in every round that it is carried on undiminished."""
 
 
-class Way(NamedTuple):
-    """One way to a round."""
+class Scheme(NamedTuple):
+    """One scheme to reach a round."""
 
     seconds: Callable[[int, int], float]
     """from round, to round -> estimated cost"""
-    land: Callable[[int], Landing] | None
+    propagate: Callable[[int], Propagated] | None
     """None: by steps"""
     valid: Callable[[int], bool] = lambda round: True
 
 
-class Jumps:
-    """The ways of one system; called between recorded rounds, it jumps or says to step.
+class Propagators:
+    """The schemes of one iteration, called between recorded rounds: a state, or None to step there.
 
     `error` holds the estimated relative error of theta_t - theta_0 at every recorded round, and
-    `taken` the way that led there: the cheapest that is within `tolerance`, or the one that comes
-    closest to 1e-9 where none is given.
+    `taken` the scheme that led there: the cheapest that is within `tolerance`, or the one that
+    comes closest to 1e-9 where none is given.
 
     `stable` may be a function that finds it out. With `begun`, (round, state, error), all start
     there: z_t = z + sum_s A^s (A z + b - z) from the state z of that round on. Powers and modes
@@ -90,14 +90,14 @@ class Jumps:
 
     def __init__(
         self,
-        system: System,
+        iteration: Iteration,
         *,
         via: str = "auto",
         tolerance: float | None = None,
         stable: bool | Callable[[], bool | None] | None = True,
         begun: tuple[int, State, float] | None = None,
     ) -> None:
-        self._system, self._via = system, via
+        self._iteration, self._via = iteration, via
         self._asks = callable(stable)
         self._known_stable = stable if callable(stable) else lambda: stable
         self._tolerance, self._strict = tolerance or TOLERANCE, tolerance is not None
@@ -112,17 +112,19 @@ class Jumps:
         stepping = (wanted - done) * self._step_seconds
         if self._via == "auto" and stepping < self._study_seconds:
             return self._step(done, wanted)
-        ways = {name: way for name, way in self._open.items() if way.valid(wanted - self._first)}
+        schemes = {name: one for name, one in self._open.items() if one.valid(wanted - self._first)}
         best, by = None, ""
-        for name in sorted(ways, key=lambda each: ONCE[each] + ways[each].seconds(done, wanted)):
-            if ways[name].land is None:
+        for name in sorted(
+            schemes, key=lambda each: ONCE[each] + schemes[each].seconds(done, wanted)
+        ):
+            if schemes[name].propagate is None:
                 if best is None or self._stepped(done, wanted) < best.total:
                     return self._step(done, wanted)
                 continue
-            landing = self._landed(ways[name].land, wanted)
-            if best is None or not landing.total > best.total:
-                best, by = landing, name
-            if landing.total <= self._tolerance or not np.isfinite(landing.state).all():
+            propagated = self._propagated(schemes[name].propagate, wanted)
+            if best is None or not propagated.total > best.total:
+                best, by = propagated, name
+            if propagated.total <= self._tolerance or not np.isfinite(propagated.state).all():
                 break
         if best is None:
             return self._step(done, wanted)
@@ -130,29 +132,29 @@ class Jumps:
         self._note(wanted, by, best.total)
         return unflattened(state, best.state)
 
-    def _landed(self, land: Callable[[int], Landing], round: int) -> Landing:
+    def _propagated(self, propagate: Callable[[int], Propagated], round: int) -> Propagated:
         """There, with what rounding makes of lengths: |K| |c|^2 of their own squares, c' K c."""
         with np.errstate(over="ignore", invalid="ignore"):
-            landing = land(round - self._first)
+            propagated = propagate(round - self._first)
             if self._begun is not None:
-                landing = self._from_begun(landing)
-            c, square = self._moved(landing.state)
+                propagated = self._from_begun(propagated)
+            c, square = self._moved(propagated.state)
             spoilt = EPS * self._kernel_norm * float(np.sum(c**2)) / square
-        return landing._replace(rounding=landing.rounding + spoilt)
+        return propagated._replace(rounding=propagated.rounding + spoilt)
 
-    def _from_begun(self, landing: Landing) -> Landing:
+    def _from_begun(self, propagated: Propagated) -> Propagated:
         """From what was moved since the state begun with, whose error it is relative to."""
-        state = self._begun + landing.state
-        share = np.sqrt(self._moved(landing.state)[1] / self._moved(state)[1])
-        rounding = share * landing.rounding + self.error[self._first]
-        return Landing(state, share * landing.error, rounding)
+        state = self._begun + propagated.state
+        share = np.sqrt(self._moved(propagated.state)[1] / self._moved(state)[1])
+        rounding = share * propagated.rounding + self.error[self._first]
+        return Propagated(state, share * propagated.error, rounding)
 
     def _moved(self, state: np.ndarray) -> tuple[np.ndarray, float]:
         """c of the iterates, and |theta - theta_0|^2 of all agents."""
         c = np.tensordot(self._affine.loops[0].X, state, 1)
         return c, max(float(np.sum(c * (self._affine.kernel @ c))), TINY)
 
-    def _check(self, best: Landing, by: str, round: int) -> None:
+    def _check(self, best: Propagated, by: str, round: int) -> None:
         """Refuse what is too far off for a tolerance that was given."""
         if self._strict and np.isfinite(best.state).all() and best.total > self._tolerance:
             raise InputError(
@@ -176,7 +178,7 @@ class Jumps:
 
         One in every round where the iterate is all there is; sums that a method keeps collect more.
         """
-        if len(jax.tree.leaves(self._system.init())) == 1:
+        if len(jax.tree.leaves(self._iteration.init())) == 1:
             return float(rounds)
         loops = [loop.in_units for loop in self._affine.loops]
         power = functools.reduce(lambda done, loop: loop.P @ done, loops, np.eye(len(loops[0].P)))
@@ -186,33 +188,37 @@ class Jumps:
             power = power @ power
         return len(loops) * _carried(squares)
 
-    def _note(self, round: int, way: str, error: float) -> None:
-        self.taken[round], self.error[round] = way, error
+    def _note(self, round: int, scheme: str, error: float) -> None:
+        self.taken[round], self.error[round] = scheme, error
 
-    def _ways(self, *, real: bool) -> dict[str, Way]:
+    def _schemes(self, *, real: bool) -> dict[str, Scheme]:
         """None of them holds this object, which holds them: with it goes its kernel, at once."""
-        affine, tolerance, system = self._affine, self._tolerance, self._system
+        affine, tolerance, iteration = self._affine, self._tolerance, self._iteration
         first, state, begun, step = self._first, self._state, self._begun, self._step_seconds
-        ways = {"steps": Way(lambda done, wanted: (wanted - done) * step, None)}
+        schemes = {"steps": Scheme(lambda done, wanted: (wanted - done) * step, None)}
         if affine.size <= DENSE_UP_TO and begun is None:
             powers = Powers(affine)
-            ways["powers"] = Way(lambda done, wanted: powers.seconds(wanted), powers.land)
+            schemes["powers"] = Scheme(
+                lambda done, wanted: powers.seconds(wanted), powers.propagate
+            )
             if Modes.exist(affine):
                 modes = Modes(affine)
-                ways["modes"] = Way(lambda done, wanted: modes.seconds / FLOPS, modes.land)
+                schemes["modes"] = Scheme(
+                    lambda done, wanted: modes.seconds / FLOPS, modes.propagate
+                )
         if real:
-            ways["chebyshev"] = Way(
+            schemes["chebyshev"] = Scheme(
                 lambda done, wanted: 1.5 * degree(wanted - first, tolerance) * step,
-                lambda round: chebyshev(system, affine, round, tolerance, state),
+                lambda round: chebyshev(iteration, affine, round, tolerance, state),
                 lambda round: round > 0,
             )
             solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
-            ways["contour"] = Way(
+            schemes["contour"] = Scheme(
                 lambda done, wanted: max(contours.NODES) * solve / FLOPS,
                 lambda round: along_contour(affine, round, tolerance, begun),
                 lambda round: round >= contours.FROM_ROUND,
             )
-        return ways
+        return schemes
 
     @functools.cached_property
     def _stable(self) -> bool:
@@ -220,7 +226,7 @@ class Jumps:
 
     @functools.cached_property
     def _affine(self) -> Affine:
-        return affine_rounds(self._system)
+        return affine_rounds(self._iteration)
 
     @functools.cached_property
     def _begun(self) -> Float[np.ndarray, "states coordinates sides"] | None:
@@ -228,30 +234,30 @@ class Jumps:
         return None if self._state is None else flattened(self._state, self._affine)
 
     @functools.cached_property
-    def _open(self) -> dict[str, Way]:
-        """The ways that may be taken."""
+    def _open(self) -> dict[str, Scheme]:
+        """The schemes that may be taken."""
         loops = self._affine.loops
         real = self._stable and len(loops) == 1 and loops[0].symmetrisable
-        ways = self._ways(real=real)
+        schemes = self._schemes(real=real)
         if self._via == "auto":
-            return ways
-        if self._via not in ways:
+            return schemes
+        if self._via not in schemes:
             raise self._closed(self._via, self._stable)
-        return {self._via: ways[self._via]}
+        return {self._via: schemes[self._via]}
 
     @functools.cached_property
     def _step_seconds(self) -> float:
         """What a step takes: the kernel between owned points, and the links between agents."""
-        agents, train, outputs = jax.tree.leaves(self._system.init())[0].shape
-        rows, moved = self._system.space.kernel.size, agents * train * outputs
-        links = max(leaf.size for leaf in jax.tree.leaves(self._system.weights))
+        agents, train, outputs = jax.tree.leaves(self._iteration.init())[0].shape
+        rows, moved = self._iteration.space.kernel.size, agents * train * outputs
+        links = max(leaf.size for leaf in jax.tree.leaves(self._iteration.weights))
         flops = 2 * moved * links / agents + 2 * train * outputs * train
         return CALL + max(flops / FLOPS, 8 * (rows + 2 * moved) / BYTES)
 
     @functools.cached_property
     def _study_seconds(self) -> float:
         """What it takes to know the method's loop, and whether it is stable if that is asked."""
-        states = len(jax.tree.leaves(self._system.init())) * self._system.space.agents
+        states = len(jax.tree.leaves(self._iteration.init())) * self._iteration.space.agents
         known = contours.FROM_ROUND * self._step_seconds if self._asks else 0
         return ONCE["contour"] + 10 * states**3 / FLOPS + known
 
@@ -292,7 +298,7 @@ class Powers:
         missing, size = max(0, round.bit_length() - done), self._whole.size
         return 3 * (2 * missing * size**3 + 4 * round.bit_length() * size**2) / FLOPS
 
-    def land(self, round: int) -> Landing:
+    def propagate(self, round: int) -> Propagated:
         periods, rest = divmod(round, self._whole.period)
         self._square_up_to(periods.bit_length())
         x, *changed = (self._assembled(squares, periods) for squares in self._sets)
@@ -301,7 +307,7 @@ class Powers:
         for each in range(rest):
             x = self._whole.matrix(each) @ x + self._whole.drive(each)
         state = self._features.coefficients(self._whole.states(x))
-        return Landing(state, 0.0, ROUNDED + UNLUCKY * float(apart / max(moved, TINY)))
+        return Propagated(state, 0.0, ROUNDED + UNLUCKY * float(apart / max(moved, TINY)))
 
     def _assembled(self, squares: Squares, periods: int) -> Float[np.ndarray, "state sides"]:
         x = np.zeros_like(self._whole.drive())
@@ -336,12 +342,12 @@ def _norm(matrix: np.ndarray) -> float:
 
 def along_contour(
     affine: Affine, round: int, tolerance: float, begun: np.ndarray | None = None
-) -> Landing:
+) -> Propagated:
     """z_t, or z_t - z from another z than zero, from as few nodes as the tolerance allows."""
     nodes = contours.nodes_for(round, tolerance)
     force = None if begun is None else affine.change(begun)
     state = contours.state_at(affine, round, nodes, force)
-    return Landing(state, contours.error(round, nodes), rounding(affine, round, tolerance))
+    return Propagated(state, contours.error(round, nodes), rounding(affine, round, tolerance))
 
 
 def rounding(affine: Affine, round: int, tolerance: float) -> float:
@@ -367,8 +373,8 @@ def degree(round: int, tolerance: float) -> int:
 
 
 def chebyshev(
-    system: System, affine: Affine, round: int, tolerance: float, begun: State | None = None
-) -> Landing:
+    iteration: Iteration, affine: Affine, round: int, tolerance: float, begun: State | None = None
+) -> Propagated:
     """z_t = sum_k a_k T_k(A) b with the Chebyshev coefficients a_k of sum_{s<t} lambda^s.
 
     From another z than zero, z_t - z with A z + b - z in place of b. The error estimate is the
@@ -383,19 +389,19 @@ def chebyshev(
     coefficients = np.zeros(1 << (top + 1).bit_length())
     coefficients[: top + 1] = transformed[: top + 1] / len(exact)
     coefficients[0] /= 2
-    begun = system.init() if begun is None else begun
-    flat = _chebyshev_sum(system, begun, jnp.asarray(coefficients), jnp.asarray(top + 1))
+    begun = iteration.init() if begun is None else begun
+    flat = _chebyshev_sum(iteration, begun, jnp.asarray(coefficients), jnp.asarray(top + 1))
     state = np.asarray(flat).reshape(affine.drive().shape)
-    return Landing(state, float(wrong.max()), rounding(affine, round, tolerance))
+    return Propagated(state, float(wrong.max()), rounding(affine, round, tolerance))
 
 
 @eqx.filter_jit
 def _chebyshev_sum(
-    system: System, begun: State, coefficients: Float[Array, " degree"], count: Int[Array, ""]
+    iteration: Iteration, begun: State, coefficients: Float[Array, " degree"], count: Int[Array, ""]
 ) -> Float[Array, " state"]:
-    action, size = linear_part(system)
-    grad, mix = system.gradient(0), system.mix(0)
-    after = system.method.update.step(begun, grad, mix)
+    action, size = linear_part(iteration)
+    grad, mix = iteration.gradient(0), iteration.mix(0)
+    after = iteration.method.update.step(begun, grad, mix)
     drive = ravel_pytree(after)[0] - ravel_pytree(begun)[0]
 
     def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
