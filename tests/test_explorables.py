@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from browser import ARGUMENTS, chromium
@@ -281,6 +282,186 @@ def test_mode_page_shows_the_recursion_of_the_method(read, s, w):
         assert ("Unstable" in page.page.inner_text("#status")) == (radius > 1 + 1e-9)
 
 
+def tanh_problem(start, width):
+    """The task and network of the page on linearizing anew, from the page's start."""
+    u = 2 * np.pi * (np.arange(12) + 0.5) / 12
+    inputs = np.stack([np.cos(u), np.sin(u)], axis=1).astype(np.float32)
+    targets = (np.sin(u) + 0.5 * np.cos(2 * u)).astype(np.float32)[:, None]
+    none = np.empty((0, 2), np.float32), np.empty((0, 1), np.float32)
+    data = nd.data.Dataset("circle", inputs, targets, *none, None, "none")
+    partition = nd.data.Partition(data, np.repeat(np.arange(6), 2), 6, "given")
+    w, v, b, readout = np.split(np.array(start, np.float32), 4)
+    parameters = {"w": np.stack([w, v]), "b": b, "readout": readout}
+
+    def apply(p, x):
+        return (jnp.tanh(x @ p["w"] + p["b"][None]) @ p["readout"] / width**0.5)[:, None]
+
+    return nd.Problem(nd.networks.wrap(apply, lambda key, _: parameters, 1), partition)
+
+
+def its_names(method):
+    """What explanations are called in the page, by what `nulls` calls them."""
+    other = "atc" if method == "dgd" else "dgd"
+    return {
+        "linear around the start": "start", "step size 10 % smaller": "smaller",
+        "step size 10 % larger": "larger", f"{other} in its place": "method",
+        "agents permuted": "permuted", "complete graph": "complete",
+        "another agent's curve": "neighbour", "nothing moves": "nothing",
+    }  # fmt: skip
+
+
+ARRAYS = "(rounds) => rounds.map((agents) => agents.map((outputs) => [...outputs]))"
+
+
+def run_as_the_page_does(page, **settings):
+    """What the page computes of these settings; observed and predicted by the package."""
+    page.set(**settings)
+    run = page.ask("(({ method, step, start, width }) => ({ method, step, start, width }))"
+                   "(explorable.result.run)")  # fmt: skip
+    start = page.ask(f"[...network.start({run['width']}, {run['start']})]")
+    problem = tanh_problem(start, run["width"])
+    W, method = page.ask("explorable.result.run.W"), nd.methods.METHODS[run["method"]]
+    asked = problem, method(step_size=run["step"]), np.array(W)
+    times, anchors = (
+        [int(each) for each in page.ask(f"explorable.result.{name}")]
+        for name in ("times", "anchors")
+    )
+    assert anchors[0] == 0 and times[-1] == settings["rounds"]
+    observed = nd.train(*asked, times, precision="float64")
+    return asked, observed, nd.predict(*asked, times, anchors=anchors), anchors
+
+
+def close(mine, theirs):
+    """Equal to 1e-6; what JSON has no number for is NaN."""
+    np.testing.assert_allclose(np.array(mine, dtype=float), theirs, **CLOSE)
+
+
+def plainly(start, width, W, step, method, anchors, rounds):
+    """Outputs (round, agent, point) of agents whose networks are linear around their mean.
+
+    In parameters, with the Jacobian written out. Without anchors they are trained: linear around
+    every agent in every round.
+    """
+    u = 2 * np.pi * (np.arange(12) + 0.5) / 12
+    x = np.float32(np.stack([np.cos(u), np.sin(u), np.ones(12)], axis=1)).astype(float)
+    y = np.float32(np.sin(u) + 0.5 * np.cos(2 * u))
+
+    def linear(a):
+        hidden, readout = np.tanh(x @ a[:-width].reshape(3, -1)), a[-width:]
+        bent = x[:, :, None] * (readout * (1 - hidden**2))[:, None]
+        J = np.concatenate([bent.reshape(12, -1), hidden], axis=1) / width**0.5
+        return lambda theta: hidden @ readout / width**0.5 + J @ (theta - a), J
+
+    theta, seen = np.tile(np.array(start), (6, 1)), []
+    for t in range(rounds + 1):
+        if anchors is None:
+            models = [linear(own) for own in theta]
+        elif t in anchors:
+            models = [linear(theta.mean(axis=0))] * 6
+        seen.append([f(own) for (f, _), own in zip(models, theta, strict=True)])
+        missed = np.where(np.arange(12) // 2 == np.arange(6)[:, None], seen[-1] - y, 0) / 2
+        g = np.array([own @ J for (_, J), own in zip(models, missed, strict=True)])
+        theta = W @ (theta - step * g) if method == "atc" else W @ theta - step * g
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("kernels, method, graph", [(5, "dgd", "star"), (2, "atc", "ring")])
+def test_anew_page_trains_and_is_linear_around_the_mean_agent(read, kernels, method, graph):
+    page = read("linearized_anew")
+    page.set(kernels=kernels, method=method, topology=graph, width=3, rounds=60, start=1)
+    anchors = [int(each) for each in page.ask("explorable.result.anchors")]
+    assert anchors[0] == 0 and len(anchors) == kernels
+    start, W = page.ask("[...network.start(8, 1)]"), np.asarray(topology(graph, 6))
+    for name, rounds in {
+        "explained.prediction": anchors,
+        "explained.start": [0],
+        "observed": None,
+    }.items():
+        truth = plainly(start, 8, W, 10**-0.7, method, rounds, 60)
+        close(page.ask(f"({ARRAYS})(explorable.result.{name})"), truth[::3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels, method", [(3, "dgd"), (1, "atc")])
+def test_anew_page_trains_and_predicts_as_the_package_does(read, kernels, method):
+    page = read("linearized_anew")
+    settings = {"kernels": kernels, "method": method, "topology": "star", "width": 3, "rounds": 40}
+    (_, _, W), observed, predicted, anchors = run_as_the_page_does(page, **settings)
+    np.testing.assert_allclose(W, topology("star", 6), rtol=1e-12)
+    assert len(anchors) == kernels
+    compared = nd.compare(predicted, observed)
+    for mine, theirs in (("observed", observed), ("explained.prediction", predicted)):
+        close(page.ask(f"({ARRAYS})(explorable.result.{mine})"), theirs["outputs"].values[..., 0])
+    for name in ("observed", "predicted"):
+        close(page.ask(f"explorable.result.differing.{name}"), compared[f"{name}_deviation"])
+    for mine, theirs in (("common", "common_gap"), ("deviation", "deviation_gap_of_all")):
+        close(page.ask(f"explorable.result.right.map((r) => r.{mine})"), compared[theirs])
+    assert page.readout("share") == pytest.approx(100 * compared.attrs["final_gap"], rel=1e-5)
+    assert page.readout("loss") == pytest.approx(float(observed["train_loss"][-1].mean()), rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kernels, width, step, graph, method, start, rounds",
+    [(6, 4, -0.7, "path", "dgd", 0, 200), (4, 5, -0.4, "star", "atc", 1, 60),
+     (12, 3, -1.0, "complete", "dgd", 2, 40), (1, 4, -0.7, "ring", "dgd", 0, 200)],
+)  # fmt: skip
+def test_anew_page_judges_as_the_package_does(
+    read, kernels, width, step, graph, method, start, rounds
+):
+    page = read("linearized_anew")
+    settings = {"kernels": kernels, "width": width, "step": step, "topology": graph}
+    settings |= {"method": method, "start": start, "rounds": rounds}
+    asked, observed, predicted, anchors = run_as_the_page_does(page, **settings)
+    wrong = nd.validation.nulls(*asked, observed, anchors=anchors)
+    compared = nd.compare(predicted, observed, wrong)
+    called, final = its_names(method), page.ask("explorable.result.final")
+    last = compared.isel(round=-1)
+    names = last["explanation"].values
+    assert {called[name] for name in names} | {"prediction"} == set(final)
+    for name in names:
+        shown, null = final[called[name]], last.sel(explanation=name)
+        close(shown["deviation"], null["null_deviation_gap_of_all"])
+        close(shown["common"], null["null_common_gap"])
+        close(shown["gap"], null["null_gap"])
+    check_verdict(page, compared, called)
+
+
+def check_verdict(page, compared, called):
+    """The page says what `compare` says: the gaps, and what is not told from the prediction."""
+    said, verdict = page.page.inner_text("#status"), compared.attrs["verdict"]
+    assert ("Cannot tell" in said) == verdict.startswith("cannot tell")
+    assert page.ask("explorable.result.nearest") == called[compared.attrs["nearest_null"]]
+    words = page.ask("explorable.data.names")
+    alike = verdict.partition("not told from it")[2]
+    for name, shown in called.items():
+        if name not in ("linear around the start", "another agent's curve"):
+            assert (name in alike) == (words[shown] in said.partition("Not told from it")[2])
+    right = float(compared.attrs["deviation_gap"])
+    assert page.readout("deviation") == pytest.approx(100 * right, rel=1e-5)
+
+
+def test_anew_page_says_where_there_is_nothing_to_tell(read):
+    page = read("linearized_anew")
+    page.set(topology="complete", method="atc")
+    assert page.page.inner_text("#status").startswith("Cannot tell: agents differ by less")
+    assert page.ask("explorable.models.deviations.data.y") == []
+    assert len(page.ask("explorable.models.shares.data.y")) == 7
+
+
+def test_anew_page_answers_its_own_exercises(read):
+    page = read("linearized_anew")
+    page.set(topology="ring")
+    wrong, right = (
+        page.ask(f"explorable.result.final.{name}.deviation") for name in ("complete", "prediction")
+    )
+    assert round(wrong / right) == 10
+    page.set(kernels=1)
+    assert page.page.inner_text("#status").startswith("Cannot tell the prediction")
+    page.set(kernels=2)
+    assert page.page.inner_text("#status").startswith("The prediction misses")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_keyboard_moves_a_slider_and_the_page_answers_within_50_ms(read, name):
     page = read(name)
@@ -343,6 +524,7 @@ EXTREMES = {
     "flow_and_steps": {"step": 3, "rounds": 200, "w": -0.5},
     "methods_side_by_side": {"step": 0.3, "rounds": 500, "heterogeneity": 1},
     "one_mode": {"s": 3, "w": -1, "rounds": 200},
+    "linearized_anew": {"step": 0, "width": 8, "kernels": 12},
 }
 
 
@@ -351,9 +533,10 @@ def test_unstable_extremes_grow_on_a_log_axis_and_say_so(read, name):
     page = read(name)
     page.set(**EXTREMES[name])
     assert page.page.inner_text("#status").startswith("Unstable")
-    plot = {"flow_and_steps": "loss", "methods_side_by_side": "distance", "one_mode": "error"}.get(
-        name, "errors"
-    )
+    plot = {
+        "flow_and_steps": "loss", "methods_side_by_side": "distance", "one_mode": "error",
+        "linearized_anew": "gaps",
+    }.get(name, "errors")  # fmt: skip
     start, end = page.ask(f"[explorable.models.{plot}_y.start, explorable.models.{plot}_y.end]")
     assert 0 < start < end < 1e301 and end > 1e6
     assert page.page.evaluate(f"explorable.models.{plot}.left[0].type") == "LogAxis"

@@ -5,6 +5,7 @@ flow_and_steps         what a finite step size does, mode by mode
 width                  predictions over recorded real training, 64 to 4096 wide
 methods_side_by_side   six methods on the same heterogeneous data
 one_mode               one kernel mode x one graph mode: the recursion behind every method
+linearized_anew        training in the page, predictions linearized anew, and wrong explanations
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
     flow_and_steps,
+    linearized_anew,
     methods_side_by_side,
     one_mode,
     width,
@@ -28,7 +30,7 @@ from ntkdyn.figures.interactive.page import contents, render
 from ntkdyn.disk import check_ours, whole_file
 from ntkdyn.errors import InputError
 
-PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode)
+PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode, linearized_anew)
 
 INDEX = "index.html"
 

@@ -372,7 +372,7 @@ const dynamics = (() => {
   }
 
   return {
-    GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, eigenvalues, cholesky, problem, ownLoss,
-    commonLoss, optimum, roundOfDGD, limitOfDGD, rollout, average, distance, runOn, roots, radius, oneMode,
+    GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, mixer, eigenvalues, cholesky, problem, ownLoss,
+    commonLoss, optimum, roundOfDGD, limitOfDGD, combine, rollout, average, distance, runOn, roots, radius, oneMode,
   };
 })();

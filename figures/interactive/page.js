@@ -165,7 +165,7 @@ const explorable = (() => {
       for (const grid of figure.center) if (grid.type === "Grid") grid.grid_line_color = line;
       for (const renderer of figure.renderers)
         if (renderer.glyph.tags.includes("ink")) renderer.glyph.setv({ line_color: soft });
-      for (const legend of figure.center.filter((part) => part.type === "Legend"))
+      for (const legend of [...figure.center, ...figure.above].filter((part) => part.type === "Legend"))
         legend.setv({ label_text_color: ink });
     }
   }
