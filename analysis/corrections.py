@@ -79,7 +79,7 @@ def gaps(activation: str, width: int, seed: int) -> tuple[list[tuple[float, floa
     """(parameter gap, output gap) at the end by number of sweeps, and how many were kept."""
     problem, save = problem_of(activation, width, seed), nd.SaveOptions(parameter_rounds=[ROUNDS])
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
-    known = nd.dynamics.assess(nd.dynamics.setting(problem, "empirical", method, W))
+    known = nd.dynamics.assess(problem, method, W)
     asked = problem, known.method, W, [0, ROUNDS]
     real = nd.train(*asked, save=save, precision="float64")
     found = []

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ntkdyn.methods import of_limit
     from ntkdyn.problems import KernelProblem, Problem
     from ntkdyn.saving import SaveOptions
+    from ntkdyn.system import System
     from ntkdyn.validation import compare, train
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "InputError",
     "SaveOptions",
+    "System",
     "KernelProblem",
     "Problem",
     "compare",
@@ -63,6 +65,7 @@ __all__ = [
 
 HOME = {
     "SaveOptions": "saving",
+    "System": "system",
     "KernelProblem": "problems",
     "Problem": "problems",
     "compare": "validation",

@@ -43,10 +43,12 @@ from ntkdyn import (
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind, shown, unknown
-from ntkdyn.problems import KERNELS, Problem, outputs_for
+from ntkdyn.linear import KERNELS
+from ntkdyn.problems import Problem, outputs_for
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.saving import SaveOptions
+from ntkdyn.system import System
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import widths as sweeps
@@ -568,7 +570,19 @@ class Experiment:
     def check(self) -> None:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""
         save = SaveOptions(parameter_rounds=self.spec.run.parameter_rounds)
-        plan(self.problem.task, self.method, self.weights, **self._rounds, save=save)
+        plan(self.system, **self._rounds, save=save)
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The method on the graph, learning the problem."""
+        size = self.spec.run.batch_size
+        seed = None if size is None else self.spec.seed
+        return System(self.problem, self.method, self.weights, self.spec.kernel, size, seed)
+
+    @property
+    def settled(self) -> System:
+        """The same with its step size as a number."""
+        return self.system.with_(method=self.stability.method)
 
     @property
     def stability(self) -> dynamics.Stability:
@@ -586,8 +600,7 @@ class Experiment:
         method, spec = self.method, self.spec
         if spec.kernel == "implicit" or spec.network.own_starts or not method.affine:
             return dynamics.Stability(dynamics.known_step(method), None, None)
-        setting = dynamics.setting(self.problem, self.spec.kernel, self.method, self.weights)
-        return dynamics.assess(setting, progress)
+        return dynamics.assess(self.system, progress)
 
     @functools.cached_property
     def network(self) -> networks.Network:
@@ -606,7 +619,6 @@ class Experiment:
         return self._run(
             dynamics.predict,
             progress,
-            kernel=self.spec.kernel,
             trust=run.trust,
             anchors=run.anchors,
             corrections=run.corrections,
@@ -657,7 +669,7 @@ class Experiment:
         *,
         double: bool = False,
         progress: Progress | None = None,
-    ) -> kernels.Plan:
+    ) -> kernels.KernelPlan:
         """Write the empirical kernel between all training points to `file`, tile by tile."""
         problem = self.problem
         return kernels.compute(
@@ -679,9 +691,7 @@ class Experiment:
         if self.spec.kernel == "empirical" and table.anchors is None and table.corrections is None:
             runs["linearization"] = predicted
         return validation.account(
-            self.problem,
-            self.stability.method,
-            self.weights,
+            self.settled,
             **self._rounds,
             precision=table.precision,
             runs=runs,
@@ -693,11 +703,8 @@ class Experiment:
     ) -> Record:
         """How far the spec's run is from predictions of what was not run."""
         return validation.nulls(
-            self.problem,
-            self.stability.method,
-            self.weights,
+            self.settled,
             observed,
-            kernel=self.spec.kernel,
             anchors=predicted["anchor"].values if "anchor" in predicted.coords else None,
             corrections=self.spec.run.corrections,
             progress=progress,
@@ -706,8 +713,7 @@ class Experiment:
     @functools.cached_property
     def case(self) -> Case:
         """The linearized problem, the method and the graph, for theorems."""
-        method, kernel = self.stability.method, self.spec.kernel
-        return theorems.case(self.problem, method, self.weights, kernel=kernel)
+        return theorems.case(self.settled)
 
     def bounds(
         self,
@@ -763,21 +769,19 @@ class Experiment:
         }
         spec = self.spec
 
-        def case(value: float | int, seed: int) -> tuple[Problem, methods.Method]:
+        def case(value: float | int, seed: int) -> System:
             other = varied[value]
             network = self.network if other.spec.network == spec.network else other.network
-            return self._problem(network, seed), other.method
+            problem = self._problem(network, seed)
+            return self.system.with_(problem=problem, method=other.method)
 
         record = sweeps.sweep(
             case,
-            self.weights,
             spec.run.rounds,
             along=along,
             values=values,
             seeds=seeds,
             kernels=kernels,
-            batch_size=spec.run.batch_size,
-            batch_seed=None if spec.run.batch_size is None else spec.seed,
             precision=spec.run.precision,
             progress=progress,
             kept=kept,
@@ -786,18 +790,13 @@ class Experiment:
 
     @property
     def _rounds(self) -> dict[str, Any]:
-        """Which rounds, and on which batches."""
+        """Which rounds are recorded."""
         table = self.spec.run
         rounds, every = table.rounds, table.record_every
         if self.first:
             listed = {*recorded_rounds(rounds, every), *range(min(self.first, rounds) + 1)}
             rounds, every = sorted(listed), None
-        return {
-            "rounds": rounds,
-            "record_every": every,
-            "batch_size": table.batch_size,
-            "batch_seed": None if table.batch_size is None else self.spec.seed,
-        }
+        return {"rounds": rounds, "record_every": every}
 
     def _run(
         self,
@@ -808,9 +807,7 @@ class Experiment:
     ) -> Record:
         table = self.spec.run
         record = run(
-            self.problem,
-            self.stability.method,
-            self.weights,
+            self.settled,
             **self._rounds,
             save=SaveOptions(parameter_rounds=table.parameter_rounds, trust=trust),
             stability=self.stability,

@@ -27,6 +27,7 @@ from ntkdyn.kernels.pointwise import POINTS, outputs_of
 from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
+from ntkdyn.linear import KERNELS, Choice, Kernel, chosen
 from ntkdyn.losses import Loss
 from ntkdyn.networks import KINDS, Network, Params
 from ntkdyn.spaces import (
@@ -92,27 +93,6 @@ class Task(NamedTuple):
             return full(self.owner, self.agents)
         key = jax.random.key(seed, impl=precision.IMPLEMENTATION)
         return minibatches(self.owner, self.agents, size, key=key)
-
-
-class Kernel(NamedTuple):
-    """A kernel between all points and the training points, and its parts by layer."""
-
-    whole: Float[np.ndarray, "points train"] | Float[np.ndarray, "points outputs train outputs"]
-    layers: dict[str, Float[np.ndarray, ...]]
-    name: str
-
-    @property
-    def training(self) -> Float[np.ndarray, ...]:
-        """The block between training points, as a square matrix."""
-        train = self.whole.shape[self.whole.ndim // 2]
-        block = self.whole[:train]
-        return block.reshape(block.shape[0] * (block.shape[1] if block.ndim == 4 else 1), -1)
-
-    @property
-    def summed(self) -> Float[np.ndarray, "train train"]:
-        """The block between training points, summed over outputs where these couple."""
-        block = self.whole[: self.whole.shape[self.whole.ndim // 2]]
-        return np.einsum("nkmk->nm", block) if block.ndim == 4 else block
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,9 +216,9 @@ class Problem:
         return self._space(TangentSpace, self.network, self.seed, self.task.agents, view)
 
     def kernel_space(
-        self, kernel: str = "empirical", view: str = "outputs"
+        self, kernel: Choice | str = "empirical", view: str = "outputs"
     ) -> KernelSpace | LayeredKernelSpace:
-        """For predicting: the kernel named "empirical" or "infinite", in float64.
+        """For predicting: that of a kernel that is formed, in float64.
 
         `view` is what a method must see beside the outputs: "features" or "layers", both of the
         empirical kernel only.
@@ -249,14 +229,7 @@ class Problem:
                 "problem: agents of different architectures have no kernel in common; use "
                 'kernel="implicit", or one network for all'
             )
-        if view == "outputs":
-            return _kernel_space(self.kernel(kernel), self.initial, self.task.agents)
-        if kernel != "empirical":
-            raise InputError(
-                f'kernel: the method needs {view}, which only the "empirical" one tells, '
-                f"got {kernel!r}"
-            )
-        return self._featured if view == "features" else self._layered
+        return chosen(kernel).space(self, view)
 
     @functools.cached_property
     @precision.in_double
@@ -264,12 +237,10 @@ class Problem:
         """f(theta_0) at all points, in float64."""
         return np.asarray(jax.jit(self._only_network().apply)(*self._arrays()))
 
-    def kernel(self, name: str) -> Kernel:
-        """The named kernel in float64, computed once."""
-        kernels = {"empirical": lambda: self._empirical, "infinite": lambda: self._infinite}
-        check_name("kernel", name, kernels)
+    def kernel(self, kernel: Choice | str) -> Kernel:
+        """The kernel in float64, computed once."""
         self._check_common_start("a kernel")
-        return _finite(kernels[name](), self.name)
+        return _finite(chosen(kernel).of(self), self.name)
 
     def forget(self) -> None:
         """Drop the kernels, for the memory: they are computed anew where they are asked for.
@@ -278,12 +249,13 @@ class Problem:
         """
         outputs, points = self.initial.shape[1], len(self.inputs)
         if 8 * points * self.task.basis * outputs**2 > KEPT_UP_TO:
-            for name in ("_empirical", "_infinite", "_featured", "_layered"):
+            for name in ("empirical", "infinite", "features", "layers"):
                 vars(self).pop(name, None)
 
     @functools.cached_property
     @precision.in_double
-    def _empirical(self) -> Kernel:
+    def empirical(self) -> Kernel:
+        """J J^T at the start."""
         train = self.task.train
         blocks = self._layerblocks(self._only_network().apply, "outputs")
         whole, layers = None, {}
@@ -296,7 +268,8 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
-    def _infinite(self) -> Kernel:
+    def infinite(self) -> Kernel:
+        """The limit of infinite width."""
         network = self._only_network()
         if network.kernel is None:
             raise InputError(
@@ -313,7 +286,8 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
-    def _featured(self) -> KernelSpace:
+    def features(self) -> KernelSpace:
+        """The space of the empirical kernel that tells features, as outputs after the others."""
         apply = self._only_network().with_features
         initial = jax.jit(apply)(*self._arrays())
         whole = sum(self._layerblocks(apply, "features").values())
@@ -321,7 +295,8 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
-    def _layered(self) -> LayeredKernelSpace:
+    def layers(self) -> LayeredKernelSpace:
+        """The space of the empirical kernel that tells layers apart."""
         apply = self._only_network().apply
         params, inputs = self._arrays()
         train = self.task.train
@@ -471,20 +446,17 @@ class KernelProblem:
         )
         self._kernel = Kernel(kernel, {}, "given")
 
-    def kernel(self, name: str = "given") -> Kernel:
+    def kernel(self, kernel: Choice | str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
-        check_name("kernel", name, KERNELS)
+        if isinstance(kernel, str):
+            check_name("kernel", kernel, KERNELS)
         return self._kernel
 
-    def kernel_space(self, kernel: str = "given", view: str = "outputs") -> KernelSpace:
+    def kernel_space(self, kernel: Choice | str = "given", view: str = "outputs") -> KernelSpace:
         """The one space a bare kernel has."""
         if view != "outputs":
             raise InputError(f"kernel: the method needs {view}, which a bare kernel does not tell")
-        return _kernel_space(self.kernel(kernel), self.initial, self.task.agents)
-
-
-KERNELS = ("given", "empirical", "infinite", "implicit")
-"""what a kernel can be called: by whom it was made, or how"""
+        return self.kernel(kernel).space(self.initial, self.task.agents)
 
 
 def check_problem(problem: Any) -> None:
@@ -540,13 +512,6 @@ def only_layer(params: Params, layer: str) -> Params:
     leaves, tree = jax.tree.flatten(params)
     kept = zip(leaves, layer_names(params), strict=True)
     return tree.unflatten([leaf if name == layer else jnp.zeros_like(leaf) for leaf, name in kept])
-
-
-def _kernel_space(kernel: Kernel, initial: np.ndarray, agents: int) -> KernelSpace:
-    with precision.double():
-        arrays = (kernel.whole, initial, kernel.layers)
-        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
-    return KernelSpace(arrays[0], arrays[1], agents, arrays[2])
 
 
 # --- checks of bare arrays --------------------------------------------------------------------

@@ -28,20 +28,21 @@ from ntkdyn.engine import (
     take_snapshot,
 )
 from ntkdyn.errors import InputError, check_whole, is_whole, shown
-from ntkdyn.graphs import MixingSequence, Weights, mixing
+from ntkdyn.graphs import MixingSequence, Weights
 from ntkdyn.kernels import diagnostics, empirical
 from ntkdyn.measures import measure, measure_consensus, measure_heads
-from ntkdyn.methods import METHODS, Method, exchange
+from ntkdyn.methods import Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
 from ntkdyn.names import plain
-from ntkdyn.problems import LARGEST_SEED, Problem, Task
+from ntkdyn.problems import Problem, Task
 from ntkdyn.processes import on_host
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.saving import Sample, SaveOptions, parameter_variables, sample
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
+from ntkdyn.system import System, question
 from ntkdyn.vectors import Vector
 
 KEPT = {
@@ -60,55 +61,44 @@ LARGEST_ROUND = 2**53
 
 
 class Plan(NamedTuple):
-    """What is run on what: checked, the same for prediction and training."""
+    """A system, in which rounds it is looked at, and what is saved of it."""
 
-    task: Task
-    method: Method
-    weights: Weights
+    system: System
     rounds: list[int]
     """the rounds that are recorded, ascending"""
-    batch_size: int | None
-    """None: all points in every round"""
-    batch_seed: int | None
     save: SaveOptions
 
+    @property
+    def task(self) -> Task:
+        return self.system.task
 
+    @property
+    def method(self) -> Method:
+        return self.system.method
+
+    @property
+    def weights(self) -> Weights:
+        return self.system.weights
+
+    @property
+    def batch_size(self) -> int | None:
+        return self.system.batch_size
+
+    def by(self, method: Method) -> Plan:
+        """The same by another method, or step size."""
+        return self._replace(system=self.system.with_(method=method))
+
+
+@question("kernel", "batch_size", "batch_seed")
 def plan(
-    task: Task,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
-    *,
     record_every: int | None = None,
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     save: SaveOptions = SaveOptions(),
 ) -> Plan:
     """Check what was asked for, and say which rounds are recorded."""
-    if not isinstance(method, Method):
-        raise InputError(
-            f"method: must be one of {', '.join(METHODS)}, got {type(method).__name__}"
-        )
-    weights = mixing(
-        weights,
-        agents=task.agents,
-        sums="columns" if method.needs.columns else "rows",
-        names=task.agent_names,
-    )
-    method.check_weights(weights)
-    method.check_update()
-    if np.ndim(method.step_size):
-        raise InputError(
-            f"step size: must be one number for all agents, got shape {np.shape(method.step_size)}"
-        )
-    if (batch_size is None) != (batch_seed is None):
-        raise InputError("batch_size and batch_seed: give both, or neither for all points")
-    if batch_size is not None:
-        batch_size = check_whole("batch_size:", batch_size, 1)
-        batch_seed = check_whole("batch_seed:", batch_seed, 0, LARGEST_SEED)
-    recorded = recorded_rounds(rounds, record_every, _record_of_a_round(task))
-    save = saving.checked(save, recorded)
-    return Plan(task, method, weights, recorded, batch_size, batch_seed, save)
+    recorded = recorded_rounds(rounds, record_every, _record_of_a_round(system.task))
+    return Plan(system, recorded, saving.checked(save, recorded))
 
 
 def recorded_rounds(
@@ -355,7 +345,7 @@ def iteration_of(plan: Plan, space: Space, layout: Layout | None = None) -> Iter
         space=space,
         method=plan.method,
         weights=operator_of(matrices),
-        batches=task.batches(plan.batch_size, plan.batch_seed),
+        batches=task.batches(plan.batch_size, plan.system.batch_seed),
         targets=jnp.asarray(task.targets),
         loss=task.loss,
         links=links_of(matrices),
@@ -482,7 +472,7 @@ def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
         "spectral_gap": plan.weights.spectral_gap,
         "loss": plan.task.loss.name,
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,
-        "batch_seed": -1 if plan.batch_seed is None else plan.batch_seed,
+        "batch_seed": -1 if plan.system.batch_seed is None else plan.system.batch_seed,
         "random_generator": precision.GENERATOR,
         **plan.task.about,
         "devices": len(layout.devices) if layout else 1,

@@ -86,9 +86,7 @@ def test_whatever_a_method_remembers_goes_on_at_another_anchor(name, method):
     """Every vector stands for the same parameters as before, and all else is as it was."""
     problem = straight(method.heads)
     linear = Linearization.of(problem, method.view)
-    iteration = iteration_of(
-        plan(problem.task, method, PATH, 1), problem.kernel_space(view=method.view)
-    )
+    iteration = iteration_of(plan(problem, method, PATH, 1), problem.kernel_space(view=method.view))
     rng = np.random.default_rng(0)
     drawn = lambda leaf: leaf + rng.integers(1, 4, leaf.shape).astype(leaf.dtype)
     state = jax.tree.map(drawn, iteration.init())
@@ -220,12 +218,12 @@ def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
     """That of the problem as well, unless it is small."""
     problem, method, asked = problem_of(bent().network), nd.methods.dgd(step_size=0.3), [0, 6, 300]
     stay = nd.predict(problem, method, PATH, asked, anchors=[5, 9])["outputs"].values
-    assert "_empirical" in vars(problem), "small kernels stay"
+    assert "empirical" in vars(problem), "small kernels stay"
     monkeypatch.setattr(problems, "KEPT_UP_TO", 0)
     space, made, held = Linearization.space, [], []
 
     def watched(self, *known):
-        held.append("_empirical" in vars(problem) or any(each() is not None for each in made))
+        held.append("empirical" in vars(problem) or any(each() is not None for each in made))
         found = space(self, *known)
         made.append(weakref.ref(found.kernel))
         return found
@@ -234,7 +232,7 @@ def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
     gc.disable()  # so that what refers to itself would stay
     try:
         gone = nd.predict(problem, method, PATH, asked, anchors=[5, 9])["outputs"].values
-        beside, _ = dynamics.predict_beside(problem, [(method, PATH)] * 2, asked, [5, 9])
+        beside, _ = dynamics.predict_beside([nd.System(problem, method, PATH)] * 2, asked, [5, 9])
     finally:
         gc.enable()
     assert held == [False] * 6
@@ -339,7 +337,9 @@ def test_several_runs_share_the_anchors_of_the_first(monkeypatch):
     monkeypatch.setattr(Linearization, "blocks", lambda self: made.append(1) or blocks(self))
     dgd, atc = (each(step_size=0.2) for each in (nd.methods.dgd, nd.methods.atc))
     asked = [(dgd, TRIANGLE), (dgd, TRIANGLE), (atc, PATH)]
-    first, again, other = dynamics.predict_beside(bent(), asked, rounds, anchors)
+    first, again, other = dynamics.predict_beside(
+        [nd.System(bent(), *each) for each in asked], rounds, anchors
+    )
     assert len(made) == len(anchors), "one kernel an anchor, beside that at the start"
     alone = nd.predict(bent(), dgd, TRIANGLE, rounds, anchors=anchors)["outputs"].values
     plain = nd.predict(bent(), dgd, TRIANGLE, rounds)["outputs"].values
@@ -349,7 +349,9 @@ def test_several_runs_share_the_anchors_of_the_first(monkeypatch):
     own = nd.predict(bent(), atc, PATH, rounds, anchors=anchors)["outputs"].values
     coarse = nd.predict(bent(), atc, PATH, rounds)["outputs"].values
     assert np.abs(other - own).max() < 0.2 * np.abs(coarse - own).max()
-    affine = dynamics.predict_beside(straight(1), asked, rounds, anchors)[-1]
+    affine = dynamics.predict_beside(
+        [nd.System(straight(1), *each) for each in asked], rounds, anchors
+    )[-1]
     exactly = nd.predict(straight(1), atc, PATH, rounds)["outputs"].values
     assert np.abs(affine - exactly).max() < 1e-9 < np.abs(exactly[-1] - exactly[0]).max()
 
@@ -363,7 +365,7 @@ def test_what_several_runs_cannot_share_is_refused(types_unchecked):
         (bare, [2], "anchors: a bare kernel has no network to linearize anew"),
     ]:
         with pytest.raises(nd.InputError, match=said):
-            dynamics.predict_beside(problem, [(dgd, TRIANGLE)], [0, 4], anchors)
+            dynamics.predict_beside([nd.System(problem, dgd, TRIANGLE)], [0, 4], anchors)
     for kernel, said in [("infinite", "linear for good"), ("implicit", "share kernels, and")]:
         with pytest.raises(nd.InputError, match=said):
-            dynamics.predict_beside(bent(), [(dgd, TRIANGLE)], [0, 4], [2], kernel=kernel)
+            dynamics.predict_beside([nd.System(bent(), dgd, TRIANGLE, kernel)], [0, 4], [2])

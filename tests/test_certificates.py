@@ -377,7 +377,7 @@ def test_outputs_and_gradients_move_as_much_as_is_said():
     """By small errors along the first singular vector of J: nearly the bound, and never more."""
     problem, method, weights = bent()
     with precision.double():
-        asked = plan(problem.task, method, weights, [1])
+        asked = plan(problem, method, weights, [1])
         climb = certificate.climb_of(problem, asked, 1)
         bound, start = jnp.asarray(1e-3), climb.init(1)
         said = np.asarray(jax.jit(lambda path: climb.outputs(path, bound))(Iterate(start.path(0))))

@@ -52,7 +52,7 @@ def known(name, mixing, share=0.5, rank=None):
     """The method at a share of its limit on the bare problem, settled once."""
     problem = bare(MIXINGS[mixing].agents, rank)
     at = method(name, nd.methods.of_limit(share))
-    return dynamics.assess(dynamics.setting(problem, "given", at, MIXINGS[mixing]))
+    return dynamics.assess(problem, at, MIXINGS[mixing])
 
 
 def apart(one, other):
@@ -88,7 +88,7 @@ def test_the_affine_map_is_the_step(small):
     for name, mixing in [("dgd", "directed_ring"), ("cta", "star"), ("diging", "directed_ring")]:
         problem = bare()
         iteration = iteration_of(
-            plan(problem.task, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
+            plan(problem, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
         )
         map = affine.affine(iteration)
         action, size = affine.linear_part(iteration)
@@ -107,9 +107,7 @@ def test_the_affine_map_is_the_step(small):
 def test_steps_add_rounding_for_as_many_rounds_as_they_are():
     """From round 10 to 20 as much as from 0 to 10, and a contraction forgets most of it."""
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    of = lambda name: iteration_of(
-        plan(problem.task, method(name, 0.05), W, 0), problem.kernel_space()
-    )
+    of = lambda name: iteration_of(plan(problem, method(name, 0.05), W, 0), problem.kernel_space())
     iteration = of("diging")  # whose sums keep what rounding adds
     seen = propagators.Propagators(iteration, via="steps")
     assert seen(iteration.init(), 0, 10) is None and seen(iteration.init(), 10, 20) is None
@@ -138,7 +136,7 @@ def test_few_rounds_are_stepped_without_a_study_of_the_method(
         np.eye(points), np.ones((points, outputs)), np.arange(points) % agents
     )
     W = graphs.metropolis(graphs.ring(agents))
-    iteration = iteration_of(plan(problem.task, method(name, 0.1), W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem, method(name, 0.1), W, 0), problem.kernel_space())
 
     class Studied(Exception):
         pass
@@ -156,7 +154,7 @@ def test_few_rounds_are_stepped_without_a_study_of_the_method(
 @in_double
 def test_squares_that_are_there_are_not_counted_again():
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem, method("dgd", 0.1), W, 0), problem.kernel_space())
     powers = propagators.Powers(affine.affine(iteration))
     size, before = powers._whole.size, powers.seconds(1000)
     powers.propagate(1000)
@@ -168,7 +166,7 @@ def test_squares_that_are_there_are_not_counted_again():
 def test_a_contour_takes_complex_factorizations_at_every_node():
     """Of the kernel, n^3 / 3 products and sums, and of an inverse of the method, states^3."""
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem, method("dgd", 0.1), W, 0), problem.kernel_space())
     way = propagators.Propagators(iteration)._open["contour"]
     complex_ones = 8 * max(contours.NODES) * (12**3 / 3 + 8**3)
     assert way.seconds(0, 10**6) * propagators.FLOPS == pytest.approx(complex_ones, rel=1e-12)
@@ -180,7 +178,7 @@ def test_errors_of_ritz_values_are_residuals(monkeypatch):
     """|A v - theta v| of v in a Krylov space much smaller than the state."""
     monkeypatch.setattr(spectra, "KRYLOV", 7)
     problem, W = bare(), graphs.metropolis(graphs.ring(8))
-    iteration = iteration_of(plan(problem.task, method("dgd", 0.1), W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem, method("dgd", 0.1), W, 0), problem.kernel_space())
     map = affine.affine(iteration)
     whole = Realization(map, Features(map.kernel).rows)
     ritz = spectra._arnoldi(whole, np.random.default_rng(0).standard_normal(whole.size))
@@ -212,7 +210,7 @@ def exactly(problem, F, at, W, rounds):
 
     F, W and y are made of few binary digits, so that K = F F^T is what floating point has.
     """
-    iteration = iteration_of(plan(problem.task, at, W, 0), problem.kernel_space())
+    iteration = iteration_of(plan(problem, at, W, 0), problem.kernel_space())
     map = affine.affine_rounds(iteration)
     whole = np.vectorize(lambda value: int(Fraction(float(value)) * 2**POINT), otypes=[object])
     times = lambda a, b: np.vectorize(lambda value: value >> POINT, otypes=[object])(a @ b)
@@ -265,9 +263,7 @@ def test_no_error_is_larger_than_its_estimate(name, seed, rank):
     rounds = [100, 30_001, 10**8]
     problem, F = plain_digits(seed, 2, rank)
     W = np.array([[0.75, 0.25], [0.25, 0.75]])
-    at = dynamics.assess(
-        dynamics.setting(problem, "given", method(name, nd.of_limit(0.5)), graphs.mixing(W))
-    )
+    at = dynamics.assess(problem, method(name, nd.of_limit(0.5)), graphs.mixing(W))
     truth = exactly(problem, F, at.method, graphs.mixing(W), rounds)
     for way in (
         ["powers"] + ["chebyshev", "contour"] * (name in PLAIN) + ["modes"] * (name == "dgd")
@@ -393,7 +389,7 @@ def test_flows_follow_their_own_equation(small, name):
     time, h = 1.3, 1e-4
     slope = (flow.state(time + h) - flow.state(time - h)) / (2 * h)
     with nd.precision.double():
-        map = affine.affine(iteration_of(plan(problem.task, at, W, 0), problem.kernel_space()))
+        map = affine.affine(iteration_of(plan(problem, at, W, 0), problem.kernel_space()))
     z = flow.state(time).reshape(map.size, -1)
     stepped = map.matrix() @ z + map.drive().reshape(map.size, -1)
     assert np.abs(slope.reshape(map.size, -1) - (stepped - z) / 0.2).max() < 1e-6
@@ -473,7 +469,7 @@ def test_rounds_that_repeat_have_limits_and_short_cuts(name, mixing):
     """Any round by powers of a period's map against stepping; the limit against a late one."""
     problem = bare(rank=5)
     W = graphs.one_peer_exponential(8) if mixing == "one-peer" else MIXINGS[mixing]
-    at = dynamics.assess(dynamics.setting(problem, "given", method(name, nd.of_limit(0.3)), W))
+    at = dynamics.assess(problem, method(name, nd.of_limit(0.3)), W)
     rounds = [0, 1, 4, 7, 64, 333, 3002]
     stepped, there = (nd.predict(problem, at.method, W, rounds, via=via, stability=at)
                       for via in ("steps", "powers"))  # fmt: skip
@@ -524,7 +520,7 @@ def test_slowest_modes_are_eigenvalues(name, mixing, dense, monkeypatch):
     at = known(name, mixing, rank=5).method
     found = dynamics.slowest_modes(problem, at, W, count=3)
     with nd.precision.double():
-        iteration = iteration_of(plan(problem.task, at, W, 0), problem.kernel_space())
+        iteration = iteration_of(plan(problem, at, W, 0), problem.kernel_space())
         exact = np.linalg.eigvals(affine.affine(iteration).matrix())
     exact = exact[np.abs(exact - 1) > 1e-6]
     exact = exact[np.argsort(np.abs(exact - 1))][:3]

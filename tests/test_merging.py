@@ -88,7 +88,7 @@ PROBLEMS = {"mlp": partial(mlp_problem, activation="gelu"), "residual": residual
 
 
 def iteration_of(problem, method):
-    plan = nd.runs.plan(problem.task, method, PAIR, 1)
+    plan = nd.runs.plan(problem, method, PAIR, 1)
     return nd.runs.iteration_of(plan, problem.network_space())
 
 

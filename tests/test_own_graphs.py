@@ -218,8 +218,8 @@ def test_names_lay_the_graph_over_the_data(monkeypatch):
     dgd = nd.methods.dgd(step_size=0.1)
     monkeypatch.setattr(nd.Problem, "kernel", lambda *_: None)
     for laid in (
-        runs.plan(problem.task, dgd, moved, 2).weights,
-        nd.dynamics.setting(problem, "empirical", dgd, moved).weights,
+        runs.plan(problem, dgd, moved, 2).weights,
+        nd.System(problem, dgd, moved).weights,
     ):
         assert (laid.matrix == W.matrix).all() and laid.names == TOWNS
     fewer = graphs.metropolis(graphs.read(nx.path_graph(["aix", "bonn", "rome"])))

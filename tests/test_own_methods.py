@@ -49,7 +49,7 @@ def affine(heads):
 
 def rounds_in(space, problem, method, rounds=2):
     """Outputs of every round; only programs that are large are worth compiling."""
-    plan = runs.plan(problem.task, method, RING, rounds)
+    plan = runs.plan(problem, method, RING, rounds)
     runs.check(plan, space)
     iteration = runs.iteration_of(plan, space)
     state, seen = iteration.init(), []
@@ -164,7 +164,7 @@ def test_the_program_whose_memory_is_estimated_is_the_one_that_runs(name):
     make = nd.methods.METHODS.get(name, lambda step_size: own(Counting(step_size)))
     method = make(step_size=0.1, **more)
     space = problem.network_space(method.view)
-    iteration = runs.iteration_of(runs.plan(problem.task, method, RING, 3), space)
+    iteration = runs.iteration_of(runs.plan(problem, method, RING, 3), space)
     state, now = iteration.init(), jnp.array(0)
     found = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
     assert not any(each.weak_type for each in found)
@@ -265,7 +265,7 @@ SENT = {
 def test_own_methods_send_what_they_mix(case):
     update, rule, vectors = SENT[case]
     problem, method = affine(1), own(update, rule)
-    plan = runs.plan(problem.task, method, RING, [0, 1, 2, 3, 4])
+    plan = runs.plan(problem, method, RING, [0, 1, 2, 3, 4])
     iteration = runs.iteration_of(plan, problem.network_space())
     each = np.concatenate([[0], np.cumsum(vectors)])
     degree = (RING.matrix > 0).sum(axis=0) - 1
@@ -276,11 +276,11 @@ def test_own_methods_send_what_they_mix(case):
 
 def test_single_numbers_count_as_such_and_long_periods_at_once():
     problem = affine(1)
-    plan = runs.plan(problem.task, own(Norms(0.1)), RING, [3])
+    plan = runs.plan(problem, own(Norms(0.1)), RING, [3])
     iteration = runs.iteration_of(plan, problem.network_space())
     assert (runs._floats_sent(plan, iteration, PARAMETERS) == 3 * 2 * (PARAMETERS + 1)).all()
     seldom = own(updates.DGD(0.1), mixing.Periodic(mixing.Fixed(), 10**5))
-    plan = runs.plan(problem.task, seldom, RING, [10**5 - 1, 3 * 10**5])
+    plan = runs.plan(problem, seldom, RING, [10**5 - 1, 3 * 10**5])
     sent = runs._floats_sent(plan, runs.iteration_of(plan, problem.network_space()), PARAMETERS)
     assert (sent == np.array([[0], [3]]) * 2 * PARAMETERS).all()
 
@@ -290,7 +290,7 @@ def test_a_measurement_has_the_whole_state_beside_it():
     problem = affine(1)
 
     def measuring(name):
-        plan = runs.plan(problem.task, nd.methods.METHODS[name](step_size=0.1), RING, 1)
+        plan = runs.plan(problem, nd.methods.METHODS[name](step_size=0.1), RING, 1)
         return memory.need(runs.iteration_of(plan, problem.network_space()))[1]
 
     assert measuring("diging") - measuring("dgd") == 2 * AGENTS * PARAMETERS * 4

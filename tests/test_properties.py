@@ -191,7 +191,7 @@ def test_estimated_errors_of_jumps_are_not_below_the_truth(name, data):
         exact = np.vectorize(mpmath.mpf, otypes=[object])
         inner = gradient(drawn._replace(y=exact(drawn.y)), 2)
         *_, truth = stepped(rule, inner, exact(np.asarray(drawn.W)), exact(np.zeros((2, 4))), round)
-        asked = plan(bare.task, rule, drawn.W, [round])
+        asked = plan(bare, rule, drawn.W, [round])
         propagators = Propagators(iteration_of(asked, bare.kernel_space()), via="powers")
         reached = propagators(iteration_of(asked, bare.kernel_space()).init(), 0, round)
         off = truth - np.asarray(reached.x.tree)[..., 0]

@@ -66,7 +66,7 @@ assert many.attrs["memory_estimate"] < one.attrs["memory_estimate"]
 
 problem = nd.Problem(net, Partition(data, np.arange(24) % 4, 4, "given"), seed=3)
 W = nd.graphs.metropolis(nd.graphs.ring(4))
-asked = runs.plan(problem.task, nd.methods.extra(step_size=0.1), W, 3)
+asked = runs.plan(problem, nd.methods.extra(step_size=0.1), W, 3)
 with nd.precision.single():
     space = problem.network_space()
     iteration = runs.iteration_of(asked, space, layout(devices, space))
@@ -263,7 +263,7 @@ def wanted_and_taken():
     ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 2**16)
     problem = problem_of(1536, 64, features=64)
     with nd.precision.single():
-        asked = runs.plan(problem.task, method("atc", 0.05), RING, 4)
+        asked = runs.plan(problem, method("atc", 0.05), RING, 4)
         iteration = runs.iteration_of(asked, problem.network_space())
         wanted = memory.need(iteration).round
         go = lambda state: jax.block_until_ready(

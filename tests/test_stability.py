@@ -46,7 +46,7 @@ def bare(agents, rank, unit=1.0):
 
 
 def asked(name, W, rank=3, unit=1.0):
-    return stability.setting(bare(W.agents, rank, unit), "given", method(name, 1.0), W)
+    return nd.System(bare(W.agents, rank, unit), method(name, 1.0), W)
 
 
 def radius(name, W, step_size, rank):
@@ -258,7 +258,7 @@ def test_the_graph_may_change_in_a_cycle():
 
 def test_what_gradients_cannot_reach_is_no_part_of_a_loop():
     """DIGing keeps 1'(y - g'): of 3 x 4 states, 11 move, and their eigenvalue one is single."""
-    (loop,) = asked("diging", DIRECTED).loops(0.1)
+    (loop,) = stability.loops_of(asked("diging", DIRECTED), 0.1)
     moving = loop.moving
     assert loop.P.shape == (12, 12) and moving.P.shape == (11, 11)
     ones = lambda P: np.sum(np.abs(np.linalg.eigvals(P) - 1) < 1e-6)

@@ -175,7 +175,7 @@ def _wide(sizes: Sizes, width: int) -> Iteration:
     shares = Partition(data, np.arange(count) % sizes.agents, sizes.agents, "iid")
     problem = nd.Problem(nd.networks.mlp((width, width), outputs=10), shares)
     weights = graphs.metropolis(graphs.exponential(sizes.agents))
-    asked = runs.plan(problem.task, methods.dgd(step_size=1e-3), weights, 1)
+    asked = runs.plan(problem, methods.dgd(step_size=1e-3), weights, 1)
     return runs.iteration_of(asked, problem.network_space())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from ntkdyn import graphs, methods, networks, precision
 from ntkdyn.bench.kernel import machine, seconds
 from ntkdyn.data import Dataset, Partition
-from ntkdyn.dynamics import Flow, assess, predict, setting
+from ntkdyn.dynamics import Flow, assess, predict
 from ntkdyn.engine import Iteration, advance
 from ntkdyn.kernels import infinite
 from ntkdyn.kernels.compat import neural_tangents
@@ -107,7 +107,7 @@ def _long_horizons(sizes: Sizes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The state after many rounds, against as many plain steps."""
     problem = _bare(sizes.agents, sizes.points, OUTPUTS)
     W = graphs.metropolis(graphs.ring(sizes.agents))
-    known = assess(setting(problem, "", methods.dgd(step_size=methods.of_limit(0.5)), W))
+    known = assess(problem, methods.dgd(step_size=methods.of_limit(0.5)), W)
     run = lambda rounds, via: predict(
         problem, known.method, W, rounds, via=via, save=NOTHING, stability=known
     )
@@ -140,10 +140,10 @@ def _sparse(sizes: Sizes) -> dict[str, dict[str, Any]]:
     for agents, degree in sizes.sparse:
         problem = _bare(agents, agents, 1)
         W = graphs.metropolis(graphs.random_regular(agents, degree, seed=0))
-        known = assess(setting(problem, "", methods.dgd(step_size=methods.of_limit(0.5)), W))
+        known = assess(problem, methods.dgd(step_size=methods.of_limit(0.5)), W)
         with precision.double():
             iteration = iteration_of(
-                plan(problem.task, known.method, W, sizes.sparse_rounds), problem.kernel_space()
+                plan(problem, known.method, W, sizes.sparse_rounds), problem.kernel_space()
             )
             alone, _ = seconds(lambda s=iteration: _stepped(s, sizes.sparse_rounds), 1)
         begun = time.perf_counter()
@@ -194,9 +194,7 @@ def _against_training(sizes: Sizes) -> list[dict[str, Any]]:
     problem, W = _images(sizes), graphs.metropolis(graphs.exponential(sizes.agents))
     method = methods.dgd(step_size=0.05)
     with precision.single():
-        iteration = iteration_of(
-            plan(problem.task, method, W, sizes.trained), problem.network_space()
-        )
+        iteration = iteration_of(plan(problem, method, W, sizes.trained), problem.network_space())
         trained, _ = seconds(lambda: _stepped(iteration, sizes.trained), 1)
     whole = trained / sizes.trained * sizes.predicted
     rows = []
@@ -219,7 +217,7 @@ def _predicted(
     sizes: Sizes, method: methods.Method, W: graphs.MixingMatrix, kernel: str
 ) -> tuple[float, Any]:
     """A prediction from a fresh problem, its kernel computed within the time."""
-    stability = assess(setting(_images(sizes), "infinite", method, W))
+    stability = assess(_images(sizes), method, W, kernel="infinite")
     run: Callable[[], Any] = lambda: predict(
         _images(sizes),
         method,

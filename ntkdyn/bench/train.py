@@ -127,7 +127,7 @@ def _iteration(sizes: Sizes) -> Iteration:
     network = networks.mlp(sizes.widths, outputs=OUTPUTS, w_std=W_STD, b_std=B_STD)
     problem = Problem(network, shares, loss="cross_entropy", seed=SEED)
     plan = runs.plan(
-        problem.task, methods.atc(step_size=STEP), graphs.metropolis(graphs.ring(sizes.agents)),
+        problem, methods.atc(step_size=STEP), graphs.metropolis(graphs.ring(sizes.agents)),
         sizes.rounds, batch_size=sizes.batch, batch_seed=SEED,
     )  # fmt: skip
     return runs.iteration_of(plan, problem.network_space())

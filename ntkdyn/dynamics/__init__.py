@@ -12,7 +12,6 @@ from ntkdyn.dynamics.stability import (
     Stability,
     assess,
     known_step,
-    setting,
     step_size_limit,
 )
 from ntkdyn.dynamics.tables import kernel_table, spectrum
@@ -37,7 +36,6 @@ __all__ = [
     "predict",
     "predict_beside",
     "rounds_until",
-    "setting",
     "slowest_modes",
     "spectrum",
     "step_size_limit",

@@ -81,10 +81,9 @@ from ntkdyn.dynamics.curvature import (
     look,
     weight_norms,
 )
-from ntkdyn.dynamics.stability import assess, known_step, setting
+from ntkdyn.dynamics.stability import assess, known_step
 from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError, check_kind, check_whole
-from ntkdyn.methods import Method
 from ntkdyn.methods.objectives import Local
 from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit, State
 from ntkdyn.problems import Problem
@@ -92,6 +91,7 @@ from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, looking, plan, recorded
 from ntkdyn.saving import SaveOptions, sample
+from ntkdyn.system import System, question
 from ntkdyn.vectors import Vector
 
 MOST = 64
@@ -101,11 +101,10 @@ COPIES = 6
 """About how many vectors of all agents' parameters in float64 a path takes as it advances."""
 
 
+@question()
 @precision.in_double
 def certify(
-    problem: Problem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
     corrections: int = 2,
@@ -133,7 +132,7 @@ def certify(
     takes a few rounds of training for the prediction and for each correction.
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
-    asked = _asked(problem, method, weights, rounds, record_every, save)
+    asked, problem = _provable(plan(system, rounds, record_every, save)), system.problem
     climb = climb_of(problem, asked, corrections + 1)
     kept = sample(asked.save, problem.origin, asked.task.agents)
     see = looking(asked, climb.network, kept, None, None)
@@ -152,17 +151,10 @@ def certify(
     )
 
 
-def _asked(
-    problem: Problem,
-    method: Method,
-    weights: Any,
-    rounds: int | Sequence[int],
-    record_every: int | None,
-    save: SaveOptions,
-) -> Plan:
+def _provable(asked: Plan) -> Plan:
     """The plan, refused where there is no proof."""
+    problem, method, save = asked.system.problem, asked.method, asked.save
     check_kind("problem", problem, Problem, "a network with its data")
-    asked = plan(problem.task, method, weights, rounds, record_every=record_every, save=save)
     none = "certify: no certificate exists"
     if len(problem.networks) > 1 or isinstance(problem.seed, Sequence):
         raise InputError(f"{none} where agents have networks or starts of their own")
@@ -174,9 +166,8 @@ def _asked(
     if save.trust or save.kernel:
         raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
     if isinstance(method.step_size, OfLimit):
-        settled = assess(setting(problem, "empirical", method, asked.weights)).method
-        return asked._replace(method=settled)
-    return asked._replace(method=known_step(method))
+        return asked.by(assess(asked.system).method)
+    return asked.by(known_step(method))
 
 
 def _check_room(problem: Problem, paths: int) -> None:

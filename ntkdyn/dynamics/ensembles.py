@@ -33,15 +33,16 @@ from jaxtyping import Float
 
 from ntkdyn import precision, sizes
 from ntkdyn.dynamics.predict import predict
-from ntkdyn.dynamics.stability import Stability, assess, setting
+from ntkdyn.dynamics.stability import assess
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_name, check_whole
 from ntkdyn.kernels import infinite
+from ntkdyn.linear import Infinite
 from ntkdyn.measures import measure, shares
-from ntkdyn.methods import Method
 from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
+from ntkdyn.system import System, question
 
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -52,11 +53,10 @@ WIDTHS = {
 """whose starts and kernels; what the record says of it"""
 
 
+@question()
 @precision.in_double
 def ensemble(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
     draws: int = 256,
@@ -80,19 +80,22 @@ def ensemble(
     beside them. (Losses are skewed: from fewer than a hundred draws spreads and their errors tend
     to be too small.) The step size is the same for all, a share of the limit at infinite width.
     """
+    problem = system.problem
     draws = _checked(problem, draws, width, nngp)
     seed = check_whole("seed:", seed, 0)
-    stability = assess(setting(problem, "infinite", method, weights))
-    run = (problem, stability, weights, rounds, record_every, via, progress)
+    stability = assess(system.with_(kernel=Infinite()))
+    system = system.with_(method=stability.method)
+    how = {"record_every": record_every, "via": via}
     if width == "own":
-        record = _own(*run, draws, seed)
+        record = _own(system, rounds, how, draws, seed, progress)
     else:
         covariance = _nngp(problem) if nngp is None else nngp
         starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
-        record = _at_infinite_width(problem.task, _responses(*run), covariance, starts)
+        response = _responses(system, rounds, how | {"progress": progress})
+        record = _at_infinite_width(problem.task, response, covariance, starts)
     return described(record).assign_attrs(
         width=WIDTHS[width],
-        method=method.name,
+        method=system.method.name,
         step_size=float(stability.method.step_size),
         draws=draws,
         seed=seed,
@@ -120,19 +123,23 @@ def _checked(problem: Problem | KernelProblem, draws: Any, width: str, nngp: Any
 
 
 def _own(
-    problem: Problem, stability: Stability, weights: Any, rounds: int | Sequence[int],
-    record_every: int | None, via: str, progress: Progress | None, draws: int, seed: int,
-) -> Record:  # fmt: skip
+    system: System,
+    rounds: int | Sequence[int],
+    how: dict[str, Any],
+    draws: int,
+    seed: int,
+    progress: Progress | None,
+) -> Record:
     """Estimates from linear predictions of networks that start from seeds of their own."""
     seeds = np.random.default_rng(seed).choice(LARGEST_SEED, draws, replace=False)
     measured, outputs = [], []
     for done, each in enumerate(map(int, seeds), start=1):
-        one = dataclasses.replace(problem, seed=each)
-        run = predict(one, stability.method, weights, rounds, record_every=record_every, via=via)
+        one = system.with_(problem=dataclasses.replace(system.problem, seed=each))
+        run = predict(one, rounds, **how)
         held = f"ensemble: the outputs of {draws} starts"
         sizes.check_room(held, 2 * draws * run["outputs"].nbytes, "draw fewer, or record less")
         outputs.append(run["outputs"].values)
-        measured.append([measure(problem.task, seen) for seen in outputs[-1]])
+        measured.append([measure(system.task, seen) for seen in outputs[-1]])
         if progress:
             progress(done, draws)
     record = _of_outputs(np.stack(outputs))
@@ -202,12 +209,9 @@ def _nngp(problem: Problem) -> Float[np.ndarray, "points points"]:
     return np.asarray(infinite.nngp(problem.network.kernel, problem.inputs.astype(np.float64)))
 
 
-def _responses(
-    problem: Problem, stability: Stability, weights: Any, rounds: int | Sequence[int],
-    record_every: int | None, via: str, progress: Progress | None,
-) -> Record:  # fmt: skip
+def _responses(system: System, rounds: int | Sequence[int], how: dict[str, Any]) -> Record:
     """T_i(t) as `outputs` (round, agent, point, train): one output per training point."""
-    task, whole = problem.task, problem.kernel("infinite").whole
+    task, whole = system.task, system.problem.kernel(Infinite()).whole
     tests = len(whole) - task.train
     unit = KernelProblem(
         whole[: task.train],
@@ -219,10 +223,7 @@ def _responses(
             else {}
         ),
     )
-    return predict(
-        unit, stability.method, weights, rounds, record_every=record_every, via=via,
-        progress=progress,
-    )  # fmt: skip
+    return predict(System(unit, system.method, system.weights), rounds, **how)
 
 
 def _draw(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -41,11 +40,12 @@ from ntkdyn.graphs import Weights
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import Memoryless, State
-from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.problems import KernelProblem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, iteration_of, plan, run
 from ntkdyn.saving import SaveOptions
+from ntkdyn.system import System, question
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix exponential is formed."""
@@ -61,19 +61,13 @@ class Flow:
     output, otherwise coordinates are points x outputs and there is one side.
     """
 
+    @question("kernel")
     @precision.in_double
-    def __init__(
-        self,
-        problem: Problem | KernelProblem,
-        method: Method,
-        weights: Any,
-        *,
-        kernel: str = "empirical",
-    ) -> None:
-        asked = plan(problem.task, known_step(method), weights, 0)
+    def __init__(self, system: System) -> None:
+        asked = plan(system, 0).by(known_step(system.method))
         _check_flows(asked)
-        iteration = iteration_of(asked, problem.kernel_space(kernel))
-        self.step_size = float(method.step_size)
+        iteration = iteration_of(asked, system.problem.kernel_space(system.kernel))
+        self.step_size = float(system.method.step_size)
         self._affine = affine(iteration)
         initial = np.asarray(iteration.space.initial)[: iteration.space.train]
         self._start = initial.reshape(self._affine.residual.shape)
@@ -184,14 +178,12 @@ class Transition:
         return moved.reshape(state.shape)
 
 
+@question("kernel")
 @precision.in_double
 def flow(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
-    kernel: str = "empirical",
     record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
     tolerance: float = 1e-9,
@@ -202,11 +194,10 @@ def flow(
     The record has the variables of a prediction and the coordinate `time`, so that `compare`
     with one is the gap between flow and steps. `tolerance` is for losses without a closed form.
     """
-    asked = plan(
-        problem.task, known_step(method), weights, rounds, record_every=record_every, save=save
-    )
+    asked = plan(system, rounds, record_every, save).by(known_step(system.method))
     _check_flows(asked)
-    space = problem.kernel_space(kernel)
+    problem = system.problem
+    space = problem.kernel_space(system.kernel)
     closed = problem.task.loss is losses.mse
     given = isinstance(problem, KernelProblem)
     record = run(
@@ -218,9 +209,7 @@ def flow(
         propagator=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )
     record = record.assign_coords(time=("round", record["round"].values * record.step_size))
-    return described(record).assign_attrs(
-        space="kernel", kernel=problem.kernel(kernel).name, flow=1
-    )
+    return described(record).assign_attrs(space="kernel", kernel=system.kernel.name, flow=1)
 
 
 def has_flow(method: Method, weights: Weights) -> bool:

@@ -29,16 +29,16 @@ from ntkdyn.dynamics.affine import Affine, affine_rounds
 from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.realization import Features, Realization
-from ntkdyn.dynamics.stability import assess, check_repeats, setting
+from ntkdyn.dynamics.stability import assess, check_repeats
 from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError, check_whole, is_real, shown
 from ntkdyn.measures import measure
 from ntkdyn.methods import Method
-from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import iteration_of, plan
 from ntkdyn.saving import SaveOptions
+from ntkdyn.system import System, question
 
 AT_ONE = 1e-8
 """Eigenvalues of P this close to one are one."""
@@ -64,10 +64,9 @@ class Rest(NamedTuple):
     """the finite part of X (lambda - P)^-1 Q"""
 
 
+@question("kernel")
 @precision.in_double
-def limit(
-    problem: Problem | KernelProblem, method: Method, weights: Any, *, kernel: str = "empirical"
-) -> Record:
+def limit(system: System) -> Record:
     """Where the linearized agents come to rest, with the squared error and all points per round.
 
     Variables: `outputs` (agent, point, output) and every loss and accuracy of a prediction;
@@ -76,20 +75,21 @@ def limit(
     Attributes: `interpolates`, whether all residuals vanish; `period`, the rounds after which
     exchanges and graph repeat, at whose start the agents are. The method must be stable.
     """
-    asked = setting(problem, kernel, method, weights)
-    check_repeats(asked, "limit in closed form")
-    stability = assess(asked)
+    check_repeats(system, "limit in closed form")
+    stability = assess(system)
     if not stability.stable:
         raise InputError(
-            f"limit: {method.name} is unstable at step size {float(stability.method.step_size):g} "
-            f"and comes to no rest; its largest stable one is {stability.limit:.6g}"
+            f"limit: {system.method.name} is unstable at step size "
+            f"{float(stability.method.step_size):g} and comes to no rest; its largest stable one "
+            f"is {stability.limit:.6g}"
         )
-    map, task = affine_rounds(_iteration(problem, stability.method, weights, kernel)), problem.task
+    problem, task = system.problem, system.task
+    map = affine_rounds(_iteration(system, stability.method))
     features = Features(map.kernel)
     coefficients = (_resting if len(map.loops) == 1 else _returning)(map, features)
     best = _centralized(map, features, task.agents)
     shape = (task.agents, task.train, task.targets.shape[1])
-    whole = problem.kernel(kernel).whole
+    whole = system.matrix.whole
     outputs = problem.initial + _read_out(whole, coefficients.reshape(shape))
     off = [_length(map.kernel, each - best) for each in coefficients]
     residual = outputs[task.owner, np.arange(task.train)] - task.targets[: task.train]
@@ -175,24 +175,17 @@ def _read_out(kernel: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     return np.einsum("bknj,anj->abk", kernel, coefficients, optimize=True)
 
 
+@question("kernel")
 @precision.in_double
-def slowest_modes(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
-    *,
-    count: int = 6,
-    kernel: str = "empirical",
-) -> Record:
+def slowest_modes(system: System, *, count: int = 6) -> Record:
     """The eigenvalues of A nearest to one, on what training can reach of parameter space.
 
     Variables over `mode`: `eigenvalue_real`, `eigenvalue_imaginary`, and `time_constant`
     -1 / log |lambda|, the rounds in which the mode shrinks by e. Where exchanges or the graph
     repeat after some rounds, A is that of a period (attribute `period`), and time still in rounds.
     """
-    asked = setting(problem, kernel, method, weights)
-    check_repeats(asked, "modes")
-    map = affine_rounds(_iteration(problem, assess(asked).method, weights, kernel))
+    check_repeats(system, "modes")
+    map = affine_rounds(_iteration(system, assess(system).method))
     whole = Realization(map, Features(map.kernel).rows)
     count = check_whole("count:", count, 1, whole.size)
     if whole.size <= DENSE_UP_TO:
@@ -228,15 +221,13 @@ def _nearest_to_one(whole: Realization, count: int) -> Complex[np.ndarray, " cou
     return 1 + BESIDE - 1 / values
 
 
+@question("kernel")
 def rounds_until(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     below: float | None = None,
     *,
     above: float | None = None,
     measured: str = "train_loss",
-    kernel: str = "empirical",
     at_most: int = 10**7,
 ) -> int | None:
     """The first round in which every agent's `measured` is at most `below`; None: not by `at_most`.
@@ -247,18 +238,10 @@ def rounds_until(
     """
     _check_one_bound(below, above)
     at_most = check_whole("at_most:", at_most, 1)
-    stability = assess(setting(problem, kernel, method, weights))
+    stability, less = assess(system), SaveOptions(outputs=False)
 
     def reached(round: int) -> bool:
-        record = predict(
-            problem,
-            stability.method,
-            weights,
-            [round],
-            kernel=kernel,
-            save=SaveOptions(outputs=False),
-            stability=stability,
-        )
+        record = predict(system, [round], save=less, stability=stability)
         if (
             not isinstance(measured, str)
             or measured not in record
@@ -295,7 +278,7 @@ def _first(reached: Any, at_most: int) -> int | None:
     return upper
 
 
-def _iteration(
-    problem: Problem | KernelProblem, method: Method, weights: Any, kernel: str
-) -> Iteration:
-    return iteration_of(plan(problem.task, method, weights, 0), problem.kernel_space(kernel))
+def _iteration(system: System, method: Method) -> Iteration:
+    """At work in the space of its kernel, by the method whose step size is a number."""
+    asked = plan(system.with_(method=method), 0)
+    return iteration_of(asked, system.problem.kernel_space(system.kernel))

@@ -17,7 +17,7 @@ they enter: the noise is as large as the residuals, and dies where all of them c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -27,14 +27,13 @@ from jaxtyping import Float, Int
 from ntkdyn import precision
 from ntkdyn.dynamics.affine import affine_rounds
 from ntkdyn.dynamics.realization import Features, Realization
-from ntkdyn.dynamics.stability import assess, setting
+from ntkdyn.dynamics.stability import assess
 from ntkdyn.errors import InputError, check_whole
 from ntkdyn.measures import measure, shares
-from ntkdyn.methods import Method
-from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import iteration_of, plan, recorded_rounds
+from ntkdyn.system import System, question
 
 STATE_UP_TO = 2000
 """The largest state that moves, per output, whose covariance is followed."""
@@ -49,16 +48,14 @@ AT_REST = -1
 """The round of a record of the steady state."""
 
 
+@question("kernel")
 @precision.in_double
 def minibatch_noise(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int] | None,
     *,
     batch_size: int,
     record_every: int | None = None,
-    kernel: str = "empirical",
 ) -> Record:
     """Mean and spread over all draws of batches, in the given rounds or at rest (None).
 
@@ -68,17 +65,17 @@ def minibatch_noise(
     `NAME_mean`, its expectation, and `NAME_of_mean`, that of the mean model (round, agent). For
     small problems with the squared error; the parameters' own covariance is in `Moments`.
     """
-    moments = Moments(problem, method, weights, batch_size=batch_size, kernel=kernel)
+    moments = Moments(system, batch_size=batch_size)
     if rounds is None:
         moments.settle()
         asked = [AT_REST]
-        rows = [_row(problem, kernel, moments)]
+        rows = [_row(system, moments)]
     else:
         asked = recorded_rounds(rounds, record_every)
         rows = []
         for done, round in zip([0, *asked], asked, strict=False):
             moments.advance(round - done)
-            rows.append(_row(problem, kernel, moments))
+            rows.append(_row(system, moments))
     dims = ("round", "agent", "point", "output")
     variables = {
         name: (dims[: 1 + value.ndim], np.stack([row[name] for row in rows]))
@@ -93,20 +90,13 @@ class Moments:
     States are (states x features) in coordinates that keep lengths in parameter space.
     """
 
+    @question("kernel")
     @precision.in_double
-    def __init__(
-        self,
-        problem: Problem | KernelProblem,
-        method: Method,
-        weights: Any,
-        *,
-        batch_size: int,
-        kernel: str = "empirical",
-    ) -> None:
+    def __init__(self, system: System, *, batch_size: int) -> None:
         batch_size = check_whole("batch_size:", batch_size, 1)
-        self.stability = assess(setting(problem, kernel, method, weights))
-        asked = plan(problem.task, self.stability.method, weights, 0)
-        self.map = affine_rounds(iteration_of(asked, problem.kernel_space(kernel)))
+        self.stability = assess(system)
+        asked = plan(system.with_(method=self.stability.method), 0)
+        self.map = affine_rounds(iteration_of(asked, system.problem.kernel_space(system.kernel)))
         self._check_size(len(self.map.kernel))
         self.features = Features(self.map.kernel)
         whole = Realization(self.map, self.features.rows)
@@ -222,24 +212,22 @@ def batch_covariance(
     return np.where(same_point, excess, np.where(same_agent, others, 0.0))
 
 
-def _row(
-    problem: Problem | KernelProblem, kernel: str, moments: Moments
-) -> dict[str, Float[np.ndarray, ...]]:
+def _row(system: System, moments: Moments) -> dict[str, Float[np.ndarray, ...]]:
     """Everything that is recorded of one round."""
-    task, whole = problem.task, problem.kernel(kernel).whole
+    task, whole = system.task, system.matrix.whole
     mean, covariance = moments.displacement()
     rows = moments.features.read(whole.reshape(-1, len(moments.map.kernel)))
     shape = (task.agents, *task.targets.shape)
-    outputs = problem.initial + np.einsum("pf,ifd->ipd", rows, mean).reshape(shape)
+    outputs = system.problem.initial + np.einsum("pf,ifd->ipd", rows, mean).reshape(shape)
     variance = np.einsum("pf,idfg,pg->ipd", rows, covariance, rows, optimize=True)
     variance = np.maximum(variance.reshape(shape), 0)
     of_mean = {k: v for k, v in measure(task, outputs).items() if k.endswith("loss")}
-    beyond = {
+    spread = {
         name: (share * variance.sum(axis=2)).sum(axis=1) / 2 for name, share in shares(task).items()
     }
     return {
         "mean_outputs": outputs,
         "std_outputs": np.sqrt(variance),
         **{f"{name}_of_mean": value for name, value in of_mean.items()},
-        **{f"{name}_mean": of_mean[name] + beyond[name] for name in beyond},
+        **{f"{name}_mean": of_mean[name] + spread[name] for name in spread},
     }

@@ -15,40 +15,30 @@ from ntkdyn.dynamics import corrected
 from ntkdyn.dynamics.anchored import Anchored, Anchoring, PropagatorOf, beside, checked
 from ntkdyn.dynamics.corrected import Corrected, Corrections
 from ntkdyn.dynamics.propagators import Propagators
-from ntkdyn.dynamics.stability import (
-    Setting,
-    Stability,
-    assess,
-    known_step,
-    repeats,
-    setting,
-)
+from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Iteration, Progress, Propagator
-from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
+from ntkdyn.errors import InputError, check_kind, is_real, shown
+from ntkdyn.linear import Choice, Given, Kernel
 from ntkdyn.linearization import Linearization
-from ntkdyn.methods import Method
 from ntkdyn.methods.updates import State
-from ntkdyn.problems import KERNELS, Kernel, KernelProblem, Problem, check_problem
+from ntkdyn.problems import KernelProblem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, plan, run
 from ntkdyn.saving import SaveOptions
 from ntkdyn.spaces import Space
+from ntkdyn.system import System, question
 from ntkdyn.vectors import Vector
 
 
+@question("kernel", "batch_size", "batch_seed")
 @precision.in_double
 def predict(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
-    kernel: str = "empirical",
     record_every: int | None = None,
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     save: SaveOptions = SaveOptions(),
     stability: Stability | None = None,
     progress: Progress | None = None,
@@ -98,64 +88,48 @@ def predict(
     `corrections` says how many are. With batches all rounds are sampled, which takes as many
     gradients as training does. Not with anchors.
     """
-    check_problem(problem)
     if stability is not None:
         check_kind("stability", stability, Stability, "as `dynamics.assess` gives")
     if not isinstance(via, str):
         raise InputError(f'via: must be the name of a way, like "auto", got {shown(via)}')
-    asked = plan(
-        problem.task,
-        method,
-        weights,
-        rounds,
-        record_every=record_every,
-        batch_size=batch_size,
-        batch_seed=batch_seed,
-        save=save,
-    )
+    asked = plan(system, rounds, record_every, save)
     if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
         raise InputError(f"tolerance: must be between 0 and 1, got {shown(tolerance)}")
-    check_name("kernel", kernel, KERNELS)
     if anchors is not None:
-        anchors = _anchors(problem, kernel, via, anchors, asked.rounds[-1])
+        anchors = _anchors(system.kernel, via, anchors, asked.rounds[-1])
     if corrections is not None:
-        corrections = _corrections(problem, kernel, via, anchors, corrections)
-    if kernel == "implicit" and not isinstance(problem, KernelProblem):
+        corrections = _corrections(system.kernel, via, anchors, corrections)
+    if not system.kernel.formed:
         _steps_only(via, "an implicit kernel")
-        return _without_a_kernel(problem, asked, anchors, corrections, progress)
-    method.check_space("kernel")
-    space = functools.partial(problem.kernel_space, kernel, method.view)
+        return _without_a_kernel(asked, anchors, corrections, progress)
+    system.method.check_space("kernel")
+    problem = system.problem
+    space = functools.partial(problem.kernel_space, system.kernel, system.method.view)
     space()  # refuses where there is none; not held, as anchors have their own
-    if not method.linear:
-        stability = Stability(known_step(method), None, None)
-    stability = stability or assess(setting(problem, kernel, method, asked.weights))
-    asked = asked._replace(method=stability.method)
-    known = lambda: problem.kernel(kernel)
+    if not system.method.linear:
+        stability = Stability(known_step(system.method), None, None)
+    stability = stability or assess(system)
+    asked = asked.by(stability.method)
     stable_there = lambda iteration: _stable(asked, iteration)
     schemes = _Schemes(asked, stability.stable, via, tolerance)
     if corrections is not None:
         record = Corrected(problem, asked, corrections, progress).record()
     elif anchors is None:
-        record = _with_a_kernel(problem, asked, space(), schemes, known, progress)
+        record = _with_a_kernel(asked, space(), schemes, progress)
     else:
         record = Anchored(problem, asked, anchors, schemes.within(stable_there), progress).record()
-    record = schemes.noted(record)
-    bare = isinstance(problem, KernelProblem)
-    told = {"kernel": "given", **problem.adjusted} if bare else {"kernel": kernel}
-    record = described(record).assign_attrs(space="kernel", **told, **stability.attributes())
-    return _finite(record)
+    told = {"kernel": system.kernel.name, "space": "kernel", **stability.attributes()}
+    if isinstance(problem, KernelProblem):
+        told |= problem.adjusted
+    return _finite(described(schemes.noted(record)).assign_attrs(told))
 
 
 @precision.in_double
 def predict_beside(
-    problem: Problem,
-    asked: Sequence[tuple[Method, Any]],
+    systems: Sequence[System],
     rounds: Sequence[int],
     anchors: Sequence[int],
     *,
-    kernel: str = "empirical",
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     progress: Progress | None = None,
 ) -> list[Float[np.ndarray, "rounds agents points outputs"]]:
     """What `predict` gives as outputs with these anchors, of several methods and weights.
@@ -164,50 +138,37 @@ def predict_beside(
     kernel, however many are asked for: those that stay near the first are predicted as well as it
     is. Anchors are rounds, as the record of a prediction has them.
     """
-    check_problem(problem)
-    anchors = _anchors(problem, kernel, "auto", anchors, int(np.max(rounds)))
-    if kernel == "implicit":
+    first = systems[0]
+    anchors = _anchors(first.kernel, "auto", anchors, int(np.max(rounds)))
+    if not first.kernel.formed:
         raise InputError('kernel: several runs share kernels, and "implicit" has none')
     if isinstance(anchors, Anchoring):
         raise InputError("anchors: those that several runs share must be given as rounds")
     plans, schemes = [], []
-    for method, weights in asked:
-        drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
-        one = plan(problem.task, method, weights, rounds, **drawn)
-        check(one, problem.kernel_space(view=one.method.view))
-        there = functools.partial(_stable, one)
+    for system in systems:
+        one = plan(system, rounds)
+        check(one, system.problem.kernel_space(view=system.method.view))
         plans.append(one)
-        settled = functools.partial(_settled, problem, one)
+        settled = functools.partial(_settled, system)
+        there = functools.partial(_stable, one)
         schemes.append(_Schemes(one, settled, "auto", None).within(there))
-    return beside(problem, plans, anchors, schemes, progress)
+    return beside(first.problem, plans, anchors, schemes, progress)
 
 
-def _anchors(
-    problem: Problem | KernelProblem, kernel: str, via: str, anchors: Any, last: int
-) -> list[int] | Anchoring:
+def _anchors(kernel: Choice, via: str, anchors: Any, last: int) -> list[int] | Anchoring:
     """What was asked for, refused where there is nothing to linearize anew."""
-    if isinstance(problem, KernelProblem):
-        raise InputError("anchors: a bare kernel has no network to linearize anew; leave them out")
-    if kernel == "infinite":
-        raise InputError(
-            'anchors: a network of infinite width is linear for good; use kernel="empirical"'
-        )
+    if kernel.fixed:
+        raise InputError(f"anchors: {kernel.fixed}; leave them out")
     if via in ("powers", "modes"):
         raise InputError(f'via: {via} begin at the start only; with anchors use via="auto"')
     return checked(anchors, last)
 
 
-def _corrections(
-    problem: Problem | KernelProblem, kernel: str, via: str, anchors: Any, corrections: Any
-) -> Corrections:
+def _corrections(kernel: Choice, via: str, anchors: Any, corrections: Any) -> Corrections:
     """What was asked for, refused where there is nothing to correct by."""
     asked = corrected.checked(corrections)
-    if isinstance(problem, KernelProblem):
-        raise InputError("corrections: a bare kernel has no network to correct by; leave them out")
-    if kernel == "infinite":
-        raise InputError(
-            'corrections: a network of infinite width needs none; use kernel="empirical"'
-        )
+    if kernel.fixed:
+        raise InputError(f"corrections: {kernel.fixed}; leave them out")
     if anchors is not None:
         raise InputError(
             "corrections: sweeps follow one linearization; take `corrections` or `anchors`"
@@ -217,7 +178,6 @@ def _corrections(
 
 
 def _without_a_kernel(
-    problem: Problem,
     asked: Plan,
     anchors: list[int] | Anchoring | None,
     corrections: Corrections | None,
@@ -225,35 +185,28 @@ def _without_a_kernel(
 ) -> Record:
     """By products with the Jacobian, in `TangentSpace`."""
     known_step(asked.method)
+    problem = asked.system.problem
     if corrections is not None:
         record = Corrected(problem, asked, corrections, progress, implicit=True).record()
-        return record.assign_attrs(space="tangent", kernel="implicit")
-    if anchors is not None:
+    elif anchors is not None:
         never = lambda iteration, begun: None
         record = Anchored(problem, asked, anchors, never, progress, implicit=True).record()
-        return record.assign_attrs(space="tangent", kernel="implicit")
-    space = problem.tangent_space(asked.method.view)
-    record = run(
-        asked,
-        space,
-        origin=problem.origin,
-        parameters_each=problem.parameters_each,
-        progress=progress,
-    )
-    return record.assign_attrs(space="tangent", kernel="implicit")
+    else:
+        record = run(
+            asked,
+            problem.tangent_space(asked.method.view),
+            origin=problem.origin,
+            parameters_each=problem.parameters_each,
+            progress=progress,
+        )
+    return record.assign_attrs(space="tangent", kernel=asked.system.kernel.name)
 
 
 def _with_a_kernel(
-    problem: Problem | KernelProblem,
-    asked: Plan,
-    space: Space,
-    schemes: _Schemes,
-    known: Callable[[], Kernel],
-    progress: Progress | None,
+    asked: Plan, space: Space, schemes: _Schemes, progress: Progress | None
 ) -> Record:
     """In `KernelSpace`, by short cuts where there are any."""
-    of_network: dict[str, Any] = {}
-    trust = None
+    problem, of_network, trust = asked.system.problem, {}, None
     if isinstance(problem, KernelProblem):
         if asked.save.trust:
             raise InputError("save: trust needs a network, and a bare kernel has none")
@@ -268,7 +221,7 @@ def _with_a_kernel(
     record = run(
         asked,
         space,
-        kernels=_constant(asked.task.agents, known) if asked.save.kernel else None,
+        kernels=_constant(asked.system) if asked.save.kernel else None,
         progress=progress,
         propagator=schemes.of if schemes.open else None,
         watchers=[trust] if trust else [],
@@ -296,9 +249,9 @@ def _finite(record: Record) -> Record:
     return record.assign_attrs(overflow_round=first)
 
 
-def _settled(problem: Problem, asked: Plan) -> bool | None:
+def _settled(system: System) -> bool | None:
     """Whether the method is stable with the problem's kernel."""
-    return assess(setting(problem, "empirical", asked.method, asked.weights)).stable
+    return assess(system).stable
 
 
 def _stable(asked: Plan, iteration: Iteration) -> bool | None:
@@ -307,13 +260,13 @@ def _stable(asked: Plan, iteration: Iteration) -> bool | None:
     kernel = Kernel(np.asarray(space.kernel[:train, :, :train]), {}, "empirical")
     if not np.isfinite(kernel.whole).all():
         return False
-    return assess(Setting(kernel, asked.task, asked.method, asked.weights)).stable
+    return assess(asked.system.with_(kernel=Given(kernel))).stable
 
 
-def _constant(agents: int, known: Callable[[], Kernel]) -> Callable[[Vector], list[np.ndarray]]:
+def _constant(system: System) -> Callable[[Vector], list[np.ndarray]]:
     """The one kernel of every agent in every round, between the training points."""
-    kernel = known().summed
-    return lambda x: [kernel] * agents
+    kernel = system.matrix.summed
+    return lambda x: [kernel] * system.task.agents
 
 
 def _steps_only(via: str, what: str) -> None:

@@ -41,12 +41,12 @@ from ntkdyn.dynamics.spectra import (
 )
 from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError, check_kind
-from ntkdyn.graphs import MixingSequence, Weights, mixing
+from ntkdyn.graphs import MixingSequence, Weights
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, operator_of
 from ntkdyn.methods.updates import OfLimit
-from ntkdyn.problems import Kernel, KernelProblem, Problem, Task, check_problem
 from ntkdyn.spaces import KernelSpace
+from ntkdyn.system import System, question
 
 FOLLOWED = 10**6
 """The largest state of which the growth is worked out where the limit is known without."""
@@ -61,18 +61,10 @@ EXACTLY, BY_ITERATION = 1e-12, 1e-7
 """To what share of itself a limit is found from all eigenvalues, and from those on the rim."""
 
 
-class Setting(NamedTuple):
-    """A method on a graph, learning a task with a kernel."""
-
-    kernel: Kernel
-    task: Task
-    method: Method
-    weights: Weights
-
-    def loops(self, step_size: float) -> tuple[Loop, ...]:
-        """The method on the graph as linear systems, one for every round of a period."""
-        method = self.method.with_step_size(step_size)
-        return loops_on(method, _operator(self.weights), self.weights.agents)
+def loops_of(system: System, step_size: float) -> tuple[Loop, ...]:
+    """The method on the graph as linear systems, one for every round of a period."""
+    method = system.method.with_step_size(step_size)
+    return loops_on(method, _operator(system.weights), system.weights.agents)
 
 
 def _operator(weights: Weights) -> Operator:
@@ -111,15 +103,9 @@ class Stability(NamedTuple):
         return {name: value for name, value in known.items() if value is not None}
 
 
+@question("kernel")
 @precision.in_double
-def step_size_limit(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
-    *,
-    kernel: str = "empirical",
-    progress: Progress | None = None,
-) -> float:
+def step_size_limit(system: System, *, progress: Progress | None = None) -> float:
     """The largest step size up to which `method` is stable, all points in each round.
 
     For the squared error it is exact in closed form (`criterion`), found to 1e-8 of itself from all
@@ -127,41 +113,30 @@ def step_size_limit(
     larger ones; for other losses it is sufficient. Zero: no step is stable; infinite: every step
     is, as the kernel is zero. The method's own step size does not matter.
     """
-    asked = setting(problem, kernel, method, weights)
-    check_repeats(asked, "stability limit")
-    return _limit(asked, progress).value
+    check_repeats(system, "stability limit")
+    return _limit(system, progress).value
 
 
-def setting(problem: Problem | KernelProblem, kernel: str, method: Method, weights: Any) -> Setting:
-    """The method at work on the problem, with the kernel of that name."""
-    check_problem(problem)
-    check_kind("method", method, Method, "as `methods.dgd` gives")
-    sums = "columns" if method.needs.columns else "rows"
-    task = problem.task
-    weights = mixing(weights, agents=task.agents, sums=sums, names=task.agent_names)
-    method.check_weights(weights)
-    return Setting(problem.kernel(kernel), problem.task, method, weights)
-
-
+@question("kernel")
 @precision.in_double
-def assess(setting: Setting, progress: Progress | None = None) -> Stability:
+def assess(system: System, progress: Progress | None = None) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
-    method = setting.method
-    if not repeats(method, setting.weights):
+    method = system.method
+    if not repeats(method, system.weights):
         return Stability(known_step(method), None, None)
-    limit = _closed_form(setting)
+    limit = _closed_form(system)
     if isinstance(method.step_size, OfLimit):
-        limit = limit or _limit(setting, progress)
+        limit = limit or _limit(system, progress)
         method = method.with_step_size(_share(method, limit))
     step = float(method.step_size)
     if limit is not None and step <= limit.value:
         return Stability(method, True, limit.value, None, limit.by)
-    if limit is not None and setting.kernel.training.shape[0] * setting.task.agents > FOLLOWED:
+    if limit is not None and system.matrix.training.shape[0] * system.task.agents > FOLLOWED:
         return Stability(method, False, limit.value, None, limit.by)
-    growth = Family(setting).growth(step * setting.task.loss.curvature)
+    growth = Family(system).growth(step * system.task.loss.curvature)
     if limit is None and growth <= 1 + GROWS:
         return Stability(method, True, None)
-    limit = limit or _limit(setting, progress)
+    limit = limit or _limit(system, progress)
     return Stability(method, False, limit.value, growth, limit.by)
 
 
@@ -206,32 +181,32 @@ def one_map(method: Method, weights: Weights) -> bool:
     return method.linear and period_of(method, weights) == 1
 
 
-def check_one_map(setting: Setting, what: str) -> None:
+def check_one_map(system: System, what: str) -> None:
     """Refuse a method or a graph whose rounds differ, where `what` is for one map only."""
-    if not one_map(setting.method, setting.weights):
+    if not one_map(system.method, system.weights):
         raise InputError(
-            f"{setting.method.name}: has no {what}, as its rounds on these weights are not one and "
+            f"{system.method.name}: has no {what}, as its rounds on these weights are not one and "
             f"the same affine map"
         )
 
 
-def check_repeats(setting: Setting, what: str) -> None:
+def check_repeats(system: System, what: str) -> None:
     """Refuse a method or a graph whose rounds are no affine maps, or do not repeat soon."""
-    if not repeats(setting.method, setting.weights):
+    if not repeats(system.method, system.weights):
         raise InputError(
-            f"{setting.method.name}: has no {what}, as its rounds on these weights are no affine "
+            f"{system.method.name}: has no {what}, as its rounds on these weights are no affine "
             f"maps that repeat within {PERIOD_UP_TO} rounds"
         )
 
 
-def _limit(setting: Setting, progress: Progress | None = None) -> Limit:
-    return _closed_form(setting) or _crossing(setting, progress)
+def _limit(system: System, progress: Progress | None = None) -> Limit:
+    return _closed_form(system) or _crossing(system, progress)
 
 
-def _closed_form(setting: Setting) -> Limit | None:
+def _closed_form(system: System) -> Limit | None:
     """1 / lambda_max(G(-1) * K / sqrt(n n')), where that decides."""
-    method, weights = setting.method, setting.weights
-    if not setting.kernel.training.any():
+    method, weights = system.method, system.weights
+    if not system.matrix.training.any():
         return Limit(math.inf, "closed form")
     if not one_map(method, weights) or not weights.rounds[0].symmetric:
         return None
@@ -239,16 +214,16 @@ def _closed_form(setting: Setting) -> Limit | None:
         return None
     if not crosses_at_minus_one(method, weights.rounds[0]):
         return None
-    (loop,) = setting.loops(1.0)
+    (loop,) = loops_of(system, 1.0)
     _, coupling = loop.at(-2.0)
     return Limit(
-        1 / _largest_eigenvalue(coupling, setting) / setting.task.loss.curvature, "closed form"
+        1 / _largest_eigenvalue(coupling, system) / system.task.loss.curvature, "closed form"
     )
 
 
-def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], setting: Setting) -> float:
+def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], system: System) -> float:
     """lambda_max(coupling[o, o'] * K / sqrt(n n'))."""
-    matrix, task = setting.kernel.training, setting.task
+    matrix, task = system.matrix.training, system.task
     owner = np.repeat(task.owner, len(matrix) // task.train)
     root = 1 / np.sqrt(task.counts[owner])
     whole = coupling[np.ix_(owner, owner)]
@@ -262,14 +237,14 @@ def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], setting: S
 
 
 class Family:
-    """A setting's rounds at every step size, with the squared error."""
+    """A system's rounds at every step size, with the squared error."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, system: System) -> None:
+        self._system = system
 
     def at(self, step_size: float) -> Realization:
         """The minimal realization at this step size."""
-        map = self._map._replace(loops=self._setting.loops(step_size))
+        map = self._map._replace(loops=loops_of(self._system, step_size))
         return Realization(map, self._rows)
 
     def growth(self, step_size: float) -> float:
@@ -294,7 +269,7 @@ class Family:
 
     @functools.cached_property
     def _map(self) -> Affine:
-        return affine_rounds(one_output(self._setting, 1.0))
+        return affine_rounds(one_output(self._system, 1.0))
 
     @functools.cached_property
     def _rows(self) -> Float[np.ndarray, "coordinates features"]:
@@ -302,9 +277,9 @@ class Family:
         return Features(self._map.kernel).rows if small else triangular(self._map.kernel)
 
 
-def _crossing(setting: Setting, progress: Progress | None) -> Limit:
+def _crossing(system: System, progress: Progress | None) -> Limit:
     """Where an eigenvalue first leaves the unit disc as the step size grows; 0: from the start."""
-    family, looked = Family(setting), 0
+    family, looked = Family(system), 0
 
     def margin(step_size: float) -> float:
         nonlocal looked
@@ -313,7 +288,7 @@ def _crossing(setting: Setting, progress: Progress | None) -> Limit:
             progress(min(looked, LOOKS - 1), LOOKS)
         return family.margin(step_size)
 
-    first = 1 / _largest_eigenvalue(np.eye(setting.weights.agents), setting)
+    first = 1 / _largest_eigenvalue(np.eye(system.weights.agents), system)
     lower = first / 16
     while margin(lower) > 0:
         lower /= 16
@@ -326,7 +301,7 @@ def _crossing(setting: Setting, progress: Progress | None) -> Limit:
     found = scipy.optimize.brentq(margin, lower, upper, rtol=precisely, xtol=precisely * lower)
     if progress:
         progress(LOOKS, LOOKS)
-    value = found / setting.task.loss.curvature
+    value = found / system.task.loss.curvature
     return Limit(value, "eigenvalues" if family.dense else "iteration")
 
 
@@ -334,14 +309,14 @@ LOOKS = 20
 """About how many step sizes are looked at to find a limit without a closed form."""
 
 
-def one_output(setting: Setting, step_size: float) -> Iteration:
+def one_output(system: System, step_size: float) -> Iteration:
     """The method with the squared error, on one output where outputs do not couple."""
-    task, weights = setting.task, setting.weights
-    block = setting.kernel.whole[: task.train]
+    task, weights = system.task, system.weights
+    block = system.matrix.whole[: task.train]
     initial = jnp.zeros((task.train, 1 if block.ndim == 2 else block.shape[1]))
     return Iteration(
         space=KernelSpace(jnp.asarray(block), initial, task.agents, {}),
-        method=setting.method.with_step_size(jnp.asarray(step_size)),
+        method=system.method.with_step_size(jnp.asarray(step_size)),
         weights=_operator(weights),
         batches=full(task.owner, task.agents),
         targets=initial,

@@ -6,20 +6,19 @@ spectrum       eigenvalue_real, eigenvalue_imag (eigenvalue): of one round of th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
 from ntkdyn import precision
 from ntkdyn.dynamics.spectra import outer_eigenvalues
-from ntkdyn.dynamics.stability import Family, assess, check_repeats, period_of, setting
-from ntkdyn.methods import Method
+from ntkdyn.dynamics.stability import Family, assess, check_repeats, period_of
+from ntkdyn.linear import Choice
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.records import Record, environment
+from ntkdyn.system import System, question
 
 
-def kernel_table(problem: Problem | KernelProblem, *, kernel: str = "empirical") -> Record:
+def kernel_table(problem: Problem | KernelProblem, *, kernel: Choice | str = "empirical") -> Record:
     """K(x, x') between the training points, with the agent that owns each.
 
     A kernel that couples outputs is given by its mean over the outputs' own blocks, K_aa.
@@ -35,31 +34,29 @@ def kernel_table(problem: Problem | KernelProblem, *, kernel: str = "empirical")
     )
 
 
+@question("kernel")
 @precision.in_double
-def spectrum(
-    problem: Problem | KernelProblem, method: Method, weights: Any, *, kernel: str = "empirical"
-) -> Record:
+def spectrum(system: System) -> Record:
     """The eigenvalues z of one round, errors(t + 1) = A errors(t): stable where all |z| <= 1.
 
     All of them where the state that moves is small, otherwise those on the rim; see `spectra`. Of a
     whole period (attribute `period`) where exchanges or the graph repeat after some rounds. The
     squared error is meant, whatever the problem's loss.
     """
-    asked = setting(problem, kernel, method, weights)
-    check_repeats(asked, "spectrum")
-    known = assess(asked)
-    values = outer_eigenvalues(Family(asked).at(known.method.step_size))
+    check_repeats(system, "spectrum")
+    known = assess(system)
+    values = outer_eigenvalues(Family(system).at(known.method.step_size))
     return xr.Dataset(
         {
             "eigenvalue_real": ("eigenvalue", values.real),
             "eigenvalue_imag": ("eigenvalue", values.imag),
         },
         attrs={
-            "method": method.name,
+            "method": system.method.name,
             "step_size": float(known.method.step_size),
-            "weights": asked.weights.name,
-            "spectral_gap": asked.weights.spectral_gap,
-            "period": period_of(asked.method, asked.weights),
+            "weights": system.weights.name,
+            "spectral_gap": system.weights.spectral_gap,
+            "period": period_of(system.method, system.weights),
             **known.attributes(),
             **environment(),
         },

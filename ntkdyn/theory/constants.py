@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import precision
 from ntkdyn.dynamics.noise import batch_covariance
+from ntkdyn.linear import Choice
 from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
 
@@ -310,7 +311,7 @@ class ProblemConstants:
 
 @precision.in_double
 def problem_constants(
-    problem: Problem | KernelProblem, kernel: str = "empirical"
+    problem: Problem | KernelProblem, kernel: Choice | str = "empirical"
 ) -> ProblemConstants:
     """The linearized problem with the kernel of that name."""
     task, matrix = problem.task, problem.kernel(kernel).training

@@ -18,36 +18,33 @@ flow, a network without an infinite-width kernel) is left out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ntkdyn.dynamics import assess, flow, has_flow, predict, setting
+from ntkdyn.dynamics import assess, flow, has_flow, predict
 from ntkdyn.engine import Progress
 from ntkdyn.errors import unknown
-from ntkdyn.methods import Method
-from ntkdyn.problems import Problem
+from ntkdyn.linear import Empirical, Infinite
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.saving import SaveOptions
+from ntkdyn.system import System, question
 from ntkdyn.validation import gaps
 from ntkdyn.validation.train import train
 
 SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "finite_width")
 
 
+@question("batch_size", "batch_seed")
 def account(
-    problem: Problem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
     record_every: int | None = None,
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     precision: str = "float32",
     runs: Mapping[str, Record] = MappingProxyType({}),
     progress: Progress | None = None,
@@ -61,27 +58,25 @@ def account(
     start are the same throughout. Those at hand already, of the same arguments and with outputs,
     may be given as `runs`: "observed", and under a source the run that gives it up.
     """
-    asked = setting(problem, "empirical", method, weights)
-    known = assess(asked)
-    common = (problem, known.method, weights, rounds)
+    known = assess(system.with_(kernel=Empirical()))
+    drawn = system.with_(kernel=Empirical(), method=known.method)
+    whole = drawn.with_(batch_size=None, batch_seed=None)
     recorded = {"record_every": record_every, "save": SaveOptions()}
-    drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
-    steps = lambda **more: predict(*common, **recorded, **more)
-    flows = has_flow(known.method, asked.weights)
-    last = (lambda **more: flow(*common, **recorded, **more)) if flows else steps
+    flows = has_flow(known.method, system.weights)
+    last = functools.partial(flow if flows else predict, rounds=rounds, **recorded)
     links: dict[str, Callable[[], Record]] = {
-        "observed": lambda: train(*common, **recorded, **drawn, precision=precision),
-        "arithmetic": lambda: train(*common, **recorded, **drawn, precision="float64"),
-        "linearization": lambda: steps(**drawn),
-        "minibatch_noise": steps,
-        "discretization": last,
-        "finite_width": lambda: last(kernel="infinite"),
+        "observed": lambda: train(drawn, rounds, **recorded, precision=precision),
+        "arithmetic": lambda: train(drawn, rounds, **recorded, precision="float64"),
+        "linearization": lambda: predict(drawn, rounds, **recorded),
+        "minibatch_noise": lambda: predict(whole, rounds, **recorded),
+        "discretization": lambda: last(whole),
+        "finite_width": lambda: last(whole.with_(kernel=Infinite())),
     }
     absent = {
         "arithmetic": precision == "float64",
-        "minibatch_noise": batch_size is None,
+        "minibatch_noise": system.batch_size is None,
         "discretization": not flows,
-        "finite_width": problem.networks[0].kernel is None or known.method.view != "outputs",
+        "finite_width": system.problem.networks[0].kernel is None or known.method.view != "outputs",
     }
     if odd := set(runs) - set(links):
         raise unknown("run of the chain", min(odd), links)
@@ -95,7 +90,7 @@ def account(
         method=known.method.name,
         step_size=float(known.method.step_size),
         precision=precision,
-        batch_size=-1 if batch_size is None else batch_size,
+        batch_size=-1 if system.batch_size is None else system.batch_size,
         **known.attributes(),
     )
 

@@ -26,15 +26,15 @@ from ntkdyn.dynamics import Stability, predict, predict_beside
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.graphs import ROUNDING, Weights, mixing
+from ntkdyn.linear import Empirical
 from ntkdyn.links import Linked, over
 from ntkdyn.methods import Method, Needs
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
 from ntkdyn.methods.updates import ATC, DGD
-from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.runs import plan
+from ntkdyn.system import System, question
 from ntkdyn.validation import gaps
 
 STEP = "step size"
@@ -128,47 +128,39 @@ ALTERNATIVES = {
 """name -> what is predicted in place of what was run"""
 
 
+@question("kernel")
 def nulls(
-    problem: Problem | KernelProblem,
-    method: Method,
-    weights: Any,
+    system: System,
     observed: Record,
     *,
-    kernel: str = "empirical",
     anchors: Any = None,
     corrections: Any = None,
     progress: Progress | None = None,
 ) -> Record:
     """The gaps (explanation, round, agent) of all `ALTERNATIVES` to an observed run.
 
-    `problem`, `method` and `weights` are those of the run; step size, rounds and batches are taken
-    from its record. `kernel`, `anchors` (rounds, as the prediction's record has them) and
-    `corrections` are those of the prediction, so that its alternatives are predicted as well as it
-    is: they are linearized where it is, and share its kernels. What does not apply (a complete
+    The system is that of the run; step size, rounds and batches are taken from its record. Its
+    kernel, `anchors` (rounds, as the prediction's record has them) and `corrections` are those of
+    the prediction, so that its alternatives are predicted as well as it is: they are linearized
+    where it is, and share its kernels. What does not apply (a complete
     graph in place of a complete one, a method that these weights do not suit) is left out, and the
     attribute `left_out` says why. With the kernel "implicit", of which each would take as long as
     the prediction itself, all are.
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
-    attrs = observed.attrs
-    weights = plan(problem.task, method, weights, [0]).weights
-    right = method.with_step_size(float(attrs["step_size"])), weights
-    tried, left_out = _applying(problem, right, kernel)
+    right, rounds = _observed(system, observed), [int(each) for each in observed["round"]]
+    tried, left_out = _applying(right)
     asked = [other for _, other in tried.values()]
-    how = {name: attrs[name] for name in ("batch_size", "batch_seed") if attrs[name] >= 0}
-    how["rounds"] = [int(each) for each in observed["round"]]
     with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
         warnings.simplefilter("ignore", UserWarning)
         coarser = []  # first, while the problem has the kernel at the start
         if asked and (anchors is not None or corrections is not None):
-            coarser.append(predict(problem, *right, **how)["outputs"].values)
+            coarser.append(predict(right.with_(kernel=Empirical()), rounds)["outputs"].values)
             tried["linear around the start"] = COARSER, right
         if anchors is None or not asked:
-            sides = {"kernel": kernel, "corrections": corrections}
-            seen = _one_by_one(problem, asked, how | sides, progress)
+            seen = _one_by_one(asked, rounds, corrections, progress)
         else:
-            runs, on = [right, *asked], {"kernel": kernel, "anchors": anchors}
-            _, *seen = predict_beside(problem, runs, **how, **on, progress=progress)
+            _, *seen = predict_beside([right, *asked], rounds, anchors, progress=progress)
         seen += coarser
     found = {
         name: measured(kind, observed["outputs"].copy(data=outputs), observed)
@@ -179,21 +171,30 @@ def nulls(
     )
 
 
-def _applying(
-    problem: Problem | KernelProblem, right: Asked, kernel: str
-) -> tuple[dict[str, tuple[str, Asked]], dict[str, str]]:
+def _observed(system: System, observed: Record) -> System:
+    """The system with step size and batches as the run had them."""
+    attrs = observed.attrs
+    drawn = {
+        name: int(attrs[name]) if attrs[name] >= 0 else None
+        for name in ("batch_size", "batch_seed")
+    }
+    return system.with_(method=system.method.with_step_size(float(attrs["step_size"])), **drawn)
+
+
+def _applying(right: System) -> tuple[dict[str, tuple[str, System]], dict[str, str]]:
     """Kind and change of those alternatives that can be run, and of the others why they cannot."""
     found, left_out = {}, {}
-    linked = isinstance(right[0].update, Linked)
+    linked = isinstance(right.method.update, Linked)
     for name, each in ALTERNATIVES.items():
         if each.kind == LINKS and not linked:
             continue
         try:
-            _check(each, kernel, right[1])
-            other = each.change(*right)
-            known = Stability(other[0], None, None)  # whether it is stable matters to none
-            predict(problem, *other, [0], kernel=kernel, stability=known)
-            label = f"{other[0].name} in its place" if each.kind == "method" else name
+            _check(each, right)
+            method, weights = each.change(right.method, right.weights)
+            other = right.with_(method=method, weights=weights)
+            known = Stability(method, None, None)  # whether it is stable matters to none
+            predict(other, [0], stability=known)
+            label = f"{method.name} in its place" if each.kind == "method" else name
             found[label] = each.kind, other
         except (_Absent, InputError) as reason:
             left_out[name] = str(reason)
@@ -201,24 +202,21 @@ def _applying(
 
 
 def _one_by_one(
-    problem: Problem | KernelProblem,
-    asked: list[Asked],
-    how: dict[str, Any],
-    progress: Progress | None,
+    asked: list[System], rounds: list[int], corrections: Any, progress: Progress | None
 ) -> list[np.ndarray]:
     """The outputs of predictions around the start."""
     found = []
     for done, each in enumerate(asked, start=1):
-        found.append(predict(problem, *each, **how)["outputs"].values)
+        found.append(predict(each, rounds, corrections=corrections)["outputs"].values)
         if progress:
             progress(done, len(asked))
     return found
 
 
-def _check(alternative: Alternative, kernel: str, weights: Weights) -> None:
-    if kernel == "implicit":
+def _check(alternative: Alternative, system: System) -> None:
+    if not system.kernel.formed:
         raise _Absent("would take as long as the prediction, without a kernel")
-    if weights.agents == 1 and alternative.kind != STEP:
+    if system.weights.agents == 1 and alternative.kind != STEP:
         raise _Absent("there is one agent")
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 
 from ntkdyn.checkpoints import Checkpoints
-from ntkdyn.dynamics.stability import Stability, assess, setting
+from ntkdyn.dynamics.stability import Stability, assess
 from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import check_name
 from ntkdyn.kernels.computing import in_bytes
+from ntkdyn.linear import Empirical
 from ntkdyn.memory import Sized, available, fit
-from ntkdyn.methods import Method, OfLimit
+from ntkdyn.methods import OfLimit
 from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
@@ -23,6 +23,7 @@ from ntkdyn.runs import Plan, check, iteration_of, own_kernels, plan, run
 from ntkdyn.saving import SaveOptions
 from ntkdyn.sharding import Layout, layout
 from ntkdyn.spaces import Space
+from ntkdyn.system import System, question
 
 PRECISIONS = {
     "float32": float32,
@@ -33,15 +34,12 @@ PRECISIONS = {
 """name -> the context that networks are trained in"""
 
 
+@question("batch_size", "batch_seed")
 def train(
-    problem: Problem,
-    method: Method,
-    weights: Any,
+    system: System,
     rounds: int | Sequence[int],
     *,
     record_every: int | None = None,
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     save: SaveOptions = SaveOptions(),
     stability: Stability | None = None,
     progress: Progress | None = None,
@@ -74,20 +72,11 @@ def train(
     the work evenly.
     """
     check_name("precision", precision, PRECISIONS)
-    asked = plan(
-        problem.task,
-        method,
-        weights,
-        rounds,
-        record_every=record_every,
-        batch_size=batch_size,
-        batch_seed=batch_seed,
-        save=save,
-    )
-    if stability is None and isinstance(method.step_size, OfLimit):
-        stability = assess(setting(problem, "empirical", method, asked.weights))
+    asked, problem = plan(system, rounds, record_every, save), system.problem
+    if stability is None and isinstance(system.method.step_size, OfLimit):
+        stability = assess(system.with_(kernel=Empirical()))
     if stability:
-        asked = asked._replace(method=stability.method)
+        asked = asked.by(stability.method)
     with PRECISIONS[precision]():
         spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
         budget = available(spaces.layout) if memory is None else in_bytes(memory)

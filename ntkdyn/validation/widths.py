@@ -28,7 +28,7 @@ from jaxtyping import Float
 from ntkdyn import sizes
 from ntkdyn.checkpoints import check_same
 from ntkdyn.disk import read_sealed, write_sealed
-from ntkdyn.dynamics import assess, predict, setting
+from ntkdyn.dynamics import assess, predict
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_name, shown
 from ntkdyn.methods import Method
@@ -36,6 +36,7 @@ from ntkdyn.problems import Problem
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.saving import SaveOptions
+from ntkdyn.system import System
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.train import train
 
@@ -89,8 +90,7 @@ class Kept:
 
 
 def sweep(
-    case: Callable[[Any, int], tuple[Problem, Method]],
-    weights: Any,
+    case: Callable[[Any, int], System],
     rounds: int,
     *,
     along: str,
@@ -98,30 +98,25 @@ def sweep(
     seeds: Sequence[int],
     kernels: Sequence[str] = KERNELS,
     drift: bool = True,
-    batch_size: int | None = None,
-    batch_seed: int | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
     kept: Kept | None = None,
 ) -> Record:
-    """`case(value, seed)`, a problem and a method, trained, and predicted with each kernel.
+    """`case(value, seed)`, a system, trained, and predicted with each kernel.
 
     The result has the dimension `along` with its `values`, and holds `deviation_gap` and `gap`
     (kernel, along, seed, agent), `kernel_drift` if `drift` is asked for and `movement` (along,
     seed, agent), the `step_size_taken` (along, seed), and of each but the last its slope with the
     95 % interval, where there are values enough: `gap_slope` (kernel, estimate) and so on. A step
-    size given as a share of the limit is taken with the first kernel. Batches and precision as for
-    `train`. `kept` holds the runs that are done, which are not run again.
+    size given as a share of the limit is taken with the first kernel. Precision as for `train`.
+    `kept` holds the runs that are done, which are not run again.
     """
     check(along, values, seeds, kernels)
-    drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
-    measure = functools.partial(
-        _measured, weights, rounds, kernels, SaveOptions(kernel=drift), drawn, precision
-    )
+    measure = functools.partial(_measured, rounds, kernels, SaveOptions(kernel=drift), precision)
     pairs = [(value, seed) for value in values for seed in seeds]
     found = []
     for done, (value, seed) in enumerate(pairs, start=1):
-        one = lambda value=value, seed=seed: measure(*case(value, seed))
+        one = lambda value=value, seed=seed: measure(case(value, seed))
         found.append(kept.run(value, seed, one) if kept else one())
         if progress:
             progress(done, len(pairs))
@@ -131,7 +126,7 @@ def sweep(
             for name, dims in _dimensions(drift).items()
         },
         {along: list(values), "seed": list(seeds), "kernel": list(kernels)},
-        {"along": along, "rounds": rounds, "method": case(*pairs[0])[1].name, **environment()},
+        {"along": along, "rounds": rounds, "method": case(*pairs[0]).method.name, **environment()},
     ).transpose("kernel", along, "seed", "agent")
     return described(record.assign(_slopes(record) if len(values) > 1 else {}))
 
@@ -144,11 +139,14 @@ def width_sweep(
     *,
     widths: Sequence[int],
     seeds: Sequence[int],
+    batch_size: int | None = None,
+    batch_seed: int | None = None,
     **more: Any,
 ) -> Record:
     """The sweep of `problem(width, seed)` along the width, under one method."""
-    case = lambda width, seed: (problem(width, seed), method)
-    found = sweep(case, weights, rounds, along="width", values=widths, seeds=seeds, **more)
+    drawn = {"batch_size": batch_size, "batch_seed": batch_seed}
+    case = lambda width, seed: System(problem(width, seed), method, weights, **drawn)
+    found = sweep(case, rounds, along="width", values=widths, seeds=seeds, **more)
     return found.assign_attrs(weights=weights.name)
 
 
@@ -237,21 +235,15 @@ def _slopes(record: Record) -> dict[str, Any]:
 
 
 def _measured(
-    weights: Any,
-    rounds: int,
-    kernels: Sequence[str],
-    save: SaveOptions,
-    drawn: dict[str, int | None],
-    precision: str,
-    problem: Problem,
-    method: Method,
+    rounds: int, kernels: Sequence[str], save: SaveOptions, precision: str, system: System
 ) -> dict[str, Any]:
     """What one training and its predictions show in the last round; NaN where it diverged."""
-    known = assess(setting(problem, kernels[0], method, weights)).method
-    run = (problem, known, weights, [rounds])
-    observed = train(*run, save=save, precision=precision, **drawn)
-    predicted = [predict(*run, kernel=name, **drawn) for name in kernels]
-    size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(problem.start)))
+    known = assess(system.with_(kernel=kernels[0])).method
+    run = system.with_(method=known)
+    observed = train(run, [rounds], save=save, precision=precision)
+    predicted = [predict(run.with_(kernel=name), [rounds]) for name in kernels]
+    start = jax.tree.leaves(system.problem.start)
+    size = np.sqrt(sum(float((leaf**2).sum()) for leaf in start))
     last = observed.isel(round=-1)
     gaps = [_gaps(each, observed) for each in predicted]
     measured = {

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ntkdyn.graphs import mixing
+from ntkdyn.linear import Choice
 from ntkdyn.methods import Method
 from ntkdyn.methods.updates import BaseUpdate
 from ntkdyn.problems import KernelProblem, Problem
+from ntkdyn.system import System
 from ntkdyn.theory.agent_tuple import applied
 from ntkdyn.theory.bounds import Bound, Case
 from ntkdyn.theory.constants import problem_constants
@@ -30,13 +32,24 @@ def about(*updates: type[BaseUpdate]) -> Callable[[Theorem], Theorem]:
 
 
 def case(
-    problem: Problem | KernelProblem, method: Method, weights: Any, *, kernel: str = "empirical"
+    problem: System | Problem | KernelProblem,
+    method: Method | None = None,
+    weights: Any = None,
+    *,
+    kernel: Choice | str = "empirical",
 ) -> Case:
-    """The case of a method whose step size is a number."""
+    """The case of a method whose step size is a number: a system's, or of its parts.
+
+    The parts need not suit each other, as they must in a system: theorems say what they lack.
+    """
+    if isinstance(problem, System):
+        problem, method, weights, kernel = (
+            getattr(problem, part) for part in ("problem", "method", "weights", "kernel")
+        )
     agents = problem.task.agents
     given = mixing(weights, agents=agents, names=problem.task.agent_names)
-    weights = applied(method, given, agents=agents)
-    return Case(problem_constants(problem, kernel), method, weights, given)
+    constants = problem_constants(problem, kernel)
+    return Case(constants, method, applied(method, given, agents=agents), given)
 
 
 def bounds_of(case: Case) -> list[Bound]:

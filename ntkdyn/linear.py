@@ -1,0 +1,141 @@
+"""What a network is linearized to: kernels, and which of them a prediction is made with.
+
+    Empirical()    J J^T at the start of the problem's own network
+    Infinite()     the limit of infinite width, from the same f(theta_0)
+    Implicit()     the empirical one, never formed: products with J, for problems too large
+    Given(K)       one from elsewhere; that of a `KernelProblem`, whatever it is called there
+
+Strings name the first three, and "given" the last, wherever a kernel is asked for (`chosen`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ntkdyn import precision
+from ntkdyn.errors import InputError, check_name
+from ntkdyn.spaces import KernelSpace, LayeredKernelSpace
+
+
+class Kernel(NamedTuple):
+    """A kernel between all points and the training points, and its parts by layer."""
+
+    whole: Float[np.ndarray, "points train"] | Float[np.ndarray, "points outputs train outputs"]
+    layers: dict[str, Float[np.ndarray, ...]]
+    name: str
+
+    @property
+    def training(self) -> Float[np.ndarray, ...]:
+        """The block between training points, as a square matrix."""
+        train = self.whole.shape[self.whole.ndim // 2]
+        block = self.whole[:train]
+        return block.reshape(block.shape[0] * (block.shape[1] if block.ndim == 4 else 1), -1)
+
+    @property
+    def summed(self) -> Float[np.ndarray, "train train"]:
+        """The block between training points, summed over outputs where these couple."""
+        block = self.whole[: self.whole.shape[self.whole.ndim // 2]]
+        return np.einsum("nkmk->nm", block) if block.ndim == 4 else block
+
+    def space(self, initial: Float[np.ndarray, "points outputs"], agents: int) -> KernelSpace:
+        """Coefficients on the training points, in float64."""
+        with precision.double():
+            arrays = (self.whole, initial, self.layers)
+            arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays)
+        return KernelSpace(arrays[0], arrays[1], agents, arrays[2])
+
+
+class _Formed:
+    """A kernel that is a matrix."""
+
+    formed: ClassVar[bool] = True
+    fixed: ClassVar[str] = ""
+    """what has no network that could be linearized anew; empty: there is one"""
+
+    def space(self, problem: Any, view: str = "outputs") -> KernelSpace | LayeredKernelSpace:
+        """The space of the problem with this kernel."""
+        if view != "outputs":
+            raise InputError(
+                f'kernel: the method needs {view}, which only the "empirical" one tells, '
+                f"got {self.name!r}"
+            )
+        return problem.kernel(self).space(problem.initial, problem.task.agents)
+
+
+@dataclass(frozen=True)
+class Empirical(_Formed):
+    """J J^T at the start of the problem's own network."""
+
+    name: ClassVar[str] = "empirical"
+
+    def of(self, problem: Any) -> Kernel:
+        """Computed once a problem."""
+        return problem.empirical
+
+    def space(self, problem: Any, view: str = "outputs") -> KernelSpace | LayeredKernelSpace:
+        """The one kernel that tells features and layers apart, too."""
+        return super().space(problem) if view == "outputs" else getattr(problem, view)
+
+
+@dataclass(frozen=True)
+class Infinite(_Formed):
+    """The limit of infinite width."""
+
+    name: ClassVar[str] = "infinite"
+    fixed: ClassVar[str] = "a network of infinite width is linear for good"
+
+    def of(self, problem: Any) -> Kernel:
+        """Computed once a problem."""
+        return problem.infinite
+
+
+@dataclass(frozen=True, eq=False)
+class Given(_Formed):
+    """A kernel from elsewhere, of any origin."""
+
+    kernel: Kernel
+    name: ClassVar[str] = "given"
+    fixed: ClassVar[str] = "a bare kernel has no network to linearize anew or to correct by"
+
+    def of(self, problem: Any) -> Kernel:
+        """Itself."""
+        return self.kernel
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The empirical kernel, never formed: products with J."""
+
+    name: ClassVar[str] = "implicit"
+    formed: ClassVar[bool] = False
+    fixed: ClassVar[str] = ""
+
+    def of(self, problem: Any) -> Kernel:
+        """Refused: it is the point of it that there is no matrix."""
+        raise InputError('kernel: "implicit" forms none; use "empirical"')
+
+    def space(self, problem: Any, view: str = "outputs") -> Any:
+        """Displacements of the parameters."""
+        return problem.tangent_space(view)
+
+
+Choice = Empirical | Infinite | Implicit | Given
+
+NAMED: dict[str, Choice] = {each.name: each for each in (Empirical(), Infinite(), Implicit())}
+
+KERNELS = ("given", *NAMED)
+"""what a kernel can be called: by whom it was made, or how"""
+
+
+def chosen(kernel: Choice | str) -> Choice:
+    """The kernel of that name, or itself."""
+    if isinstance(kernel, Choice):
+        return kernel
+    check_name("kernel", kernel, NAMED)
+    return NAMED[kernel]
