@@ -44,6 +44,7 @@ def plain(name: str, values: Any) -> np.ndarray:
         raise InputError(f"{name}: must be a plain array, got a masked one; fill or drop its gaps")
     if scipy.sparse.issparse(values):
         sizes.check_room(f"{name}: {values.shape} made dense", 8.0 * math.prod(values.shape))
+        _check_places(name, values)
         return values.toarray()
     if isinstance(values, range):
         sizes.check_room(f"{name}: {values}", NUMBER * len(values))
@@ -51,6 +52,17 @@ def plain(name: str, values: Any) -> np.ndarray:
         return np.asarray(values)
     except Exception as error:  # whatever another library's arrays raise, like tensors with a tape
         raise InputError(f"{name}: must be an array of numbers; {error}") from None
+
+
+def _check_places(name: str, values: Any) -> None:
+    """Refuse a sparse matrix that names places outside itself, which SciPy would write to."""
+    try:
+        if hasattr(values, "indptr"):
+            values.check_format(full_check=True)
+            if (np.diff(values.indptr) < 0).any():  # which SciPy overlooks if the last is 0
+                raise ValueError("a row ends before it begins")
+    except ValueError as error:
+        raise InputError(f"{name}: must be a whole sparse matrix; {error}") from None
 
 
 def double(name: str, values: Any, dimensions: int) -> Float[np.ndarray, ...]:

@@ -35,14 +35,25 @@ PART = 2**20
 
 
 def path_of(name: str, given: Any) -> Path:
-    """The path; `name` is what was given as one."""
+    """The path of a file; `name` is what was given as one."""
+    path = place_of(name, given, "the path of a file, as text")
+    if not path.name:
+        raise InputError(f"{name}: must be the path of a file, as text, got {shown(given)}")
+    return path
+
+
+def place_of(name: str, given: Any, wanted: str = "a path, as text") -> Path:
+    """The path of a file or a folder; refuses what the system can know none by."""
     try:
         path = Path(given)
-        if path.name and b"\0" not in os.fsencode(path):
-            return path
+        if b"\0" in os.fsencode(path):
+            raise TypeError
+        path.exists()
     except (TypeError, UnicodeEncodeError):
-        pass
-    raise InputError(f"{name}: must be the path of a file, as text, got {shown(given)}")
+        raise InputError(f"{name}: must be {wanted}, got {shown(given)}") from None
+    except OSError as error:  # of a name that is too long, or in a folder that is not ours
+        raise InputError(f"{name}: cannot read {shown(str(given))}; {error.strerror}") from None
+    return path
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ def numbered(what: str, values: pd.Series) -> tuple[Int[np.ndarray, " points"], 
     Whole numbers that come as floats are whole. Refuses numbers among text, and names that differ
     in spaces alone.
     """
+    if isinstance(values.dtype, np.dtype) and not values.dtype.isnative:  # pandas sorts none of it
+        values = values.astype(values.dtype.newbyteorder("="))
     _check_one_kind(what, values)
     codes, found = pd.factorize(values.to_numpy())
     if len(codes) and codes.min() < 0:

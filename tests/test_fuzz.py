@@ -1,9 +1,10 @@
 """Malformed inputs: some of those of `make fuzz`, and what the harness itself can see."""
 
+import pickle
 import time
 
 import pytest
-from fuzz import doors, files, harness
+from fuzz import doors, files, harness, own
 
 INPUTS = 400
 
@@ -40,6 +41,17 @@ def test_what_the_harness_sees(attempt, verdict, said, tmp_path, monkeypatch):
     assert found.verdict == verdict and found.reason.startswith(said)
 
 
+def test_the_harness_sees_what_a_pickle_executes(tmp_path, monkeypatch):
+    """Of a reader that executes what it reads."""
+    unsafe = lambda what, path: pickle.loads(path.read_bytes(), encoding="bytes")
+    monkeypatch.setattr(own.data.datasets.pickles, "read", unsafe)
+    (door,) = (each for each in own.DOORS if each.name == "pickles")
+    with harness.guarded(tmp_path):
+        found = [harness.knock(door, number, 0, tmp_path) for number in range(100)]
+    seen = [each for each in found if each.reason.startswith("Wrong: something in a pickle was ex")]
+    assert len(seen) > 10 and not (tmp_path / own.MARK).exists()
+
+
 SLOW = {
     "Problem",
     "train",
@@ -60,7 +72,7 @@ SLOW = {
 }
 """those that compile, draw or write more than the suite has time for"""
 
-QUICK = [door for door in (*doors.DOORS, *files.DOORS) if door.name not in SLOW]
+QUICK = [door for door in (*doors.DOORS, *files.DOORS, *own.DOORS) if door.name not in SLOW]
 
 
 def test_malformed_inputs_are_refused_in_one_sentence_or_taken(tmp_path):

@@ -161,6 +161,14 @@ def test_labels_of_any_kind_are_classes(values, wanted, names):
     assert found.label_names == names and found.train_labels.dtype.kind == "i"
 
 
+def test_numbers_of_another_byte_order_are_the_same():
+    held = {"x": np.ones((4, 2), ">f4"), "y": np.array([3, 7, 7, 3], ">i4"),
+            "owner": np.array([2, 1, 2, 1], ">i8")}  # fmt: skip
+    found = data.read(held, scale="none")
+    assert found.train_labels.tolist() == [0, 1, 1, 0] and found.owner.tolist() == [1, 0, 1, 0]
+    assert found.label_names == ("3", "7") and found.agent_names == ("1", "2")
+
+
 def test_one_hot_columns_are_classes_and_others_are_targets():
     hot = pd.DataFrame({"x": [1.5, 2, 3], "cat": [1, 0, 0], "dog": [0, 0, 1], "emu": [0, 1, 0]})
     found = data.read(hot, target=["cat", "dog", "emu"])
@@ -393,6 +401,7 @@ BAD_TABLES = {
     "text as numbers": (
         "x,y\n1,a\n2,b\n", {"target": "y", "task": "regression"}, "'y' must hold numbers, got 'a'"
     ),
+    "huge": (f"x,y\n{'9' * 400},1.5\n1,2\n", {"target": "y"}, "hold numbers, got 99.* in row 1"),
     "too many": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "train": 2, "test": 1}, "at most 2 toget"),
     "no share": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "test": 1.5}, "between 0 and 1, got 1.5"),
     "unknown scale": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "scale": "unit"}, "no scale is call"),
@@ -419,7 +428,12 @@ def test_whole_numbers_of_many_values_are_asked_about():
 
 @pytest.mark.usefixtures("types_unchecked")
 def test_what_is_no_table_is_refused(tmp_path):
+    np.save(tmp_path / "cube.npy", np.ones((2, 3, 4)))
+    np.save(tmp_path / "none.npy", np.ones((0, 3)))
     for source, asked, message in [
+        (tmp_path / "cube.npy", {"target": 2}, r"\(points, columns\), got shape \(2, 3, 4\)"),
+        (tmp_path / "none.npy", {"target": 2}, r"\(points, columns\), got shape \(0, 3\)"),
+        ("x" * 5000, {"target": 2}, "data: cannot read 'xxx.* ...; File name too long"),
         (3, {"target": "y"}, "must be the path of a file, a DataFrame or a dictionary .* got int"),
         (tmp_path / "a.pkl", {"target": "y"}, r"must end in .*; pickles are not read"),
         (
@@ -442,7 +456,7 @@ def test_what_is_no_table_is_refused(tmp_path):
         (houses(), {"target": "price", "owner": "town", "scale": np.ones(3)}, "no scale is called"),
         ({"x": [[1.0]], "y": [1]}, {"target": np.ones(3)}, "name columns, which arrays have none"),
     ]:
-        if isinstance(source, os.PathLike):
+        if isinstance(source, os.PathLike) and not source.exists():
             source.write_bytes(b"PAR1 and so on")
         with pytest.raises(InputError, match=message):
             data.read(source, **asked)

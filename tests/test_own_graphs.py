@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 import ntkdyn as nd
 from ntkdyn import cli, data, experiment, figures, graphs, runs
 from ntkdyn.errors import InputError
+from ntkdyn.graphs import matlab
 from ntkdyn.names import natural
 from ntkdyn.theory import theorems
 
@@ -288,6 +289,52 @@ def test_files_that_cannot_be_used_are_refused(name, tmp_path):
         graphs.read(tmp_path / name)
 
 
+def outside_itself(which):
+    """A sparse matrix that names a place which it does not have."""
+    matrix = scipy.sparse.csr_array(np.eye(3))
+    getattr(matrix, which)[1:] = [10**6, 0, 0][: 2 + (which == "indptr")]
+    return matrix
+
+
+def test_matlabs_arrays_are_those_that_scipy_reads(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "a.mat"
+    W = rng.random((3, 3))
+    sparse = scipy.sparse.csc_array(W * (W > 0.5))
+    held = {"W": W, "i": np.arange(6).reshape(2, 3), "u": np.ones((2, 2), "u1"), "c": W + 2j * W,
+            "s": sparse, "sc": sparse * 1j, "none": np.ones((0, 3)), "one": 3.0,
+            "f": W.astype("f4"), "a long name": W, "cube": rng.random((2, 3, 4))}  # fmt: skip
+    others = {"t": "text", "cell": np.array([1, "a", W], object), "struct": {"a": 1, "b": W}}
+    dense = lambda each: each.toarray() if scipy.sparse.issparse(each) else each
+    for form, packed, wanted in [("5", False, held), ("5", True, held), ("4", False, {"W": W})]:
+        given = wanted | (others if form == "5" else {})
+        scipy.io.savemat(path, given, format=form, do_compression=packed)
+        found = matlab.read(path)
+        assert set(found) == set(wanted)
+        for name, each in scipy.io.loadmat(path).items():
+            assert name not in found or np.array_equal(dense(found[name]), dense(each))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+def test_matlabs_files_that_are_damaged_are_refused(packed, tmp_path):
+    """SciPy crashes on some of them."""
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"W": scipy.sparse.csc_array(matrix())}, do_compression=packed)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for place in rng.integers(128, len(whole), size=300):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            graphs.read(path)
+        except InputError:
+            refused += 1
+    assert refused > 100
+    scipy.io.savemat(path, {"W": matrix()})
+    path.write_bytes(path.read_bytes().replace(bytes([9, 0, 0, 0, 128]), bytes([11, 0, 0, 0, 128])))
+    with pytest.raises(InputError, match="numbers of kind 11, which there is none of"):
+        graphs.read(path)
+
+
 @pytest.mark.usefixtures("types_unchecked")
 def test_sources_that_cannot_be_used_are_refused(tmp_path):
     for source, settings, message in [
@@ -298,6 +345,14 @@ def test_sources_that_cannot_be_used_are_refused(tmp_path):
         (towns(), {"weighted": 1}, "graph: weighted: must be true or false, got 1"),
         (nx.Graph(), {}, "what was given holds no agents"),
         (nx.Graph([(1, "1")]), {}, "two agents are called '1'"),
+        ("x" * 5000, {}, "graph: cannot read 'xxx.* ...; File name too long"),
+        (towns(), {"names": ["town"]}, "names: must be an attribute's name, as text, got .'town'"),
+        (outside_itself("indices"), {}, "must be a whole sparse matrix; indices must be < 3"),
+        (
+            outside_itself("indptr"),
+            {},
+            "must be a whole sparse matrix; a row ends before it begins",
+        ),
         (nx.MultiGraph([(0, 1, {"weight": 1}), (0, 1, {"weight": 2})]), {}, "several links from"),
         (nx.Graph([(0, 1, {"weight": "a"})]), {}, "from 0 to 1 must be a finite number .* got 'a'"),
     ]:

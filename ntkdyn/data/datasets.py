@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float, Int
 
-from ntkdyn import arrays, sizes
+from ntkdyn import arrays, disk, sizes
 from ntkdyn.archives import REALLY, Npz, check_size
 from ntkdyn.data import pickles, scaling
 from ntkdyn.data.published import ARCHIVES, BATCHES, IDX, download
@@ -149,9 +149,7 @@ def _folder(name: str, data_dir: str | Path | None) -> Path:
     given = (os.environ.get("NTKDYN_DATA") or None) if data_dir is None else data_dir
     if given is None:
         folder = download(name)
-    elif Path(given).is_dir():
-        folder = Path(given)
-    else:
+    elif not (folder := disk.place_of("data_dir", given)).is_dir():
         raise InputError(
             f"data_dir: must be the folder that holds {name}'s files, or NTKDYN_DATA must name it, "
             f"got {given}"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from ntkdyn.errors import InputError, check_name, shown
+from ntkdyn.errors import InputError, check_name, is_real, shown
 from ntkdyn.names import numbered
 
 TASKS = ("auto", "classification", "regression")
@@ -74,11 +74,18 @@ def numbers(
 
 
 def _refuse_text(what: str, name: str, column: pd.Series) -> None:
-    odd = pd.to_numeric(column, errors="coerce").isna().to_numpy()
-    row = int(odd.argmax())
+    row = int(_no_numbers(column).argmax())
     raise InputError(
         f"{what}: column {name!r} must hold numbers, got {shown(column.iloc[row])} in row {row + 1}"
     )
+
+
+def _no_numbers(column: pd.Series) -> np.ndarray:
+    """Which values of the column are no numbers that a float can hold."""
+    try:
+        return pd.to_numeric(column, errors="coerce").isna().to_numpy()
+    except OverflowError:
+        return ~np.array([is_real(value) for value in column])
 
 
 def _real(column: pd.Series) -> bool:
@@ -102,7 +109,7 @@ def _check_no_numbers_among_text(what: str, column: pd.Series) -> None:
     """Refuse a column of numbers with some text in it, which would make each number a class."""
     if pd.api.types.is_numeric_dtype(column):
         return
-    text = pd.to_numeric(column, errors="coerce").isna().to_numpy()
+    text = _no_numbers(column)
     if 0 < text.sum() < len(text) / 2:
         row = int(text.argmax())
         raise InputError(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int, Real
 
-from ntkdyn import archives, arrays
+from ntkdyn import archives, arrays, disk
 from ntkdyn.data import scaling
 from ntkdyn.data.datasets import Dataset
 from ntkdyn.data.labels import Learned, learned, numbers
@@ -132,16 +132,26 @@ def _points(source: Any, target: Any, features: Any, owner: Any, header: bool) -
             f"data: must be the path of a file, a DataFrame or a dictionary of arrays, got "
             f"{type(source).__name__}"
         )
-    path = Path(source)
+    path = disk.place_of("data", source)
     if not path.is_file():
         raise InputError(f"data: there is no file {path}")
     if path.suffix == ".npz":
         return _of_arrays(archives.Npz("data", path), target, features, owner)
     if path.suffix == ".npy":
-        frame = pd.DataFrame(archives.npy("data", path)).rename(columns=str)
+        frame = _framed(path, archives.npy("data", path))
     else:
         frame = read_table(path, header)
     return _of_table(frame, target, features, owner), None
+
+
+def _framed(path: Path, table: np.ndarray) -> pd.DataFrame:
+    """An array as a table with columns 0, 1, ...."""
+    if table.ndim not in (1, 2) or not table.size:
+        raise InputError(
+            f"data: the array in {path} must be (points, columns), got shape {table.shape}; one of "
+            f"other shape goes into an .npz, as x beside y"
+        )
+    return pd.DataFrame(table).rename(columns=str)
 
 
 # --- tables -----------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from xml.parsers import expat
 import networkx as nx
 import numpy as np
 import pandas as pd
-import scipy.io
 import scipy.sparse
 
-from ntkdyn import archives, arrays, sizes
+from ntkdyn import archives, arrays, disk, sizes
 from ntkdyn.errors import InputError, check_flag, shown
+from ntkdyn.graphs import matlab
 from ntkdyn.graphs.links import check_parallel, weight_of
 from ntkdyn.names import natural, told_apart
 
@@ -45,6 +45,8 @@ def read(
     ways, with the same weight, make a graph undirected.
     """
     check_flag("graph: weighted", weighted)
+    if names is not None and not isinstance(names, str):
+        raise InputError(f"graph: names: must be an attribute's name, as text, got {shown(names)}")
     graph = _read(source, directed)
     if not len(graph):
         raise InputError(f"graph: {_called(source)} holds no agents")
@@ -67,7 +69,7 @@ def _read(source: Any, directed: bool | None) -> nx.Graph:
             f"graph: must be the path of a file, a networkx graph, a DataFrame or a matrix, got "
             f"{type(source).__name__}"
         )
-    path = Path(source)
+    path = disk.place_of("graph", source)
     if not path.is_file():
         raise InputError(f"graph: there is no file {path}")
     if path.suffix.lower() not in READERS:
@@ -187,8 +189,7 @@ def _kind(directed: bool | None, many: bool = False) -> nx.Graph:
 
 def _mat(path: Path, directed: bool | None) -> nx.Graph:
     del directed
-    held = scipy.io.loadmat(path)
-    return _of_matrix(_only_matrix(path, {n: held[n] for n in held if not n.startswith("__")}))
+    return _of_matrix(_only_matrix(path, matlab.read(path)))
 
 
 def _npy(path: Path, directed: bool | None) -> nx.Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import subprocess
 import sys
@@ -14,9 +15,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pickle  # noqa: E402
 
-from fuzz import commands, doors, files, harness  # noqa: E402
+from fuzz import commands, doors, files, harness, own  # noqa: E402
 
-DOORS = [*doors.DOORS, *files.DOORS, *commands.DOORS]
+DOORS = [*doors.DOORS, *files.DOORS, *own.DOORS, *commands.DOORS]
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +46,7 @@ def again(asked: argparse.Namespace) -> None:
 
 
 def part(asked: argparse.Namespace) -> tuple[list[harness.Outcome], dict[str, float]]:
+    faulthandler.enable()  # says where, if some library brings the process down
     with tempfile.TemporaryDirectory() as folder:
         return harness.knock_at_all(
             chosen(asked.door), asked.inputs, asked.seed, Path(folder), (asked.part, asked.jobs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import gzip
-import pickle
 import shutil
 import tempfile
 import tomllib
@@ -14,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import networkx as nx
 import numpy as np
-import scipy.io
 import tomli_w
 
 import ntkdyn as nd
 from fuzz import doors
 from fuzz.harness import Door, Wrong
-from fuzz.inputs import NUMBERS, TEXTS, Draw, damaged, replaced
-from ntkdyn import checkpoints, data, experiment, figures, graphs, kernels, methods, records
+from fuzz.inputs import NUMBERS, TEXTS, Draw, damaged
+from ntkdyn import checkpoints, data, experiment, figures, kernels, methods, records
 
 SPEC = """
 title = "small"
@@ -291,68 +288,6 @@ def npz(draw: Draw, folder: Path) -> None:
     data.load("usps", train=8, test=4, seed=0, data_dir=here)
 
 
-# --- tables and graphs of one's own -------------------------------------------------------------
-
-
-@functools.cache
-def _table() -> bytes:
-    rng = np.random.default_rng(5)
-    rows = zip(rng.random(12), rng.integers(9, size=12), ["aix", "bonn", "cork"] * 4, strict=True)
-    return b"age,rooms,town\n" + b"".join(f"{a:.4f},{b},{c}\n".encode() for a, b, c in rows)
-
-
-def table(draw: Draw, folder: Path) -> None:
-    path = folder / ["table.csv", "table.tsv", "table.csv.gz", "table.parquet"][draw.integers(4)]
-    content = damaged(draw, _table()) if draw.random() < 0.9 else _table()
-    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-    asked = {"target": "age", "owner": "town", "test": 3, "scale": "standard", "seed": 0}
-    found = data.read(path, **(replaced(draw, asked) if draw.random() < 0.3 else asked))
-    data.partition(found, by="given")
-
-
-@functools.cache
-def _pickle() -> bytes:
-    held = {b"data": np.arange(48, dtype="u1").reshape(4, 12), b"labels": [1, 2, 3, 4]}
-    return pickle.dumps(held, 2)
-
-
-def pickled(draw: Draw, folder: Path) -> None:
-    path = folder / "data_batch_1"
-    path.write_bytes(damaged(draw, _pickle()))
-    data.pickles.read("data_dir", path)
-
-
-WRITERS: dict[str, Callable[[nx.Graph, Path], None]] = {
-    "graphml": nx.write_graphml,
-    "gexf": nx.write_gexf,
-    "gml": nx.write_gml,
-    "edgelist": nx.write_weighted_edgelist,
-    "adjlist": nx.write_adjlist,
-    "net": nx.write_pajek,
-    "npy": lambda graph, path: np.save(path.open("wb"), nx.to_numpy_array(graph)),
-    "npz": lambda graph, path: np.savez(path.open("wb"), W=nx.to_numpy_array(graph)),
-    "mat": lambda graph, path: scipy.io.savemat(path, {"W": nx.to_numpy_array(graph)}, False),
-    "csv": lambda graph, path: nx.to_pandas_adjacency(graph).to_csv(path),
-}
-
-
-@functools.cache
-def _graph(ending: str) -> bytes:
-    links = [("aix", "bonn", 0.5), ("bonn", "cork", 0.25), ("cork", "aix", 0.25)]
-    graph = nx.Graph()
-    graph.add_weighted_edges_from(links)
-    return _written(lambda path: WRITERS[ending](graph, path))
-
-
-def graph_file(draw: Draw, folder: Path) -> None:
-    ending = [*WRITERS][draw.integers(len(WRITERS))]
-    path = folder / f"graph.{ending}"
-    path.write_bytes(damaged(draw, _graph(ending)) if draw.random() < 0.9 else _graph(ending))
-    found = graphs.read(path, weighted=bool(draw.random() < 0.5))
-    rule = graphs.RULES[draw.integers(len(graphs.RULES))]
-    graphs.weigh(found, rule)
-
-
 DOORS = [
     Door("specs, by grammar", by_grammar, 14),
     Door("specs, by bytes", by_bytes, 16),
@@ -361,7 +296,4 @@ DOORS = [
     Door("checkpoints", checkpoint, 2),
     Door("IDX files", idx, 14),
     Door("npz files", npz, 14),
-    Door("tables", table, 14),
-    Door("pickles", pickled, 10),
-    Door("graph files", graph_file, 14),
 ]

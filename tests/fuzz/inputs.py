@@ -187,7 +187,9 @@ def _entry(draw: Draw, value: np.ndarray) -> np.ndarray:
     new = value.astype(float) if draw.random() < 0.7 else value.copy()
     with np.errstate(all="ignore"):
         new.flat[draw.integers(max(new.size, 1)) % new.size] = (
-            EXTREMES[draw.integers(len(EXTREMES))] if new.dtype.kind == "f" else -1
+            EXTREMES[draw.integers(len(EXTREMES))]
+            if new.dtype.kind == "f"
+            else np.array(-1).astype(new.dtype)
         )
     return new
 
