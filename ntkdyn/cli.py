@@ -733,6 +733,8 @@ def _one_side(
                 _trained(work, checkpoints, path, saving.resume, machine, bar)
     if not quiet:
         print(path)
+        if side == "predict" and (proven := experiment.proven(predicted)):
+            print(proven)
         for other in files.of_another(work.spec.text()):
             print(f"{other.name} beside it is of another spec")
 
@@ -765,7 +767,8 @@ def _trained_safely(checkpoints) -> Iterator[None]:
 def _predicted(work, bar: Callable):
     """The prediction, with what it waits for shown."""
     _settle(work, bar)
-    return work.predict(bar("predicting"))
+    predicting = bar("predicting")
+    return work.predict(predicting, bar("bounding its error") if work.certifies else None)
 
 
 def _settle(work, bar: Callable) -> None:

@@ -41,6 +41,7 @@ from ntkdyn import (
     validation,
 )
 from ntkdyn.checkpoints import Checkpoints, flat
+from ntkdyn.dynamics import certificate
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind, shown, unknown
 from ntkdyn.linear import KERNELS
@@ -52,6 +53,7 @@ from ntkdyn.system import System
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import widths as sweeps
+from ntkdyn.validation.verdicts import proven as proven
 
 
 class _Table(pydantic.BaseModel):
@@ -68,6 +70,7 @@ class _Table(pydantic.BaseModel):
 
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 Count = Annotated[int, pydantic.Field(ge=1)]
+Sweeps = Annotated[int, pydantic.Field(ge=0, le=certificate.MOST)]
 
 
 def _without_zero(text: str) -> str:
@@ -267,6 +270,9 @@ class RunTable(_Table):
     """the rounds at whose predicted mean the prediction is linearized anew; "auto" chooses them"""
     corrections: int | None = None
     """sweeps in which the prediction is corrected by the real gradients along it"""
+    certify: Sweeps | bool | None = None
+    """prove how far training can be from the prediction, for smooth activations; true, or the
+    sweeps of correction that the proof takes: more make it tighter, and longer"""
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     """what the real networks are trained in"""
 
@@ -384,7 +390,7 @@ def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
 
 def _setting(location: tuple[int | str, ...]) -> list[str]:
     """The parts of a location that name settings, without the members of unions."""
-    branches = ("float", "int", "str", "ShareOfLimit")
+    branches = ("bool", "constrained-int", "float", "int", "str", "ShareOfLimit")
     parts = [str(part) for part in location]
     return [part for part in parts if part not in branches and not part.startswith("list[")]
 
@@ -571,6 +577,13 @@ class Experiment:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""
         save = SaveOptions(parameter_rounds=self.spec.run.parameter_rounds)
         plan(self.system, **self._rounds, save=save)
+        if self.certifies:
+            certificate.check_provable(self.system)
+
+    @property
+    def certifies(self) -> bool:
+        """Whether a bound of the prediction's error is to be proven."""
+        return self.spec.run.certify is not None and self.spec.run.certify is not False
 
     @functools.cached_property
     def system(self) -> System:
@@ -613,16 +626,24 @@ class Experiment:
         columns = outputs_for(self.partition.data, losses.named(self.spec.loss))
         return make(outputs=columns * self.method.heads, **settings)
 
-    def predict(self, progress: Progress | None = None) -> Record:
-        """What the spec's run should show."""
+    def predict(self, progress: Progress | None = None, proving: Progress | None = None) -> Record:
+        """What the spec's run should show; and, if it is to be proven, how far off it can be."""
         run = self.spec.run
-        return self._run(
+        record = self._run(
             dynamics.predict,
             progress,
             trust=run.trust,
             anchors=run.anchors,
             corrections=run.corrections,
         )
+        return certificate.bounded(record, self._proven(proving)) if self.certifies else record
+
+    def _proven(self, progress: Progress | None) -> Record:
+        """What `certify` says of the spec's run."""
+        self.check()
+        asked = self.spec.run.certify
+        sweeps = {} if asked is True else {"corrections": asked}
+        return dynamics.certify(self.settled, **self._rounds, **sweeps, progress=progress)
 
     def train(
         self,

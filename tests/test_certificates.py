@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import ntkdyn as nd
 from ntkdyn import graphs, precision
@@ -15,6 +16,7 @@ from ntkdyn.data import Dataset, Partition
 from ntkdyn.dynamics import certificate, certify, curvature
 from ntkdyn.methods.updates import Iterate
 from ntkdyn.runs import plan
+from ntkdyn.validation import verdicts
 
 EDGES = [(0, 1), (1, 2), (2, 0), (2, 3), (3, 0), (1, 3)]
 
@@ -528,3 +530,28 @@ def test_where_there_is_no_proof_it_says_so(name):
 def test_what_cannot_be_asked(method, options, said):
     with pytest.raises(nd.InputError, match=said):
         certify(bent()[0], method, np.ones((3, 3)) / 3, 3, **options)
+
+
+def test_any_prediction_has_the_bound_of_the_proven_one_and_their_distance():
+    """Norms over points and outputs; zero of nothing travelled, infinite of no number."""
+    axes = ("round", "agent", "point", "output")
+    outputs = np.zeros((3, 2, 2, 1))
+    outputs[1:, :, :, 0] = [[3, 4], [0, 2]]
+    rounds = {"round": [0, 4, 9]}
+    proven = xr.Dataset(
+        {"outputs": (axes, np.where(outputs > 0, outputs + 1, outputs)),
+         "certified_error": (axes[:2], [[0, 0], [0.5, 0.25], [np.inf, 1]])},
+        rounds, {"corrections": 3},
+    )  # fmt: skip
+    outputs[2, 1, 0, 0] = np.nan
+    initial = (axes[2:], [[0.0]] * 2)
+    predicted = xr.Dataset({"outputs": (axes, outputs), "initial_outputs": initial}, rounds)
+    record = certificate.bounded(predicted, proven)
+    error = [[0, 0], [0.5 + 2**0.5, 0.25 + 1], [np.inf, np.inf]]
+    np.testing.assert_allclose(record["certified_error"], error)
+    share = [[0, 0], [error[1][0] / 5, error[1][1] / 2], [np.inf, np.inf]]
+    np.testing.assert_allclose(record["certified_share"], share)
+    assert record.attrs == {"certified_sweeps": 3, "uncertified_round": 9}
+    assert verdicts.proven(record) == "no bound is proven from round 9 on"
+    assert verdicts.with_proof("so", record) == "so" and verdicts.proven(predicted) == ""
+    assert verdicts.with_proof("so", predicted) == "so"

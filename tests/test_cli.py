@@ -110,6 +110,33 @@ def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_proven_bound_is_in_record_last_line_and_report(tmp_path, capsys):
+    path, out = tmp_path / "spec.toml", tmp_path / "out"
+    path.write_text(SPEC.replace("[32]", '[256]\nactivation = "erf"') + "certify = 1\n")
+    assert call("predict", path, "--out", out) == 0
+    predicted = records.read(out / "predicted.nc")
+    for name in ("certified_error", "certified_share"):
+        assert predicted[name].attrs["long_name"] and predicted[name].attrs["units"]
+    words = experiment.proven(predicted)
+    assert words.startswith("proven to be within") and words in capsys.readouterr().out
+    assert call("run", path, "--out", out, "--no-nulls", "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"; {words}")
+    page, most = (out / "report.html").read_text(), predicted["certified_share"][-1].max()
+    assert "How far off it can be" in page and f"{100 * float(most):.3f}\u00a0%" in page
+    gap = records.read(out / "comparison.nc")["gap"]
+    assert (gap < 1.01 * predicted["certified_share"] + 1e-5).all(), "beside float32"
+
+
+def test_relu_has_no_bound_and_that_is_said_before_anything_runs(spec, tmp_path, capsys):
+    spec.write_text(SPEC + "certify = true\n")
+    assert call("run", spec, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert said.out == "" and not (tmp_path / "out").exists()
+    assert said.err.count("\n") == 1
+    assert "certify: no certificate exists: relu has no second derivative" in said.err
+
+
+@pytest.mark.slow
 def test_the_report_says_how_fast_where_and_why_agent_by_agent(tmp_path, capsys):
     path, out = tmp_path / "spec.toml", tmp_path / "out"
     longer = SPEC.replace("rounds = 6", "rounds = 30").replace("[6]", "[30]")

@@ -76,6 +76,59 @@ def test_a_prediction_is_corrected_as_the_run_says():
     assert record.attrs["corrections_asked"] == 1 and record.sizes["sweep"] == 2
 
 
+SMOOTH = 'activation = "erf"\nw_std = 1.0'
+
+
+def off(record, observed):
+    """|f_true,i - f_i| of all rounds and agents."""
+    return np.sqrt(((record["outputs"] - observed["outputs"]) ** 2).sum(("point", "output")))
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["certify = true", pytest.param("certify = 1\nanchors = [0, 2]", marks=pytest.mark.slow)],
+)
+def test_a_prediction_is_certified_as_the_run_says(run):
+    """Of whatever is predicted: the bound is that of the record's own outputs."""
+    at = work(network=SMOOTH, run=f'{run}\nprecision = "float64"')
+    record, observed = at.predict(), at.train()
+    error, true = record["certified_error"], off(record, observed)
+    assert error.dims == ("round", "agent") and np.isfinite(error).all()
+    assert (error >= true).all() and (error[1:] < 2 * true[1:]).all()
+    travelled = np.sqrt(
+        ((record["outputs"] - record["initial_outputs"]) ** 2).sum(("point", "output"))
+    )
+    np.testing.assert_allclose(record["certified_share"][1:], (error / travelled)[1:])
+    assert record.attrs["certified_sweeps"] == (2 if "true" in run else 1)
+    told = nd.compare(record, observed).attrs["verdict"]
+    assert f"; proven to be within {100 * float(record['certified_share'][-1].max()):.2g} %" in told
+
+
+@pytest.mark.parametrize(
+    "parts, said",
+    [
+        (
+            {"run": "certify = true"},
+            "certify: no certificate exists: relu has no second derivative",
+        ),
+        ({"network": SMOOTH, "run": "certify = 1\nbatch_size = 2"}, "exists with minibatches"),
+        ({"name": "extra", "network": SMOOTH, "run": "certify = 1"}, "exists for extra"),
+        ({"network": SMOOTH, "run": "certify = 99"}, "run.certify: .* less than or equal to 64"),
+        ({"network": SMOOTH, "run": 'certify = "yes"'}, "run.certify: input should be"),
+    ],
+)
+def test_what_cannot_be_certified(parts, said):
+    """Before a kernel is computed; `certify = false` asks for nothing."""
+    with pytest.raises(nd.InputError, match=said):
+        work(**parts).check()
+
+
+def test_certify_false_asks_for_nothing():
+    at = work(run="certify = false")
+    at.check()
+    assert "certified_error" not in at.predict()
+
+
 def test_graphs_that_change():
     ring = graphs.metropolis(graphs.ring(4))
     for changes, wanted in (

@@ -153,7 +153,18 @@ def certify(
 
 def _provable(asked: Plan) -> Plan:
     """The plan, refused where there is no proof."""
-    problem, method, save = asked.system.problem, asked.method, asked.save
+    method, save = asked.method, asked.save
+    check_provable(asked.system)
+    if save.trust or save.kernel:
+        raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
+    if isinstance(method.step_size, OfLimit):
+        return asked.by(assess(asked.system).method)
+    return asked.by(known_step(method))
+
+
+def check_provable(system: System) -> None:
+    """Refuse a system for which there is no proof, before anything is computed."""
+    problem, method = system.problem, system.method
     check_kind("problem", problem, Problem, "a network with its data")
     none = "certify: no certificate exists"
     if len(problem.networks) > 1 or isinstance(problem.seed, Sequence):
@@ -163,11 +174,29 @@ def _provable(asked: Plan) -> Plan:
     proven = type(method.update) in (DGD, CTA, ATC) and type(method.objective) is Local
     if not (proven and method.linear):
         raise InputError(f"{none} for {method.name}; the proof is for dgd, cta and atc")
-    if save.trust or save.kernel:
-        raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
-    if isinstance(method.step_size, OfLimit):
-        return asked.by(assess(asked.system).method)
-    return asked.by(known_step(method))
+    if system.batch_size is not None:
+        raise InputError(f"{none} with minibatches; the proof is for all points in each round")
+    chain(problem.network, problem.start)
+
+
+def bounded(predicted: Record, proven: Record) -> Record:
+    """Any prediction of a run, with a bound of its own from what `certify` says of that run.
+
+    |f_true,i - f_i| <= |f_proven,i - f_i| + certified_error_i, norms over all points and outputs:
+    whether it is linear around the start, linearized anew or corrected, and with whatever kernel.
+    Both records have the same rounds. Adds `certified_error` and `certified_share` (round, agent),
+    which mean the record's own outputs, and the attributes `certified_sweeps` and, where the bound
+    has blown up, `uncertified_round`.
+    """
+    size = lambda values: np.sqrt((values**2).sum(("point", "output"), skipna=False))
+    outputs = predicted["outputs"]
+    apart = size(proven["outputs"].values - outputs)
+    error = proven["certified_error"] + apart.where(np.isfinite(apart), np.inf)
+    travelled = size(outputs - predicted["initial_outputs"])
+    share = (error / travelled).where(travelled != 0, 0.0)
+    found = predicted.assign(certified_error=error, certified_share=share.fillna(np.inf))
+    sweeps = proven.attrs["corrections"]
+    return described(_blown_noted(found).assign_attrs(certified_sweeps=sweeps))
 
 
 def _check_room(problem: Problem, paths: int) -> None:
@@ -438,7 +467,12 @@ def _certified(record: Record, bounds: list[dict[str, np.ndarray]]) -> Record:
     stacked = {name: np.stack([each[name] for each in bounds]) for name in dims}
     record = record.assign({name: (dims[name], values) for name, values in stacked.items()})
     record = record.assign_coords(sweep=np.arange(record.sizes["sweep"]))
-    blown = ~np.isfinite(stacked["certified_error"]).all(axis=1)
-    if blown.any():
-        record = record.assign_attrs(uncertified_round=int(record["round"][blown][0]))
-    return described(record)
+    return described(_blown_noted(record))
+
+
+def _blown_noted(record: Record) -> Record:
+    """The record; where a bound has blown up, it says from which round on."""
+    blown = ~np.isfinite(record["certified_error"].values).all(axis=1)
+    if not blown.any():
+        return record
+    return record.assign_attrs(uncertified_round=int(record["round"][blown][0]))

@@ -70,7 +70,9 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
     comparison = xr.Dataset(variables).assign(others.data_vars)
     told = verdicts.skilled(comparison)
     more = {"nulls_left_out": others.attrs.get("left_out", "")}
-    return described(told.assign_attrs(_summary(told, predicted, observed) | more | told.attrs))
+    verdict = {"verdict": verdicts.with_proof(told.attrs["verdict"], predicted)}
+    summary = _summary(told, predicted, observed)
+    return described(told.assign_attrs(summary | more | told.attrs | verdict))
 
 
 def _nulls(predicted: Record, observed: Record, nulls: Record | None) -> Record:

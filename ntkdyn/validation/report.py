@@ -71,6 +71,7 @@ def write_report(
         explanations=_explanations(comparison),
         gaps=_gaps(comparison),
         segments=_segments(comparison),
+        bounds=_bounds(predicted, comparison),
         parameter_gaps=_parameter_gaps(comparison),
         sources=None if accounts is None else _sources(accounts),
         largest=None if accounts is None else _largest(accounts, own_kernel),
@@ -205,6 +206,21 @@ def _segments(comparison: Record) -> list[dict[str, Any]]:
     return [
         {"begins": int(begins), "estimated": float(estimated), "true": float(true)}
         for begins, estimated, true in zip(*(comparison[n].values for n in names), strict=True)
+    ]
+
+
+def _bounds(predicted: Record, comparison: Record) -> list[dict[str, Any]]:
+    """In about ten rounds how far off an agent can be, and how far off one is."""
+    if "certified_share" not in predicted:
+        return []
+    rounds = np.unique(np.linspace(0, predicted.sizes["round"] - 1, 11).astype(int))
+    proven, true = (
+        values.isel(round=rounds).max("agent").values
+        for values in (predicted["certified_share"], comparison["gap"])
+    )
+    return [
+        {"round": int(predicted["round"][place]), "proven": float(most), "true": float(gap)}
+        for place, most, gap in zip(rounds, proven, true, strict=True)
     ]
 
 

@@ -19,6 +19,9 @@ from ntkdyn.validation.nulls import COARSER, STEP
 CLEAR = 0.5
 """The skill from which on a null is told from the prediction: its gap is twice as large."""
 
+TIGHT = 0.1
+"""The share of the distance travelled under which a proven bound says something."""
+
 DIVERGED = "cannot tell: outputs, predicted or observed, diverged"
 
 
@@ -47,6 +50,22 @@ def skilled(comparison: Record) -> Record:
         verdict="; ".join([verdict, *map(_beside, coarser)]),
         **common,
     )
+
+
+def proven(predicted: Record) -> str:
+    """What is proven of the prediction in its last round; nothing where no proof was asked for."""
+    if "certified_share" not in predicted:
+        return ""
+    if "uncertified_round" in predicted.attrs:
+        return f"no bound is proven from round {predicted.attrs['uncertified_round']} on"
+    share = float(predicted["certified_share"][-1].max())
+    return f"proven to be within {percent(share)} of the distance travelled"
+
+
+def with_proof(verdict: str, predicted: Record) -> str:
+    """The verdict, and what is proven where that is little."""
+    little = "certified_share" in predicted and predicted["certified_share"][-1].max() < TIGHT
+    return f"{verdict}; {proven(predicted)}" if little else verdict
 
 
 def _skill(right: float, others: xr.DataArray) -> xr.DataArray:
