@@ -532,6 +532,11 @@ def test_what_cannot_be_asked(method, options, said):
         certify(bent()[0], method, np.ones((3, 3)) / 3, 3, **options)
 
 
+def test_a_system_with_minibatches_has_no_proof():
+    with pytest.raises(nd.InputError, match="no certificate exists with minibatches"):
+        certify(nd.System(*bent(), batch_size=1, batch_seed=0), 3)
+
+
 def test_any_prediction_has_the_bound_of_the_proven_one_and_their_distance():
     """Norms over points and outputs; zero of nothing travelled, infinite of no number."""
     axes = ("round", "agent", "point", "output")
