@@ -254,7 +254,7 @@ def test_an_interrupted_sweep_goes_on(spec, tmp_path, capsys, monkeypatch):
     done, last = [], 3
 
     def measured(*asked):
-        problem = asked[-2]
+        problem = asked[-1].problem
         if len(done) == last:
             raise KeyboardInterrupt
         done.append(problem.seed)
