@@ -7,9 +7,12 @@ spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is pr
 
     method = update x mixing x objective      methods.dgd, methods.atc, ...
     problem = network x partition of data     Problem, or KernelProblem from bare arrays
-    predict(problem, method, W, rounds)       per-agent errors and parameters, from the kernel
-    train(problem, method, W, rounds)         the same record, from real networks
+    system = method on a graph W, learning a problem          System(problem, method, W)
+    predict(system, rounds)                   per-agent errors and parameters, from the kernel
+    train(system, rounds)                     the same record, from real networks
     compare(predicted, observed)              how far they are apart, and where
+
+Whatever is asked of a system may be asked of its parts: predict(problem, method, W, rounds).
 """
 
 from typing import TYPE_CHECKING

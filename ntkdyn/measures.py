@@ -99,7 +99,7 @@ def shares(task: Task) -> dict[str, Float[np.ndarray, "agents points"]]:
 
 @precision.in_double
 def measure_consensus(task: Task, outputs: Float[np.ndarray, "points outputs"]) -> dict[str, float]:
-    """Losses and accuracy of one model that is nobody's own."""
+    """Losses and accuracy of one model that belongs to no agent."""
     many = np.broadcast_to(outputs, (task.agents, *outputs.shape))
     names = ("global_loss", "test_loss", "test_accuracy", "test_r2")
     return {

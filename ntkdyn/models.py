@@ -139,7 +139,7 @@ def _named(path: tuple) -> str:
 
 
 def _same(one: PyTree, other: PyTree) -> bool:
-    """Whether two trees of frozen variables are equal; where a key is traced, nobody knows."""
+    """Whether two trees of frozen variables are equal; where a key is traced, it is not known."""
     arrays = [jax.tree.leaves(eqx.filter(tree, _is_array)) for tree in (one, other)]
     if any(isinstance(leaf, jax.core.Tracer) for leaves in arrays for leaf in leaves):
         return True

@@ -156,7 +156,7 @@ def _share(method: Method, limit: Limit) -> float:
 
 
 def known_step(method: Method) -> Method:
-    """The method, refused if its step size is a share of a limit that nobody knows."""
+    """The method, refused if its step size is a share of a limit that is not known."""
     check_kind("method", method, Method, "as `methods.dgd` gives")
     if isinstance(method.step_size, OfLimit):
         raise InputError(

@@ -2,9 +2,9 @@
 
     topology (who is linked)  x  weights (how much each link counts)  =  mixing matrix W
 
-A ring with Metropolis weights is `metropolis(ring(8))`; half as eager, `lazy(metropolis(ring(8)))`;
-a graph from a file `metropolis(read("towns.graphml"))`, or `given(...)` by its links' own weights;
-a matrix of one's own, checked, `mixing(W)`. Row i of W holds the weights that agent i puts on the
+A ring with Metropolis weights is `metropolis(ring(8))`, and `lazy` of it averages with itself; a
+graph from a file `metropolis(read("towns.graphml"))`, or `given(...)` by its links' own weights; a
+matrix of one's own, checked, `mixing(W)`. Row i of W holds the weights that agent i puts on the
 agents it hears from. Graphs are networkx graphs; an arc j -> i of a directed one means that j
 sends to i, so that W[i, j] > 0.
 """

@@ -14,7 +14,7 @@ from ntkdyn.errors import InputError, is_real, shown
 
 
 def adjacency(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
-    """A[i, j] = 1 where i hears from j; agents in the order of their numbers, nobody from itself.
+    """A[i, j] = 1 where i hears from j; agents in the order of their numbers, none from itself.
 
     A link of weight zero is none. Other weights are refused unless all are the same: no rule here
     uses them.

@@ -103,7 +103,7 @@ def lazy(weights: Any, stay: float = 0.5) -> Weights:
 
 
 def isolated(agents: int) -> MixingMatrix:
-    """W = I: nobody hears from anybody. The one disconnected matrix, for comparison."""
+    """W = I: no agent hears from another. The one disconnected matrix, for comparison."""
     agents = check_whole("isolated: agents", agents, 1)
     check_room("isolated", agents, 0)
     return MixingMatrix(np.eye(agents), "isolated")

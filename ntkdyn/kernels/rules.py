@@ -115,7 +115,7 @@ def _transposed(params: dict, before: tuple, after: tuple, labels: tuple) -> tup
 
 
 def _broadcast(params: dict, before: tuple, after: tuple, labels: tuple) -> tuple:
-    """New axes do not vary; a new axis of size 1 is nobody's."""
+    """New axes do not vary; a new axis of size 1 belongs to no parameter."""
     unit = True if all(isinstance(label, bool) for label in labels) else ""
     moved = [unit if size == 1 else False for size in after]
     for axis, target in enumerate(params["broadcast_dimensions"]):

@@ -6,8 +6,8 @@
 
 (the three lines of Chaudhari et al. 2025 as papers/p2p-dynamics reads them; some authors call the
 first one combine-then-adapt). A method is written once and runs in every space. Any of them
-exchanges less often as `periodic(method, tau)`, or more timidly as `damped(method, gamma)`; W may
-be one matrix or a sequence of them.
+exchanges less often as `periodic(method, tau)`, or at a smaller averaging rate as
+`damped(method, gamma)`; W may be one matrix or a sequence of them.
 
 Below, g_i is the gradient of agent i's loss on this round's points, eta the step size, and a prime
 marks what was a round before. "Reconstruction" says that the source's own formula is not known to

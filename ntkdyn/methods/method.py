@@ -222,5 +222,5 @@ def periodic(method: Method, tau: int) -> Method:
 
 def _replaced(method: Method, name: str, rule: Any) -> Method:
     if not method.mixes:
-        raise InputError(f"{method.name}: averages nothing, however often or timidly")
+        raise InputError(f"{method.name}: averages nothing, at whatever rate or period")
     return Method(name, method.update, rule, method.objective, method.needs)

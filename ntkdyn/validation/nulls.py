@@ -151,7 +151,7 @@ def nulls(
     right, rounds = _observed(system, observed), [int(each) for each in observed["round"]]
     tried, left_out = _applying(right)
     asked = [other for _, other in tried.values()]
-    with warnings.catch_warnings():  # of predictions that diverge, which nobody asked for
+    with warnings.catch_warnings():  # of predictions that diverge, as may be
         warnings.simplefilter("ignore", UserWarning)
         coarser = []  # first, while the problem has the kernel at the start
         if asked and (anchors is not None or corrections is not None):
