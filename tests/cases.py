@@ -12,10 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ntkdyn as nd
 from ntkdyn import graphs, precision
 from ntkdyn.data import Dataset, Partition
+
+
+def quick_if(cases, quick):
+    """All cases of a test, tuples of what it takes; those that are not quick are marked slow."""
+    return [pytest.param(*case, marks=[] if quick(*case) else pytest.mark.slow) for case in cases]
+
 
 ARGUMENTS = {
     "torus": {"rows": 2, "columns": 4},

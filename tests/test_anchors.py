@@ -214,6 +214,7 @@ def test_jumps_within_a_segment_are_steps():
         assert (there["error_estimate"] < 1e-9).all()
 
 
+@pytest.mark.slow
 def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
     """That of the problem as well, unless it is small."""
     problem, method, asked = problem_of(bent().network), nd.methods.dgd(step_size=0.3), [0, 6, 300]
@@ -331,6 +332,7 @@ def test_what_every_segment_added_to_the_gap_is_known_after_training():
     assert "true_segment_error" not in nd.compare(predicted.drop_dims("anchor"), observed)
 
 
+@pytest.mark.slow
 def test_several_runs_share_the_anchors_of_the_first(monkeypatch):
     rounds, anchors = [0, 4, 5, 20], [5, 12, 20]
     blocks, made = Linearization.blocks, []

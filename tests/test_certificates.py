@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from cases import quick_if
 
 import ntkdyn as nd
 from ntkdyn import graphs, precision
@@ -130,8 +131,8 @@ def check(found):
 
 
 def test_it_is_never_below_the_truth():
-    finite = [check(held(*random_problem(SHAPES[0], seed))) for seed in range(6)]
-    assert sum(finite) >= 3
+    finite = [check(held(*random_problem(SHAPES[0], seed))) for seed in range(3)]
+    assert sum(finite) >= 2
 
 
 @pytest.mark.slow
@@ -292,7 +293,9 @@ def test_what_is_measured_stays_within_the_bounds_of_the_ball_and_reaches_them()
         assert (reached > 0.7).all(), reached
 
 
-@pytest.mark.parametrize(("depth", "slope"), [(1, (0.4, 0.6)), (2, (0.25, 0.6))])
+@pytest.mark.parametrize(
+    ("depth", "slope"), quick_if([(1, (0.4, 0.6)), (2, (0.25, 0.6))], lambda depth, _: depth == 1)
+)
 def test_it_falls_as_the_width_grows(depth, slope):
     """As its root, but for the logarithm in the largest of so many rows, and |W_2|'s constant."""
     with precision.double():
@@ -349,15 +352,14 @@ def test_it_is_tight_near_a_saddle():
 
 WRONG = {
     "a tenth of the curvature": ("hessian_bound", lambda *a: 0.1 * curvature.hessian_bound(*a)),
-    "three quarters of it": ("hessian_bound", lambda *a: 0.75 * curvature.hessian_bound(*a)),
     "no growth": ("growth", lambda *a: jnp.ones(())),
+    "three quarters of it": ("hessian_bound", lambda *a: 0.75 * curvature.hessian_bound(*a)),
 }
 
 
 @pytest.mark.parametrize(
     ("corrections", "wrong"),
-    [(1, "a tenth of the curvature"), (2, "no growth")]
-    + [pytest.param(3, "three quarters of it", marks=pytest.mark.slow)],
+    quick_if(zip((1, 2, 3), WRONG, strict=True), lambda _, wrong: wrong == "no growth"),
 )
 def test_what_is_wrong_is_no_bound(monkeypatch, corrections, wrong):
     """Each with corrections of its own, so that nothing compiled before is taken for it."""

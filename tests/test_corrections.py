@@ -71,7 +71,7 @@ def linear_methods():
     for name in ALL_METHODS:
         method = nd.methods.METHODS[name](step_size=0.1, **SETTINGS.get(name, {}))
         if "kernel" in method.spaces and name in TRIED:
-            quick = name in ("dgd", "gut")
+            quick = name == "gut"
             yield pytest.param(method, marks=() if quick else pytest.mark.slow, id=name)
 
 

@@ -172,7 +172,7 @@ def test_a_kernel_is_shown_by_its_plan_alone():
 
 def test_a_plan_shows_its_memory_and_its_devices():
     tiling = Tiling(5, 5, True, 4, 2)
-    plan = results.Plan(
+    plan = results.KernelPlan(
         "trace", "jacobian", {}, {}, tiling, 3, "float32", "float64", 4e6, 1_234_501, 2
     )
     assert str(plan).splitlines() == [
@@ -585,7 +585,7 @@ def test_the_kernel_itself_counts_in_a_budget(symmetric, kept):
     footprint = budget.Footprint(100, 2_000_000, 4_000_000, 6_000_000)
     load = budget.Load(lambda block: footprint, Cost(1.0, 1.0, 1.0))
     tiling = Tiling(1000, 1000, symmetric, 100, 1)
-    asked = budget.Task(7e7, 16_000_000, tiling, [load])
+    asked = budget.Request(7e7, 16_000_000, tiling, [load])
     found = asked.fit(100)
     assert found.tilings[0].held == 10
     assert found.peak == budget.SLACK + kept + 28_000_000
@@ -599,7 +599,7 @@ def test_blocks_are_halved_until_they_fit(room, block, monkeypatch):
     monkeypatch.setattr(budget, "SLACK", 0)
     sized = lambda points: budget.Footprint(points, 1000 * points, 0, 0)
     load = budget.Load(sized, Cost(1.0, 1.0, 1.0))
-    asked = budget.Task(2 * 512_000 * room, 0, Tiling(1000, 1000, False, 256, 1), [load])
+    asked = budget.Request(2 * 512_000 * room, 0, Tiling(1000, 1000, False, 256, 1), [load])
     assert asked.fit().tilings[0].block == block
 
 

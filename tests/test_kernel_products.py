@@ -226,6 +226,7 @@ def test_kernels_that_are_not_symmetric_are_averaged(monkeypatch):
     assert infinite.asymmetry(NET.kernel, x) == 0
 
 
+@pytest.mark.slow
 def test_infinite_kernels_in_files_and_budgets(tmp_path):
     kernel, other = (nd.networks.mlp((8,), outputs=1, w_std=w).kernel for w in (1.0, 1.5))
     x = np.random.default_rng(0).standard_normal((300, 3))

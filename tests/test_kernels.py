@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import quick_if
 
 from ntkdyn import networks, precision
 from ntkdyn.kernels import empirical, infinite
@@ -168,8 +169,11 @@ PEERS = {
 }  # fmt: skip
 
 
+QUICK = ("mlp", "wide last", "cnn")
+
+
 @QUIET
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", quick_if(zip(PEERS, strict=True), lambda name: name in QUICK))
 def test_agrees_with_neural_tangents(name):
     layers, features = PEERS[name]
     apply, start, _ = from_stax(*layers, features=features)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from cases import MIXINGS, method
+from cases import MIXINGS, method, quick_if
 from test_methods import Quadratics
 from test_own_methods import affine, rounds_in
 
@@ -82,7 +82,9 @@ def delay(lag):
     return wire
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", quick_if(zip(METHODS, strict=True), lambda name: name in ("dgd", "diging"))
+)
 def test_delays_are_what_agents_do_with_late_messages(small, name, monkeypatch):
     case = small(4)
     for link, lag in [
@@ -403,15 +405,12 @@ WAYS = {
     "clipped": (links.lossy(0.3), links.robust("clipped", radius=0.5)),
 }
 
-SOME = ("delayed", "choco", "robust")
+SOME = ("delayed", "choco")
 """that are tried most often"""
 
 
-MINUTES = [pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way not in SOME]
-
-
 @precision.in_double
-@pytest.mark.parametrize("way", [*SOME, *MINUTES])
+@pytest.mark.parametrize("way", quick_if(zip(WAYS, strict=True), lambda way: way in SOME))
 def test_training_an_affine_network_over_links_is_predicting_it(way):
     problem = affine(1)
     over = links.over(method("atc_tracking", 0.05), *WAYS[way])

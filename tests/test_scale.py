@@ -283,6 +283,7 @@ def _taken(call):
     return held("VmHWM") - before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_estimate_is_what_a_round_takes():
     """In a process of its own, which has no freed memory at hand."""

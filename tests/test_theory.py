@@ -1,5 +1,6 @@
 """Worst cases meet, symbols equal numbers, exact rates bound nothing but themselves."""
 
+import itertools
 import sys
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ import pytest
 import scipy.sparse.linalg
 import sympy
 import xarray as xr
+from cases import quick_if
 from theory_cases import AGENTS, NAMES, drawn, method
 
 import ntkdyn as nd
@@ -47,7 +49,10 @@ def test_program_and_search_meet_on_quadratics(name, step, starts):
     assert program > 1.05 * max(1 - 0.1 * step, step - 1) ** 20
 
 
-@pytest.mark.parametrize("name", ["extra", "diging", "exact_diffusion"])
+@pytest.mark.parametrize(
+    "name",
+    quick_if([("extra",), ("diging",), ("exact_diffusion",)], lambda name: name == "extra"),
+)
 def test_methods_with_memory_have_worst_cases_too(name):
     by, known = method(name, 0.3), worst_case.Class(1.0, 0.1, 1.0)
     program = worst_case.performance_estimation(by, PAIR, 4, known, quadratic=True)
@@ -163,8 +168,13 @@ def one_mode(graph, step, curvature=0.7):
     return nd.KernelProblem(kernel, targets, np.arange(agents)), step / curvature
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("by", ["dgd", "atc", "cta"])
+@pytest.mark.parametrize(
+    "by, name",
+    quick_if(
+        itertools.product(["dgd", "atc", "cta"], GRAPHS),
+        lambda by, name: name == "path" or by == "dgd",
+    ),
+)
 def test_symbolic_trajectories_are_the_predicted_ones(by, name):
     graph, step = GRAPHS[name], 0.3
     problem, eta = one_mode(graph, step)

@@ -93,12 +93,8 @@ def test_every_method_is_predicted_on_wide_networks(name, loss):
     assert comparison["gap"].max() == comparison.attrs["largest_gap"]
 
 
-def test_the_gap_is_the_distance_over_the_distance_travelled():
-    W = nd.graphs.metropolis(nd.graphs.ring(4))
-    save = nd.SaveOptions(parameter_rounds=[0, 20], per_tensor=None)
-    problem = problem_of(32, 1)
-    predicted = nd.predict(problem, method("atc", 0.15), W, 20, save=save)
-    observed = nd.train(problem, method("atc", 0.15), W, 20, save=save)
+def test_the_gap_is_the_distance_over_the_distance_travelled(with_parameters):
+    predicted, observed = with_parameters
     comparison = nd.compare(predicted, observed)
     for rows, name in (
         (slice(None), "gap"),

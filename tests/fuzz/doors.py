@@ -130,7 +130,7 @@ def _asked(draw: Draw, more: Mapping[str, Any] = {}) -> dict[str, Any]:
 # --- what is tried ----------------------------------------------------------------------------
 
 
-def _kept(draw: Draw) -> Any:
+def _saved(draw: Draw) -> Any:
     valid = {
         "outputs": True, "parameter_rounds": [2], "parameter_agents": [0, 1], "per_tensor": 3,
         "seed": 0, "trust": False, "distances": False, "kernel": False,
@@ -144,7 +144,7 @@ def predict(draw: Draw, folder: Path) -> None:
     problem = bare() if draw.random() < 0.7 else whole()
     asked = _asked(draw, more)
     if draw.random() < 0.2:
-        asked["keep"] = _kept(draw)
+        asked["save"] = _saved(draw)
     nd.predict(problem, **asked)
 
 
@@ -152,7 +152,7 @@ def train(draw: Draw, folder: Path) -> None:
     del folder
     asked = _asked(draw, {"precision": "float32", "memory": None, "devices": None})
     if draw.random() < 0.2:
-        asked["keep"] = _kept(draw)
+        asked["save"] = _saved(draw)
     nd.train(whole(), **asked)
 
 
