@@ -9,9 +9,9 @@ while one waits. Names of figures after it draw these alone.
 
     .venv/bin/python analysis/gallery.py --images        (about an hour)
 
-runs the shipped specs instead, on MNIST, Fashion-MNIST and CIFAR-10, which are downloaded unless
-NTKDYN_DATA holds them, draws an overlay of each, and writes analysis/results/NAME.nc, what README
-tells of them. Runs in analysis/out/NAME already, by `ntkdyn run --out`, are taken.
+runs demo and shipped specs instead, on MNIST, Fashion-MNIST and CIFAR-10, which are downloaded
+unless NTKDYN_DATA holds them, draws an overlay of each, and writes analysis/results/NAME.nc, what
+README tells of them. Runs in analysis/out/NAME already, by `ntkdyn run --out`, are taken.
 """
 
 from __future__ import annotations
@@ -191,9 +191,12 @@ def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
 
 
 def images() -> None:
-    """The overlay of every shipped spec, its small picture, and what is kept of its comparison."""
-    for name in experiment.shipped():
-        work = experiment.Experiment(experiment.load(name))
+    """The overlay of demo and shipped specs, its small picture, what is kept of its comparison."""
+    specs = {"demo": experiment.demo()} | {
+        name: experiment.load(name) for name in experiment.shipped()
+    }
+    for name, spec in specs.items():
+        work = experiment.Experiment(spec)
         files = experiment.files(HERE / "out" / name)
         pair = []
         for path, run in ((files.predicted, work.predict), (files.observed, work.train)):
@@ -209,7 +212,8 @@ def images() -> None:
         accuracies = {f"{side}_test_accuracy": each["test_accuracy"] for side, each in sides}
         accuracies["observed_consensus_test_accuracy"] = pair[1]["consensus_test_accuracy"]
         records.write(told.assign(accuracies), RESULTS / f"{name}.nc")
-        thumbnail(files.overlay, THUMBNAILS / f"overlay-{name}.png")
+        picture = "overlay" if name == "demo" else f"overlay-{name}"
+        thumbnail(files.overlay, THUMBNAILS / f"{picture}.png")
         print(f"{name}: {told.attrs['verdict']}", flush=True)
 
 

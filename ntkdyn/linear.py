@@ -120,10 +120,6 @@ class Implicit:
         """Refused: it is the point of it that there is no matrix."""
         raise InputError('kernel: "implicit" forms none; use "empirical"')
 
-    def space(self, problem: Any, view: str = "outputs") -> Any:
-        """Displacements of the parameters."""
-        return problem.tangent_space(view)
-
 
 Choice = Empirical | Infinite | Implicit | Given
 

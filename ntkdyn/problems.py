@@ -229,7 +229,8 @@ class Problem:
                 "problem: agents of different architectures have no kernel in common; use "
                 'kernel="implicit", or one network for all'
             )
-        return chosen(kernel).space(self, view)
+        choice = chosen(kernel)
+        return choice.space(self, view) if choice.formed else choice.of(self)
 
     @functools.cached_property
     @precision.in_double

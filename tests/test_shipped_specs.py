@@ -1,4 +1,4 @@
-"""What README says of the specs on real images is what their runs showed."""
+"""What README says of the demo and of the specs on real images is what their runs showed."""
 
 import re
 from pathlib import Path
@@ -22,6 +22,12 @@ def run(request):
     """Name, spec, and what is kept of its comparison."""
     spec, kept = experiment.load(request.param), ROOT / "analysis" / "results"
     return request.param, spec, records.read(kept / f"{request.param}.nc")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """What is kept of the comparison of `ntkdyn demo`."""
+    return records.read(ROOT / "analysis" / "results" / "demo.nc")
 
 
 def nulls(kept):
@@ -78,3 +84,40 @@ def test_readme_tells_what_the_record_holds(run):
         f"{percent(others[nearest])} ({nearest})",
         f"{100 * agents:.1f} %, {100 * mean:.1f} %",
     ]
+
+
+def test_the_demo_tells_what_was_run_from_everything_else(demo):
+    assert experiment.parse(demo.attrs["spec"], "demo") == experiment.demo()
+    assert demo.sizes["anchor"] <= 12, "kernels"
+    right, last = demo.attrs["deviation_gap"], demo.isel(round=-1)
+    assert right == float(last["deviation_gap_of_all"]) <= 0.015
+    assert float(last["gap"].max()) <= 0.0035
+    assert float(demo["parameter_gap"].isel(parameter_round=-1).max()) <= 0.045
+    for name, (kind, gap) in nulls(demo).items():
+        times = {"step size": 2, "linearization": 4}.get(kind, 8)
+        assert gap > times * right, name
+
+
+ROWS = {
+    "linear around the start": "the same, linear around the start alone",
+    "atc in its place": "ATC in place of DGD",
+    "agents permuted": "agents permuted on the ring",
+    "complete graph": "complete graph",
+    "another agent's curve": "every agent given its neighbour's curve",
+}
+"""explanation -> what README calls it"""
+
+
+def test_readme_tells_what_the_demo_showed(demo):
+    text, last = (ROOT / "README.md").read_text(), demo.isel(round=-1)
+    told = lambda row: re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", text, re.M)[0].split(" | ")
+    for name, row in ROWS.items():
+        each = last.sel(explanation=name)
+        of_all, agents, share = (
+            float(each[f"null_{gap}"].max())
+            for gap in ("deviation_gap_of_all", "deviation_gap", "gap")
+        )
+        assert told(row) == [percent(of_all), percent(agents), percent(share)], row
+    own = told(f"**the prediction, linearized anew in {demo.sizes['anchor']} rounds**")
+    found = (last[name].max() for name in ("deviation_gap_of_all", "deviation_gap", "gap"))
+    assert [each.strip("*") for each in own] == [percent(float(each)) for each in found]

@@ -37,7 +37,7 @@ from ntkdyn.dynamics.stability import assess
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_name, check_whole
 from ntkdyn.kernels import infinite
-from ntkdyn.linear import Infinite
+from ntkdyn.linear import Empirical, Infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
 from ntkdyn.quantities import described
@@ -84,7 +84,8 @@ def ensemble(
     draws = _checked(problem, draws, width, nngp)
     seed = check_whole("seed:", seed, 0)
     stability = assess(system.with_(kernel=Infinite()))
-    system = system.with_(method=stability.method)
+    whole = {"kernel": Empirical(), "batch_size": None, "batch_seed": None}
+    system = system.with_(method=stability.method, **whole)
     how = {"record_every": record_every, "via": via}
     if width == "own":
         record = _own(system, rounds, how, draws, seed, progress)
