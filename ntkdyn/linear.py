@@ -3,7 +3,8 @@
     Empirical()    J J^T at the start of the problem's own network
     Infinite()     the limit of infinite width, from the same f(theta_0)
     Implicit()     the empirical one, never formed: products with J, for problems too large
-    Given(K)       one from elsewhere; that of a `KernelProblem`, whatever it is called there
+    Given(K)       one from elsewhere, a `Kernel`; Given() that of a `KernelProblem`, whatever it
+                   is called there
 
 Strings name the first three, and "given" the last, wherever a kernel is asked for (`chosen`).
 """
@@ -97,15 +98,27 @@ class Infinite(_Formed):
 
 @dataclass(frozen=True, eq=False)
 class Given(_Formed):
-    """A kernel from elsewhere, of any origin."""
+    """A kernel from elsewhere; left out, the problem's own."""
 
-    kernel: Kernel
+    kernel: Kernel | None = None
     name: ClassVar[str] = "given"
     fixed: ClassVar[str] = "a bare kernel has no network to linearize anew or to correct by"
 
     def of(self, problem: Any) -> Kernel:
-        """Itself."""
-        return self.kernel
+        """Itself, if it is one between the problem's points."""
+        found = getattr(problem, "given", None) if self.kernel is None else self.kernel
+        if not isinstance(found, Kernel):
+            raise InputError(
+                "kernel: the problem has networks and no kernel of its own; give "
+                "linear.Given(linear.Kernel(...)) or a name"
+            )
+        task, ends = problem.task, found.whole.shape[:: found.whole.ndim // 2]
+        if ends not in {(len(task.targets), task.train), (task.train, task.train)}:
+            raise InputError(
+                f"kernel: the given one is between {ends[0]} and {ends[1]} points, the problem's "
+                f"between {len(task.targets)} and the {task.train} training points"
+            )
+        return found
 
 
 @dataclass(frozen=True)

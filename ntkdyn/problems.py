@@ -27,7 +27,7 @@ from ntkdyn.kernels.pointwise import POINTS, outputs_of
 from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
-from ntkdyn.linear import KERNELS, Choice, Kernel, chosen
+from ntkdyn.linear import KERNELS, Choice, Given, Kernel, chosen
 from ntkdyn.losses import Loss
 from ntkdyn.networks import KINDS, Network, Params
 from ntkdyn.spaces import (
@@ -445,13 +445,14 @@ class KernelProblem:
         self.adjusted = symmetrised | (
             {} if (targets == given).all() else {"targets_adjusted": "-1 and +1 taken as 0 and 1"}
         )
-        self._kernel = Kernel(kernel, {}, "given")
+        self.given = Kernel(kernel, {}, "given")
 
     def kernel(self, kernel: Choice | str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
-        if isinstance(kernel, str):
-            check_name("kernel", kernel, KERNELS)
-        return self._kernel
+        if isinstance(kernel, Given):
+            return kernel.of(self)
+        check_name("kernel", getattr(kernel, "name", kernel), KERNELS)
+        return self.given
 
     def kernel_space(self, kernel: Choice | str = "given", view: str = "outputs") -> KernelSpace:
         """The one space a bare kernel has."""

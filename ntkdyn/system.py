@@ -95,11 +95,10 @@ def _check_method(method: Any) -> None:
 def _kernel_of(problem: Problem | KernelProblem, kernel: Choice | str) -> Choice:
     if not isinstance(problem, KernelProblem):
         return chosen(kernel)
-    if isinstance(kernel, str):
-        check_name("kernel", kernel, KERNELS)
-    else:
-        chosen(kernel)
-    return Given(problem.kernel())
+    if isinstance(kernel, Given):
+        return kernel
+    check_name("kernel", getattr(kernel, "name", kernel), KERNELS)
+    return Given()
 
 
 def question(*settings: str) -> Callable[[Callable], Callable]:

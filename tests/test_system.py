@@ -73,6 +73,56 @@ def test_kernels_are_values(small):
     assert np.abs(one["outputs"] - other["outputs"]).max() < 1e-12
 
 
+def test_the_kernel_of_arrays_stays_with_them(problem, small):
+    """A system of networks made from one of arrays has no kernel until it is given one."""
+    net, _ = small(8)
+    system = nd.System(problem, method("dgd", STEP), W)
+    with pytest.raises(nd.InputError, match="networks and no kernel of its own"):
+        nd.predict(system.with_(problem=net), [4])
+    whole = nd.predict(system.with_(problem=net, kernel="empirical"), [4])
+    assert whole.equals(nd.predict(net, method("dgd", STEP), W, [4]))
+    other = nd.KernelProblem(2 * problem.given.whole, problem.task.targets, problem.task.owner)
+    moved = nd.predict(system.with_(problem=other), [4])
+    assert moved.equals(nd.predict(other, method("dgd", STEP), W, [4]))
+    doubled = nd.predict(system.with_(kernel=linear.Given(other.given)), [4])
+    assert np.array_equal(doubled["outputs"], moved["outputs"])
+    assert np.abs(doubled["outputs"] - nd.predict(system, [4])["outputs"]).max() > 1e-2
+
+
+def test_a_given_kernel_is_one_between_the_problems_points(problem, small):
+    few = linear.Given(linear.Kernel(np.eye(3), {}, "given"))
+    for each in (problem, small(8)[0]):
+        with pytest.raises(nd.InputError, match="between 3 and 3 points, the problem's between"):
+            nd.predict(each, method("dgd", STEP), W, 4, kernel=few)
+
+
+def test_questions_about_one_kernel_take_that_whatever_the_systems_is(small):
+    """Ensembles predict networks of their own, a certificate is of training."""
+    net, _ = small(8)
+    dgd, drawn = method("dgd", STEP), {"batch_size": 1, "batch_seed": 0}
+    told = [
+        dynamics.ensemble(each, [3], draws=2, seed=0, width="own")["std_outputs"].values
+        for each in (nd.System(net, dgd, W), nd.System(net, dgd, W, "infinite", **drawn))
+    ]
+    assert np.array_equal(*told) and told[0].max() > 1e-3
+    smooth = nd.networks.mlp((4,), outputs=net.network.outputs, activation="erf")
+    smooth = nd.Problem(smooth, net.partition)
+    share = method("dgd", nd.of_limit(0.3))
+    steps = [
+        ask(nd.System(smooth, share, W, kernel), [1]).attrs["step_size"]
+        for kernel in ("empirical", "infinite")
+        for ask in (dynamics.certify, nd.train)
+    ]
+    assert len(set(steps)) == 1
+    assert nd.predict(smooth, share, W, [1], kernel="infinite").attrs["step_size"] not in steps
+
+
+def test_a_flow_needs_a_kernel_that_is_formed(small):
+    for ask in (lambda *asked: dynamics.flow(*asked, rounds=3), dynamics.Flow):
+        with pytest.raises(nd.InputError, match='"implicit" forms none'):
+            ask(nd.System(small(8)[0], method("dgd", STEP), W, "implicit"))
+
+
 def test_signatures_tell_parts_and_settings():
     asked = inspect.signature(nd.predict).parameters
     assert list(asked)[:4] == ["problem", "method", "weights", "rounds"]

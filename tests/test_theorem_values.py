@@ -1,6 +1,6 @@
 """What every theorem promises, and up to which step size, against its formula in plain numbers.
 
-The constants of the landscape are made up, so that each stands for itself; formulas are written
+The problem's constants are made up, so that each stands for itself; formulas are written
 down again from the publications, or from the derivations in `papers/bounds`.
 """
 

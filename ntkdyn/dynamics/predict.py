@@ -49,7 +49,7 @@ def predict(
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
-    `weights` is a `Mixing` or a matrix (agents, agents); `rounds` a number of rounds, recorded
+    `weights` is W or a system's own (`System`); `rounds` a number of rounds, recorded
     every `record_every`, or the list of rounds to record. With `batch_size`, each agent uses that
     many of its points a round, drawn from `batch_seed` as `train` draws them. `kernel` is
 
@@ -301,7 +301,7 @@ class _Schemes:
 
     def of(self, iteration: Iteration) -> Propagator:
         """From the start."""
-        return self._jumps(iteration, self._stable, None)
+        return self._propagators(iteration, self._stable, None)
 
     def within(self, segment_stable: Callable[[Iteration], bool]) -> PropagatorOf:
         """From wherever a segment begins."""
@@ -314,11 +314,11 @@ class _Schemes:
             if begun is None:
                 return self.of(iteration)
             stable = functools.partial(segment_stable, iteration)
-            return self._jumps(iteration, stable, (*begun, self._error[begun[0]]))
+            return self._propagators(iteration, stable, (*begun, self._error[begun[0]]))
 
         return propagator_of
 
-    def _jumps(
+    def _propagators(
         self,
         iteration: Iteration,
         stable: bool | Callable[[], bool | None] | None,
