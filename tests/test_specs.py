@@ -152,6 +152,17 @@ def test_starts_of_their_own_can_be_trained_only():
         apart.predict()
 
 
+@pytest.mark.parametrize("kernel", ["empirical", "infinite"])
+def test_a_run_is_predicted_with_the_kernel_of_its_spec(kernel):
+    spec = work(top=f'kernel = "{kernel}"')
+    record = spec.predict()
+    plain = nd.predict(spec.problem, spec.method, spec.weights, 4, kernel=kernel)
+    assert record.attrs["kernel"] == kernel
+    assert np.array_equal(record["outputs"], plain["outputs"])
+    for where in (record.attrs["step_size_limit"], nd.step_size_limit(spec.system)):
+        assert where == plain.attrs["step_size_limit"]
+
+
 def test_without_a_kernel_nothing_is_known_of_stability():
     dimat = work("dimat", top='kernel = "implicit"')
     assert dimat.stability.stable is None and dimat.stability.method.step_size == 0.05
