@@ -234,7 +234,7 @@ TOO_LARGE = {
     "compute": (lambda: nd.kernels.compute(*LINEAR), "6000 x 2 x 6000 x 2 numbers .* 576 MB"),
     "widths": (
         lambda: nd.networks.mlp((40_000, 40_000), outputs=2).start(jax.random.key(0), (8,)),
-        r"mlp: 1.6e\+09 parameters takes about 19.2 GB",
+        r"mlp: 1.6e\+09 parameters takes about 32 GB",
     ),
     "starts": (
         lambda: widths.check("width", [4], range(10**9), ["empirical"]),
