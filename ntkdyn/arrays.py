@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,9 +50,24 @@ def plain(name: str, values: Any) -> np.ndarray:
     if isinstance(values, range):
         sizes.check_room(f"{name}: {values}", NUMBER * len(values))
     try:
-        return np.asarray(values)
+        torch = sys.modules.get("torch")
+        tensor = torch and isinstance(values, torch.Tensor)
+        return _of_tensor(torch, values) if tensor else np.asarray(values)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except Exception as error:  # whatever another library's arrays raise, like tensors with a tape
         raise InputError(f"{name}: must be an array of numbers; {error}") from None
+
+
+def _of_tensor(torch: Any, tensor: Any) -> np.ndarray:
+    """A tensor's numbers, without what led to them, on whatever device they are."""
+    tensor = tensor.detach().cpu()
+    if tensor.layout != torch.strided:
+        sizes.check_room(f"{tuple(tensor.shape)} made dense", 8.0 * tensor.numel())
+        tensor = tensor.to_dense()
+    if tensor.dtype == torch.bfloat16:  # which NumPy has from JAX, and PyTorch hands over as bits
+        return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+    return tensor.numpy(force=True)
 
 
 def _check_places(name: str, values: Any) -> None:

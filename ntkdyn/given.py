@@ -10,7 +10,7 @@ import scipy.linalg
 from jaxtyping import Float
 
 from ntkdyn import arrays, sizes
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_flag, is_real, shown
 from ntkdyn.kernels.results import Computed
 
 ROUNDED = 1e-6
@@ -70,15 +70,39 @@ def blocks(
 
 
 def _values(name: str, given: Any, outputs: int) -> np.ndarray:
-    """The array; of what `kernels.compute` returns, its values."""
+    """The array; of what `kernels.compute` returns, its values, a trace shared among outputs."""
     if not isinstance(given, Computed):
         return arrays.plain(name, given)
-    if given.plan.form != "full" and outputs > 1:
+    form = given.plan.form
+    if form == "diagonal" or (form not in ("full", "trace") and outputs > 1):
+        lacks = "pairs of points" if form == "diagonal" else f"{outputs} outputs apart"
         raise InputError(
-            f"{name}: the {given.plan.form} form does not tell {outputs} outputs apart; compute it "
-            f'with form="full"'
+            f'{name}: the {form} form does not tell {lacks}; compute it with form="full"'
         )
-    return given.values
+    return given.values / outputs if form == "trace" else given.values
+
+
+def shared(kernel: Any, outputs: int) -> dict[str, str]:
+    """That a trace stands for all outputs, for the record."""
+    if outputs == 1 or not isinstance(kernel, Computed) or kernel.plan.form != "trace":
+        return {}
+    return {"kernel_shared": f"the mean over {outputs} outputs, taken for each of them"}
+
+
+def ridged(
+    kernel: Float[np.ndarray, ...], diag_reg: Any, absolute: bool
+) -> tuple[Float[np.ndarray, ...], dict[str, float]]:
+    """K + r I, and r for the record: diag_reg, or that times the mean of K's diagonal."""
+    check_flag("diag_reg_absolute_scale", absolute)
+    if not is_real(diag_reg) or not 0 <= diag_reg < math.inf:
+        raise InputError(f"diag_reg: must be finite and not negative, got {shown(diag_reg)}")
+    if diag_reg == 0:
+        return kernel, {}
+    size = math.prod(kernel.shape[: kernel.ndim // 2])
+    matrix = kernel.reshape(size, size).copy()
+    ridge = float(diag_reg) * (1.0 if absolute else float(matrix.trace()) / size)
+    np.fill_diagonal(matrix, matrix.diagonal() + ridge)
+    return matrix.reshape(kernel.shape), {"ridge": ridge}
 
 
 def symmetric(

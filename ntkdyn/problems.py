@@ -21,7 +21,7 @@ from ntkdyn import losses, precision, sizes
 from ntkdyn.data import Batches, Dataset, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
 from ntkdyn.errors import InputError, check_kind, check_name, check_whole
-from ntkdyn.given import blocks, columns, shaped, symmetric
+from ntkdyn.given import blocks, columns, ridged, shaped, shared, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.pointwise import POINTS, outputs_of
 from ntkdyn.kernels.pushing import pushing
@@ -397,9 +397,17 @@ class KernelProblem:
     """A problem given by arrays alone: f = f0 + K c, and L_i the mean loss over owned points.
 
     K (n, n), the same for all outputs, or one of (n k, n k), (n, k, n, k) and (n, n, k, k), the
-    first where two of them agree, with k outputs each; or what `kernels.compute` returns. y (n, k)
-    or (n,); owner (n,) ints from 0 on; f0 like y, outputs at the start, zero if left out. For test
-    points give `K_test`, with m points for the first n, `y_test` and `f0_test`. All become float64.
+    first where two of them agree, with k outputs each; or what `kernels.compute` returns, whose
+    trace over k outputs counts as K of each by a k-th. y (n, k) or (n,); owner (n,) ints from 0 on;
+    f0 like y, outputs at the start, zero if left out. For test points give `K_test`, with m points
+    for the first n, `y_test` and `f0_test`. Arrays of NumPy, JAX or PyTorch; all become float64.
+
+    `diag_reg` puts K + r I in place of K between training points, r = diag_reg tr K / (n k), or
+    diag_reg itself with `diag_reg_absolute_scale`, as neural-tangents' `gradient_descent_mse` does.
+    That is the kernel of a model in which each training point has a feature of size sqrt(r) for
+    itself alone: methods run on it unchanged, outputs at training points hold what such features
+    fit, and where agents agree on the least loss those at test points are kernel ridge regression,
+    f0_test + K_test (K + r I)^-1 (y - f0).
 
     A K that is symmetric but for the rounding of its dtype is made so. Of the logistic loss targets
     may be -1 and +1, which are taken as 0 and 1. Records say in attributes where either was done.
@@ -416,6 +424,8 @@ class KernelProblem:
         y_test: Any = None,
         f0_test: Any = None,
         loss: str | Loss = "mse",
+        diag_reg: float = 0.0,
+        diag_reg_absolute_scale: bool = False,
     ) -> None:
         if (K_test is None) != (y_test is None):
             raise InputError("K_test and y_test: give both or neither")
@@ -424,27 +434,16 @@ class KernelProblem:
         loss, y = losses.named(loss), columns("y", y)
         owner = owners(owner, None, len(y))
         kernel, symmetrised = symmetric(*blocks("K", K, len(y), len(y), y.shape[1]))
+        kernel, ridge = ridged(kernel, diag_reg, diag_reg_absolute_scale)
         f0 = np.zeros_like(y) if f0 is None else shaped("f0", f0, y.shape)
-        given = y
         if K_test is not None:
-            y_test = columns("y_test", y_test)
-            rows, _ = blocks("K_test", K_test, len(y_test), len(y), y.shape[1])
-            if rows.ndim != kernel.ndim:
-                raise InputError(
-                    "K_test: must have the form of K, per point or per point and output"
-                )
-            shape = (len(y_test), y.shape[1])
-            y_test = shaped("y_test", y_test, shape)
-            f0_test = np.zeros(shape) if f0_test is None else shaped("f0_test", f0_test, shape)
-            kernel, given, f0 = (
-                np.concatenate(p) for p in ((kernel, rows), (y, y_test), (f0, f0_test))
-            )
-        targets = loss.read(given)
+            tested = _test_points(kernel, y.shape, K_test, y_test, f0_test)
+            kernel, y, f0 = map(np.concatenate, zip((kernel, y, f0), tested, strict=True))
+        targets = loss.read(y)
+        read = {} if (targets == y).all() else {"targets_adjusted": "-1 and +1 taken as 0 and 1"}
         self.task = Task(targets, owner, int(owner.max()) + 1, loss, _classes_of(targets, loss))
         self.initial = f0
-        self.adjusted = symmetrised | (
-            {} if (targets == given).all() else {"targets_adjusted": "-1 and +1 taken as 0 and 1"}
-        )
+        self.adjusted = symmetrised | ridge | shared(K, y.shape[1]) | read
         self.given = Kernel(kernel, {}, "given")
 
     def kernel(self, kernel: Choice | str = "given") -> Kernel:
@@ -459,6 +458,19 @@ class KernelProblem:
         if view != "outputs":
             raise InputError(f"kernel: the method needs {view}, which a bare kernel does not tell")
         return self.kernel(kernel).space(self.initial, self.task.agents)
+
+
+def _test_points(
+    kernel: Float[np.ndarray, ...], train: tuple[int, int], K_test: Any, y_test: Any, f0_test: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What test points add to kernel, targets and outputs at the start of (points, outputs)."""
+    y_test, (points, outputs) = columns("y_test", y_test), train
+    rows, _ = blocks("K_test", K_test, len(y_test), points, outputs)
+    if rows.ndim != kernel.ndim:
+        raise InputError("K_test: must have the form of K, per point or per point and output")
+    shape = len(y_test), outputs
+    y_test = shaped("y_test", y_test, shape)
+    return rows, y_test, np.zeros(shape) if f0_test is None else shaped("f0_test", f0_test, shape)
 
 
 def check_problem(problem: Any) -> None:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import ntkdyn as nd
-from ntkdyn import kernels, sizes
+from ntkdyn import arrays, kernels, precision, sizes
+from ntkdyn.kernels.compat import neural_tangents as nt
 
 RNG = np.random.default_rng(0)
 OWNER = np.arange(6) % 2
@@ -60,8 +61,100 @@ def test_what_compute_returns_is_taken():
     full, trace = (kernels.compute(apply, params, x, form=form) for form in ("full", "trace"))
     y = RNG.standard_normal((6, 2))
     assert same(arrays_of(full, y, OWNER), arrays_of(full.values, y, OWNER))
-    with pytest.raises(nd.InputError, match='K: the trace form does not tell 2 .* form="full"'):
-        nd.KernelProblem(trace, y, OWNER)
+    mean = nd.KernelProblem(trace, y, OWNER)
+    assert np.allclose(mean.given.whole, np.einsum("ikjk->ij", full.values) / 2, atol=1e-5)
+    assert mean.adjusted["kernel_shared"] == "the mean over 2 outputs, taken for each of them"
+    assert same(arrays_of(full.values[:, 0, :, 0], y[:, 0], OWNER), one_output(apply, params, x, y))
+    for form, lacks in ((0, "2 outputs apart"), ("diagonal", "pairs of points")):
+        part = kernels.compute(apply, params, x, form=form)
+        with pytest.raises(nd.InputError, match=f'form does not tell {lacks}; .* form="full"'):
+            nd.KernelProblem(part, y, OWNER)
+
+
+def one_output(apply, params, x, y):
+    return arrays_of(kernels.compute(apply, params, x, form=0), y[:, 0], OWNER)
+
+
+def test_what_compute_returns_at_test_points_is_taken():
+    apply = lambda params, x: x @ params
+    x, test = RNG.standard_normal((6, 3)).astype("f4"), RNG.standard_normal((4, 3)).astype("f4")
+    args = apply, np.ones((3, 2), "f4")
+    y, y_test = RNG.standard_normal((6, 2)), np.zeros((4, 2))
+    K, K_test = kernels.compute(*args, x), kernels.compute(*args, test, x)
+    problem = nd.KernelProblem(K, y, OWNER, K_test=K_test, y_test=y_test)
+    assert (problem.given.whole[6:] == K_test.values.astype("f8")).all()
+    with pytest.raises(nd.InputError, match="K_test: must have the form of K"):
+        rows = kernels.compute(*args, test, x, form="trace")
+        nd.KernelProblem(K, y, OWNER, K_test=rows, y_test=y_test)
+
+
+def tensors(torch, kind):
+    """What PyTorch users have, of that kind."""
+    made = lambda values: torch.tensor(np.asarray(values, "f4"))
+    return {
+        "tensor": made,
+        "tape": lambda values: made(values).requires_grad_() * 1,
+        "parameter": lambda values: torch.nn.Parameter(made(values)),
+        "sparse": lambda values: made(values).to_sparse(),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tape", "parameter", "sparse"])
+def test_tensors_are_arrays(kind):
+    torch = pytest.importorskip("torch")
+    made, K, y = tensors(torch, kind), full_kernel().astype("f4"), RNG.standard_normal((6, 2))
+    y = y.astype("f4")
+    for form in (K, K.reshape(12, 12), K.transpose(0, 2, 1, 3)):
+        taken = arrays_of(made(form), made(y), torch.tensor(OWNER), made(y))
+        assert same(taken, arrays_of(form, y, OWNER, y))
+
+
+def test_tensors_of_half_the_precision_are_arrays_of_it():
+    torch = pytest.importorskip("torch")
+    K = torch.tensor(full_kernel(outputs=1)[:, 0, :, 0]).to(torch.bfloat16)
+    taken = arrays.plain("K", K)
+    assert taken.dtype == ml_dtypes.bfloat16 and (taken.astype("f4") == K.float().numpy()).all()
+    with pytest.raises(nd.InputError, match="K: must be real numbers, got complex ones"):
+        arrays.numbers("K", torch.ones(2, dtype=torch.complex64).conj())
+
+
+def test_tensors_made_dense_are_measured_first(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(sizes, "free", lambda: 1e6)
+    nothing = torch.zeros((2, 0), dtype=int), torch.zeros(0)
+    empty = torch.sparse_coo_tensor(*nothing, (10**5, 10**5), check_invariants=True)
+    with pytest.raises(nd.InputError, match=r"K: \(100000, 100000\) made dense takes about 80 GB"):
+        arrays.plain("K", empty)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_ridge_is_that_of_neural_tangents(absolute):
+    """Gradient flow of one agent that owns all points, in small steps, at test points too."""
+    K, y, K_test = full_kernel(), RNG.standard_normal((6, 2)), RNG.standard_normal((3, 2, 6, 2))
+    f0, f0_test = RNG.standard_normal((6, 2)), RNG.standard_normal((3, 2))
+    K, reg = (K + K.transpose(2, 3, 0, 1)) / 2, {"diag_reg": 0.3}
+    reg |= {"diag_reg_absolute_scale": absolute}
+    problem = nd.KernelProblem(
+        K, y, np.zeros(6, int), f0, K_test=K_test, y_test=np.zeros((3, 2)), f0_test=f0_test, **reg
+    )
+    trace = np.einsum("ikik", K) / 12
+    assert problem.adjusted == {"ridge": pytest.approx(0.3 * (1 if absolute else trace))}
+    flow = nd.dynamics.flow(problem, nd.methods.dgd(step_size=0.1), [[1.0]], [0, 7])
+    assert flow.attrs["ridge"] == problem.adjusted["ridge"]
+    with precision.double():
+        pairs = [kernel.transpose(0, 2, 1, 3) for kernel in (K, K_test)]
+        wanted = nt.predict.gradient_descent_mse(pairs[0], y, trace_axes=(), **reg)
+        at = wanted(2 * 0.7, f0, f0_test, pairs[1])  # its loss is a mean over outputs too
+    assert np.allclose(flow["outputs"][1, 0], np.concatenate(at), rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_ridge_is_no_ridge_at_zero_and_refuses_what_is_none():
+    K, y = full_kernel(), RNG.standard_normal((6, 2))
+    assert same(arrays_of(K, y, OWNER), arrays_of(K, y, OWNER, diag_reg=0.0))
+    for wrong in (-0.1, np.nan, "a", np.ones(2)):
+        with pytest.raises(nd.InputError, match="diag_reg: must be finite and not negative, got"):
+            nd.KernelProblem(K, y, OWNER, diag_reg=wrong)
 
 
 @pytest.mark.parametrize("kind, noise", [("f8", 1e-9), ("f4", 1e-7), (ml_dtypes.bfloat16, 4e-3)])

@@ -209,7 +209,8 @@ def flow(
         propagator=_closed if closed else functools.partial(_integrated, tolerance=tolerance),
     )
     record = record.assign_coords(time=("round", record["round"].values * record.step_size))
-    return described(record).assign_attrs(space="kernel", kernel=system.kernel.name, flow=1)
+    told = {"space": "kernel", "kernel": system.kernel.name, "flow": 1}
+    return described(record).assign_attrs(told | (problem.adjusted if given else {}))
 
 
 def has_flow(method: Method, weights: Weights) -> bool:
