@@ -38,7 +38,7 @@ def path_of(name: str, given: Any) -> Path:
     """The path of a file; `name` is what was given as one."""
     path = place_of(name, given, "the path of a file, as text")
     if not path.name:
-        raise InputError(f"{name}: must be the path of a file, as text, got {shown(given)}")
+        raise InputError(f"{name}: must be the path of a file, as text, got {shown(str(given))}")
     return path
 
 

@@ -326,6 +326,9 @@ def schema() -> str:
     return json.dumps(Spec.model_json_schema() | {"title": "a spec of ntkdyn"}, indent=2)
 
 
+DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
+"""a key of so many parts that reading it would take a time that grows with their square"""
+
 LARGEST_SPEC = 2**24
 """bytes of a spec: room for a mixing matrix of a thousand agents, and not for a device's zeros"""
 
@@ -336,6 +339,8 @@ def load(path: str | Path) -> Spec:
     if str(path) in shipped() and not path.is_file():
         return parse(shipped()[str(path)], str(path))
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"spec: {path} is no file, but a folder, a device or a pipe")
         with path.open("rb") as file:
             held = file.read(LARGEST_SPEC + 1)
         text = held.decode("utf-8-sig").replace("\r\n", "\n")
@@ -363,6 +368,8 @@ def shipped() -> dict[str, str]:
 
 def parse(text: str, name: str) -> Spec:
     """The spec written in `text`, which is called `name` in messages."""
+    if DOTTED.search(text):
+        raise InputError(f"spec: {name} nests its values too deeply, by a key of 100 parts or more")
     try:
         return Spec.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

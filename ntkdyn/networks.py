@@ -41,6 +41,10 @@ drawing them takes beside: 16.3 measured"""
 LARGEST = 2**38
 """the most parameters a network may have: one TiB of them in float32"""
 
+DEEPEST = 512
+"""layers or blocks: what draws the start of so many is compiled within minutes, of ten times as
+many within hours, and no signal is heard meanwhile"""
+
 LARGEST_SCALE = float(jnp.finfo(jnp.float32).max)
 """of w_std and b_std: networks are trained in single precision"""
 
@@ -518,6 +522,11 @@ def _checked(
     """Widths, outputs, and w_std and b_std of every layer, once all are found in order."""
     if not isinstance(widths, Sequence):
         raise InputError(f"{kind}: widths must be a list of whole numbers, got {widths!r}")
+    if len(widths) > DEEPEST:
+        raise InputError(
+            f"{kind}: widths must name at most {DEEPEST} layers, got {len(widths)}; so many cannot "
+            f"be compiled"
+        )
     sizes = [*widths, outputs]
     if not all(_is_size(size) for size in sizes):
         raise InputError(f"{kind}: widths and outputs must be whole numbers from 1 on, got {sizes}")

@@ -745,6 +745,7 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
 
 SPECS_REFUSED = {
     "nested": ("a = " + "[" * 20_000, "nests its values too deeply"),
+    "dotted": (".".join("a" * 20_000) + " = 1", "nests its values too deeply, by a key of 100"),
     "digits": ("seed = " + "9" * 5_000, "holds a number of too many digits"),
     "code 0": (
         SPEC.replace('"small"', '"a\\u0000b"'),
@@ -765,6 +766,16 @@ def test_specs_that_ask_for_too_much_are_refused(text, message, tmp_path, capsys
     assert call("run", path, "--train-only", "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("name", ["a pipe", "/dev/zero", "."])
+def test_a_spec_is_a_file(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("a pipe")  # nobody writes to it: reading would never end
+    assert call("predict", name) == 2
+    wanted = "must be the path of a file" if name == "." else "is no file, but a folder, a device"
+    assert wanted in capsys.readouterr().err
 
 
 def test_a_spec_may_begin_with_a_byte_order_mark(tmp_path):

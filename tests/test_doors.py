@@ -236,6 +236,14 @@ TOO_LARGE = {
         lambda: nd.networks.mlp((40_000, 40_000), outputs=2).start(jax.random.key(0), (8,)),
         r"mlp: 1.6e\+09 parameters takes about 32 GB",
     ),
+    "points": (
+        lambda: nd.kernels.compute(*LINEAR[:2], np.ones((50_000, 2), "f4"), form="trace"),
+        "50000 x 50000 numbers takes about 10 GB",
+    ),
+    "torus": (lambda: nd.graphs.torus(300, 300), "90000 agents .* GB"),
+    "changes": (
+        lambda: nd.graphs.sequences.link_failures(HALVES, 0.1, length=10**8, seed=0), "100000000"
+    ),
     "starts": (
         lambda: widths.check("width", [4], range(10**9), ["empirical"]),
         "sweep: a record of 1000000000 runs takes about 1 TB",

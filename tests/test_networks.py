@@ -205,3 +205,9 @@ def test_the_number_of_parameters_is_checked_again_where_the_points_are_known():
     net = networks.mlp((2**30,), outputs=1)
     with pytest.raises(InputError, match="must give at most 2.7e.11 parameters, got 1.1e.12"):
         net.start(jax.random.key(0), (1024,))
+
+
+@pytest.mark.parametrize("make", [networks.mlp, networks.cnn, networks.resnet])
+def test_networks_that_could_not_be_compiled_are_refused(make):
+    with pytest.raises(InputError, match="at most 512 layers, got 100000; so many cannot be comp"):
+        make([8] * 100_000, outputs=2)

@@ -16,7 +16,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import ntkdyn as nd
-from ntkdyn import cli, data, experiment
+from ntkdyn import cli, data, experiment, sizes
 from ntkdyn.data import pickles, tables
 from ntkdyn.errors import InputError
 
@@ -402,6 +402,10 @@ BAD_TABLES = {
         "x,y\n1,a\n2,b\n", {"target": "y", "task": "regression"}, "'y' must hold numbers, got 'a'"
     ),
     "huge": (f"x,y\n{'9' * 400},1.5\n1,2\n", {"target": "y"}, "hold numbers, got 99.* in row 1"),
+    "columns without end": (
+        ",".join(["1"] * (tables.MOST_COLUMNS + 1)), {"target": 0, "header": False},
+        "has more than 65536 columns, too many to be read as text; save the array as .npy",
+    ),
     "too many": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "train": 2, "test": 1}, "at most 2 toget"),
     "no share": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "test": 1.5}, "between 0 and 1, got 1.5"),
     "unknown scale": ("x,y\n1,2.5\n2,3.5\n", {"target": "y", "scale": "unit"}, "no scale is call"),
@@ -416,6 +420,15 @@ def test_tables_that_cannot_be_used_are_refused(text, asked, message, tmp_path):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         data.read(path, **asked)
+
+
+def test_what_is_unpacked_is_weighed_as_it_comes(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"x,y\n" + b"1,2\n" * 300_000))
+    assert path.stat().st_size < 5_000
+    monkeypatch.setattr(sizes, "free", lambda: 4e6)
+    with pytest.raises(InputError, match=r"joining the 4.8 MB read of a.csv.gz so far takes"):
+        data.read(path, target="y")
 
 
 def test_whole_numbers_of_many_values_are_asked_about():

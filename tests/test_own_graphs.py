@@ -273,6 +273,7 @@ BAD_FILES = {
     "heavy.csv": ("source,target,weight\na,b,x\n", "weight in row 1 must be a number, got 'x'"),
     "oblong.csv": ("1,2,3\n4,5,6\n", "must hold a square matrix of numbers, with or without names"),
     "others.csv": (",a,b\na,0,1\nc,1,0\n", "must have the same names in the same order, got"),
+    "lines.net": ("*vertices 9999999999\n1 a\n", "is no .net file .* it ends before it should"),
     "none.npy": ("nothing", "is damaged or no .npy of a plain array"),
     "none.npz": ("nothing", "is damaged or no .npz of plain arrays"),
     "none.mat": ("nothing", "is no .mat file that can be read"),

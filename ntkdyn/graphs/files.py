@@ -8,6 +8,7 @@ numbered in the order of their names (numbers in theirs); each keeps its name as
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ from ntkdyn.names import natural, told_apart
 
 COPIES = 50
 """of a file's size that reading it takes"""
+
+LONGEST_LINE = 2**16
+"""characters of the first line in which a separator is looked for"""
 
 ENDS = ({"source", "target"}, {"from", "to"})
 """names of the columns of a table of links"""
@@ -92,8 +96,9 @@ def _from_file(path: Path, directed: bool | None) -> nx.Graph:
     except OSError as error:
         raise InputError(f"graph: cannot read {path}; {error.strerror or error}") from None
     except Exception as error:  # whatever networkx, SciPy and pandas make of a damaged file
+        reason = str(error) or "it ends before it should"
         raise InputError(
-            f"graph: {path} is no {path.suffix} file that can be read; {error}"
+            f"graph: {path} is no {path.suffix} file that can be read; {reason}"
         ) from None
 
 
@@ -222,7 +227,7 @@ def _only_matrix(path: Path, held: dict[str, Any]) -> Any:
 
 def _table(path: Path, directed: bool | None) -> nx.Graph:
     cells = pd.read_csv(
-        path, sep=None, engine="python", header=None, dtype=str, keep_default_na=False,
+        path, sep=_separator(path), header=None, dtype=str, keep_default_na=False,
         encoding="utf-8-sig", skipinitialspace=True,
     )  # fmt: skip
     numbers = cells.apply(pd.to_numeric, errors="coerce")
@@ -244,6 +249,16 @@ def _table(path: Path, directed: bool | None) -> nx.Graph:
             f"in columns source, target and perhaps weight"
         )
     return _of_frame(body.set_axis(rows, axis="index").set_axis(columns, axis="columns"), None)
+
+
+def _separator(path: Path) -> str:
+    """What stands between the fields of the first line that is not empty."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = next((line for line in file if line.strip()), "")
+    try:
+        return csv.Sniffer().sniff(first[:LONGEST_LINE]).delimiter
+    except csv.Error:  # a single field
+        return ","
 
 
 Reader = Callable[[Path, bool | None], nx.Graph]
