@@ -73,8 +73,8 @@ ALLOWED = {
         "records", "runs", "sharding", "sizes", "spaces", "system",
     },
     "theory": {
-        "dynamics", "engine", "errors", "graphs", "linear", "losses", "methods", "precision",
-        "problems", "records", "system", "validation", "vectors",
+        "arrays", "dynamics", "engine", "errors", "graphs", "linear", "losses", "methods",
+        "precision", "problems", "records", "system", "validation", "vectors",
     },
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",

@@ -6,6 +6,7 @@ rates.rate(case), rates.optimal_step_size(case)         exact, from the method's
 noisy.bounds_of(case, batch_size)                       D-SGD under minibatch noise, in expectation
 worst_case.performance_estimation(method, W, rounds)    the worst over a class of functions
 symbolic.derivation("dgd", symbolic.ring(4))            closed forms, step by step
+learning_curve(spectrum, target, method, W, counts, rounds)    test losses without data
 """
 
 from ntkdyn.errors import on_demand
@@ -15,13 +16,19 @@ __all__ = [
     "bounds",
     "formulas",
     "constants",
+    "learning_curve",
+    "learning_curves",
     "noisy",
     "rates",
     "slopes",
+    "spectrum_of",
     "symbolic",
     "table",
     "theorems",
     "worst_case",
 ]
 
-__getattr__, __dir__ = on_demand(__name__, __all__, {})
+HOME = {"learning_curve": "learning_curves", "spectrum_of": "learning_curves"}
+"""public name -> the module that has it"""
+
+__getattr__, __dir__ = on_demand(__name__, __all__, HOME)

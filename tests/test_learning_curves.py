@@ -1,0 +1,413 @@
+"""Learning curves against draws of data, against formulas for one agent, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ntkdyn as nd
+from ntkdyn.errors import InputError
+from ntkdyn.theory import learning_curve, spectrum_of
+from ntkdyn.theory.learning_curves import circle, curves, modes
+
+MODES = 150
+SPECTRUM = np.arange(1, MODES + 1) ** -1.2
+TARGET = np.random.default_rng(0).normal(size=MODES) * np.arange(1, MODES + 1) ** -0.8
+TARGET /= np.sqrt((TARGET**2).sum())
+COUNTS = [15, 25, 40, 20, 30]
+NOISE = 0.3
+
+GRAPHS = {
+    "path": nd.graphs.metropolis(nd.graphs.path(5)),
+    "complete": nd.graphs.metropolis(nd.graphs.complete(5)),
+    "unlinked": nd.graphs.isolated(5),
+    "directed ring": nd.graphs.uniform(nd.graphs.directed_ring(5)),
+}
+
+
+# --- agents as one would explain them, each with its own points, over many draws at once --------
+
+
+class Agents:
+    """Iterates (draws, modes, 2) per agent, without label noise and with it."""
+
+    def __init__(self, W, draws, seed, spectra=None, targets=None, counts=COUNTS):
+        rng = np.random.default_rng(seed)
+        self.W, self.everyone = np.asarray(W), range(len(counts))
+        spectra = [SPECTRUM] * len(counts) if spectra is None else spectra
+        targets = [TARGET] * len(counts) if targets is None else targets
+        self.points, self.labels = [], []
+        for count, spectrum, target in zip(counts, spectra, targets, strict=True):
+            inputs = rng.normal(size=(draws, count, len(spectrum))) * np.sqrt(spectrum)
+            clean = inputs @ (target / np.sqrt(spectrum))
+            noisy = clean + NOISE * rng.normal(size=clean.shape)
+            self.points.append(inputs)
+            self.labels.append(np.stack([clean, noisy], axis=-1))
+        self.x = [np.zeros((draws, len(SPECTRUM), 2)) for _ in counts]
+        self.memory = {}
+
+    def gradient(self, i, at):
+        missed = self.points[i] @ at - self.labels[i]
+        return self.points[i].swapaxes(1, 2) @ missed / self.points[i].shape[1]
+
+    def heard(self, sent):
+        """What every agent makes of the messages."""
+        return [
+            sum(self.W[i, j] * sent[j] for j in self.everyone if self.W[i, j])
+            for i in self.everyone
+        ]
+
+    def gradients(self, at):
+        return [self.gradient(i, at[i]) for i in self.everyone]
+
+
+def dgd(a, eta):
+    a.x = [v - eta * g for v, g in zip(a.heard(a.x), a.gradients(a.x), strict=True)]
+
+
+def cta(a, eta):
+    v = a.heard(a.x)
+    a.x = [each - eta * g for each, g in zip(v, a.gradients(v), strict=True)]
+
+
+def atc(a, eta):
+    a.x = a.heard([x - eta * g for x, g in zip(a.x, a.gradients(a.x), strict=True)])
+
+
+def diging(a, eta):
+    g = a.gradients(a.x)
+    y, old = a.memory.get("y", [0 * each for each in g]), a.memory.get("g", [0 * e for e in g])
+    y = [v + new - before for v, new, before in zip(a.heard(y), g, old, strict=True)]
+    a.memory = {"y": y, "g": g}
+    a.x = [v - eta * each for v, each in zip(a.heard(a.x), y, strict=True)]
+
+
+def extra(a, eta):
+    g, mixed = a.gradients(a.x), a.heard(a.x)
+    if a.memory:
+        half = [(x + v) / 2 for x, v in zip(a.memory["x"], a.memory["mixed"], strict=True)]
+        new = [
+            x + v - h - eta * (now - before)
+            for x, v, h, now, before in zip(a.x, mixed, half, g, a.memory["g"], strict=True)
+        ]
+    else:
+        new = [v - eta * each for v, each in zip(mixed, g, strict=True)]
+    a.memory = {"x": a.x, "mixed": mixed, "g": g}
+    a.x = new
+
+
+def exact_diffusion(a, eta):
+    psi = [x - eta * g for x, g in zip(a.x, a.gradients(a.x), strict=True)]
+    before = a.memory.get("psi", a.x)
+    sent = [p + x - old for p, x, old in zip(psi, a.x, before, strict=True)]
+    a.x = [(s + v) / 2 for s, v in zip(sent, a.heard(sent), strict=True)]
+    a.memory = {"psi": psi}
+
+
+ROUND = {"dgd": dgd, "cta": cta, "atc": atc, "diging": diging, "extra": extra}
+ROUND["exact_diffusion"] = exact_diffusion
+STEP = {name: 0.1 if name == "diging" else 0.25 for name in ROUND}
+
+
+def losses(name, W, rounds, draws, seed, **problem):
+    """Half squared test errors, (draws, noise, rounds, agents), by blocks of a few draws."""
+    spectrum, target = problem.pop("test", (SPECTRUM, TARGET))
+    truth, found = (target / np.sqrt(spectrum))[:, None], []
+    for block in range(0, draws, 10):
+        agents, seen = Agents(W, min(10, draws - block), (*seed, block), **problem), []
+        for t in range(max(rounds) + 1):
+            if t in rounds:
+                seen.append([np.einsum("k,dkn->dn", spectrum, (x - truth) ** 2) for x in agents.x])
+            ROUND[name](agents, STEP[name])
+        found.append(np.array(seen).transpose(2, 3, 0, 1) / 2)
+    return np.concatenate(found)
+
+
+def z_scores(curve, seen):
+    error = seen.std(axis=0, ddof=1) / np.sqrt(len(seen))
+    return (curve.test_loss.values - seen.mean(axis=0)) / np.maximum(error, 1e-12)
+
+
+def method(name):
+    return getattr(nd.methods, name)(step_size=STEP[name])
+
+
+def check_against_draws(name, graph, rounds, draws):
+    W = GRAPHS[graph]
+    seed = list(ROUND).index(name), list(GRAPHS).index(graph)
+    seen = losses(name, W, rounds, draws, seed)
+    for number, noise in enumerate((0.0, NOISE)):
+        curve = learning_curve(SPECTRUM, TARGET, method(name), W, COUNTS, rounds, noise=noise)
+        z = z_scores(curve, seen[:, number])
+        print(f"{name:16} {graph:14} noise {noise}: largest |z| {np.abs(z).max():.2f}")
+        assert np.abs(z).max() <= 3.5
+        assert curve.attrs["residual"] <= 1e-7
+
+
+@pytest.mark.parametrize(
+    "name, graph", [("dgd", "directed ring"), ("cta", "path"), ("extra", "path")]
+)
+def test_curves_are_means_over_draws(name, graph):
+    check_against_draws(name, graph, [1, 5, 20, 60], 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("name", ROUND)
+def test_curves_are_means_over_two_hundred_draws(name, graph):
+    if name in ("extra", "exact_diffusion") and graph == "directed ring":
+        pytest.skip("needs a symmetric W")
+    check_against_draws(name, graph, [1, 3, 10, 30, 100, 300, 1000], 200)
+
+
+def test_agents_may_have_inputs_and_targets_of_their_own():
+    scale, counts = np.random.default_rng(2).uniform(0.3, 2, (3, MODES)), COUNTS[:3]
+    spectra = SPECTRUM * scale
+    targets = np.sqrt(spectra / SPECTRUM) * (TARGET + 0.2 * np.sqrt(SPECTRUM) * (scale - 1))
+    W = nd.graphs.uniform(nd.graphs.directed_ring(3))
+    settings = method("atc"), W, counts, [1, 5, 20]
+    drawn = {"spectra": spectra, "targets": targets, "counts": counts}
+    seen = losses("atc", W, [1, 5, 20], 40, (3,), **drawn)[:, 1]
+    own = learning_curve(spectra, targets, *settings, noise=NOISE, test=(SPECTRUM, TARGET))
+    assert np.abs(z_scores(own, seen)).max() <= 3.5
+    same = learning_curve(SPECTRUM, TARGET, *settings, noise=NOISE)
+    assert np.abs(z_scores(same, seen)).max() > 5
+
+
+# --- one agent: formulas that share nothing with circles or loops -------------------------------
+
+ALONE = nd.graphs.isolated(1)
+
+
+def ridge_loss(count, ridge, noise):
+    """Of ridge regression: n = sum lambda/(lambda + kappa) + n ridge/kappa (Bach 2024)."""
+    low, high = 1e-12, 1e6
+    for _ in range(200):
+        kappa = np.sqrt(low * high)
+        taken = (SPECTRUM / (SPECTRUM + kappa)).sum() + count * ridge / kappa
+        low, high = (kappa, high) if taken > count else (low, kappa)
+    gamma = (SPECTRUM**2 / (SPECTRUM + kappa) ** 2).sum() / count
+    bias = (TARGET**2 * kappa**2 / (SPECTRUM + kappa) ** 2).sum()
+    return (bias + noise**2 * gamma) / (1 - gamma) / 2
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3, 0.1])
+@pytest.mark.parametrize("noise", [0.0, NOISE])
+def test_one_agent_ends_where_ridge_regression_does(ridge, noise):
+    for count in (30, 100):
+        curve = learning_curve(
+            SPECTRUM, TARGET, method("dgd"), ALONE, [count], [math.inf], noise=noise, ridge=ridge
+        )
+        assert curve.test_loss.item() == pytest.approx(ridge_loss(count, ridge, noise), rel=1e-6)
+
+
+def kappa_of(x, count):
+    """kappa (1 - 1/n sum lambda/(lambda + kappa)) = -x, followed from |x| = 100 on by Newton."""
+    kappa = None
+    for scale in np.append(np.geomspace(100, 1, 60), [1] * 10):
+        here = CENTRE + scale * (x - CENTRE)
+        kappa = SPECTRUM.sum() / count - here if kappa is None else kappa
+        share = SPECTRUM / (SPECTRUM + kappa[:, None])
+        miss = kappa * (1 - share.sum(axis=1) / count) + here
+        kappa = kappa - miss / (1 - (share**2).sum(axis=1) / count)
+    return kappa
+
+
+CENTRE, RADIUS, POINTS = 0.95, 1.0, 1000
+
+
+def descent_loss(count, step, rounds, noise):
+    """Of gradient descent: functions of the sample covariance by contours in its own plane."""
+    turned = np.exp(2j * np.pi * (np.arange(POINTS) + 0.5) / POINTS)
+    x = CENTRE + RADIUS * turned
+    kappa = kappa_of(x, count)
+    left = kappa[:, None] / (SPECTRUM + kappa[:, None])
+    taken = SPECTRUM / (SPECTRUM + kappa[:, None])
+    gamma = taken @ taken.T / count
+    bias, spread = (left * TARGET**2) @ left.T / (1 - gamma), gamma / (1 - gamma)
+    weight, found = RADIUS * turned / POINTS / x, []
+    for t in rounds:
+        forgot, learned = weight * (1 - step * x) ** t, weight * (1 - (1 - step * x) ** t)
+        found.append(forgot @ bias @ forgot + noise**2 * learned @ spread @ learned)
+    return np.real(found) / 2
+
+
+def test_one_agent_descends_as_functions_of_its_covariance_do():
+    spectrum_edge = 1.9
+    rng = np.random.default_rng(0)
+    sample = rng.normal(size=(100, MODES)) * np.sqrt(SPECTRUM)
+    assert np.linalg.eigvalsh(sample.T @ sample / 100)[-1] < spectrum_edge < CENTRE + RADIUS
+    rounds = [0, 1, 2, 5, 17, 60, 200]
+    curve = learning_curve(SPECTRUM, TARGET, method("dgd"), ALONE, [100], rounds, noise=NOISE)
+    expected = descent_loss(100, STEP["dgd"], rounds, NOISE)
+    assert np.allclose(curve.test_loss[:, 0], expected, rtol=1e-6)
+
+
+def test_many_linked_agents_become_one_with_all_points_as_the_step_goes_to_zero():
+    apart = []
+    for step in (0.2, 0.1, 0.05):
+        rounds, descent = [round(10 / step)], nd.methods.dgd(step_size=step)
+        shared = learning_curve(
+            SPECTRUM, TARGET, descent, GRAPHS["complete"], [20] * 5, rounds, noise=NOISE
+        )
+        alone = learning_curve(SPECTRUM, TARGET, descent, ALONE, [100], rounds, noise=NOISE)
+        apart.append(shared.test_loss.values[0, 0] - alone.test_loss.item())
+    slopes = np.diff(np.log(np.abs(apart))) / np.log(0.5)
+    assert np.abs(slopes - 1).max() < 0.25, slopes
+    assert abs(apart[-1]) < 0.01 * alone.test_loss.item()
+
+
+# --- the parts, the far rounds, the sums over modes ---------------------------------------------
+
+
+def test_parts_add_up_and_what_they_are_is_so():
+    W, rounds = GRAPHS["path"], [0, 1, 30, 300]
+    loud, quiet = (
+        learning_curve(SPECTRUM, TARGET, method("dgd"), W, COUNTS, rounds, noise=noise)
+        for noise in (NOISE, 0.0)
+    )
+    parts = loud.bias + loud.sampling + loud.label_noise
+    assert np.allclose(parts, loud.test_loss, rtol=1e-12)
+    assert np.allclose(quiet.test_loss, loud.bias + loud.sampling, rtol=1e-12)
+    assert np.allclose(loud.test_loss[0], (TARGET**2).sum() / 2, rtol=1e-6)
+    complete = learning_curve(
+        SPECTRUM, TARGET, method("dgd"), GRAPHS["complete"], COUNTS, rounds, noise=NOISE
+    )
+    assert np.allclose(loud.test_loss - complete.test_loss, loud.graph_cost, atol=1e-12)
+    assert not complete.graph_cost.any() and np.abs(loud.graph_cost[2]).max() > 1e-3
+    # the first round moves every agent by eta times the mean of its own gradient, whatever the draw
+    mean = ((1 - STEP["dgd"] * SPECTRUM) ** 2 * TARGET**2).sum() / 2
+    assert np.allclose(loud.bias[1], mean, rtol=1e-6)
+
+
+def test_far_rounds_approach_the_limit_and_circles_agree():
+    W = GRAPHS["path"]
+    far = learning_curve(
+        SPECTRUM, TARGET, method("dgd"), W, [25] * 5, [10, 10**6, math.inf], noise=NOISE
+    )
+    near = learning_curve(SPECTRUM, TARGET, method("dgd"), W, [25] * 5, [10], noise=NOISE)
+    assert np.allclose(far.test_loss[0], near.test_loss[0], rtol=1e-6)
+    assert np.allclose(far.test_loss[1], far.test_loss[2], rtol=1e-4)
+    assert far["round"].values.tolist() == [10, 10**6, math.inf]
+
+
+def test_circles_give_back_powers_once_they_resolve_them():
+    poles = np.array([0.9, 0.99, -0.5, 0.3 + 0.6j, 0.98 * np.exp(2j)])
+    rounds, around, halvings = np.array([0.0, 1, 7, 50, 400]), circle.Circle.up_to(400.0), 0
+    while True:
+        z = 1 + around.shifts[:, None]
+        values = z / (z - poles) + z / (z - poles.conj())
+        found = 2 * (around.weights(rounds) @ values).real
+        miss = np.abs(found - 2 * (poles ** rounds[:, None]).real).max()
+        resolved = around.resolved(values)
+        if resolved.all():
+            break
+        around, halvings = around.halved(~resolved), halvings + 1
+        assert miss > 1e-7 or halvings > 1
+    assert miss < 1e-7 and 2 <= halvings < circle.HALVINGS
+
+
+def test_few_nodes_stand_for_many_modes(monkeypatch):
+    spectrum = np.arange(1, 401) ** -1.5
+    W = nd.graphs.uniform(nd.graphs.directed_ring(2))
+    given = spectrum, np.sqrt(spectrum), method("cta"), W, [30, 60], [1, 30, 100]
+    assert len(modes.gathered(modes.Modes.shared(spectrum, spectrum, 2)).weights) < 80
+    few = learning_curve(*given, noise=NOISE)
+    monkeypatch.setattr(curves, "gathered", lambda modes: modes)
+    monkeypatch.setattr(modes.Modes, "alike", False)  # so that every mode is inverted by itself
+    every = learning_curve(*given, noise=NOISE)
+    assert np.allclose(few.test_loss, every.test_loss, rtol=1e-7)
+
+
+def test_a_tail_is_many_small_eigenvalues():
+    given = TARGET, method("dgd"), ALONE, [30], [10, 100]
+    tail = learning_curve(SPECTRUM, *given, noise=NOISE, tail=0.5)
+    flat = np.append(SPECTRUM, np.full(2000, 0.5 / 2000))
+    padded = np.append(TARGET, np.zeros(2000)), *given[1:]
+    assert np.allclose(
+        tail.test_loss, learning_curve(flat, *padded, noise=NOISE).test_loss, rtol=1e-2
+    )
+    none = learning_curve(SPECTRUM, *given, noise=NOISE)
+    assert np.abs(tail.test_loss / none.test_loss - 1).max() > 0.02
+
+
+def test_outputs_add_up():
+    W, rounds = GRAPHS["path"], [3, 30]
+    split = np.stack([TARGET * np.sqrt(0.3), TARGET * np.sqrt(0.7)], axis=1)
+    two = learning_curve(SPECTRUM, split, method("dgd"), W, COUNTS, rounds, noise=NOISE)
+    one = learning_curve(
+        SPECTRUM, TARGET, method("dgd"), W, COUNTS, rounds, noise=NOISE * np.sqrt(2)
+    )
+    assert np.allclose(two.test_loss, one.test_loss, rtol=1e-12)
+
+
+def test_a_kernel_on_a_pool_has_the_spectrum_of_its_features():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 8)) * np.arange(1, 9) ** -1.0
+    y = features @ rng.normal(size=(8, 2))
+    found = spectrum_of(features @ features.T, y)
+    covariance = features.T @ features / 30
+    assert np.allclose(found.values[:8], np.linalg.eigvalsh(covariance)[::-1])
+    assert np.allclose((found.target**2).sum(axis=0), (y**2).mean(axis=0))
+    assert np.allclose(found.target[8:], 0, atol=1e-10)
+    assert spectrum_of(features @ features.T, y[:, 0]).target.shape == (30, 1)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+GIVEN = {
+    "spectrum": SPECTRUM, "target": TARGET, "method": method("dgd"), "weights": GRAPHS["path"],
+    "counts": COUNTS, "rounds": [10],
+}  # fmt: skip
+
+REFUSED = {
+    "negative": ({"spectrum": -SPECTRUM}, "spectrum: must not be negative, got -1"),
+    "unsorted": ({"spectrum": SPECTRUM[::-1]}, "must be sorted, the largest first, but entry 1 is"),
+    "zero": ({"spectrum": 0 * SPECTRUM}, "spectrum: is all zero"),
+    "few": (
+        {"spectrum": SPECTRUM[:100], "target": TARGET[:100]},
+        "100 eigenvalues, which sum to .* for 130 points; give as many .* or say with `tail`",
+    ),
+    "tail": ({"tail": -1.0}, "tail: must be a finite number from 0 on, got -1.0"),
+    "short": ({"target": TARGET[:9]}, "a coefficient for each of 150 modes, got 9"),
+    "unstable": ({"method": nd.methods.dgd(step_size=3.0)}, "step size: 3 of dgd is not stable"),
+    "share": ({"method": nd.methods.dgd(step_size=nd.of_limit(0.5))}, "give dgd a number"),
+    "periodic": (
+        {"method": nd.methods.local_sgd(step_size=0.1, tau=2)},
+        "has no learning curve, as its rounds are not one and the same map",
+    ),
+    "agents": ({"counts": [10, 10]}, "mixing matrix: is for 5 agents, the problem has 2"),
+    "counts": ({"counts": [10, 10, 0, 10, 10]}, "counts: each must be a whole number from 1 on"),
+    "rounds": ({"rounds": [0.5]}, "rounds: must be a list of whole numbers from 0 on"),
+    "noise": ({"noise": -0.1}, "noise: must be a finite number from 0 on"),
+    "ridge": ({"ridge": math.inf}, "ridge: must be a finite number from 0 on"),
+    "test": ({"test": (SPECTRUM, TARGET)}, "test: is for agents with spectra of their own"),
+    "no test": ({"spectrum": [SPECTRUM] * 5, "target": [TARGET] * 5}, "give .spectrum, target."),
+    "sequence": ({"weights": [np.full((5, 5), 0.2)] * 2}, "needs one mixing matrix"),
+}
+
+
+@pytest.mark.parametrize("changed, message", REFUSED.values(), ids=REFUSED)
+def test_what_has_no_curve_is_refused(changed, message):
+    with pytest.raises(InputError, match=message):
+        learning_curve(**(GIVEN | changed))
+
+
+def test_a_fixed_point_that_does_not_settle_is_refused(monkeypatch):
+    monkeypatch.setattr(curves.Medium, "_sums", lambda self, H, s: (s + np.nan, H + np.nan))
+    with pytest.raises(InputError, match="the fixed point at z = .* does not settle"):
+        learning_curve(**GIVEN)
+
+
+@pytest.mark.parametrize(
+    "kernel, targets, message",
+    [
+        (np.ones((3, 2)), np.ones(3), r"kernel: must be \(N, N\) with N rows of targets"),
+        (np.eye(3), np.ones(2), r"kernel: must be \(N, N\) with N rows of targets"),
+        (np.triu(np.ones((3, 3))), np.ones(3), "kernel: must be symmetric"),
+        (-np.eye(3), np.ones(3), "kernel: must not have negative eigenvalues, got -1"),
+    ],
+)
+def test_kernels_that_are_none_have_no_spectrum(kernel, targets, message):
+    with pytest.raises(InputError, match=message):
+        spectrum_of(kernel, targets)
