@@ -22,7 +22,7 @@ from ntkdyn.figures.style import (
 
 NEEDS = (
     ("train_loss", "consensus_distance", "mixing", "points_owned", "round", "agent"),
-    ("train_loss", "consensus_distance", "round", "agent"),
+    ("round", "agent"),
     ("gap", "deviation_gap", "deviation_gap_of_all", "predicted_deviation", "observed_deviation",
      "null_deviation_gap_of_all", "null_deviation", "null_kind", "explanation", "round", "agent"),
 )  # fmt: skip
@@ -38,7 +38,10 @@ WIDEST = 2.0
 
 
 def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) -> Figure:
-    """Losses, what agents differ in, wrong explanations, gaps, disagreement, graph and classes."""
+    """Losses, what agents differ in, wrong explanations, gaps, disagreement, graph and classes.
+
+    What a log does not hold has no marks.
+    """
     with styled():
         figure = Figure(figsize=(DOUBLE, 6.7))
         axes = figure.subplot_mosaic(
@@ -49,7 +52,8 @@ def draw(predicted: xr.Dataset, observed: xr.Dataset, comparison: xr.Dataset) ->
             ],
             width_ratios=[1, 1, 0.9],
         )
-        second = next((name for name in TESTED if name in predicted), None)
+        there = [name for name in TESTED if name in predicted]
+        second = next((name for name in there if name in observed), there[0] if there else None)
         _curves(axes["loss"], predicted, observed, "train_loss", "loss on own points")
         if second is not None:
             title = f"{TESTED[second]} on test points"
@@ -80,8 +84,10 @@ def _curves(axes: Axes, predicted: xr.Dataset, observed: xr.Dataset, name: str, 
     colours = agent_colours(predicted.sizes["agent"])
     for agent, colour in enumerate(colours):
         axes.plot(rounds, predicted[name].isel(agent=agent), color=colour, zorder=2)
-        marks(axes, rounds, observed[name].isel(agent=agent).values, agent, colours)
-    axes.set_title(title)
+        if name in observed:
+            seen = observed[name].isel(agent=agent)
+            marks(axes, seen["round"].values, seen.values, agent, colours)
+    axes.set_title(title if name in observed else f"{title},\nnot observed")
     axes.set_xlabel("round")
 
 
@@ -93,7 +99,9 @@ def _gap(axes: Axes, predicted: xr.Dataset, comparison: xr.Dataset) -> None:
         axes.fill_between(estimate["round"], low, high, color="#bbbbbb", lw=0, label="estimated")
         axes.legend(loc="upper right")
     _of_agents(axes, comparison, "gap")
-    axes.set_title("gap, share of distance travelled")
+    by = comparison.attrs.get("compared", "outputs")
+    of = "distance travelled" if by == "outputs" else f"change of {by}"
+    axes.set_title(f"gap, share of {of}")
 
 
 def _of_agents(axes: Axes, comparison: xr.Dataset, name: str) -> None:
@@ -125,7 +133,9 @@ def _own(axes: Axes, comparison: xr.Dataset) -> None:
             axes.plot(rounds, of(each["null_deviation"]), **thin)
     names = {"--": "dashed", ":": "dotted"}
     said = [f"\n{names[style]}: {each['explanation'].item()}" for style, each in others.items()]
-    axes.set_title("".join(["deviation from the mean agent", *said]))
+    by = comparison.attrs.get("compared", "outputs")
+    of = "the mean agent" if by == "outputs" else f"the mean {by}"
+    axes.set_title("".join([f"deviation from {of}", *said]))
     axes.set_xlabel("round")
     axes.yaxis.set_major_formatter(_percent)
 

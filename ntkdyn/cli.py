@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import math
 import os
 import signal
@@ -440,21 +441,67 @@ def kernel(
 @app.command()
 def compare(
     predicted: Annotated[Path, typer.Argument(help="A record written by predict.")],
-    observed: Annotated[Path, typer.Argument(help="A record written by train.")],
+    observed: Annotated[
+        Path,
+        typer.Argument(help="A record written by train; or a log of your own: .csv, .npz, ..."),
+    ],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="What a log calls a measure, as in train_loss=Loss; may be repeated."),
+    ] = None,
+    factor: Annotated[
+        list[str] | None,
+        typer.Option(help="What a measure of it is multiplied by, as in train_loss=5."),
+    ] = None,
     out: Out = Path("ntkdyn-compare"),
     quiet: Quiet = False,
     overwrite: Overwrite = False,
     show: Open = False,
 ) -> None:
-    """Write the comparison, the overlay and the report of two records."""
+    """Write the comparison, the overlay and the report of two records, or of one and a log."""
     from ntkdyn import experiment, records
 
-    sides = records.read(predicted), records.read(observed)
+    one, log = records.read(predicted), observed.suffix != ".nc"
+    if not log and (column or factor):
+        raise InputError("--column and --factor: go with a log, and a record needs none")
+    settings = {"columns": _pairs("column", column), "factors": _pairs("factor", factor, _number)}
+    other = experiment.from_log(observed, one, **settings) if log else records.read(observed)
     with disk.claimed(out):
         files = experiment.files(out)
-        files.check(sides[0].attrs.get("spec"), overwrite)
-        comparison = experiment.compare(*sides, files)
-    _say_gap(comparison, [files.comparison, files.overlay, files.report], quiet, show)
+        files.check(one.attrs.get("spec"), overwrite)
+        comparison = experiment.compare(one, other, files)
+        if log:
+            records.write(other, files.observed)
+    if log and not quiet:
+        _say_log(other)
+    written = [files.comparison, files.overlay, files.report]
+    _say_gap(comparison, [*([files.observed] if log else []), *written], quiet, show)
+
+
+def _pairs(option: str, given: list[str] | None, read: Callable = str) -> dict[str, Any]:
+    """What is left of = -> what is right of it."""
+    found = {}
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise InputError(f"--{option}: must be MEASURE=VALUE, got {each!r}")
+        found[name] = read(value)
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--factor: must be a number, got {text!r}") from None
+
+
+def _say_log(log) -> None:
+    """What was read as what."""
+    read = json.loads(log.attrs["log_columns"])
+    print(f"{log.attrs['log']}: {', '.join(f'{name} from {said}' for name, said in read.items())}")
+    if log.attrs["log_lacks"]:
+        print(f"it does not hold {log.attrs['log_lacks']}")
 
 
 @app.command()
@@ -825,12 +872,12 @@ def _say_gap(comparison, files, quiet: bool, show: bool | None) -> None:
                 f"{100 * attrs['largest_deviation_gap']:.3g} % of the worst, agent "
                 f"{agent_names(comparison)[attrs['largest_deviation_gap_agent']]}"
             )
-        gap = attrs["largest_gap"]
+        gap, by = attrs["largest_gap"], attrs.get("compared", "outputs")
+        of = "the distance travelled" if by == "outputs" else "its change since the start"
         print(
-            f"predicted and observed outputs differ by at most {100 * gap:.2f} % of the distance "
-            f"travelled"
+            f"predicted and observed {by} differ by at most {100 * gap:.2f} % of {of}"
             if math.isfinite(gap)
-            else "predicted or observed outputs diverged"
+            else f"predicted or observed {by} diverged"
         )
         if (apart := attrs.get("final_parameter_gap", math.inf)) < math.inf:
             error = attrs["final_parameter_gap_error"]

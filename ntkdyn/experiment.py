@@ -52,7 +52,7 @@ from ntkdyn.saving import SaveOptions
 from ntkdyn.system import System
 from ntkdyn.theory import formulas, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
-from ntkdyn.validation import widths as sweeps
+from ntkdyn.validation import from_log as from_log, widths as sweeps
 from ntkdyn.validation.verdicts import proven as proven
 
 

@@ -68,9 +68,10 @@ ALLOWED = {
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
-        "checkpoints", "disk", "dynamics", "engine", "errors", "graphs", "saving", "kernels",
-        "linear", "links", "memory", "methods", "networks", "precision", "problems", "quantities",
-        "records", "runs", "sharding", "sizes", "spaces", "system",
+        "archives", "arrays", "checkpoints", "data", "disk", "dynamics", "engine", "errors",
+        "graphs", "saving", "kernels", "linear", "links", "losses", "measures", "memory", "methods",
+        "names", "networks", "precision", "problems", "quantities", "records", "runs", "sharding",
+        "sizes", "spaces", "system",
     },
     "theory": {
         "arrays", "dynamics", "engine", "errors", "graphs", "linear", "losses", "methods",

@@ -16,7 +16,7 @@ import xarray as xr
 from ntkdyn.errors import InputError, check_kind
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
-from ntkdyn.validation import convergence, gaps, verdicts
+from ntkdyn.validation import convergence, gaps, logs, verdicts
 from ntkdyn.validation.nulls import joined, of_records
 
 SAME = ("method", "step_size", "loss", "weights", "batch_size")
@@ -34,6 +34,9 @@ MEASURES = ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_ac
 
 STABILITY = ("stable", "step_size_limit")
 
+DISTANCES = ("displacement", "consensus_distance")
+"""and of these"""
+
 HELD = ("outputs", "initial_outputs", "targets", "owner", "split", "train_loss", "displacement",
         "consensus_distance")  # fmt: skip
 """variables that both records must have"""
@@ -45,34 +48,63 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
     """The gaps per agent and round, of outputs, losses, distances and, if kept, parameters.
 
     `nulls`, as `validation.nulls` gives them of the observed record, are held beside those that
-    need no prediction.
+    need no prediction. Of a log (`from_log`) in the rounds that both hold, and where it holds no
+    outputs, the gaps are those of a measure, which `compared` names: of train_loss, say, with each
+    agent's change since the start for the distance travelled.
     """
-    _check_alike(predicted, observed)
+    if not _is_log(observed):
+        _check_alike(predicted, observed)
+        return _compared(predicted, observed, nulls, "outputs")
+    _check_whole(predicted, "predicted")
+    _check_said(predicted, observed)
+    predicted, observed, by = logs.together(predicted, observed)
+    found = _compared(predicted, observed, nulls, by)
+    more = {"log": observed.attrs["log"], "log_lacks": observed.attrs["log_lacks"]}
+    if by == "outputs":
+        _check_start(predicted, observed)
+        return found.assign_attrs(more)
+    said = [found.attrs["verdict"], f"by {by} alone, for the log holds no outputs"]
+    if (apart := _apart_at_start(predicted, observed)) > SAME_START:
+        said.append(f"it starts {verdicts.percent(apart)} away from where the prediction does")
+    return found.assign_attrs(more, verdict="; ".join(said))
+
+
+def _is_log(record: Any) -> bool:
+    return isinstance(record, Record) and "log" in record.attrs
+
+
+def _compared(predicted: Record, observed: Record, nulls: Record | None, by: str) -> Record:
+    """The comparison of two records in the same rounds."""
     outputs = predicted["outputs"], observed["outputs"]
     variables = dict(gaps.of_outputs(*outputs, observed))
-    for part in ("train", "test"):
-        if (points := predicted["split"].values == part).any():
-            variables[f"{part}_gap"] = gaps.of_outputs(*outputs, observed, points)["gap"]
-    for name in MEASURES:
+    if by == "outputs":
+        variables |= _of_parts(predicted, observed)
+    for name in (*MEASURES, *DISTANCES):
         if name in predicted and name in observed:
             variables[f"{name}_difference"] = predicted[name] - observed[name]
-    for name in ("displacement", "consensus_distance"):
-        variables[f"{name}_difference"] = predicted[name] - observed[name]
     for side, record in (("predicted", predicted), ("observed", observed)):
         variables[f"{side}_deviation"] = gaps.along(record["outputs"], observed)
     if "parameters" in predicted and "parameters" in observed:
         variables |= _parameter_gaps(predicted, observed)
-    if "anchor" in predicted.coords:
-        variables |= _segments(predicted, observed)
-    if np.isfinite(predicted["train_loss"]).all():
+    if "train_loss" in observed and np.isfinite(predicted["train_loss"]).all():
         variables |= convergence.rates(predicted, observed)
     others = _nulls(predicted, observed, nulls)
     comparison = xr.Dataset(variables).assign(others.data_vars)
     told = verdicts.skilled(comparison)
-    more = {"nulls_left_out": others.attrs.get("left_out", "")}
-    verdict = {"verdict": verdicts.with_proof(told.attrs["verdict"], predicted)}
+    more = {"nulls_left_out": others.attrs.get("left_out", ""), "compared": by}
+    if by == "outputs":
+        more["verdict"] = verdicts.with_proof(told.attrs["verdict"], predicted)
     summary = _summary(told, predicted, observed)
-    return described(told.assign_attrs(summary | more | told.attrs | verdict))
+    return described(told.assign_attrs(summary | told.attrs | more))
+
+
+def _of_parts(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
+    """The gaps on training and test points, and those that segments added."""
+    outputs, found = (predicted["outputs"], observed["outputs"]), {}
+    for part in ("train", "test"):
+        if (points := predicted["split"].values == part).any():
+            found[f"{part}_gap"] = gaps.of_outputs(*outputs, observed, points)["gap"]
+    return found | (_segments(predicted, observed) if "anchor" in predicted.coords else {})
 
 
 def _nulls(predicted: Record, observed: Record, nulls: Record | None) -> Record:
@@ -177,6 +209,14 @@ def _check_whole(record: Any, name: str) -> None:
         raise InputError(f"compare: the {name} record does not say in which space it was run")
 
 
+def _check_said(predicted: Record, observed: Record) -> None:
+    """Refuse records that say other things of what they are of; a log may say nothing."""
+    for name in (*SAME, *IF_KNOWN):
+        one, other = predicted.attrs.get(name), observed.attrs.get(name)
+        if None not in (one, other) and one != other:
+            raise InputError(f"compare: the records differ in {name}: {one} and {other}")
+
+
 def _check_alike(predicted: Record, observed: Record) -> None:
     _check_whole(predicted, "predicted")
     _check_whole(observed, "observed")
@@ -184,10 +224,7 @@ def _check_alike(predicted: Record, observed: Record) -> None:
         one, other = predicted.attrs.get(name), observed.attrs.get(name)
         if one != other:
             raise InputError(f"compare: the records differ in {name}: {one} and {other}")
-    for name in IF_KNOWN:
-        one, other = predicted.attrs.get(name), observed.attrs.get(name)
-        if None not in (one, other) and one != other:
-            raise InputError(f"compare: the records differ in {name}: {one} and {other}")
+    _check_said(predicted, observed)
     if predicted.attrs.get("space") == "network" != observed.attrs.get("space"):
         raise InputError(
             "compare: the first record was trained and the second predicted; swap them"
@@ -204,13 +241,21 @@ def _check_alike(predicted: Record, observed: Record) -> None:
         raise InputError("compare: the records have different targets, so different data")
     if (predicted["owner"].values != observed["owner"].values).any():
         raise InputError("compare: points belong to other agents in one record than in the other")
-    starts = [record["initial_outputs"].values for record in (predicted, observed)]
-    apart, size = np.linalg.norm(starts[0] - starts[1]), np.linalg.norm(starts[1])
-    if apart > SAME_START * size:
+    _check_start(predicted, observed)
+
+
+def _check_start(predicted: Record, observed: Record) -> None:
+    if (apart := _apart_at_start(predicted, observed)) > SAME_START:
         raise InputError(
-            f"compare: outputs at the start differ by {100 * apart / max(size, 1e-300):.3g} % of "
-            f"their size, so the records are of other networks or other seeds"
+            f"compare: outputs at the start differ by {100 * apart:.3g} % of their size, so the "
+            f"records are of other networks or other seeds"
         )
+
+
+def _apart_at_start(predicted: Record, observed: Record) -> float:
+    """How far what is compared is apart at the start, as a share of its size."""
+    one, other = (record["initial_outputs"].values for record in (predicted, observed))
+    return float(np.linalg.norm(one - other) / max(np.linalg.norm(other), 1e-300))
 
 
 def _summary(

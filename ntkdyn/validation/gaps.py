@@ -96,8 +96,7 @@ def along(outputs: xr.DataArray, observed: Record) -> xr.DataArray:
     One signed number per round and agent: where a prediction's curve lies on what was observed, it
     has the agent differ from the mean as much, and in the same way.
     """
-    seen = observed["outputs"].isel(round=-1).astype(np.float64)
     own = lambda values: values - values.mean("agent", skipna=False)
-    end = own(seen)
-    size = norm(end) * norm(seen - observed["initial_outputs"])
-    return ratio((own(outputs) * end).sum(("point", "output"), skipna=False), size)
+    moved = observed["outputs"].isel(round=-1).astype(np.float64) - observed["initial_outputs"]
+    end, now = own(moved), own(outputs - observed["initial_outputs"])
+    return ratio((now * end).sum(("point", "output"), skipna=False), norm(end) * norm(moved))

@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from ntkdyn.disk import MARK, whole_file
+from ntkdyn.quantities import long_name
 from ntkdyn.records import Record, agent_names
 from ntkdyn.validation.accounting import SOURCES
 from ntkdyn.validation.verdicts import CLEAR
@@ -63,10 +64,11 @@ def write_report(
         unstable=predicted.attrs.get("stable") == 0,
         predicted=predicted.attrs,
         comparison=comparison.attrs,
-        final_round=int(predicted["round"][-1]),
+        final_round=int(comparison["round"][-1]),
         agents=_agents(predicted, observed, comparison),
         names=agent_names(predicted),
-        measures=[label for name, label in MEASURES.items() if name in predicted],
+        measures=[MEASURES[name] for name in _measures(predicted, observed)],
+        log=_log(observed),
         rates=_rates(comparison),
         explanations=_explanations(comparison),
         gaps=_gaps(comparison),
@@ -86,6 +88,23 @@ def write_report(
     with whole_file(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return path
+
+
+def _measures(predicted: Record, observed: Record) -> list[str]:
+    """What both sides hold; a log may lack some."""
+    return [name for name in MEASURES if name in predicted and name in observed]
+
+
+def _log(observed: Record) -> dict[str, str]:
+    """What was read of a log as what, and what it lacks; nothing of a run of our own."""
+    if "log" not in observed.attrs:
+        return {}
+    read = {long_name(name) or name: said for name, said in _read(observed).items()}
+    return {"file": observed.attrs["log"], **read, "not held": observed.attrs["log_lacks"]}
+
+
+def _read(observed: Record) -> dict[str, str]:
+    return json.loads(observed.attrs["log_columns"])
 
 
 def _asked(record: Record) -> dict[str, Any]:
@@ -116,10 +135,10 @@ def _asked(record: Record) -> dict[str, Any]:
 
 def _agents(predicted: Record, observed: Record, comparison: Record) -> list[dict[str, Any]]:
     """Per agent its points, its last gap, and per measure the last value on both sides."""
+    end = comparison["round"].values[-1]
     last = {
-        name: [side[name].isel(round=-1).values for side in (predicted, observed)]
-        for name in MEASURES
-        if name in predicted
+        name: [side[name].sel(round=end).values for side in (predicted, observed)]
+        for name in _measures(predicted, observed)
     }
     ends = {name: comparison[name].values[-1].tolist() for name in ("gap", "deviation_gap")}
     owned = predicted["points_owned"].values
@@ -200,7 +219,7 @@ def _explanations(comparison: Record) -> dict[str, Any]:
 
 def _segments(comparison: Record) -> list[dict[str, Any]]:
     """Per segment of an anchored prediction where it begins, and by how much it is off."""
-    if "anchor" not in comparison.coords:
+    if "segment_error" not in comparison:
         return []
     names = ("anchor", "segment_error", "true_segment_error")
     return [
@@ -211,8 +230,9 @@ def _segments(comparison: Record) -> list[dict[str, Any]]:
 
 def _bounds(predicted: Record, comparison: Record) -> list[dict[str, Any]]:
     """In about ten rounds how far off an agent can be, and how far off one is."""
-    if "certified_share" not in predicted:
+    if "certified_share" not in predicted or comparison.attrs["compared"] != "outputs":
         return []
+    predicted = predicted.sel(round=comparison["round"])
     rounds = np.unique(np.linspace(0, predicted.sizes["round"] - 1, 11).astype(int))
     proven, true = (
         values.isel(round=rounds).max("agent").values
@@ -275,5 +295,7 @@ def _percent(share: float, digits: int = 2, style: str = "f") -> str:
 
 def _environment(observed: Record) -> dict[str, str]:
     attrs = observed.attrs
+    if "versions" not in attrs:
+        return {}
     more = {"device": attrs["device"], "trained in": attrs.get("precision")}
     return json.loads(attrs["versions"]) | {k: v for k, v in more.items() if v is not None}
