@@ -25,6 +25,7 @@ from ntkdyn.given import blocks, columns, ridged, shaped, shared, symmetric
 from ntkdyn.kernels import empirical, infinite
 from ntkdyn.kernels.pointwise import POINTS, outputs_of
 from ntkdyn.kernels.pushing import pushing
+from ntkdyn.kernels.pytorch import from_torch
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.walk import Apply
 from ntkdyn.linear import KERNELS, Choice, Given, Kernel, chosen
@@ -154,27 +155,8 @@ class Problem:
 
     @functools.cached_property
     def task(self) -> Task:
-        share, data = self.partition, self.partition.data
         public = 0 if self.public is None else len(self.public)
-        unknown = np.full((public, *data.train_labels.shape[1:]), -1)
-        labels = np.concatenate([data.train_labels, unknown, data.test_labels])
-        if data.classes is None:
-            labels, targets = None, self.loss.read(labels)
-        else:
-            targets = self.loss.targets(np.maximum(labels, 0), data.classes)
-        targets[len(data.train_labels) : len(data.train_labels) + public] = 0
-        return Task(
-            targets,
-            share.owner,
-            share.agents,
-            self.loss,
-            labels,
-            public,
-            self.heads,
-            data.label_names,
-            share.agent_names,
-            {**data.about, "partition": share.rule},
-        )
+        return task_of(self.partition, self.loss, public, self.heads)
 
     @functools.cached_property
     def inputs(self) -> Float[np.ndarray, points * features]:
@@ -367,6 +349,30 @@ class Problem:
         return _in_current_precision((self.start, self.inputs))
 
 
+def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -> Task:
+    """The partition's training points, so many public ones, and its test points."""
+    data, train = partition.data, len(partition.data.train_labels)
+    unknown = np.full((public, *data.train_labels.shape[1:]), -1)
+    labels = np.concatenate([data.train_labels, unknown, data.test_labels])
+    if data.classes is None:
+        labels, targets = None, loss.read(labels)
+    else:
+        targets = loss.targets(np.maximum(labels, 0), data.classes)
+    targets[train : train + public] = 0
+    return Task(
+        targets,
+        partition.owner,
+        partition.agents,
+        loss,
+        labels,
+        public,
+        heads,
+        data.label_names,
+        partition.agent_names,
+        {**data.about, "partition": partition.rule},
+    )
+
+
 def outputs_for(data: Dataset, loss: Loss) -> int:
     """How many outputs a network needs for these data: one per target, or as the loss has it."""
     if data.classes is not None:
@@ -445,6 +451,55 @@ class KernelProblem:
         self.initial = f0
         self.adjusted = symmetrised | ridge | shared(K, y.shape[1]) | read
         self.given = Kernel(kernel, {}, "given")
+
+    @classmethod
+    def of_partition(
+        cls, partition: Partition, kernel: Any, f0: Any = None, *, loss: str | Loss = "mse"
+    ) -> KernelProblem:
+        """The points of a partition, with their labels and names, and a kernel from elsewhere.
+
+        `kernel` is between all points, those for training first and those for testing next, and
+        those for training: rows of any form that K may have. f0 (points, outputs), zero if left
+        out.
+        """
+        check_kind("partition", partition, Partition, "as `data.partition` gives")
+        made, loss = cls.__new__(cls), losses.named(loss)
+        outputs = outputs_for(partition.data, loss)
+        task = task_of(partition, loss)
+        whole, precise = blocks("kernel", kernel, len(task.targets), task.train, outputs)
+        block, symmetrised = symmetric(whole[: task.train], precise)
+        whole[: task.train] = block
+        shape = len(task.targets), outputs
+        made.task, made.adjusted = task, symmetrised | shared(kernel, outputs)
+        made.initial = np.zeros(shape) if f0 is None else shaped("f0", f0, shape)
+        made.given = Kernel(whole, {}, "given")
+        return made
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: Any,
+        partition: Partition,
+        *,
+        loss: str | Loss = "mse",
+        memory: int | float | str | None = None,
+    ) -> KernelProblem:
+        """The points of a partition and a PyTorch module, linearized where it is now.
+
+        Training is to start there, on the partition's own inputs, which are scaled. `memory` is
+        that of `kernels.from_torch`, which says what is refused.
+        """
+        check_kind("partition", partition, Partition, "as `data.partition` gives")
+        data = partition.data
+        inputs = np.concatenate([data.train_inputs, data.test_inputs])
+        kernel, f0 = from_torch(module, inputs, data.train_inputs, memory=memory)
+        if kernel.shape[1] != (wanted := outputs_for(data, losses.named(loss))):
+            raise InputError(
+                f"from_torch: the module has {kernel.shape[1]} outputs, and the data need {wanted}"
+            )
+        made = cls.of_partition(partition, kernel, f0, loss=loss)
+        made.adjusted |= {"network": f"PyTorch {type(module).__name__}"}
+        return made
 
     def kernel(self, kernel: Choice | str = "given") -> Kernel:
         """The kernel that was given, by any name that a kernel can have."""
