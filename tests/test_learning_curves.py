@@ -24,6 +24,11 @@ GRAPHS = {
     "directed ring": nd.graphs.uniform(nd.graphs.directed_ring(5)),
 }
 
+ONE_WAY = np.diag([0.95, 0.3, 0.3, 0.9]) + np.diag([0.7, 0.7, 0.1], -1)
+ONE_WAY[0, 3] = 0.05
+GRAPHS_OF_FIVE = list(GRAPHS)
+GRAPHS["one way"] = nd.graphs.mixing(ONE_WAY)
+
 
 # --- agents as one would explain them, each with its own points, over many draws at once --------
 
@@ -132,12 +137,12 @@ def method(name):
     return getattr(nd.methods, name)(step_size=STEP[name])
 
 
-def check_against_draws(name, graph, rounds, draws):
+def check_against_draws(name, graph, rounds, draws, counts=COUNTS):
     W = GRAPHS[graph]
     seed = list(ROUND).index(name), list(GRAPHS).index(graph)
-    seen = losses(name, W, rounds, draws, seed)
+    seen = losses(name, W, rounds, draws, seed, counts=counts)
     for number, noise in enumerate((0.0, NOISE)):
-        curve = learning_curve(SPECTRUM, TARGET, method(name), W, COUNTS, rounds, noise=noise)
+        curve = learning_curve(SPECTRUM, TARGET, method(name), W, counts, rounds, noise=noise)
         z = z_scores(curve, seen[:, number])
         print(f"{name:16} {graph:14} noise {noise}: largest |z| {np.abs(z).max():.2f}")
         assert np.abs(z).max() <= 3.5
@@ -151,8 +156,14 @@ def test_curves_are_means_over_draws(name, graph):
     check_against_draws(name, graph, [1, 5, 20, 60], 40)
 
 
+@pytest.mark.parametrize("name", ["dgd", "cta", "atc"])
+def test_who_hears_whom_matters(name):
+    rounds = [1, 20, 60, 600] if name == "dgd" else [1, 20, 60]
+    check_against_draws(name, "one way", rounds, 60, [20, 60, 10, 20])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS_OF_FIVE)
 @pytest.mark.parametrize("name", ROUND)
 def test_curves_are_means_over_two_hundred_draws(name, graph):
     if name in ("extra", "exact_diffusion") and graph == "directed ring":
@@ -161,13 +172,14 @@ def test_curves_are_means_over_two_hundred_draws(name, graph):
 
 
 def test_agents_may_have_inputs_and_targets_of_their_own():
-    scale, counts = np.random.default_rng(2).uniform(0.3, 2, (3, MODES)), COUNTS[:3]
+    scale, counts = np.random.default_rng(2).uniform(0.8, 1.2, (3, MODES)), COUNTS[:3]
+    scale *= np.array([[2.0], [0.1], [1.0]])
     spectra = SPECTRUM * scale
     targets = np.sqrt(spectra / SPECTRUM) * (TARGET + 0.2 * np.sqrt(SPECTRUM) * (scale - 1))
     W = nd.graphs.uniform(nd.graphs.directed_ring(3))
-    settings = method("atc"), W, counts, [1, 5, 20]
+    settings = method("atc"), W, counts, [1, 20, 1000]
     drawn = {"spectra": spectra, "targets": targets, "counts": counts}
-    seen = losses("atc", W, [1, 5, 20], 40, (3,), **drawn)[:, 1]
+    seen = losses("atc", W, [1, 20, 1000], 60, (3,), **drawn)[:, 1]
     own = learning_curve(spectra, targets, *settings, noise=NOISE, test=(SPECTRUM, TARGET))
     assert np.abs(z_scores(own, seen)).max() <= 3.5
     same = learning_curve(SPECTRUM, TARGET, *settings, noise=NOISE)
@@ -262,6 +274,10 @@ def test_many_linked_agents_become_one_with_all_points_as_the_step_goes_to_zero(
 
 def test_parts_add_up_and_what_they_are_is_so():
     W, rounds = GRAPHS["path"], [0, 1, 30, 300]
+    steep = learning_curve(
+        SPECTRUM, TARGET, nd.methods.dgd(step_size=0.6), GRAPHS["one way"], [90, 10, 10, 20], [5]
+    )
+    assert np.isnan(steep.graph_cost).all() and np.isfinite(steep.test_loss).all()
     loud, quiet = (
         learning_curve(SPECTRUM, TARGET, method("dgd"), W, COUNTS, rounds, noise=noise)
         for noise in (NOISE, 0.0)

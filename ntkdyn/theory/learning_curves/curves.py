@@ -19,7 +19,7 @@ from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.learning_curves.circle import HALVINGS, NODES, Circle
-from ntkdyn.theory.learning_curves.equivalents import Medium, OnePoint, two_points
+from ntkdyn.theory.learning_curves.equivalents import Medium, OnePoint, Unstable, two_points
 from ntkdyn.theory.learning_curves.modes import Modes, checked, gathered
 
 PARTS = ("bias", "sampling", "label_noise")
@@ -80,7 +80,7 @@ def learning_curve(
         Over `round` and `agent`: `test_loss`, without the label noise of test points, and what it
         is the sum of: `bias` (the loss of the mean iterate over all draws), `sampling` (the spread
         over draws of points, as it were without label noise), `label_noise`; `graph_cost`, the
-        `test_loss` minus that on the complete graph, W_ij = 1/m; over `round` `mean_test_loss`, of
+        `test_loss` minus that on the complete graph, W_ij = 1/m (NaN where that is not stable); over `round` `mean_test_loss`, of
         the average of all agents' iterates. Attributes: `residual` of the fixed point on all
         eigenvalues, `nodes` on the circle.
 
@@ -98,9 +98,8 @@ def learning_curve(
     modes, outputs = checked(spectrum, target, counts, tail, test)
     asked = _Question(modes, counts, rounds, noise**2 * outputs, ridge)
     curve = asked.of(method, weights)
-    complete = _complete(weights)
-    beside = curve if complete is None else asked.of(method, complete)
-    return _record(curve, beside, rounds, counts, method, noise, ridge)
+    cost = curve.whole - asked.on_the_complete_graph(method, weights, curve)
+    return _record(curve, cost, rounds, counts, method, noise, ridge)
 
 
 class Curve(NamedTuple):
@@ -140,6 +139,18 @@ class _Question(NamedTuple):
         )
         return Curve(parts, residual, 2 * len(circle.shifts))
 
+    def on_the_complete_graph(
+        self, method: Method, weights: MixingMatrix, curve: Curve
+    ) -> Float[np.ndarray, "rounds outputs"]:
+        """The losses there; NaN where the step is not stable."""
+        uniform = np.full(weights.matrix.shape, 1 / weights.agents)
+        if np.allclose(weights.matrix, uniform, rtol=0, atol=graphs.ROUNDING):
+            return curve.whole
+        try:
+            return self.of(method, MixingMatrix(uniform, "complete", weights.sums)).whole
+        except Unstable:
+            return np.full_like(curve.whole, np.nan)
+
     def _at(
         self, medium: Medium, circle: Circle, known: OnePoint, rounds: np.ndarray, method: Method
     ) -> Float[np.ndarray, "parts rounds outputs"]:
@@ -147,7 +158,7 @@ class _Question(NamedTuple):
         found = self._scaled(_in_rounds(medium, circle, known, [*BEFORE, 0.0, *rounds]))
         before, start = np.abs(found[:, : len(BEFORE)]).max(), found[0, len(BEFORE)].max()
         if not before <= GROWN * max(start, found[2].max()):
-            raise InputError(
+            raise Unstable(
                 f"step size: {float(method.step_size):g} of {method.name} is not stable on these "
                 f"weights and counts, errors grow from round to round; take a smaller one"
             )
@@ -228,7 +239,7 @@ def _squared(medium: Medium, mean: Float[np.ndarray, "rows modes outputs columns
 
 
 def _record(
-    curve: Curve, beside: Curve, rounds: np.ndarray, counts: np.ndarray, method: Method,
+    curve: Curve, cost: np.ndarray, rounds: np.ndarray, counts: np.ndarray, method: Method,
     noise: float, ridge: float,
 ) -> Record:  # fmt: skip
     over = ("round", "agent")
@@ -238,7 +249,7 @@ def _record(
         {
             "test_loss": (over, whole[:, :-1]),
             **parts,
-            "graph_cost": (over, whole[:, :-1] - beside.whole[:, :-1]),
+            "graph_cost": (over, cost[:, :-1]),
             "mean_test_loss": ("round", whole[:, -1]),
             "points": ("agent", counts.astype(int)),
         },
@@ -266,14 +277,6 @@ def _weights(weights: Any, method: Method, agents: int) -> MixingMatrix:
         raise InputError("learning curve: needs one mixing matrix, got a sequence of them")
     method.check_weights(checked)
     return checked
-
-
-def _complete(weights: MixingMatrix) -> MixingMatrix | None:
-    """W_ij = 1/m; None if it is that already."""
-    uniform = np.full(weights.matrix.shape, 1 / weights.agents)
-    if np.allclose(weights.matrix, uniform, rtol=0, atol=graphs.ROUNDING):
-        return None
-    return MixingMatrix(uniform, "complete", weights.sums)
 
 
 def _counts(counts: Any) -> Float[np.ndarray, " agents"]:

@@ -51,6 +51,10 @@ FAR = 1.0
 """log |z| at which the fixed point is sought first, from s = 1."""
 
 
+class Unstable(InputError):
+    """There is no curve at this step size."""
+
+
 class OnePoint(NamedTuple):
     """What is known at nodes z."""
 
@@ -160,7 +164,7 @@ class Medium:
             shorter = np.minimum(1, 0.5 / np.maximum(np.abs(step).max(axis=1), 1e-300))
             shares[active] *= 1 + shorter[:, None] * step
         if not (left <= LEAST).all():
-            raise InputError(
+            raise Unstable(
                 f"learning curve: the fixed point at z = {1 + shifts[left.argmax()]:.4g} does not "
                 f"settle, a residual of {left.max():.2g} is left; take a smaller step size"
             )
