@@ -7,10 +7,10 @@ import pytest
 
 import ntkdyn as nd
 from ntkdyn.errors import InputError
-from ntkdyn.theory import learning_curve, spectrum_of
+from ntkdyn.theory import learning_curve, learning_curves, spectrum_of
 from ntkdyn.theory.learning_curves import circle, curves, modes
 
-MODES = 150
+MODES = 250
 SPECTRUM = np.arange(1, MODES + 1) ** -1.2
 TARGET = np.random.default_rng(0).normal(size=MODES) * np.arange(1, MODES + 1) ** -0.8
 TARGET /= np.sqrt((TARGET**2).sum())
@@ -177,9 +177,9 @@ def test_agents_may_have_inputs_and_targets_of_their_own():
     spectra = SPECTRUM * scale
     targets = np.sqrt(spectra / SPECTRUM) * (TARGET + 0.2 * np.sqrt(SPECTRUM) * (scale - 1))
     W = nd.graphs.uniform(nd.graphs.directed_ring(3))
-    settings = method("atc"), W, counts, [1, 20, 1000]
+    settings = method("atc"), W, counts, [1, 20, 600]
     drawn = {"spectra": spectra, "targets": targets, "counts": counts}
-    seen = losses("atc", W, [1, 20, 1000], 60, (3,), **drawn)[:, 1]
+    seen = losses("atc", W, [1, 20, 600], 60, (3,), **drawn)[:, 1]
     own = learning_curve(spectra, targets, *settings, noise=NOISE, test=(SPECTRUM, TARGET))
     assert np.abs(z_scores(own, seen)).max() <= 3.5
     same = learning_curve(SPECTRUM, TARGET, *settings, noise=NOISE)
@@ -297,11 +297,9 @@ def test_parts_add_up_and_what_they_are_is_so():
 
 
 def test_far_rounds_approach_the_limit_and_circles_agree():
-    W = GRAPHS["path"]
-    far = learning_curve(
-        SPECTRUM, TARGET, method("dgd"), W, [25] * 5, [10, 10**6, math.inf], noise=NOISE
-    )
-    near = learning_curve(SPECTRUM, TARGET, method("dgd"), W, [25] * 5, [10], noise=NOISE)
+    given = SPECTRUM, TARGET, method("dgd"), nd.graphs.metropolis(nd.graphs.path(2)), [40, 60]
+    far = learning_curve(*given, [10, 10**6, math.inf], noise=NOISE)
+    near = learning_curve(*given, [10], noise=NOISE)
     assert np.allclose(far.test_loss[0], near.test_loss[0], rtol=1e-6)
     assert np.allclose(far.test_loss[1], far.test_loss[2], rtol=1e-4)
     assert far["round"].values.tolist() == [10, 10**6, math.inf]
@@ -369,6 +367,82 @@ def test_a_kernel_on_a_pool_has_the_spectrum_of_its_features():
     assert spectrum_of(features @ features.T, y[:, 0]).target.shape == (30, 1)
 
 
+# --- what follows ---------------------------------------------------------------------------------
+
+FEW = {"path": nd.graphs.metropolis(nd.graphs.path(3)), "unlinked": nd.graphs.isolated(3)}
+FEW["complete"] = nd.graphs.metropolis(nd.graphs.complete(3))
+SMALL = SPECTRUM[:60], TARGET[:60], method("dgd")
+
+
+def test_the_best_round_of_every_agent_is_the_least_of_all():
+    found = learning_curves.best_rounds(*SMALL, FEW["path"], [5, 10, 15], 200, noise=1.0)
+    every = learning_curve(*SMALL, FEW["path"], [5, 10, 15], range(201), noise=1.0).test_loss
+    assert np.array_equal(found.best_round, every.argmin("round"))
+    assert 0 < found.best_round.min() < found.best_round.max() < 200
+    assert np.allclose(found.best_loss, every.min("round"), rtol=1e-9)
+    assert np.allclose(found.last_loss, every[-1], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_best_step_has_worse_ones_on_both_sides():
+    settings = FEW["path"], [5, 10, 15], 60
+    step, loss = learning_curves.best_step_size(*SMALL, *settings, noise=1.5)
+    beside = [
+        learning_curve(
+            *SMALL[:2], nd.methods.dgd(step_size=step * by), *settings[:2], [60], noise=1.5
+        ).test_loss.mean()
+        for by in (0.7, 1.0, 1.4)
+    ]
+    assert beside[1] == pytest.approx(loss) and loss < min(beside[0], beside[2])
+
+
+@pytest.mark.slow
+def test_the_best_split_is_even_where_agents_are_alike_and_not_on_a_path():
+    even, _ = learning_curves.best_split(*SMALL, FEW["complete"], 31, 20, noise=0.5)
+    assert even.sum() == 31 and np.ptp(even) == 1
+    split, loss = learning_curves.best_split(*SMALL, FEW["path"], 30, 5, noise=0.5)
+    losses = {
+        tuple(each): learning_curve(*SMALL, FEW["path"], each, [5], noise=0.5).test_loss.mean()
+        for each in (split, [10, 10, 10], split + [1, -2, 1], split + [-1, 2, -1])
+    }
+    assert split.sum() == 30 and tuple(split) != (10, 10, 10)
+    assert losses[tuple(split)] == pytest.approx(loss) == min(losses.values())
+
+
+@pytest.mark.slow
+def test_agents_alone_profit_from_themselves_only():
+    profit = [
+        learning_curves.effective_agents(*SMALL, FEW[name], [12] * 3, 15, noise=0.5)
+        for name in ("unlinked", "path", "complete")
+    ]
+    assert np.allclose(profit[0], 1, rtol=1e-3)
+    assert (profit[0] < profit[1]).all() and (profit[1] < profit[2]).all()
+    assert 2.5 < profit[2].min() < 3.2 and profit[1].argmax() == 1
+
+
+@pytest.mark.slow
+def test_a_sparse_graph_costs_samples():
+    price = {
+        name: learning_curves.price_in_samples(*SMALL, FEW[name], 20, 6, noise=0.5) for name in FEW
+    }
+    assert price["complete"] == pytest.approx(1, rel=1e-3)
+    assert 1 < price["path"] < price["unlinked"]
+    paid = round(20 * price["unlinked"])
+    losses = learning_curves.against_samples(*SMALL, FEW, [20, paid], 6, noise=0.5, tail=0.0)
+    assert losses.test_loss.sel(graph="unlinked", points=paid).item() == pytest.approx(
+        losses.test_loss.sel(graph="complete", points=20).item(), rel=0.01
+    )
+    curve = learning_curve(*SMALL, FEW["path"], [20] * 3, [6], noise=0.5)
+    assert losses.test_loss.sel(graph="path", points=20) == pytest.approx(curve.test_loss.mean())
+
+
+def test_plans_refuse_what_is_none():
+    with pytest.raises(InputError, match="topologies: must name at least one"):
+        learning_curves.against_samples(*SMALL, {}, [20], 6)
+    with pytest.raises(InputError, match="points: must be a whole number from 3 on, got 2"):
+        learning_curves.best_split(*SMALL, FEW["path"], 2, 6)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 GIVEN = {
@@ -385,7 +459,7 @@ REFUSED = {
         "100 eigenvalues, which sum to .* for 130 points; give as many .* or say with `tail`",
     ),
     "tail": ({"tail": -1.0}, "tail: must be a finite number from 0 on, got -1.0"),
-    "short": ({"target": TARGET[:9]}, "a coefficient for each of 150 modes, got 9"),
+    "short": ({"target": TARGET[:9]}, "a coefficient for each of 250 modes, got 9"),
     "unstable": ({"method": nd.methods.dgd(step_size=3.0)}, "step size: 3 of dgd is not stable"),
     "share": ({"method": nd.methods.dgd(step_size=nd.of_limit(0.5))}, "give dgd a number"),
     "periodic": (

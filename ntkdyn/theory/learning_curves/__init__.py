@@ -2,17 +2,38 @@
 
 learning_curve(spectrum, target, method, W, counts, rounds)    test loss and what it is made of
 spectrum_of(kernel, targets)                                   of real data
+best_rounds, best_step_size, best_split                        when to stop, how far, whose points
+effective_agents, price_in_samples, against_samples            what a graph is worth
 
     modes           spectrum and target; many modes gathered in few nodes
     equivalents     what random points amount to, at one point and two of the z-plane
     circle          rounds from values on a circle
     curves          the door, and the record
+    planning        what follows
 """
 
 from ntkdyn.errors import public
 from ntkdyn.theory.learning_curves.curves import learning_curve
 from ntkdyn.theory.learning_curves.modes import Spectrum, spectrum_of
+from ntkdyn.theory.learning_curves.planning import (
+    against_samples,
+    best_rounds,
+    best_split,
+    best_step_size,
+    effective_agents,
+    price_in_samples,
+)
 
-__all__ = ["Spectrum", "learning_curve", "spectrum_of"]
+__all__ = [
+    "Spectrum",
+    "against_samples",
+    "best_rounds",
+    "best_split",
+    "best_step_size",
+    "effective_agents",
+    "learning_curve",
+    "price_in_samples",
+    "spectrum_of",
+]
 
 __getattr__, __dir__ = public(__name__, __all__)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from ntkdyn import arrays, graphs, precision
 from ntkdyn.dynamics.loops import Loop, loops_on
@@ -33,6 +33,9 @@ BEFORE = (-1.0, -2.0)
 
 GROWN = 1e-6
 """What is found there at most, as a share of the loss at the start."""
+
+GROWN_AT_FIRST = 1e-3
+"""the same of the mean iterate, before the circle resolves all"""
 
 SHORTEST = 8.0
 """rounds that a circle is made for at least"""
@@ -80,9 +83,9 @@ def learning_curve(
         Over `round` and `agent`: `test_loss`, without the label noise of test points, and what it
         is the sum of: `bias` (the loss of the mean iterate over all draws), `sampling` (the spread
         over draws of points, as it were without label noise), `label_noise`; `graph_cost`, the
-        `test_loss` minus that on the complete graph, W_ij = 1/m (NaN where that is not stable); over `round` `mean_test_loss`, of
-        the average of all agents' iterates. Attributes: `residual` of the fixed point on all
-        eigenvalues, `nodes` on the circle.
+        `test_loss` minus that on the complete graph, W_ij = 1/m (NaN where that is not stable);
+        over `round` `mean_test_loss`, of the average of all agents' iterates. Attributes:
+        `residual` of the fixed point on all eigenvalues, `nodes` on the circle.
 
     Raises:
         InputError: for spectra that are negative or not sorted, too few eigenvalues, step sizes
@@ -91,15 +94,13 @@ def learning_curve(
     The equations are those of `equivalents`, time comes from `circle`. What they leave out falls
     like one over the counts; that features are as if Gaussian is an assumption on real data.
     """
-    counts, rounds = _counts(counts), _rounds(rounds)
-    weights = _weights(weights, method, len(counts))
-    for name, value in (("noise", noise), ("ridge", ridge)):
-        _check_level(name, value)
-    modes, outputs = checked(spectrum, target, counts, tail, test)
-    asked = _Question(modes, counts, rounds, noise**2 * outputs, ridge)
+    asked, weights = question(
+        spectrum, target, method, weights, counts, rounds,
+        noise=noise, ridge=ridge, tail=tail, test=test,
+    )  # fmt: skip
     curve = asked.of(method, weights)
     cost = curve.whole - asked.on_the_complete_graph(method, weights, curve)
-    return _record(curve, cost, rounds, counts, method, noise, ridge)
+    return _record(curve, cost, asked, method, noise)
 
 
 class Curve(NamedTuple):
@@ -115,12 +116,19 @@ class Curve(NamedTuple):
         return self.parts.sum(axis=0)
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
+    """What curves are asked for, of any method on any graph of so many agents."""
+
     modes: Modes
     counts: Float[np.ndarray, " agents"]
     rounds: Float[np.ndarray, " rounds"]
     variance: float
+    """of the label noise, of all outputs together"""
     ridge: float
+
+    def losses(self, method: Method, weights: MixingMatrix) -> Float[np.ndarray, "rounds agents"]:
+        """Test losses alone."""
+        return self.of(method, weights).whole[:, :-1]
 
     def of(self, method: Method, weights: MixingMatrix) -> Curve:
         """The curve of a method on a graph."""
@@ -129,8 +137,14 @@ class _Question(NamedTuple):
         medium = Medium(loop, readout, gathered(self.modes), self.counts)
         finite = np.isfinite(self.rounds)
         parts = np.empty((len(PARTS), len(self.rounds), agents + 1))
-        circle, known = _resolved(medium, max(self.rounds[finite], default=0.0))
-        parts[:, finite] = self._at(medium, circle, known, self.rounds[finite], method)
+        try:
+            circle, known = _resolved(medium, max(self.rounds[finite], default=0.0))
+            parts[:, finite] = self._at(medium, circle, known, self.rounds[finite])
+        except Unstable as error:
+            raise Unstable(
+                f"step size: {float(method.step_size):g} of {method.name} is not stable on these "
+                f"weights and counts ({error}); take a smaller one"
+            ) from None
         if not finite.all():
             parts[:, ~finite] = self._scaled(_limit(medium))[:, None]
         whole = Medium(loop, readout, self.modes, self.counts)
@@ -152,17 +166,13 @@ class _Question(NamedTuple):
             return np.full_like(curve.whole, np.nan)
 
     def _at(
-        self, medium: Medium, circle: Circle, known: OnePoint, rounds: np.ndarray, method: Method
+        self, medium: Medium, circle: Circle, known: OnePoint, rounds: np.ndarray
     ) -> Float[np.ndarray, "parts rounds outputs"]:
         """The parts in these rounds, once nothing is found before the first."""
-        found = self._scaled(_in_rounds(medium, circle, known, [*BEFORE, 0.0, *rounds]))
-        before, start = np.abs(found[:, : len(BEFORE)]).max(), found[0, len(BEFORE)].max()
-        if not before <= GROWN * max(start, found[2].max()):
-            raise Unstable(
-                f"step size: {float(method.step_size):g} of {method.name} is not stable on these "
-                f"weights and counts, errors grow from round to round; take a smaller one"
-            )
-        return found[:, len(BEFORE) + 1 :]
+        found = self._scaled(_in_rounds(medium, circle, known, [*BEFORE, *rounds]))
+        start = self.modes.test_weights @ np.square(self.modes.test_targets).sum(axis=1)
+        _check_before(found[:, : len(BEFORE)], GROWN * max(start, self.variance))
+        return found[:, len(BEFORE) :]
 
     def _scaled(self, parts: np.ndarray) -> np.ndarray:
         """Halves of squares, with the noise's own variance."""
@@ -186,6 +196,9 @@ def _resolved(medium: Medium, last: float) -> tuple[Circle, OnePoint]:
     circle = Circle.up_to(max(last, SHORTEST))
     for halving in range(HALVINGS + 1):
         known = medium.at(circle.shifts)
+        moving = _mean(circle.weights(np.array([*BEFORE, 0.0])), circle, known)
+        *before, start = _squared(medium, moving)
+        _check_before(before, GROWN_AT_FIRST * start.max())
         responses = _driven(circle, known.at_iterates), known.moved
         resolved = circle.resolved(
             np.concatenate([each.reshape(len(each), -1) for each in responses], axis=1)
@@ -207,7 +220,7 @@ def _in_rounds(
 ) -> Float[np.ndarray, "parts rounds outputs"]:
     """Bias, sampling and noise, not halved and for a variance of one, by the contour."""
     weights = circle.weights(np.asarray(rounds))
-    mean = 2 * np.einsum("tz,zkoc->tkoc", weights, _driven(circle, known.at_iterates)).real
+    mean = _mean(weights, circle, known)
     driven = weights * (1 + circle.shifts) / circle.shifts
     mirrored = OnePoint(*map(np.conj, known))
     added = np.zeros((2, len(weights), known.at_iterates.shape[2]))
@@ -218,6 +231,19 @@ def _in_rounds(
             pairs = np.stack(two_points(medium, left, right))
             added += 2 * _paired(driven[:, rows], by, pairs).real
     return np.concatenate([_squared(medium, mean)[None], added])
+
+
+def _mean(
+    weights: Complex[np.ndarray, "rounds nodes"], circle: Circle, known: OnePoint
+) -> Float[np.ndarray, "rounds modes outputs columns"]:
+    """The error of the mean iterate."""
+    return 2 * np.einsum("tz,zkoc->tkoc", weights, _driven(circle, known.at_iterates)).real
+
+
+def _check_before(found: Any, most: float) -> None:
+    """Refuse what moves before the first round: it is what singularities outside the circle do."""
+    if not np.abs(found).max() <= most:
+        raise Unstable("errors grow from round to round")
 
 
 def _paired(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -239,26 +265,24 @@ def _squared(medium: Medium, mean: Float[np.ndarray, "rows modes outputs columns
 
 
 def _record(
-    curve: Curve, cost: np.ndarray, rounds: np.ndarray, counts: np.ndarray, method: Method,
-    noise: float, ridge: float,
-) -> Record:  # fmt: skip
-    over = ("round", "agent")
+    curve: Curve, cost: np.ndarray, asked: Question, method: Method, noise: float
+) -> Record:
+    over, rounds, whole = ("round", "agent"), asked.rounds, curve.whole
     parts = {name: (over, part[:, :-1]) for name, part in zip(PARTS, curve.parts, strict=True)}
-    whole = curve.whole
     return xr.Dataset(
         {
             "test_loss": (over, whole[:, :-1]),
             **parts,
             "graph_cost": (over, cost[:, :-1]),
             "mean_test_loss": ("round", whole[:, -1]),
-            "points": ("agent", counts.astype(int)),
+            "points": ("agent", asked.counts.astype(int)),
         },
         {"round": rounds.astype(int) if np.isfinite(rounds).all() else rounds},
         {
             "method": method.name,
             "step_size": float(method.step_size),
             "noise": float(noise),
-            "ridge": float(ridge),
+            "ridge": float(asked.ridge),
             "residual": curve.residual,
             "nodes": curve.nodes,
         },
@@ -266,6 +290,19 @@ def _record(
 
 
 # --- the door ---------------------------------------------------------------------------------
+
+
+def question(
+    spectrum: Any, target: Any, method: Method, weights: Any, counts: Any, rounds: Any, *,
+    noise: float = 0.0, ridge: float = 0.0, tail: float | None = None, test: Any = None,
+) -> tuple[Question, MixingMatrix]:  # fmt: skip
+    """What was given to `learning_curve`, checked."""
+    counts, rounds = _counts(counts), _rounds(rounds)
+    weights = _weights(weights, method, len(counts))
+    for name, value in (("noise", noise), ("ridge", ridge)):
+        _check_level(name, value)
+    modes, outputs = checked(spectrum, target, counts, tail, test)
+    return Question(modes, counts, rounds, noise**2 * outputs, float(ridge)), weights
 
 
 def _weights(weights: Any, method: Method, agents: int) -> MixingMatrix:

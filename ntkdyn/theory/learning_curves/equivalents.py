@@ -45,7 +45,7 @@ LEAST = 1e-8
 BASIS = 1e6
 """Eigenvectors whose inverse has larger entries are no good basis."""
 
-NEWTON_STEPS = 40
+NEWTON_STEPS = 25
 
 FAR = 1.0
 """log |z| at which the fixed point is sought first, from s = 1."""
@@ -165,8 +165,8 @@ class Medium:
             shares[active] *= 1 + shorter[:, None] * step
         if not (left <= LEAST).all():
             raise Unstable(
-                f"learning curve: the fixed point at z = {1 + shifts[left.argmax()]:.4g} does not "
-                f"settle, a residual of {left.max():.2g} is left; take a smaller step size"
+                f"the fixed point at z = {1 + shifts[left.argmax()]:.4g} does not settle, a "
+                f"residual of {left.max():.2g} is left"
             )
         return shares, left
 

@@ -1,0 +1,149 @@
+"""Claim: spectrum, target and graph foretell test losses on images, as if inputs were Gaussian.
+
+Eight agents on a ring hold 20 to 400 images each and run DGD at half the limit of the whole pool's
+kernel. Predicted are their losses from the kernel's spectrum on a pool of images, without any draw.
+Beside them are means over 20 draws of points: of the same kernel on the points drawn, and of real
+networks of width 2048. Run it as
+
+    NTKDYN_DATA=... .venv/bin/python analysis/learning_curves.py    (an hour on 2 CPU cores)
+
+It prints and writes analysis/results/learning-curves.md: by what share of the mean over draws the
+prediction misses it, in the mean over agents; the standard error of the mean over draws, as a share
+of it and in the mean over agents too, says how much of that may be chance.
+
+"pool": agents draw from the pool with replacement and losses are means over it, so that spectrum
+and target are exact and only the inputs' shape is not Gaussian. "others": they draw without
+replacement from images outside the pool, and losses are means over further images still.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import ntkdyn as nd
+from ntkdyn.data import Dataset, Partition
+
+OUT = Path(__file__).parent / "results" / "learning-curves.md"
+COUNTS = [20, 40, 60, 80, 100, 150, 250, 400]
+OWNER = np.repeat(np.arange(len(COUNTS)), COUNTS)
+W = nd.graphs.metropolis(nd.graphs.ring(len(COUNTS)))
+POOL, OTHERS, TESTED = 3000, 3000, 1000
+WIDTH, SEED, ROUNDS = 2048, 0, [1, 10, 30, 100, 300, 1000]
+
+
+class Images(NamedTuple):
+    """Inputs, targets, and the network that is to learn them."""
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    network: nd.networks.Network
+
+    def problem(self, train: np.ndarray, test: np.ndarray, owner: np.ndarray) -> nd.Problem:
+        """The networks of agents that own the rows `train`, tested on the rows `test`."""
+        x, y = self.inputs, self.targets
+        data = Dataset(self.name, x[train], y[train], x[test], y[test], None, "common")
+        return nd.Problem(self.network, Partition(data, owner, owner.max() + 1, "drawn"), seed=SEED)
+
+    def start(self) -> np.ndarray:
+        """What the network says at its start."""
+        rows = np.arange(len(self.inputs))
+        return self.problem(rows, rows[:1], np.zeros(len(rows), int)).initial[:-1]
+
+
+def images(name: str, classes: range | tuple[int, ...]) -> Images:
+    """MNIST's or Fashion-MNIST's of these classes; two are told apart by one output, -1 or 1."""
+    data = nd.data.load(name, train=40000, test=1, seed=SEED)
+    rows = np.flatnonzero(np.isin(data.train_labels, classes))[: POOL + OTHERS + TESTED]
+    number = np.searchsorted(classes, data.train_labels[rows])
+    targets = np.eye(len(classes))[number] - 1 / len(classes)
+    targets = 2.0 * number[:, None] - 1 if len(classes) == 2 else targets
+    made = nd.networks.mlp(
+        (WIDTH,), outputs=targets.shape[1], w_std=(2**0.5, 0.2), b_std=(0.1, 0.0)
+    )
+    return Images(name, data.train_inputs[rows], targets, made)
+
+
+def drawn(how: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that agents own, and rows that losses are means over."""
+    rng = np.random.default_rng(seed)
+    if how == "pool":
+        return rng.choice(POOL, len(OWNER)), np.arange(POOL)
+    outside = POOL + OTHERS
+    return POOL + rng.permutation(OTHERS)[: len(OWNER)], np.arange(outside, outside + TESTED)
+
+
+def by_kernel(kernel: np.ndarray, targets: np.ndarray, method, how: str, seed: int) -> np.ndarray:
+    """Test losses (rounds, agents) of the kernel on the points of one draw."""
+    own, test = drawn(how, seed)
+    problem = nd.KernelProblem(
+        kernel[np.ix_(own, own)], targets[own], OWNER,
+        K_test=kernel[np.ix_(test, own)], y_test=targets[test],
+    )  # fmt: skip
+    return nd.predict(problem, method, W, rounds=ROUNDS).test_loss.values
+
+
+def by_training(seen: Images, method, how: str, seed: int, rounds: list[int]) -> np.ndarray:
+    """The same of real networks."""
+    problem = seen.problem(*drawn(how, seed), OWNER)
+    return nd.train(problem, method, W, rounds=rounds).test_loss.values
+
+
+def half_the_limit(spectrum: np.ndarray) -> nd.methods.Method:
+    """DGD at half of (1 + lambda_min(W)) / lambda_1."""
+    least = 1 + np.linalg.eigvalsh(W.matrix)[0]
+    return nd.methods.dgd(step_size=float(0.5 * least / spectrum[0]))
+
+
+def line(what: str, predicted: np.ndarray, draws: list[np.ndarray], rounds: list[int]) -> str:
+    """A row of the table: miss and standard error in every round."""
+    seen = np.array(draws)
+    mean, error = seen.mean(axis=0), seen.std(axis=0, ddof=1) / np.sqrt(len(seen))
+    miss, chance = (100 * (each / mean).mean(axis=1) for each in (abs(predicted - mean), error))
+    cells = [f"{a:.1f} % ± {b:.1f}" for a, b in zip(miss, chance, strict=True)]
+    cells += [""] * (len(ROUNDS) - len(rounds))
+    return f"| {what} | {len(draws)} | {' | '.join(cells)} |"
+
+
+def infinite(seen: Images, title: str, draws: int) -> list[str]:
+    """Rows of the kernel of infinite width, from a start at zero."""
+    kernel = nd.kernels.infinite.compute(seen.network.kernel, seen.inputs).values
+    spectrum = nd.theory.spectrum_of(kernel[:POOL, :POOL], seen.targets[:POOL])
+    method, rows = half_the_limit(spectrum.values), []
+    curve = nd.theory.learning_curve(*spectrum, method, W, COUNTS, ROUNDS)
+    for how in ("pool", "others"):
+        found = [by_kernel(kernel, seen.targets, method, how, seed) for seed in range(draws)]
+        rows.append(line(f"{title}, infinite kernel, {how}", curve.test_loss.values, found, ROUNDS))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def trained(seen: Images, title: str, draws: int, last: int) -> list[str]:
+    """Rows of real networks, whose start is taken off the targets of the prediction."""
+    kernel = nd.kernels.infinite.compute(seen.network.kernel, seen.inputs[:POOL]).values
+    spectrum = nd.theory.spectrum_of(kernel, (seen.targets - seen.start())[:POOL])
+    rounds = [each for each in ROUNDS if each <= last]
+    method = half_the_limit(spectrum.values)
+    curve = nd.theory.learning_curve(*spectrum, method, W, COUNTS, rounds)
+    found = [by_training(seen, method, "others", seed, rounds) for seed in range(draws)]
+    row = line(f"{title}, width {WIDTH}, others", curve.test_loss.values, found, rounds)
+    print(row, flush=True)
+    return [row]
+
+
+def main() -> None:
+    """Print and write the table."""
+    two, ten = images("mnist", (3, 8)), images("mnist", range(10))
+    head = ["| data | draws | " + " | ".join(f"round {t}" for t in ROUNDS) + " |"]
+    head.append("|" + "---|" * (2 + len(ROUNDS)))
+    rows = infinite(two, "MNIST 3 and 8", 20) + infinite(ten, "MNIST, ten classes", 20)
+    rows += infinite(images("fashion-mnist", range(10)), "Fashion-MNIST", 20)
+    rows += trained(two, "MNIST 3 and 8", 20, 100) + trained(ten, "MNIST, ten classes", 20, 100)
+    OUT.write_text("\n".join([*head, *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
