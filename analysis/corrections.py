@@ -3,9 +3,10 @@
 Four agents on a ring learn a product of signs by DGD at half the limit for 200 rounds: one hidden
 layer of erf, widths 64 to 2048, four starts. After each number of sweeps, the gap of the predicted
 parameters and outputs from float64 training at the end, and its slope in the width with the 95 %
-interval; then the same of ReLU, whose defect is not smooth, with the sweeps that were kept. Run
+interval; then the same of ReLU, whose defect is not smooth, with the sweeps that were kept; then
+both linearized anew in four rounds, with sweeps of their own in every segment. Run
 
-    .venv/bin/python analysis/corrections.py              (about 10 minutes on one CPU core)
+    .venv/bin/python analysis/corrections.py              (about 25 minutes on one CPU core)
 
 It prints and writes analysis/results/corrections.md.
 """
@@ -38,6 +39,7 @@ SIGNS = nd.losses.Loss(
 )
 """of one output, which is to be -1 or 1"""
 W = nd.graphs.metropolis(nd.graphs.ring(AGENTS))
+ANCHORS = [0, 8, 30, 80]
 
 
 def start(width: int, key: jax.Array, features: tuple[int, ...]) -> dict:
@@ -75,7 +77,9 @@ def problem_of(activation: str, width: int, seed: int) -> nd.Problem:
     return nd.Problem(network, Partition(data, owner, AGENTS, "in order"), SIGNS, seed)
 
 
-def gaps(activation: str, width: int, seed: int) -> tuple[list[tuple[float, float]], int]:
+def gaps(
+    activation: str, width: int, seed: int, anchors: list[int] | None = None
+) -> tuple[list[tuple[float, float]], int]:
     """(parameter gap, output gap) at the end by number of sweeps, and how many were kept."""
     problem, save = problem_of(activation, width, seed), nd.SaveOptions(parameter_rounds=[ROUNDS])
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
@@ -86,7 +90,8 @@ def gaps(activation: str, width: int, seed: int) -> tuple[list[tuple[float, floa
     for sweeps in SWEEPS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            told = nd.predict(*asked, save=save, stability=known, corrections=sweeps)
+            how = {"stability": known, "corrections": sweeps, "anchors": anchors}
+            told = nd.predict(*asked, save=save, **how)
         found.append((apart(told, real, "parameters"), apart(told, real, "outputs")))
     return found, told.attrs["corrections"]
 
@@ -100,16 +105,16 @@ def apart(predicted, real, name: str) -> float:
     )
 
 
-def table(activation: str, say) -> list[str]:
+def table(activation: str, say, anchors: list[int] | None = None) -> list[str]:
     """Gaps by width, in %, as geometric means over starts, and slopes."""
     head = " | ".join(f"{what}, {k}" for what in ("parameters", "outputs") for k in SWEEPS)
     lines = [
-        f"| {activation}: width | {head} | sweeps kept |",
+        f"| {activation}{', anchors' if anchors else ''}: width | {head} | sweeps kept |",
         "|---" * (2 * len(SWEEPS) + 2) + "|",
     ]
     known = []
     for width in WIDTHS:
-        found = [gaps(activation, width, seed) for seed in SEEDS]
+        found = [gaps(activation, width, seed, anchors) for seed in SEEDS]
         values = np.array([each for each, _ in found])
         known.append(values)
         means = 100 * np.exp(np.log(values).mean(axis=0))
@@ -130,8 +135,11 @@ def table(activation: str, say) -> list[str]:
 def main() -> None:
     """Fill the tables, and write them."""
     say = lambda line: print(line, flush=True)
-    erf, relu = table("erf", say), table("relu", say)
-    OUT.write_text("\n".join([*erf, "", *relu]) + "\n")
+    tables = [
+        table(activation, say, anchors)
+        for anchors in (None, ANCHORS) for activation in ("erf", "relu")
+    ]  # fmt: skip
+    OUT.write_text("\n\n".join("\n".join(each) for each in tables) + "\n")
 
 
 if __name__ == "__main__":

@@ -87,13 +87,22 @@ class Linearization(eqx.Module):
         own = mean + 1 + jnp.arange(agents)[None]
         return onward, _with_held(state, onward._picked(mean, own))
 
-    def forced(self, defects: PyTree) -> tuple[Linearization, PyTree]:
-        """That with gradients (vectors, agents, ...) as directions, and their coefficients."""
-        outputs, count = self._outputs, len(jax.tree.leaves(defects)[0])
-        flat = lambda leaf: _filled(leaf.reshape(-1, *leaf.shape[2:]), outputs)
-        onward = dataclasses.replace(self, directions=jax.tree.map(flat, defects))
-        agents = self.tangent.agents
-        return onward, onward._picked(jnp.arange(count * agents).reshape(count, agents))
+    def forced(
+        self, defects: PyTree, method: str, state: State
+    ) -> tuple[Linearization, PyTree, State]:
+        """With gradients (vectors, agents, ...) as directions too; they and the state, in it."""
+        outputs, agents, known = self._outputs, self.tangent.agents, self.extra
+        count = len(jax.tree.leaves(defects)[0])
+        directions = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), defects)
+        if self.directions is not None:
+            join = lambda *leaves: jnp.concatenate(leaves)
+            directions = jax.tree.map(join, self.directions, directions)
+        filled = jax.tree.map(lambda leaf: _filled(leaf, outputs), directions)
+        onward = dataclasses.replace(self, directions=filled)
+        places = known * outputs + jnp.arange(count * agents).reshape(count, agents)
+        none = ((0, 0), (0, 0), (0, onward.extra - known), (0, 0))
+        held = jax.tree.map(lambda leaf: jnp.pad(leaf, none), _held(method, state))
+        return onward, onward._picked(places), _with_held(state, held)
 
     def lifted(self, method: str, state: State) -> State:
         """The state with every vector in it as `lift` has it."""
@@ -161,6 +170,8 @@ class Linearization(eqx.Module):
     @property
     def extra(self) -> int:
         """How many columns of the kernel the directions take, each with one for every output."""
+        if self.directions is None:
+            return 0
         return len(jax.tree.leaves(self.directions)[0]) // self._outputs
 
     @property
@@ -250,9 +261,10 @@ class Implicit(eqx.Module):
         anchor = jax.tree.map(mean, self.tangent.origin, state.x.tree)
         return Implicit(dataclasses.replace(self.tangent, anchor=anchor)), state
 
-    def forced(self, defects: PyTree) -> tuple[Implicit, PyTree]:
-        """Itself, and the gradients as they are."""
-        return self, defects
+    def forced(self, defects: PyTree, method: str, state: State) -> tuple[Implicit, PyTree, State]:
+        """Itself, the gradients as they are, and the state as it is."""
+        del method
+        return self, defects, state
 
     def lifted(self, method: str, state: State) -> State:
         """The state as it is."""

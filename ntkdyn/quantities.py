@@ -68,6 +68,7 @@ QUANTITIES = {
     "certified_by_sweep": "proven bound of the distance of the outputs, after so many sweeps",
     "certified_parameters": "proven bound of the distance of all agents' parameters",
     "linear_error": "distance of the linear prediction's outputs from the predicted ones",
+    "sweeps_kept": "sweeps of correction that are kept in a segment",
     "sampled_round": "round in which the defect of the linearization was looked at",
     "defect": "how wrong the gradients are that the sweep has followed, relative",
     "gap": "distance of predicted from observed outputs, share of the distance travelled",

@@ -103,6 +103,41 @@ def test_so_they_do_with_all_else(more):
     assert corrected["sampled_round"].values.tolist() == [*range(5)]
 
 
+@pytest.mark.parametrize(
+    "method, kernel",
+    [("diging", "empirical"), ("cta", "implicit")],
+)
+def test_with_anchors_each_segment_ends_in_training(method, kernel):
+    """With sweeps through all its rounds, whatever the method remembers at its anchor."""
+    problem, save = bent(), nd.SaveOptions(parameter_rounds=range(6))
+    asked = problem, nd.methods.METHODS[method](step_size=0.1), PATH, range(6)
+    real = nd.train(*asked, precision="float64", save=save)
+    corrected = nd.predict(*asked, kernel=kernel, anchors=[0, 2, 4], corrections=WHOLE, save=save)
+    for name in ("parameters", "outputs"):
+        assert off(corrected, real, name) < NEAR
+    assert corrected["anchor"].values.tolist() == [0, 2, 4]
+    assert corrected["sampled_round"].values.tolist() == [*range(6)][:5]
+    assert (corrected["sweeps_kept"] > 0).all() and corrected["defect"].dims == ("anchor", "sweep")
+
+
+@pytest.mark.slow
+def test_anchors_make_fewer_samples_and_sweeps_enough():
+    asked = bent(width=256), nd.methods.dgd(step_size=0.1), PATH, [0, 120]
+    save = nd.SaveOptions(parameter_rounds=[0, 120])
+    real = nd.train(*asked, precision="float64", save=save)
+    few = dynamics.Corrections(1, 6)
+    plain, anchored, corrected, both = (
+        off(nd.predict(*asked, save=save, **more), real, "parameters")
+        for more in (
+            {},
+            {"anchors": [0, 10, 40]},
+            {"corrections": few},
+            {"anchors": [0, 10, 40], "corrections": few},
+        )
+    )
+    assert both < anchored / 3 and both < corrected / 3 < plain / 3
+
+
 class Twice(updates.Memoryless):
     """y = W x - eta g(x),  x <- y - eta g(y): two gradients in a round."""
 
@@ -200,12 +235,12 @@ def test_sampled_rounds_are_ever_further_apart(last, count):
 def test_between_sampled_rounds_lies_a_cubic_spline_in_log_t():
     values = np.random.default_rng(0).standard_normal((5, 2, 3, 4))  # periods x length, agents, ...
     values = values.reshape(5 * 2, 3, 4)
-    rounds = Rounds([0, 2, 5, 11, 20], 2, False)
+    rounds = Rounds(7, [0, 2, 5, 11, 20], 2, False)
     defects = Defects.of(jnp.asarray(values), rounds, 1)
     for place in (0, 1):
         spline = CubicSpline(np.log1p(rounds.periods), values[place::2])
         for period in (0, 1, 2, 7, 20):
-            (seen,) = defects.at(jnp.array(2 * period + place))
+            (seen,) = defects.at(jnp.array(7 + 2 * period + place))
             np.testing.assert_allclose(seen.tree, spline(np.log1p(period)), atol=1e-12)
 
 
@@ -243,7 +278,7 @@ def test_sweeps_that_lead_astray_are_not_kept():
         ({"corrections": True}, "corrections: must be a whole number"),
         ({"corrections": dynamics.Corrections(1, 1)}, "corrections: samples must be a whole"),
         ({"corrections": 1, "kernel": "infinite"}, "corrections: a network of infinite width"),
-        ({"corrections": 1, "anchors": [3]}, "corrections: sweeps follow one linearization"),
+        ({"corrections": 1, "anchors": [30]}, "anchors: round 30 is beyond the last round, 20"),
         ({"corrections": 1, "via": "powers"}, "via: a corrected prediction can only be stepped"),
     ],
 )

@@ -62,7 +62,6 @@ def test_heads_and_public_points_are_those_of_the_method():
     [
         ("anchors = [0, 9]", "anchors: round 9 is beyond the last round, 4"),
         ("corrections = -7", "corrections: must be a whole number from 0 on, got -7"),
-        ('anchors = "auto"\ncorrections = 1', "corrections: sweeps follow one linearization"),
     ],
 )
 def test_anchors_and_corrections_reach_the_prediction(run, said):
@@ -74,6 +73,12 @@ def test_anchors_and_corrections_reach_the_prediction(run, said):
 def test_a_prediction_is_corrected_as_the_run_says():
     record = work(run="corrections = 1").predict()
     assert record.attrs["corrections_asked"] == 1 and record.sizes["sweep"] == 2
+    both = work(run='corrections = 1\nanchors = "auto"')
+    record, real = both.predict(), both.train()
+    assert record["defect"].dims == ("anchor", "sweep") and record.sizes["anchor"] > 1
+    told = nd.compare(record, real, nulls=both.nulls(record, real))
+    own, others = (told[f"{one}deviation_gap_of_all"][{"round": -1}] for one in ("", "null_"))
+    assert "segment_error" not in told and others.size > 4 and (own < others / 2).all()
 
 
 SMOOTH = 'activation = "erf"\nw_std = 1.0'

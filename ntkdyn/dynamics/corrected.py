@@ -22,6 +22,9 @@ The gradient that delta^k has followed is wrong by r^k - r^(k-1), with r^(-1) = 
 
 norms over agents, parameters and rounds (a sampled one standing for those half-way to the next),
 says how far it is from training, and sweeps go on while it shrinks.
+
+With anchors, each segment is linearized at the mean of the agents where the segment before it, once
+corrected, has ended, and has sweeps of its own, the log above that of 1 + t - its first round.
 """
 
 from __future__ import annotations
@@ -85,8 +88,9 @@ def checked(corrections: Any) -> Corrections:
 
 
 class Rounds(NamedTuple):
-    """Where the defect is sampled: rounds of some periods, from first to last."""
+    """Where the defect is sampled: rounds of some periods, from the first of a segment on."""
 
+    begun: int
     periods: list[int]
     """which are sampled, ascending from 0 on"""
     length: int
@@ -95,25 +99,26 @@ class Rounds(NamedTuple):
     """whether no period lies between them"""
 
     @staticmethod
-    def of(plan: Plan, period: int, samples: int | None) -> Rounds:
-        """Of all periods that the plan's rounds take part in, so many."""
-        last = plan.rounds[-1]
+    def of(plan: Plan, period: int, samples: int | None, begun: int, stop: int) -> Rounds:
+        """Of all periods that these rounds take part in, so many."""
+        last = stop - begun
         if samples is None or plan.batch_size is not None or plan.method.objective.drawn:
-            return Rounds([*range(last)], 1, True)
+            return Rounds(begun, [*range(last)], 1, True)
         length = max(1, min(period, last))
         count = math.ceil(last / length)
         periods = spaced(count - 1, min(samples, count))
-        return Rounds(periods, length, len(periods) == count)
+        return Rounds(begun, periods, length, len(periods) == count)
 
     @property
     def sampled(self) -> list[int]:
-        return [first * self.length + k for first in self.periods for k in range(self.length)]
+        places = range(self.length)
+        return [self.begun + each * self.length + k for each in self.periods for k in places]
 
     @property
     def shares(self) -> Float[np.ndarray, " sampled"]:
-        """How many rounds each of the sampled stands for: those half-way to its neighbours."""
+        """How many rounds each of the sampled stands for: itself and half-way to its neighbours."""
         steps = np.diff(self.sampled)
-        return (np.append(steps, 0) + np.append(0, steps)) / 2
+        return (np.append(steps, 1) + np.append(1, steps)) / 2
 
 
 def spaced(last: int, count: int) -> list[int]:
@@ -129,6 +134,8 @@ class Defects(eqx.Module):
     """What is added to every gradient of every round: defects where sampled, splines between."""
 
     values: PyTree[Float[Array, "periods length gradients ..."]]
+    begun: Int[Array, ""]
+    """the first round"""
     length: int = eqx.field(static=True)
     gradients: int = eqx.field(static=True)
     """that the method takes in a round"""
@@ -142,11 +149,12 @@ class Defects(eqx.Module):
         values = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), values)
         knots = np.log1p(rounds.periods)
         spline = None if rounds.all else (knots, CubicSpline(knots, np.eye(len(knots))).c)
-        return Defects(values, rounds.length, gradients, jax.tree.map(jnp.asarray, spline))
+        spline = jax.tree.map(jnp.asarray, spline)
+        return Defects(values, jnp.array(rounds.begun), rounds.length, gradients, spline)
 
     def at(self, round: Int[Array, ""] | int) -> list[Vector]:
         """One for each gradient of that round."""
-        period, place = round // self.length, round % self.length
+        period, place = jnp.divmod(round - self.begun, self.length)
         own = jax.tree.map(lambda leaf: leaf[:, place], self.values)
         if self.spline is None:
             now = jax.tree.map(lambda leaf: leaf[period], own)
@@ -164,11 +172,26 @@ class Defects(eqx.Module):
         return functools.reduce(lambda sum, row: sum * beyond + row, own)
 
 
+class Segment(NamedTuple):
+    """Rounds that share a linearization, and the state that they begin with."""
+
+    begun: int
+    stop: int
+    linear: Linear
+    iteration: Iteration
+    tangent: Iteration
+    """whose gradients are the linear ones"""
+    state: State
+    rounds: Rounds
+
+
 class Path(NamedTuple):
     """A prediction: the iteration that runs it, and the defects r that are sampled along it."""
 
     linear: Linear
     iteration: Iteration
+    state: State
+    """in the first round"""
     defects: Gradients | None
     """None: there are no rounds"""
     left: float
@@ -176,13 +199,14 @@ class Path(NamedTuple):
 
 
 class Corrected:
-    """A prediction by sweeps; `record` runs it."""
+    """A prediction by sweeps, segment by segment; `record` runs it."""
 
     def __init__(
         self,
         problem: Problem,
         plan: Plan,
         corrections: Corrections,
+        anchors: list[int],
         progress: Progress | None,
         *,
         implicit: bool = False,
@@ -193,48 +217,93 @@ class Corrected:
                 "sample; leave `corrections` out"
             )
         self._problem, self._plan, self._asked = problem, plan, corrections
-        self._progress, self._sweep = progress, 0
+        self._progress, self._done, self._implicit = progress, (0, 1), implicit
+        self._anchors = anchors
         kind, view = Implicit if implicit else Linearization, plan.method.view
         self._linear = kind.of(problem, view)
         tangent = self._linear.tangent
         real = DisplacedSpace(tangent.apply, tangent.origin, tangent.inputs, tangent.agents)
         space = tangent if implicit else problem.kernel_space(view=view)
         check(plan, space)
-        self._iteration, self._tangent, self._real = (
-            iteration_of(plan, each) for each in (space, tangent, real)
-        )
+        self._iteration, self._real = (iteration_of(plan, each) for each in (space, real))
         self._kept = sample(plan.save, problem.origin, plan.task.agents)
-        self._rounds = Rounds.of(plan, self._iteration.period, corrections.samples)
         self._gradients = self._counted()
         self._scale, self._blocks = 1.0, None
-        self._check_room(implicit=implicit)
+        self._check_room()
 
     def record(self) -> Record:
-        """What real networks show along the last path that was accepted."""
-        path = self._followed(self._linear, self._iteration, None)
+        """What real networks show along the last paths that were accepted."""
+        seen, told, sampled = [], [], []
+        ends = [*self._anchors[1:], self._plan.rounds[-1]]
+        linear, state = self._linear, None
+        for number, stop in enumerate(ends):
+            segment = self._segment(number, stop, linear, state)
+            path, left, kept = self._swept(segment)
+            told.append((left, kept))
+            sampled += segment.rounds.sampled
+            state = self._look(segment, path, seen, final=number == len(ends) - 1)
+            if number < len(ends) - 1:
+                linear, state = path.linear.onward(self._plan.method.name, state)
+                self._blocks = segment = path = None  # the kernel goes before the next one comes
+                self._problem.forget()
+        plan = self._plan
+        record = recorded(plan, self._real, seen, self._kept, self._problem.parameters_each)
+        if plan.save.trust:
+            gaps = np.stack([each["trust_gap"] for each in seen])
+            record["trust_gap"] = (("round", "agent"), gaps)
+        return described(self._noted(record.assign_coords(sampled_round=sampled), told))
+
+    def _noted(self, record: Record, told: list[tuple[list[float], int]]) -> Record:
+        """With what the sweeps have left, segment by segment if there are anchors."""
+        lefts, kept = zip(*told, strict=True)
+        longest = max(map(len, lefts))
+        table = np.array([[*left, *[np.nan] * (longest - len(left))] for left in lefts])
+        record = record.assign_coords(sweep=range(longest))
+        record = record.assign_attrs(corrections=min(kept), corrections_asked=self._asked.sweeps)
+        if len(told) == 1:
+            return record.assign(defect=("sweep", table[0]))
+        record = record.assign_coords(anchor=self._anchors)
+        record = record.assign_attrs(kernels_computed=0 if self._implicit else len(told))
+        return record.assign(
+            defect=(("anchor", "sweep"), table), sweeps_kept=("anchor", list(kept))
+        )
+
+    def _segment(self, number: int, stop: int, linear: Linear, state: State | None) -> Segment:
+        """That from the anchor of this number on."""
+        begun, iteration = self._anchors[number], self._iteration
+        self._done = begun, stop - begun
+        if state is not None:
+            iteration = iteration_of(self._plan, self._space(linear))
+        samples, period = self._asked.samples, iteration.period
+        rounds = Rounds.of(self._plan, period, samples, begun, stop)
+        tangent = iteration_of(self._plan, linear.tangent)
+        state = iteration.init() if state is None else state
+        return Segment(begun, stop, linear, iteration, tangent, state, rounds)
+
+    def _swept(self, segment: Segment) -> tuple[Path, list[float], int]:
+        """The last path that was accepted, how wrong each has been, and how many were kept."""
+        path = self._followed(segment, segment.linear, segment.iteration, segment.state, None, 0)
         left, kept = [path.left], 0
-        while self._sweep < self._asked.sweeps and not path.left <= NOTHING:
-            self._sweep += 1
-            onward = self._corrected(path)
+        for sweep in range(1, self._asked.sweeps + 1):
+            if path.left <= NOTHING:
+                break
+            onward = self._corrected(segment, path, sweep)
             left.append(onward.left)
             if not onward.left < path.left:
-                self._warn(left)
+                self._warn(segment, left)
                 break
-            path, kept = onward, self._sweep
-        self._sweep = self._asked.sweeps + 1
-        record = self._seen(path).assign(defect=("sweep", left))
-        places = {"sweep": range(len(left)), "sampled_round": self._rounds.sampled}
-        told = {"corrections": kept, "corrections_asked": self._asked.sweeps}
-        return described(record.assign_coords(places).assign_attrs(told))
+            path, kept = onward, sweep
+        return path, left, kept
 
-    def _corrected(self, path: Path) -> Path:
+    def _corrected(self, segment: Segment, path: Path, sweep: int) -> Path:
         """One sweep on."""
-        linear, values = path.linear.forced(path.defects)
-        forcing = Defects.of(values, self._rounds, self._gradients)
+        name = self._plan.method.name
+        linear, values, state = segment.linear.forced(path.defects, name, segment.state)
+        forcing = Defects.of(values, segment.rounds, self._gradients)
         iteration = dataclasses.replace(
             iteration_of(self._plan, self._space(linear)), forcing=forcing
         )
-        return self._followed(linear, iteration, path.defects)
+        return self._followed(segment, linear, iteration, state, path.defects, sweep)
 
     def _space(self, linear: Linear) -> Space:
         """With the linearization's directions; the kernel beside them is computed once."""
@@ -244,36 +313,52 @@ class Corrected:
             self._blocks = linear.blocks()
         return linear.space(self._blocks)
 
-    def _followed(self, linear: Linear, iteration: Iteration, before: Gradients | None) -> Path:
+    def _followed(
+        self,
+        segment: Segment,
+        linear: Linear,
+        iteration: Iteration,
+        begun: State,
+        before: Gradients | None,
+        sweep: int,
+    ) -> Path:
         """Along the iteration's path; `before` are the defects that force it."""
-        if not self._rounds.sampled:
-            return Path(linear, iteration, None, 0.0)
-        at, found, squares = (0, iteration.init()), [], []
-        for round in self._rounds.sampled:
-            state = self._rolled(iteration, [round], lambda *_: None, at)
+        rounds = segment.rounds
+        if not rounds.sampled:
+            return Path(linear, iteration, begun, None, 0.0)
+        at, found, squares = (segment.begun, _copied(begun)), [], []
+        for round in rounds.sampled:
+            state = self._rolled(iteration, [round], lambda *_: None, at, sweep)
             now = jnp.array(round)
             points = [linear.lift(point) for point in _looked_at(iteration, state, now)]
             there = linear.lifted(self._plan.method.name, state)
-            real, defects = _defects(self._real, self._tangent, points, there, now)
+            real, defects = _defects(self._real, segment.tangent, points, there, now)
             found.append(defects)
             squares.append(float(_square(real)))
             at = round, state
         values = wrong = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
         if before is None:
-            self._scale = math.sqrt(self._rounds.shares @ squares) or 1.0
+            self._scale = math.sqrt(rounds.shares @ squares) or 1.0
         else:
             wrong = jax.tree.map(jnp.subtract, values, before)
         each = np.asarray(_square(wrong, 1)).reshape(-1, self._gradients).sum(axis=1)
-        return Path(linear, iteration, values, math.sqrt(self._rounds.shares @ each) / self._scale)
+        left = math.sqrt(rounds.shares @ each) / self._scale
+        return Path(linear, iteration, begun, values, left)
 
-    def _seen(self, path: Path) -> Record:
-        """The recorded rounds, as the real networks at the predicted parameters are."""
-        plan, problem, seen = self._plan, self._problem, []
+    def _look(
+        self, segment: Segment, path: Path, seen: list[dict[str, Any]], *, final: bool
+    ) -> State:
+        """Sees the recorded rounds, as the real networks there are; the state at the end."""
+        plan, problem, stop = self._plan, self._problem, segment.stop
         start, own = _stacked((self._real.space.origin,)), own_kernels(problem)
         kernels = lambda moved: own(Vector(jax.tree.map(jnp.add, start, moved.tree)))
         look = looking(plan, self._real, self._kept, None, kernels)
+        upto = stop if final else stop - 1
+        rounds = [round for round in plan.rounds if segment.begun <= round <= upto]
 
         def see(round: int, x: Vector) -> None:
+            if round not in rounds:
+                return
             moved = path.linear.lift(x)
             snapshot, more = look(round, moved)
             if plan.save.trust:
@@ -281,26 +366,25 @@ class Corrected:
                 more["trust_gap"] = stretched(path.linear, problem.initial, outputs, x)[1]
             seen.append(snapshot._asdict() | more)
 
-        self._rolled(path.iteration, plan.rounds, see)
-        record = recorded(plan, self._real, seen, self._kept, problem.parameters_each)
-        if plan.save.trust:
-            gaps = np.stack([each["trust_gap"] for each in seen])
-            record["trust_gap"] = (("round", "agent"), gaps)
-        return record
+        at, last = (segment.begun, _copied(path.state)), self._asked.sweeps + 1
+        return self._rolled(path.iteration, sorted({*rounds, stop}), see, at, last)
 
     def _rolled(
         self,
         iteration: Iteration,
         rounds: list[int],
         see: Callable[[int, Vector], None],
-        start: tuple[int, State] | None = None,
+        start: tuple[int, State],
+        sweep: int,
     ) -> State:
         """`rollout`, whose progress is a part of that through all sweeps and the record."""
-        last, passes, done = self._plan.rounds[-1], self._asked.sweeps + 2, self._sweep
-        told = self._progress and (
-            lambda now, _: self._progress(min(now, last) + done * last, passes * last)
-        )
-        return rollout(iteration, rounds, see, told, start=start)
+        last, passes, (begun, length) = self._plan.rounds[-1], self._asked.sweeps + 2, self._done
+
+        def told(now: int, _: int) -> None:
+            within = min(now - begun, length) + sweep * length
+            self._progress(passes * begun + within, passes * last)
+
+        return rollout(iteration, rounds, see, self._progress and told, start=start)
 
     def _counted(self) -> int:
         """How many gradients the method takes in a round."""
@@ -312,20 +396,27 @@ class Corrected:
                 f"JAX's, where they cannot be told apart; write the loop in Python"
             ) from None
 
-    def _check_room(self, *, implicit: bool) -> None:
+    def _check_room(self) -> None:
         """Refuse defects that do not fit: of two sweeps, and as further columns of a kernel."""
-        task, (_, outputs) = self._plan.task, self._real.targets.shape
-        vectors = len(self._rounds.sampled) * self._gradients * task.agents
-        rows = 0 if implicit else len(task.targets) * outputs * self._plan.method.heads + vectors
+        plan, period = self._plan, self._iteration.period
+        task, (_, outputs) = plan.task, self._real.targets.shape
+        ends = zip(self._anchors, [*self._anchors[1:], plan.rounds[-1]], strict=True)
+        samples = self._asked.samples
+        most = max(len(Rounds.of(plan, period, samples, *each).sampled) for each in ends)
+        vectors = most * self._gradients * task.agents
+        rows = len(task.targets) * outputs * plan.method.heads + vectors
+        rows = 0 if self._implicit else rows
         sizes.check_room(
-            f"corrections: the defects of {len(self._rounds.sampled)} rounds",
+            f"corrections: the defects of {most} rounds",
             8 * vectors * (3 * self._problem.parameters_each + BESIDE * rows),
             "take fewer samples, or fewer rounds where all are sampled",
         )
 
-    def _warn(self, left: list[float]) -> None:
+    def _warn(self, segment: Segment, left: list[float]) -> None:
+        where = f" of the segment from round {segment.begun} on" if segment.begun else ""
         warnings.warn(
-            f"corrections: sweep {len(left) - 1} does not bring the prediction nearer to training: "
+            f"corrections: sweep {len(left) - 1}{where} does not bring the prediction nearer to "
+            f"training: "
             f"its gradients are wrong by {left[-1]:.2g}, after {left[-2]:.2g}; "
             f"{len(left) - 2} of {self._asked.sweeps} sweeps are kept",
             stacklevel=4,
@@ -354,6 +445,11 @@ def _defects(
     pairs = [[grad(point, state, round).tree for grad in seen] for point in points]
     true, linear = (_stacked(own) for own in zip(*pairs, strict=True))
     return true, jax.tree.map(jnp.subtract, true, linear)
+
+
+def _copied(state: State) -> State:
+    """For `rollout`, which overwrites what it begins with."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def _stacked(trees: tuple[PyTree, ...]) -> PyTree:

@@ -86,7 +86,8 @@ def predict(
     how wrong the gradients are that each sweep has followed, relative, and `sampled_round` where
     that was looked at; a sweep in which it does not shrink is not kept, with a warning, and
     `corrections` says how many are. With batches all rounds are sampled, which takes as many
-    gradients as training does. Not with anchors.
+    gradients as training does. With anchors each segment has its own linearization, at the
+    corrected mean, and its own sweeps: `defect` (anchor, sweep) and `sweeps_kept` (anchor).
     """
     if stability is not None:
         check_kind("stability", stability, Stability, "as `dynamics.assess` gives")
@@ -98,7 +99,7 @@ def predict(
     if anchors is not None:
         anchors = _anchors(system.kernel, via, anchors, asked.rounds[-1])
     if corrections is not None:
-        corrections = _corrections(system.kernel, via, anchors, corrections)
+        corrections = _corrections(system.kernel, via, corrections)
     if not system.kernel.formed:
         _steps_only(via, "an implicit kernel")
         return _without_a_kernel(asked, anchors, corrections, progress)
@@ -112,12 +113,16 @@ def predict(
     asked = asked.by(stability.method)
     stable_there = lambda iteration: _stable(asked, iteration)
     schemes = _Schemes(asked, stability.stable, via, tolerance)
+    anchored = lambda where: Anchored(
+        problem, asked, where, schemes.within(stable_there), progress
+    ).record()
     if corrections is not None:
-        record = Corrected(problem, asked, corrections, progress).record()
+        where = _listed(anchors, anchored)
+        record = Corrected(problem, asked, corrections, where, progress).record()
     elif anchors is None:
         record = _with_a_kernel(asked, space(), schemes, progress)
     else:
-        record = Anchored(problem, asked, anchors, schemes.within(stable_there), progress).record()
+        record = anchored(anchors)
     told = {"kernel": system.kernel.name, "space": "kernel", **stability.attributes()}
     if isinstance(problem, KernelProblem):
         told |= problem.adjusted
@@ -164,17 +169,22 @@ def _anchors(kernel: Choice, via: str, anchors: Any, last: int) -> list[int] | A
     return checked(anchors, last)
 
 
-def _corrections(kernel: Choice, via: str, anchors: Any, corrections: Any) -> Corrections:
+def _corrections(kernel: Choice, via: str, corrections: Any) -> Corrections:
     """What was asked for, refused where there is nothing to correct by."""
     asked = corrected.checked(corrections)
     if kernel.fixed:
         raise InputError(f"corrections: {kernel.fixed}; leave them out")
-    if anchors is not None:
-        raise InputError(
-            "corrections: sweeps follow one linearization; take `corrections` or `anchors`"
-        )
     _steps_only(via, "a corrected prediction")
     return asked
+
+
+def _listed(
+    anchors: list[int] | Anchoring | None, anchored: Callable[[Anchoring], Record]
+) -> list[int]:
+    """The anchors of a corrected prediction: those that are chosen are chosen without."""
+    if isinstance(anchors, Anchoring):
+        return anchored(anchors)["anchor"].values.tolist()
+    return anchors or [0]
 
 
 def _without_a_kernel(
@@ -185,12 +195,15 @@ def _without_a_kernel(
 ) -> Record:
     """By products with the Jacobian, in `TangentSpace`."""
     known_step(asked.method)
-    problem = asked.system.problem
+    problem, never = asked.system.problem, lambda iteration, begun: None
+    anchored = lambda where: Anchored(
+        problem, asked, where, never, progress, implicit=True
+    ).record()
     if corrections is not None:
-        record = Corrected(problem, asked, corrections, progress, implicit=True).record()
+        where = _listed(anchors, anchored)
+        record = Corrected(problem, asked, corrections, where, progress, implicit=True).record()
     elif anchors is not None:
-        never = lambda iteration, begun: None
-        record = Anchored(problem, asked, anchors, never, progress, implicit=True).record()
+        record = anchored(anchors)
     else:
         record = run(
             asked,

@@ -104,7 +104,7 @@ def _of_parts(predicted: Record, observed: Record) -> dict[str, xr.DataArray]:
     for part in ("train", "test"):
         if (points := predicted["split"].values == part).any():
             found[f"{part}_gap"] = gaps.of_outputs(*outputs, observed, points)["gap"]
-    return found | (_segments(predicted, observed) if "anchor" in predicted.coords else {})
+    return found | (_segments(predicted, observed) if "segment_error" in predicted else {})
 
 
 def _nulls(predicted: Record, observed: Record, nulls: Record | None) -> Record:

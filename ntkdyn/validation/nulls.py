@@ -142,7 +142,7 @@ def nulls(
     The system is that of the run; step size, rounds and batches are taken from its record. Its
     kernel, `anchors` (rounds, as the prediction's record has them) and `corrections` are those of
     the prediction, so that its alternatives are predicted as well as it is: they are linearized
-    where it is, and share its kernels. What does not apply (a complete
+    where it is, and share its kernels; with corrections each where it is itself. What does not apply (a complete
     graph in place of a complete one, a method that these weights do not suit) is left out, and the
     attribute `left_out` says why. With the kernel "implicit", of which each would take as long as
     the prediction itself, all are.
@@ -157,8 +157,9 @@ def nulls(
         if asked and (anchors is not None or corrections is not None):
             coarser.append(predict(right.with_(kernel=Empirical()), rounds)["outputs"].values)
             tried["linear around the start"] = COARSER, right
-        if anchors is None or not asked:
-            seen = _one_by_one(asked, rounds, corrections, progress)
+        if anchors is None or corrections is not None or not asked:
+            how = {"anchors": anchors, "corrections": corrections}
+            seen = _one_by_one(asked, rounds, how, progress)
         else:
             _, *seen = predict_beside([right, *asked], rounds, anchors, progress=progress)
         seen += coarser
@@ -202,12 +203,12 @@ def _applying(right: System) -> tuple[dict[str, tuple[str, System]], dict[str, s
 
 
 def _one_by_one(
-    asked: list[System], rounds: list[int], corrections: Any, progress: Progress | None
+    asked: list[System], rounds: list[int], how: dict[str, Any], progress: Progress | None
 ) -> list[np.ndarray]:
-    """The outputs of predictions around the start."""
+    """The outputs of predictions that share no kernel."""
     found = []
     for done, each in enumerate(asked, start=1):
-        found.append(predict(each, rounds, corrections=corrections)["outputs"].values)
+        found.append(predict(each, rounds, **how)["outputs"].values)
         if progress:
             progress(done, len(asked))
     return found
