@@ -170,10 +170,11 @@ def _seen(iteration: Iteration) -> tuple[int, int]:
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _snapshot(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
-    mean = lambda leaf: jnp.mean(leaf, axis=0, keepdims=True)
+    if not space.common_start:
+        _, apart = space.spread(x)
     return Snapshot(
         outputs=_all_outputs(space, x, points)[..., :outputs],
-        consensus_outputs=_all_outputs(space, x.map(mean), points)[0, :, :outputs],
+        consensus_outputs=_of_mean(space, x, points)[..., :outputs],
         displacement=jnp.sqrt(jnp.maximum(moved, 0)),
         consensus_distance=jnp.sqrt(jnp.maximum(apart, 0)),
     )
@@ -191,6 +192,15 @@ def distances(iteration: Iteration, x: Vector) -> Float[Array, "agents agents"]:
     by_shift = jax.lax.map(from_shifted, jnp.arange(agents))
     here = jnp.arange(agents)
     return by_shift[(here[None, :] - here[:, None]) % agents, here[:, None]]
+
+
+def _of_mean(space: Space, x: Vector, points: int) -> Float[Array, "points outputs"]:
+    """Of the mean of all theta; linearized at anchors of their own, as agents see it on average."""
+    mean = x.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
+    if space.kind == "tangent" and not space.common_start:
+        of_each = mean.map(lambda leaf: jnp.repeat(leaf, space.agents, axis=0))
+        return _all_outputs(space, of_each, points).mean(axis=0)
+    return _all_outputs(space, mean, points)[0]
 
 
 def _all_outputs(space: Space, x: Vector, points: int) -> Float[Array, "agents points outputs"]:

@@ -117,7 +117,7 @@ class NetworkTable(_Table):
     image: list[int] | None = None
     """the shape that flat inputs are read in; this and the three above are for convolutions"""
     own_starts: bool = False
-    """every agent starts from a draw of its own: then it can be trained, not predicted"""
+    """every agent starts from a draw of its own: predicted with kernel "implicit" and anchors"""
 
 
 Column = str | int

@@ -255,10 +255,12 @@ class Implicit(eqx.Module):
         return jax.lax.map(lambda own: _real_outputs(self.tangent, own), x.tree)
 
     def onward(self, method: str, state: State) -> tuple[Implicit, State]:
-        """That at the mean of the iterates, and the state as it is."""
+        """That at the mean of the iterates, or at each agent's own, and the state as it is."""
         del method
         mean = lambda start, moved: start + moved.mean(axis=0)
-        anchor = jax.tree.map(mean, self.tangent.origin, state.x.tree)
+        own = lambda start, moved: start[None] + moved
+        there = mean if self.tangent.common_start else own
+        anchor = jax.tree.map(there, self.tangent.origin, state.x.tree)
         return Implicit(dataclasses.replace(self.tangent, anchor=anchor)), state
 
     def forced(self, defects: PyTree, method: str, state: State) -> tuple[Implicit, PyTree, State]:

@@ -101,7 +101,8 @@ class Problem:
     """Networks, started from `seed`, that agents train on their shares of a dataset.
 
     `network` is one for all, or a list with one per agent. `seed` draws the start that all have in
-    common; a list of seeds, one per agent, gives each its own, which only real networks can use.
+    common; a list of seeds, one per agent, gives each its own: then real networks are trained, and
+    predicted where they are linearized anew (`anchors`, with kernel="implicit").
     `public` are points (points, *features) without labels that all agents see, none of them a
     training point.
     """
@@ -142,6 +143,11 @@ class Problem:
         """The network of all agents, or one for each."""
         listed = isinstance(self.network, (list, tuple))
         return tuple(self.network) if listed else (self.network,)
+
+    @property
+    def common_start(self) -> bool:
+        """Whether one seed draws the start of all agents."""
+        return not isinstance(self.seed, Sequence)
 
     @property
     def name(self) -> str:
@@ -191,10 +197,15 @@ class Problem:
         return self._space(NetworkSpace, self.network, self.seed, self.task.agents, view)
 
     def tangent_space(self, view: str = "outputs") -> TangentSpace | TeamSpace:
-        """For predicting without a kernel: the linearized network, in JAX's current precision."""
-        self._check_common_start("tangent space")
+        """For predicting without a kernel: the linearized network, in JAX's current precision.
+
+        Agents with starts of their own are each linearized at it, and counted from their mean.
+        """
         if self._team:
+            self._check_common_start("tangent space")
             return self._team_space(TangentSpace, view)
+        if not self.common_start:
+            return _apart(self.network_space(view))
         return self._space(TangentSpace, self.network, self.seed, self.task.agents, view)
 
     def kernel_space(
@@ -216,9 +227,12 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
-    def initial(self) -> Float[np.ndarray, "points outputs"]:
-        """f(theta_0) at all points, in float64."""
-        return np.asarray(jax.jit(self._only_network().apply)(*self._arrays()))
+    def initial(self) -> Float[np.ndarray, "*agents points outputs"]:
+        """f(theta_0) at all points, in float64; of every agent where each has its own start."""
+        apply = self._only_network().apply
+        if not self.common_start:
+            apply = jax.vmap(apply, (0, None))
+        return np.asarray(jax.jit(apply)(*self._arrays()))
 
     def kernel(self, kernel: Choice | str) -> Kernel:
         """The kernel in float64, computed once."""
@@ -321,10 +335,11 @@ class Problem:
         return self.network
 
     def _check_common_start(self, what: str) -> None:
-        if isinstance(self.seed, Sequence):
+        if not self.common_start:
             raise InputError(
                 f"problem: {what} linearizes all agents at one start, but each has its own (seed "
-                f"is a list); real networks (`train`) can, with a number as step size"
+                f'is a list); kernel="implicit" with anchors, or real networks (`train`), can, '
+                f"with a number as step size"
             )
 
     def _space(self, kind: Any, network: Network, seed: Any, agents: int, view: str) -> Any:
@@ -339,7 +354,7 @@ class Problem:
         parts, members = [], []
         for architecture in dict.fromkeys(self.networks):
             team = tuple(i for i, each in enumerate(self.networks) if each is architecture)
-            seed = [self.seed[i] for i in team] if isinstance(self.seed, Sequence) else self.seed
+            seed = self.seed if self.common_start else [self.seed[i] for i in team]
             parts.append(self._space(kind, architecture, seed, len(team), view))
             members.append(team)
         return TeamSpace(tuple(parts), tuple(members))
@@ -371,6 +386,13 @@ def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -
         partition.agent_names,
         {**data.about, "partition": partition.rule},
     )
+
+
+def _apart(real: NetworkSpace) -> TangentSpace:
+    """The networks linearized at every agent's own start, which are counted from their mean."""
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), real.origin)
+    begun = jax.tree.map(lambda leaf, middle: leaf - middle[None], real.origin, mean)
+    return TangentSpace(real.apply, mean, real.inputs, real.agents, real.origin, begun)
 
 
 def outputs_for(data: Dataset, loss: Loss) -> int:

@@ -175,8 +175,7 @@ def run(
         )
     check(plan, space)
     built = iteration_of(plan, space, layout)
-    apart = getattr(space, "apart", False)
-    kept = sample(plan.save, origin, plan.task.agents, apart=apart)
+    kept = sample(plan.save, origin, plan.task.agents, apart=not space.common_start)
     look = looking(plan, built, kept, lift, kernels)
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
@@ -238,19 +237,22 @@ def recorded(
 ) -> Record:
     """What was seen, round by round, as a record.
 
-    `initial` are the outputs at the start; left out, those where `built` begins.
+    `initial` are the outputs at the start, of every agent where each has its own; left out, those
+    where `built` begins.
     """
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
     if initial is None:
         start = (
             snapshots[0] if plan.rounds[0] == 0 else on_host(take_snapshot(built, built.init().x))
         )
-        initial = start.outputs[0]
+        alike = built.space.common_start and built.space.mixable
+        initial = start.outputs[0] if alike else start.outputs
     variables = _variables(plan, built.space, snapshots)
     coordinates, attributes = _coordinates(plan, built.space), _attributes(plan, built.layout)
     record = xr.Dataset(variables, coordinates, attributes)
     outputs = plan.task.targets.shape[1]
-    record["initial_outputs"] = (("point", "output"), initial[:, :outputs])
+    dims = ("agent", "point", "output")[3 - initial.ndim :]
+    record["initial_outputs"] = (dims, initial[..., :outputs])
     for name, dims in KEPT.items():
         if name in seen[0]:
             record[name] = (dims, np.stack([each[name] for each in seen]))

@@ -15,6 +15,7 @@ that weigh layers differently; `TeamSpace` lets agents have networks of differen
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -56,6 +57,8 @@ class Space(Protocol):
     layers: tuple[str, ...]
     mixable: bool
     """whether agents' parameters can be averaged"""
+    common_start: bool
+    """whether all agents, or all of an architecture, start from the same parameters"""
 
     def start(self) -> Vector:
         """Every agent at the start."""
@@ -93,6 +96,10 @@ class NetworkSpace(eqx.Module):
     mixable: ClassVar[bool] = True
 
     @property
+    def common_start(self) -> bool:
+        return not self.apart
+
+    @property
     def layers(self) -> tuple[str, ...]:
         return distinct_layers(self.origin)
 
@@ -128,7 +135,8 @@ class NetworkSpace(eqx.Module):
 class TangentSpace(eqx.Module):
     """The linearized network, by products with J: x_i = theta_i - theta_0.
 
-    It is linearized at theta_0, or at another `anchor` a: f(a) + J_a (theta_0 - a + x_i).
+    It is linearized at theta_0, or at another `anchor` a: f(a) + J_a (theta_0 - a + x_i). Of agents
+    with starts of their own each has its own anchor, and theta_0 is the mean of their starts.
     """
 
     apply: Callable[[PyTree, Array], Array] = eqx.field(static=True)
@@ -136,26 +144,41 @@ class TangentSpace(eqx.Module):
     inputs: Float[Array, points * features]
     agents: int = eqx.field(static=True)
     anchor: PyTree[Float[Array, ...]] | None = None
+    """one for all, or with `begun` each agent's, (agents, ...)"""
+    begun: PyTree[Float[Array, ...]] | None = None
+    """every agent's start, counted from theta_0, where they have starts of their own"""
     kind: ClassVar[str] = "tangent"
     mixable: ClassVar[bool] = True
+
+    @property
+    def common_start(self) -> bool:
+        return self.begun is None
 
     @property
     def layers(self) -> tuple[str, ...]:
         return distinct_layers(self.origin)
 
     def start(self) -> Vector:
+        if self.begun is not None:
+            return Vector(self.begun)
         return Vector(_repeated(jax.tree.map(jnp.zeros_like, self.origin), self.agents))
 
     def readout(self, rows: Rows) -> Readout:
-        points = self.inputs[rows]
-        axis = _point_axis(rows)
-        values = jax.vmap(self.initial, in_axes=axis, axis_size=self.agents)(points)
+        points, axis = self.inputs[rows], _point_axis(rows)
+        own = None if self.common_start else 0
+        initial = lambda at, seen: self._of_one(at).initial(seen)
+        values = jax.vmap(initial, (own, axis), axis_size=self.agents)(self.anchor, points)
 
         def push(tree: PyTree) -> Outputs:
-            return jax.vmap(self.push, in_axes=(0, axis))(tree, points)
+            along = lambda at, moved, seen: self._of_one(at).push(moved, seen)
+            return jax.vmap(along, (own, 0, axis))(self.anchor, tree, points)
 
         pull = jax.linear_transpose(push, _repeated(self.origin, self.agents))
         return lambda x: (values + push(x.tree), lambda cotangents: Vector(*pull(cotangents)))
+
+    def _of_one(self, anchor: PyTree[Float[Array, ...]] | None) -> TangentSpace:
+        """As an agent has it that is linearized there."""
+        return dataclasses.replace(self, anchor=anchor, begun=None)
 
     @property
     def at(self) -> PyTree[Float[Array, ...]]:
@@ -174,7 +197,7 @@ class TangentSpace(eqx.Module):
         return pushing(lambda params: self.apply(params, points), self.at)(tangent)
 
     def displacement(self, x: Vector) -> Vector:
-        return x
+        return x if self.common_start else x - self.start()
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
@@ -230,6 +253,7 @@ class KernelSpace(eqx.Module):
     """how many columns are other directions"""
     kind: ClassVar[str] = "kernel"
     mixable: ClassVar[bool] = True
+    common_start: ClassVar[bool] = True
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -305,6 +329,7 @@ class LayeredKernelSpace(eqx.Module):
     """inner products of the basis; None: those of the kernels, where training points are all"""
     kind: ClassVar[str] = "kernel"
     mixable: ClassVar[bool] = True
+    common_start: ClassVar[bool] = True
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -375,6 +400,10 @@ class TeamSpace(eqx.Module):
     @property
     def kind(self) -> str:
         return self.parts[0].kind
+
+    @property
+    def common_start(self) -> bool:
+        return all(part.common_start for part in self.parts)
 
     @property
     def agents(self) -> int:

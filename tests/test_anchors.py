@@ -371,3 +371,57 @@ def test_what_several_runs_cannot_share_is_refused(types_unchecked):
     for kernel, said in [("infinite", "linear for good"), ("implicit", "share kernels, and")]:
         with pytest.raises(nd.InputError, match=said):
             dynamics.predict_beside([nd.System(bent(), dgd, TRIANGLE, kernel)], [0, 4], [2])
+
+
+# --- starts of their own ------------------------------------------------------------------------
+
+
+def own_starts(network=None):
+    return nd.Problem(network or bent().network, bent().partition, seed=[4, 5, 6])
+
+
+@pytest.mark.parametrize("name", ["dgd", "diging"])
+def test_each_agent_at_its_own_anchor_in_every_round_is_training(name):
+    """Between agents nothing is linearized: not where they begin apart, nor where they merge."""
+    save = nd.SaveOptions(parameter_rounds=[0, 6])
+    asked = own_starts(), nd.methods.METHODS[name](step_size=0.2), PATH, range(7)
+    real = nd.train(*asked, precision="float64", save=save)
+    told = nd.predict(*asked, kernel="implicit", anchors=range(6), save=save)
+    moved = np.abs(real["outputs"] - real["initial_outputs"]).max()
+    assert moved > 0.5 and np.abs(told["outputs"] - real["outputs"])[:6].max() < 1e-12 * moved
+    for each in ("parameters", "initial_parameters", "initial_outputs", "consensus_distance"):
+        np.testing.assert_allclose(told[each], real[each], rtol=1e-10, atol=1e-12)
+    assert told["initial_outputs"].dims == ("agent", "point", "output")
+
+
+@pytest.mark.slow
+def test_agents_that_have_merged_need_few_anchors():
+    """Each round until they agree, and two more: the gap is a tenth of equally spaced ones'."""
+    wide = nd.networks.mlp((64,), outputs=2, activation="erf", w_std=1.5)
+    asked = own_starts(wide), nd.methods.cta(step_size=0.05), PATH, [0, 80]
+    real = nd.train(*asked, precision="float64")
+    alone, spaced, early, chosen = (
+        float(
+            nd.compare(nd.predict(*asked, kernel="implicit", anchors=each), real)["gap"][-1].max()
+        )
+        for each in ([0], [*range(0, 80, 6)], [*range(12), 20, 40], "auto")
+    )
+    assert early < 0.002 < 3 * early < spaced < 0.02 and alone > 0.2
+    assert chosen < 0.004
+
+
+def test_distances_between_agents_are_of_their_parameters():
+    """Of a network that is trained, wherever each agent has begun."""
+    save = nd.SaveOptions(parameter_rounds=[0, 3])
+    real = nd.train(own_starts(), nd.methods.cta(step_size=0.1), PATH, range(0, 4, 3), save=save)
+    apart = real["parameters"] - real["parameters"].mean("parameter_agent")
+    wanted = np.sqrt((apart**2).sum("parameter")).values
+    np.testing.assert_allclose(real["consensus_distance"], wanted, rtol=1e-5)
+
+
+def test_agents_with_starts_of_their_own_are_predicted_with_anchors():
+    asked = own_starts(), nd.methods.dgd(step_size=0.1), PATH, 5
+    with pytest.raises(nd.InputError, match="anchors: agents with starts of their own"):
+        nd.predict(*asked, kernel="implicit")
+    with pytest.raises(nd.InputError, match='kernel="implicit" with anchors'):
+        nd.predict(*asked, anchors=[0, 2])

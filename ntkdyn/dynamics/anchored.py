@@ -9,7 +9,9 @@ and its rounds as in any prediction. How far it has been stretched by its end sh
 
 over all points, f_lin the linearization of the segment (as in `trust`): each segment's own, without
 what those before it have left. With an anchor in every round the prediction is training, in exact
-arithmetic, as far as agents agree: between them the linearization at their mean remains.
+arithmetic, as far as agents agree: between them the linearization at their mean remains. Agents
+with starts of their own have no mean that says anything before they merge: each is linearized where
+it is itself (by products, `kernel="implicit"`), and with an anchor in every round that is training.
 
 Anchors that are not given lie where the error that the linearization at the start would have had
 passes equal shares of its largest: early, where the kernel moves fast, and ever further apart. With
@@ -53,6 +55,10 @@ NOTHING = 1e-12
 SHORTER = 0.7
 """Of a segment that was too long for the tolerance: halves the error, which goes like its square"""
 
+APART = 0.01
+"""The tolerance where agents start apart and none is given: what the linearization at the starts
+would miss says little of them once they have merged, so that its shares are no guide."""
+
 Seen = dict[str, Any]
 """what a record holds of a round, by name"""
 Linear = Linearization | Implicit
@@ -66,7 +72,8 @@ class Anchoring(NamedTuple):
     kernels: int = 12
     """the most that are computed, that at the start included"""
     tolerance: float | None = None
-    """the largest `segment_error`; None: as small as that many kernels allow"""
+    """the largest `segment_error`; None: as small as that many kernels allow, or, of agents with
+    starts of their own, 0.01"""
 
 
 def checked(anchors: Any, last: int) -> Anchoring | list[int]:
@@ -137,8 +144,7 @@ class Segment(NamedTuple):
     def off(self, x: Vector, initial: np.ndarray) -> tuple[float, float]:
         """How far from the real networks an agent is at most, and as a share of the way."""
         outputs = take_snapshot(self.iteration, x).outputs
-        displacement = self.iteration.space.displacement(x)
-        apart, share = stretched(self.linear, initial, outputs, displacement)
+        apart, share = stretched(self.linear, initial, outputs, x)
         return float(apart.max()), float(share.max())
 
 
@@ -238,7 +244,12 @@ class Anchored:
     ) -> None:
         self._problem, self._plan, self._anchors = problem, plan, anchors
         self._propagator_of, self._progress, self._implicit = propagator_of, progress, implicit
-        self._kept = sample(plan.save, problem.origin, plan.task.agents)
+        apart = not problem.common_start
+        chosen = isinstance(anchors, Anchoring)
+        self._promised = anchors.tolerance if chosen else None
+        if apart and chosen and anchors.tolerance is None:
+            self._anchors = anchors._replace(tolerance=APART)
+        self._kept = sample(plan.save, problem.origin, plan.task.agents, apart=apart)
         self._last = plan.rounds[-1]
         self._seen: list[Seen] = []
         self._told: list[tuple[int, float]] = []
@@ -345,14 +356,14 @@ class Anchored:
             kernel = self._kernel(linear.tangent.at)
             self._reference = kernel if self._reference is None else self._reference
             kernels = lambda x: [kernel] * plan.task.agents
-        iteration, space = segment.iteration, segment.iteration.space
+        iteration = segment.iteration
         look = looking(plan, iteration, self._kept, linear.lift, kernels, self._reference)
 
         def look_on(round: int, x: Vector) -> Seen:
             snapshot, more = look(round, x)
             if plan.save.trust:
-                moved, initial = space.displacement(x), self._problem.initial
-                more["trust_gap"] = stretched(linear, initial, snapshot.outputs, moved)[1]
+                initial = self._problem.initial
+                more["trust_gap"] = stretched(linear, initial, snapshot.outputs, x)[1]
             return snapshot._asdict() | more
 
         return look_on
@@ -367,9 +378,8 @@ class Anchored:
         anchors, errors = (list(each) for each in zip(*self._told, strict=True))
         record = record.assign(segment_error=("anchor", errors)).assign_coords(anchor=anchors)
         record = record.assign_attrs(kernels_computed=0 if self._implicit else len(anchors))
-        if not isinstance(self._anchors, Anchoring):
+        if (tolerance := self._promised) is None:
             return record
-        tolerance = self._anchors.tolerance
         above = [place for place, error in enumerate(errors) if not error <= tolerance]
         if not above:
             return record

@@ -168,7 +168,7 @@ def check_provable(system: System) -> None:
     problem, method = system.problem, system.method
     check_kind("problem", problem, Problem, "a network with its data")
     none = "certify: no certificate exists"
-    if len(problem.networks) > 1 or isinstance(problem.seed, Sequence):
+    if len(problem.networks) > 1 or not problem.common_start:
         raise InputError(f"{none} where agents have networks or starts of their own")
     if problem.task.loss is not losses.mse:
         raise InputError(f"{none} for loss {problem.task.loss.name}; the proof is for mse")

@@ -195,6 +195,11 @@ def _without_a_kernel(
 ) -> Record:
     """By products with the Jacobian, in `TangentSpace`."""
     known_step(asked.method)
+    if not asked.system.problem.common_start and (anchors is None or corrections is not None):
+        raise InputError(
+            "anchors: agents with starts of their own are predicted with them, and without "
+            "corrections: mixing takes each far from its start at once"
+        )
     problem, never = asked.system.problem, lambda iteration, begun: None
     anchored = lambda where: Anchored(
         problem, asked, where, never, progress, implicit=True

@@ -36,7 +36,7 @@ class Trust:
 
 def stretched(
     linear: Linearization | Implicit,
-    initial: Float[np.ndarray, "points outputs"],
+    initial: Float[np.ndarray, "*agents points outputs"],
     outputs: Float[Array | np.ndarray, "agents points seen"],
     displacement: Vector,
 ) -> tuple[Float[np.ndarray, " agents"], Float[np.ndarray, " agents"]]:
@@ -45,5 +45,5 @@ def stretched(
     seen = predicted.shape[2]
     real = np.asarray(linear.outputs(displacement))[..., :seen]
     apart = np.linalg.norm(real - predicted, axis=(1, 2))
-    moved = np.linalg.norm(predicted - initial[:, :seen], axis=(1, 2))
+    moved = np.linalg.norm(predicted - initial[..., :seen], axis=(1, 2))
     return apart, np.where(moved > 0, apart / np.where(moved > 0, moved, 1), 0.0)

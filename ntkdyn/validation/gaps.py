@@ -51,7 +51,7 @@ def of_outputs(
     """
     apart = one[:, :, points].astype(np.float64) - other[:, :, points]
     seen = observed["outputs"][:, :, points].astype(np.float64)
-    known = pairs(apart, seen - observed["initial_outputs"][points])
+    known = pairs(apart, seen - observed["initial_outputs"].isel(point=points))
     return told({name: (norm(a), norm(b)) for name, (a, b) in known.items()})
 
 

@@ -142,10 +142,10 @@ def nulls(
     The system is that of the run; step size, rounds and batches are taken from its record. Its
     kernel, `anchors` (rounds, as the prediction's record has them) and `corrections` are those of
     the prediction, so that its alternatives are predicted as well as it is: they are linearized
-    where it is, and share its kernels; with corrections each where it is itself. What does not apply (a complete
-    graph in place of a complete one, a method that these weights do not suit) is left out, and the
-    attribute `left_out` says why. With the kernel "implicit", of which each would take as long as
-    the prediction itself, all are.
+    where it is, and share its kernels; with corrections each where it is itself. What does not
+    apply (a complete graph in place of a complete one, a method that these weights do not suit) is
+    left out, and the attribute `left_out` says why. With the kernel "implicit", of which each would
+    take as long as the prediction itself, all are.
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
     right, rounds = _observed(system, observed), [int(each) for each in observed["round"]]
