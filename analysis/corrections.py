@@ -4,7 +4,7 @@ Four agents on a ring learn a product of signs by DGD at half the limit for 200 
 layer of erf, widths 64 to 2048, four starts. After each number of sweeps, the gap of the predicted
 parameters and outputs from float64 training at the end, and its slope in the width with the 95 %
 interval; then the same of ReLU, whose defect is not smooth, with the sweeps that were kept; then
-both linearized anew in four rounds, with sweeps of their own in every segment. Run
+both linearized anew in four rounds, widths 64 to 512, with sweeps of their own in each. Run
 
     .venv/bin/python analysis/corrections.py              (about 25 minutes on one CPU core)
 
@@ -39,7 +39,7 @@ SIGNS = nd.losses.Loss(
 )
 """of one output, which is to be -1 or 1"""
 W = nd.graphs.metropolis(nd.graphs.ring(AGENTS))
-ANCHORS = [0, 8, 30, 80]
+ANCHORS, NARROW = [0, 8, 30, 80], WIDTHS[:4]
 
 
 def start(width: int, key: jax.Array, features: tuple[int, ...]) -> dict:
@@ -112,8 +112,8 @@ def table(activation: str, say, anchors: list[int] | None = None) -> list[str]:
         f"| {activation}{', anchors' if anchors else ''}: width | {head} | sweeps kept |",
         "|---" * (2 * len(SWEEPS) + 2) + "|",
     ]
-    known = []
-    for width in WIDTHS:
+    known, widths = [], NARROW if anchors else WIDTHS
+    for width in widths:
         found = [gaps(activation, width, seed, anchors) for seed in SEEDS]
         values = np.array([each for each, _ in found])
         known.append(values)
@@ -123,7 +123,7 @@ def table(activation: str, say, anchors: list[int] | None = None) -> list[str]:
         lines.append(f"| {width} | {' | '.join(cells)} | {kept} |")
         say(lines[-1])
     fits = [
-        power(WIDTHS, [values[:, k, place] for values in known])
+        power(widths, [values[:, k, place] for values in known])
         for place in (0, 1) for k in range(len(SWEEPS))
     ]  # fmt: skip
     slopes = [f"{fit.value:.2f} ({fit.low:.2f} to {fit.high:.2f})" for fit in fits]
