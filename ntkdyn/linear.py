@@ -102,7 +102,7 @@ class Given(_Formed):
 
     kernel: Kernel | None = None
     name: ClassVar[str] = "given"
-    fixed: ClassVar[str] = "a bare kernel has no network to linearize anew or to correct by"
+    fixed: ClassVar[str] = "a kernel that is given stays as it is, whatever a network does"
 
     def of(self, problem: Any) -> Kernel:
         """Itself, if it is one between the problem's points."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.graphs import mixing
-from ntkdyn.linear import KERNELS, Choice, Given, Kernel, chosen
+from ntkdyn.linear import KERNELS, Choice, Empirical, Given, Kernel, chosen
 from ntkdyn.methods import Method
 from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task, check_problem
 
@@ -78,6 +78,11 @@ class System:
         """The kernel, which is computed where it has not been."""
         return self.problem.kernel(self.kernel)
 
+    @property
+    def settling(self) -> System:
+        """The same with a kernel of which step sizes can be shares of the limit."""
+        return self if self.kernel.formed else self.with_(kernel=Empirical())
+
     def with_(self, **parts: Any) -> System:
         """The same but for some of its parts."""
         return dataclasses.replace(self, **parts)
@@ -116,7 +121,10 @@ def question(*settings: str) -> Callable[[Callable], Callable]:
             whole = given[place] if len(given) > place else named.get("system")
             if isinstance(whole, System):
                 return function(*given, **named)
-            bound = loose.bind(*given, **named).arguments
+            try:
+                bound = loose.bind(*given, **named).arguments
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}: {error}") from None
             for each in list(bound)[:place]:
                 del bound[each]
             made = {name: bound.pop(name) for name in (*PARTS, *settings) if name in bound}

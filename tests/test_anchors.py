@@ -310,7 +310,7 @@ def test_methods_without_a_linear_form_are_refused():
 @pytest.mark.slow
 def test_a_bare_kernel_has_no_network_to_linearize_anew():
     bare = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2])
-    with pytest.raises(nd.InputError, match="anchors: a bare kernel has no network"):
+    with pytest.raises(nd.InputError, match="anchors: a kernel that is given stays"):
         nd.predict(bare, nd.methods.dgd(step_size=0.1), PATH, 20, anchors=[3])
 
 
@@ -364,7 +364,7 @@ def test_what_several_runs_cannot_share_is_refused(types_unchecked):
     for problem, anchors, said in [
         (bent(), "auto", "anchors: those that several runs share must be given as rounds"),
         (bent(), [2, 9], "anchors: round 9 is beyond the last round, 4"),
-        (bare, [2], "anchors: a bare kernel has no network to linearize anew"),
+        (bare, [2], "anchors: a kernel that is given stays as it is"),
     ]:
         with pytest.raises(nd.InputError, match=said):
             dynamics.predict_beside([nd.System(problem, dgd, TRIANGLE)], [0, 4], anchors)

@@ -289,7 +289,7 @@ def test_refusals(given, said, types_unchecked):
 
 def test_what_has_no_network_or_no_linear_form_is_refused():
     bare, dgd = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2]), nd.methods.dgd(step_size=0.1)
-    with pytest.raises(nd.InputError, match="corrections: a bare kernel has no network"):
+    with pytest.raises(nd.InputError, match="corrections: a kernel that is given stays"):
         nd.predict(bare, dgd, PATH, 20, corrections=1)
     with pytest.raises(nd.InputError, match="dimat: does not run in kernel space"):
         nd.predict(bent(), nd.methods.dimat(step_size=0.1), PATH, 20, corrections=1)

@@ -97,7 +97,7 @@ def test_a_given_kernel_is_one_between_the_problems_points(problem, small):
 
 
 def test_questions_about_one_kernel_take_that_whatever_the_systems_is(small):
-    """Ensembles predict networks of their own, a certificate is of training."""
+    """Ensembles predict networks of their own."""
     net, _ = small(8)
     dgd, drawn = method("dgd", STEP), {"batch_size": 1, "batch_seed": 0}
     told = [
@@ -105,16 +105,6 @@ def test_questions_about_one_kernel_take_that_whatever_the_systems_is(small):
         for each in (nd.System(net, dgd, W), nd.System(net, dgd, W, "infinite", **drawn))
     ]
     assert np.array_equal(*told) and told[0].max() > 1e-3
-    smooth = nd.networks.mlp((4,), outputs=net.network.outputs, activation="erf")
-    smooth = nd.Problem(smooth, net.partition)
-    share = method("dgd", nd.of_limit(0.3))
-    steps = [
-        ask(nd.System(smooth, share, W, kernel), [1]).attrs["step_size"]
-        for kernel in ("empirical", "infinite")
-        for ask in (dynamics.certify, nd.train)
-    ]
-    assert len(set(steps)) == 1
-    assert nd.predict(smooth, share, W, [1], kernel="infinite").attrs["step_size"] not in steps
 
 
 def test_a_flow_needs_a_kernel_that_is_formed(small):
@@ -167,3 +157,24 @@ def test_a_plan_is_a_system_and_its_rounds(problem):
     assert asked.rounds == [0, 2, 4] and asked.system.weights.agents == 8
     faster = asked.by(method("dgd", 2 * STEP))
     assert faster.method.step_size == 2 * STEP and asked.method.step_size == STEP
+
+
+def test_training_settles_a_share_of_the_limit_as_its_prediction_does(small):
+    problem, _ = small(8)
+    dgd = nd.methods.dgd(step_size=nd.of_limit(0.5))
+    smooth = nd.networks.mlp((4,), outputs=problem.network.outputs, activation="erf")
+    problem, steps = nd.Problem(smooth, problem.partition), {}
+    for kernel in ("infinite", "empirical", "implicit"):
+        system = nd.System(problem, dgd, W, kernel)
+        steps[kernel] = nd.train(system, [0]).attrs["step_size"]
+        assert dynamics.certify(system, [1]).attrs["step_size"] == steps[kernel]
+        if kernel != "implicit":
+            assert nd.predict(system, [0]).attrs["step_size"] == steps[kernel]
+    assert steps["implicit"] == steps["empirical"] != steps["infinite"]
+
+
+def test_a_call_that_does_not_fit_names_what_was_called(problem):
+    with pytest.raises(TypeError, match="^step_size_limit: missing a required argument: 'weights'"):
+        nd.step_size_limit(problem, method("dgd", STEP))
+    with pytest.raises(TypeError, match="^predict: got an unexpected keyword argument 'round'"):
+        nd.predict(problem, method("dgd", STEP), W, 3, round=3)

@@ -84,7 +84,6 @@ from ntkdyn.dynamics.curvature import (
 from ntkdyn.dynamics.stability import assess, known_step
 from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import InputError, check_kind, check_whole
-from ntkdyn.linear import Empirical
 from ntkdyn.methods.objectives import Local
 from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit, State
 from ntkdyn.problems import Problem
@@ -159,7 +158,7 @@ def _provable(asked: Plan) -> Plan:
     if save.trust or save.kernel:
         raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
     if isinstance(method.step_size, OfLimit):
-        return asked.by(assess(asked.system.with_(kernel=Empirical())).method)
+        return asked.by(assess(asked.system.settling).method)
     return asked.by(known_step(method))
 
 

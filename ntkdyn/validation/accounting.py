@@ -58,7 +58,7 @@ def account(
     start are the same throughout. Those at hand already, of the same arguments and with outputs,
     may be given as `runs`: "observed", and under a source the run that gives it up.
     """
-    known = assess(system.with_(kernel=Empirical()))
+    known = assess(system.settling)
     drawn = system.with_(kernel=Empirical(), method=known.method)
     whole = drawn.with_(batch_size=None, batch_seed=None)
     recorded = {"record_every": record_every, "save": SaveOptions()}

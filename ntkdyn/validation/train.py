@@ -12,7 +12,6 @@ from ntkdyn.dynamics.stability import Stability, assess
 from ntkdyn.engine import Iteration, Progress
 from ntkdyn.errors import check_name
 from ntkdyn.kernels.computing import in_bytes
-from ntkdyn.linear import Empirical
 from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import OfLimit
 from ntkdyn.networks import Network
@@ -52,8 +51,9 @@ def train(
 
     Arguments as for `predict`, which draws the same batches. The record says whether the run is
     stable where that is known: from `stability` (as `dynamics.assess` gives it), or because the
-    step size is `of_limit(share)`, for which the empirical kernel is computed. `checkpoints` save
-    the run as it goes, and continue it bit for bit. `precision` is
+    step size is `of_limit(share)`, for which the system's kernel is computed, the empirical one
+    where that is not formed. `checkpoints` save the run as it goes, and continue it bit for bit.
+    `precision` is
 
         "float32"     of everything
         "float64"     the same
@@ -74,7 +74,7 @@ def train(
     check_name("precision", precision, PRECISIONS)
     asked, problem = plan(system, rounds, record_every, save), system.problem
     if stability is None and isinstance(system.method.step_size, OfLimit):
-        stability = assess(system.with_(kernel=Empirical()))
+        stability = assess(system.settling)
     if stability:
         asked = asked.by(stability.method)
     with PRECISIONS[precision]():
