@@ -135,7 +135,8 @@ def advance(
 
     def one_round(round: Int[Array, ""], state: State) -> State:
         grad = iteration.local(round, state, always)
-        return iteration.kept(iteration.method.update.step(state, grad, iteration.mix(round)))
+        update = iteration.method.at(round).update
+        return iteration.kept(update.step(state, grad, iteration.mix(round)))
 
     return jax.lax.fori_loop(start, stop, one_round, state)
 

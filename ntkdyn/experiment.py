@@ -237,6 +237,13 @@ class MethodTable(_Table):
     )
     name: Annotated[str, _one_of(methods.METHODS)]
     step_size: float | ShareOfLimit
+    by_agent: list[float] | None = None
+    """what each agent multiplies the step size by"""
+    schedule: list[list[int | float]] | None = None
+    """pairs: from which round on the step size is multiplied by what"""
+    weight_decay: float | None = None
+    decay_toward: Literal["zero", "start"] | None = None
+    """what weight decay draws parameters to; zero if left out, which takes an implicit kernel"""
 
 
 class NamedTable(_Table):
@@ -437,6 +444,19 @@ def _imported(what: str, name: str) -> Callable:
     return found
 
 
+def _paced(method: methods.Method, table: MethodTable) -> methods.Method:
+    """The method with the spec's factors of its step size, and its weight decay."""
+    if table.by_agent is not None:
+        method = methods.by_agent(method, table.by_agent)
+    if table.schedule is not None:
+        method = methods.scheduled(method, table.schedule)
+    if table.weight_decay is not None:
+        return methods.weight_decay(method, table.weight_decay, table.decay_toward or "zero")
+    if table.decay_toward is not None:
+        raise InputError("method: decay_toward goes with a weight_decay")
+    return method
+
+
 def _link(table: LinkTable) -> Any:
     settings = dict(table.model_extra or {})
     if table.compressor is not None:
@@ -578,6 +598,7 @@ class Experiment:
         settings = {"step_size": step_size} | (self.spec.method.model_extra or {})
         method = made("method", name, methods.METHODS, settings)
         check_kind(f"method {name}", method, methods.Method, "as `methods.dgd` gives")
+        method = _paced(method, self.spec.method)
         return links.over(method, *map(_link, self.spec.link)) if self.spec.link else method
 
     def check(self) -> None:
@@ -618,7 +639,7 @@ class Experiment:
 
     def _assessed(self, progress: Progress | None) -> dynamics.Stability:
         method, spec = self.method, self.spec
-        if spec.kernel == "implicit" or spec.network.own_starts or not method.affine:
+        if spec.kernel == "implicit" or spec.network.own_starts or not method.at_largest.affine:
             return dynamics.Stability(dynamics.known_step(method), None, None)
         return dynamics.assess(self.system, progress)
 

@@ -89,7 +89,7 @@ class Plan(NamedTuple):
         return self._replace(system=self.system.with_(method=method))
 
 
-@question("kernel", "batch_size", "batch_seed")
+@question("kernel", "batch_size", "batch_seed", "batches")
 def plan(
     system: System,
     rounds: int | Sequence[int],
@@ -98,6 +98,11 @@ def plan(
 ) -> Plan:
     """Check what was asked for, and say which rounds are recorded."""
     recorded = recorded_rounds(rounds, record_every, _record_of_a_round(system.task))
+    if (given := system.batches) is not None and len(given.given.rows) < recorded[-1]:
+        raise InputError(
+            f"batches: are listed for {len(given.given.rows)} rounds, and the run has "
+            f"{recorded[-1]}"
+        )
     return Plan(system, recorded, saving.checked(save, recorded))
 
 
@@ -347,7 +352,7 @@ def iteration_of(plan: Plan, space: Space, layout: Layout | None = None) -> Iter
         space=space,
         method=plan.method,
         weights=operator_of(matrices),
-        batches=task.batches(plan.batch_size, plan.system.batch_seed),
+        batches=plan.system.drawn(),
         targets=jnp.asarray(task.targets),
         loss=task.loss,
         links=links_of(matrices),
@@ -475,8 +480,17 @@ def _attributes(plan: Plan, layout: Layout | None) -> dict[str, Any]:
         "loss": plan.task.loss.name,
         "batch_size": -1 if plan.batch_size is None else plan.batch_size,
         "batch_seed": -1 if plan.system.batch_seed is None else plan.system.batch_seed,
+        **_listed_batches(plan.system),
         "random_generator": precision.GENERATOR,
         **plan.task.about,
         "devices": len(layout.devices) if layout else 1,
         **environment(),
     }
+
+
+def _listed_batches(system: System) -> dict[str, str]:
+    """By what batches that were listed can be told from others."""
+    if system.batches is None:
+        return {}
+    rows = system.batches.given.rows
+    return {"batches": f"listed for {len(rows)} rounds, {identity({'rows': rows})['rows'][:16]}"}

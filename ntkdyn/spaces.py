@@ -47,8 +47,9 @@ SPREAD_UP_TO = 2
 class Space(Protocol):
     """What a method, an objective and a measurement may ask of a representation.
 
-    Spaces that tell layers apart also have `gram(x)` (layers, agents, agents), the inner products
-    <J^T x_i, J^T x_j> of displacements, and `square_norms(x)` (layers, agents), |theta_i|^2.
+    Spaces that are no kernel's also have `parameters(x)`, theta. Spaces that tell layers apart have
+    `gram(x)` (layers, agents, agents), the inner products <J^T x_i, J^T x_j> of displacements, and
+    `square_norms(x)` (layers, agents), |theta_i|^2.
     """
 
     kind: ClassVar[str]
@@ -118,6 +119,9 @@ class NetworkSpace(eqx.Module):
 
     def displacement(self, x: Vector) -> Vector:
         return x - self.start()
+
+    def parameters(self, x: Vector) -> Vector:
+        return x
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
@@ -198,6 +202,9 @@ class TangentSpace(eqx.Module):
 
     def displacement(self, x: Vector) -> Vector:
         return x if self.common_start else x - self.start()
+
+    def parameters(self, x: Vector) -> Vector:
+        return x + Vector(_repeated(self.origin, self.agents))
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
@@ -451,6 +458,10 @@ class TeamSpace(eqx.Module):
     def displacement(self, x: Vector) -> Vector:
         trees = zip(self.parts, x.tree, strict=True)
         return Vector(tuple(part.displacement(Vector(tree)).tree for part, tree in trees))
+
+    def parameters(self, x: Vector) -> Vector:
+        trees = zip(self.parts, x.tree, strict=True)
+        return Vector(tuple(part.parameters(Vector(tree)).tree for part, tree in trees))
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         triples = zip(self.parts, x.tree, y.tree, strict=True)

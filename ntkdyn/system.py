@@ -12,13 +12,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ntkdyn.errors import InputError, check_kind, check_name, check_whole
+from ntkdyn.data import Batches, listed
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole, shown
 from ntkdyn.graphs import mixing
 from ntkdyn.linear import KERNELS, Choice, Empirical, Given, Kernel, chosen
 from ntkdyn.methods import Method
@@ -41,6 +42,8 @@ class System:
             `KernelProblem` is its own, whatever it is called here.
         batch_size: how many of its points an agent uses in a round; left out, all.
         batch_seed: draws them, the same in prediction and training.
+        batches: in place of both, the points of every round: an array (rounds, agents, batch) of
+            numbers of training points, or lists of them round by round and agent by agent.
 
     Raises:
         InputError: for parts that do not fit each other.
@@ -52,6 +55,7 @@ class System:
     kernel: Choice | str = "empirical"
     batch_size: int | None = None
     batch_seed: int | None = None
+    batches: Any = None
 
     def __post_init__(self) -> None:
         check_problem(self.problem)
@@ -64,6 +68,10 @@ class System:
         set_("kernel", _kernel_of(self.problem, self.kernel))
         if (self.batch_size is None) != (self.batch_seed is None):
             raise InputError("batch_size and batch_seed: give both, or neither for all points")
+        if self.batches is not None:
+            if self.batch_size is not None:
+                raise InputError("batches: go without batch_size and batch_seed")
+            set_("batches", _batches_of(self.batches, task))
         if self.batch_size is not None:
             set_("batch_size", check_whole("batch_size:", self.batch_size, 1))
             set_("batch_seed", check_whole("batch_seed:", self.batch_seed, 0, LARGEST_SEED))
@@ -72,6 +80,17 @@ class System:
     def task(self) -> Task:
         """Targets and owners."""
         return self.problem.task
+
+    @property
+    def whole(self) -> bool:
+        """Whether every agent uses all its points in every round."""
+        return self.batch_size is None and self.batches is None
+
+    def drawn(self) -> Batches:
+        """What agents use, round by round."""
+        if self.batches is not None:
+            return self.batches
+        return self.task.batches(self.batch_size, self.batch_seed)
 
     @property
     def matrix(self) -> Kernel:
@@ -95,6 +114,14 @@ def _check_method(method: Any) -> None:
         raise InputError(
             f"step size: must be one number for all agents, got shape {np.shape(method.step_size)}"
         )
+
+
+def _batches_of(given: Any, task: Task) -> Batches:
+    if isinstance(given, Batches):
+        return given
+    if not isinstance(given, (Sequence, np.ndarray)) or isinstance(given, str):
+        raise InputError(f"batches: must be lists of points, or an array, got {shown(given)}")
+    return listed(task.owner, task.agents, given)
 
 
 def _kernel_of(problem: Problem | KernelProblem, kernel: Choice | str) -> Choice:

@@ -46,7 +46,7 @@ ALLOWED = {
         "sizes", "spaces",
     },
     "linear": {"errors", "precision", "spaces"},
-    "system": {"errors", "graphs", "linear", "methods", "problems"},
+    "system": {"data", "errors", "graphs", "linear", "methods", "problems"},
     "saving": {"arrays", "errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},

@@ -175,6 +175,16 @@ def test_without_a_kernel_nothing_is_known_of_stability():
         work("dimat").predict()
 
 
+def test_step_sizes_and_weight_decay_are_those_of_the_spec():
+    more = "schedule = [[2, 0.5]]\nby_agent = [1, 2, 1, 1]\nweight_decay = 0.1"
+    made = work(method=f'{more}\ndecay_toward = "start"').method
+    wanted = nd.methods.by_agent(nd.methods.dgd(step_size=0.05), [1, 2, 1, 1])
+    wanted = nd.methods.scheduled(wanted, {2: 0.5})
+    wanted = nd.methods.weight_decay(wanted, 0.1, "start")
+    assert made.name == wanted.name and made.settings == wanted.settings
+    assert made.settings["update"]["factors"] == [[1, 2, 1, 1], [0.5, 1, 0.5, 0.5]]
+
+
 def test_weights_whose_columns_sum_to_one_are_for_push_sum():
     assert work("push_sum", graph=OWN).weights.matrix[0, 3] == 0.3
     with pytest.raises(nd.InputError, match="row 0 sums to 0.8; rows must sum to 1"):
@@ -196,6 +206,8 @@ def test_weights_whose_columns_sum_to_one_are_for_push_sum():
         ({"data": "public = -1"}, "data.public: .* greater than or equal to 0"),
         ({"network": "b_std = nan"}, "network.b_std: input should be a finite number"),
         ({"method": "beta = 0.5"}, "no setting of method dgd is called 'beta'"),
+        ({"method": "schedule = [[1]]"}, "schedule: must be pairs of a round and the factor"),
+        ({"method": "decay_toward = 'start'"}, "method: decay_toward goes with a weight_decay"),
     ],
 )
 def test_settings_that_fit_nothing(parts, message):

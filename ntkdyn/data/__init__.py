@@ -5,7 +5,7 @@ points to agents, `Batches` says for every round which rows each agent uses: dat
 handed to prediction and training alike.
 """
 
-from ntkdyn.data.batches import Batch, Batches, full, minibatches
+from ntkdyn.data.batches import Batch, Batches, full, listed, minibatches
 from ntkdyn.data.datasets import Dataset, load
 from ntkdyn.data.partitions import Partition, partition
 from ntkdyn.data.reading import read
@@ -17,6 +17,7 @@ __all__ = [
     "Dataset",
     "Partition",
     "full",
+    "listed",
     "load",
     "minibatches",
     "partition",

@@ -1,13 +1,13 @@
 """Batches: for every round, the rows each agent uses and their weights.
 
 `full` gives every agent all its points in every round; `minibatches` draws `size` of them
-without replacement, anew in each round, from a key. Agents with fewer points are padded with
-rows of weight zero, so that all agents fit one array.
+without replacement, anew in each round, from a key; `listed` takes those that are given. Agents
+with fewer points are padded with rows of weight zero, so that all agents fit one array.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkdyn.errors import check_whole
+from ntkdyn import arrays
+from ntkdyn.errors import InputError, check_whole
 
 
 class Batch(NamedTuple):
@@ -32,14 +33,18 @@ class Batches(eqx.Module):
     """every agent's own rows, padded; weight 1/n_i on each of its n_i rows"""
     size: int | None = eqx.field(static=True, default=None)
     key: PRNGKeyArray | None = None
+    given: Batch | None = None
+    """those of all rounds, (rounds, agents, batch), where they were given"""
 
     @property
     def fixed(self) -> bool:
         """Whether every round uses the same batch."""
-        return self.size is None
+        return self.size is None and self.given is None
 
     def at(self, round: Int[Array, ""] | int) -> Batch:
         """The batch of that round."""
+        if self.given is not None:
+            return Batch(self.given.rows[round], self.given.weights[round])
         if self.size is None:
             return self.everything
         return _draw(self.everything, self.size, jax.random.fold_in(self.key, round))
@@ -64,6 +69,54 @@ def minibatches(
     everything = full(owner, agents).everything
     size = min(size, everything.rows.shape[1])
     return Batches(everything, size, key)
+
+
+def listed(owner: Int[np.ndarray, " train"], agents: int, rows: Any) -> Batches:
+    """The batches given for each round: per agent the numbers of the training points it uses.
+
+    `rows` is an array (rounds, agents, batch), or lists within lists where agents use different
+    numbers of points. A point counts as often as it is listed, each in a round by one over the
+    agent's number of points.
+    """
+    each = [_of_round(owner, agents, number, given) for number, given in enumerate(rows)]
+    if not each:
+        raise InputError("batches: must list at least one round")
+    widest = max(len(own) for round in each for own in round)
+    table = np.zeros((len(each), agents, widest), np.int32)
+    weights = np.zeros(table.shape)
+    for number, round in enumerate(each):
+        for agent, own in enumerate(round):
+            table[number, agent, : len(own)] = own
+            weights[number, agent, : len(own)] = 1 / len(own)
+    return Batches(full(owner, agents).everything, given=Batch(table, weights))
+
+
+def _of_round(
+    owner: Int[np.ndarray, " train"], agents: int, number: int, given: Any
+) -> list[Int[np.ndarray, " own"]]:
+    """Every agent's rows of one round, which must be points of its own."""
+    if len(given) != agents:
+        raise InputError(
+            f"batches: round {number} must list points of each of the {agents} agents, got "
+            f"{len(given)}"
+        )
+    found = [
+        arrays.numbers(f"batches: agent {i} in round {number}", g) for i, g in enumerate(given)
+    ]
+    for agent, own in enumerate(found):
+        if own.ndim != 1 or own.dtype.kind not in "iu":
+            raise InputError(
+                f"batches: agent {agent} in round {number} must list numbers of points, got "
+                f"{own.dtype} of shape {own.shape}"
+            )
+        there = (own >= 0) & (own < len(owner))
+        others = own[~there | (owner[np.where(there, own, 0)] != agent)]
+        if others.size:
+            raise InputError(
+                f"batches: point {int(others[0])}, listed for agent {agent} in round {number}, is "
+                f"not one of its training points"
+            )
+    return found
 
 
 def _draw(everything: Batch, size: int, key: PRNGKeyArray) -> Batch:

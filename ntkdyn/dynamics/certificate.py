@@ -174,7 +174,7 @@ def check_provable(system: System) -> None:
     proven = type(method.update) in (DGD, CTA, ATC) and type(method.objective) is Local
     if not (proven and method.linear):
         raise InputError(f"{none} for {method.name}; the proof is for dgd, cta and atc")
-    if system.batch_size is not None:
+    if not system.whole:
         raise InputError(f"{none} with minibatches; the proof is for all points in each round")
     chain(problem.network, problem.start)
 

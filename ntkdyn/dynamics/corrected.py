@@ -102,7 +102,7 @@ class Rounds(NamedTuple):
     def of(plan: Plan, period: int, samples: int | None, begun: int, stop: int) -> Rounds:
         """Of all periods that these rounds take part in, so many."""
         last = stop - begun
-        if samples is None or plan.batch_size is not None or plan.method.objective.drawn:
+        if samples is None or not plan.system.whole or plan.method.objective.drawn:
             return Rounds(begun, [*range(last)], 1, True)
         length = max(1, min(period, last))
         count = math.ceil(last / length)
@@ -432,7 +432,7 @@ def _looked_at(iteration: Iteration, state: State, round: Int[Array, ""]) -> lis
         points.append(x)
         return grad(x)
 
-    iteration.method.update.step(state, noting, iteration.mix(round))
+    iteration.method.at(round).update.step(state, noting, iteration.mix(round))
     return points
 
 

@@ -84,7 +84,7 @@ def ensemble(
     draws = _checked(problem, draws, width, nngp)
     seed = check_whole("seed:", seed, 0)
     stability = assess(system.with_(kernel=Infinite()))
-    whole = {"kernel": Empirical(), "batch_size": None, "batch_seed": None}
+    whole = {"kernel": Empirical(), "batch_size": None, "batch_seed": None, "batches": None}
     system = system.with_(method=stability.method, **whole)
     how = {"record_every": record_every, "via": via}
     if width == "own":

@@ -186,7 +186,7 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
 
     def grad(x: Vector) -> Vector:
         seen.append(np.asarray(x.tree))
-        return Vector(columns[states:])
+        return method.objective.onto(Vector(columns[states:]), x)
 
     state = tree.unflatten(np.split(columns[:states], len(start)))
     after = update.step(state, grad, method.mixing.bind(weights, round, iteration))

@@ -14,6 +14,7 @@ from ntkdyn import losses, precision
 from ntkdyn.dynamics import corrected
 from ntkdyn.dynamics.anchored import Anchored, Anchoring, PropagatorOf, beside, checked
 from ntkdyn.dynamics.corrected import Corrected, Corrections
+from ntkdyn.dynamics.pieces import Pieces
 from ntkdyn.dynamics.propagators import Propagators
 from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats
 from ntkdyn.dynamics.trust import Trust
@@ -32,7 +33,7 @@ from ntkdyn.system import System, question
 from ntkdyn.vectors import Vector
 
 
-@question("kernel", "batch_size", "batch_seed")
+@question("kernel", "batch_size", "batch_seed", "batches")
 @precision.in_double
 def predict(
     system: System,
@@ -51,7 +52,8 @@ def predict(
 
     `weights` is W or a system's own (`System`); `rounds` a number of rounds, recorded
     every `record_every`, or the list of rounds to record. With `batch_size`, each agent uses that
-    many of its points a round, drawn from `batch_seed` as `train` draws them. `kernel` is
+    many of its points a round, drawn from `batch_seed` as `train` draws them, with `batches` those
+    that are listed. `kernel` is
 
         "empirical"   J J^T at the start of the problem's own network
         "infinite"    the limit of infinite width, from the same f(theta_0)
@@ -308,9 +310,9 @@ class _Schemes:
         self._taken: dict[int, str] = {}
         reasons = {
             plan.task.loss.name: plan.task.loss is not losses.mse,
-            "minibatches": plan.batch_size is not None,
+            "minibatches": not plan.system.whole,
             plan.method.name: not plan.method.linear,
-            "a graph that changes for so long": not repeats(plan.method, plan.weights),
+            "a graph that changes for so long": not repeats(plan.method.at_largest, plan.weights),
         }
         against = [reason for reason, holds in reasons.items() if holds]
         self.open = not against and via != "steps"
@@ -319,7 +321,18 @@ class _Schemes:
 
     def of(self, iteration: Iteration) -> Propagator:
         """From the start."""
+        if iteration.method.scheduled:
+            return Pieces(iteration, self._of_piece)
         return self._propagators(iteration, self._stable, None)
+
+    def _of_piece(self, iteration: Iteration, begun: tuple[int, State] | None) -> Propagators:
+        """From where a piece of a schedule begins, which is reached as it was."""
+        if begun is None:
+            return self._propagators(iteration, self._stable, None)
+        first, by = begun[0], self._taken[begun[0]]
+        found = self._propagators(iteration, self._stable, (*begun, self._error[first]))
+        self._taken[first] = by
+        return found
 
     def within(self, segment_stable: Callable[[Iteration], bool]) -> PropagatorOf:
         """From wherever a segment begins."""
@@ -327,7 +340,7 @@ class _Schemes:
         def propagator_of(
             iteration: Iteration, begun: tuple[int, State] | None
         ) -> Propagator | None:
-            if not self.open:
+            if not self.open or iteration.method.scheduled:
                 return None
             if begun is None:
                 return self.of(iteration)

@@ -111,8 +111,10 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
     For the squared error it is exact in closed form (`criterion`), found to 1e-8 of itself from all
     eigenvalues of small states, and to 1e-6 from those that Arnoldi iteration finds on the rim of
     larger ones; for other losses it is sufficient. Zero: no step is stable; infinite: every step
-    is, as the kernel is zero. The method's own step size does not matter.
+    is, as the kernel is zero. The method's own step size does not matter; of a schedule it is what
+    the largest factor may multiply.
     """
+    system = system.with_(method=system.method.at_largest)
     check_repeats(system, "stability limit")
     return _limit(system, progress).value
 
@@ -122,6 +124,9 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
 def assess(system: System, progress: Progress | None = None) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
     method = system.method
+    if method.scheduled:
+        found = assess(system.with_(method=method.at_largest), progress=progress)
+        return found._replace(method=method.with_step_size(found.method.step_size))
     if not repeats(method, system.weights):
         return Stability(known_step(method), None, None)
     limit = _closed_form(system)
@@ -173,12 +178,12 @@ def period_of(method: Method, weights: Weights) -> int:
 
 def repeats(method: Method, weights: Weights) -> bool:
     """Whether rounds are affine maps that repeat, so that the spectrum over a period decides."""
-    return method.linear and period_of(method, weights) <= PERIOD_UP_TO
+    return method.linear and not method.scheduled and period_of(method, weights) <= PERIOD_UP_TO
 
 
 def one_map(method: Method, weights: Weights) -> bool:
     """Whether all rounds are one affine map."""
-    return method.linear and period_of(method, weights) == 1
+    return method.linear and not method.scheduled and period_of(method, weights) == 1
 
 
 def check_one_map(system: System, what: str) -> None:
@@ -210,7 +215,7 @@ def _closed_form(system: System) -> Limit | None:
         return Limit(math.inf, "closed form")
     if not one_map(method, weights) or not weights.rounds[0].symmetric:
         return None
-    if not method.update.by_mode:
+    if not method.update.by_mode or not method.objective.plain:
         return None
     if not crosses_at_minus_one(method, weights.rounds[0]):
         return None

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, check_whole
 from ntkdyn.graphs import Weights
+from ntkdyn.methods import updates
 from ntkdyn.methods.mixing import Combination, Dense, Marking, Plain, marked, where_due
 from ntkdyn.methods.updates import EVERYWHERE, Update
 from ntkdyn.vectors import Vector
@@ -171,6 +172,10 @@ class Linked(eqx.Module):
     @property
     def step_size(self) -> Any:
         return self.inner.step_size
+
+    def at(self, round: Any) -> Linked:
+        """With the step size of that round."""
+        return dataclasses.replace(self, inner=updates.at(self.inner, round))
 
     @property
     def made_for(self) -> int | None:

@@ -7,7 +7,9 @@
 (the three lines of Chaudhari et al. 2025 as papers/p2p-dynamics reads them; some authors call the
 first one combine-then-adapt). A method is written once and runs in every space. Any of them
 exchanges less often as `periodic(method, tau)`, or at a smaller averaging rate as
-`damped(method, gamma)`; W may be one matrix or a sequence of them.
+`damped(method, gamma)`; its step size changes as `scheduled(method, {100: 0.1})`, or from agent to
+agent as `by_agent(method, factors)`; `weight_decay(method, 1e-4)` does what it says. W may be one
+matrix or a sequence of them.
 
 Below, g_i is the gradient of agent i's loss on this round's points, eta the step size, and a prime
 marks what was a round before. "Reconstruction" says that the source's own formula is not known to
@@ -21,7 +23,16 @@ from ntkdyn.methods import mixing, objectives, updates
 from ntkdyn.methods.cross_features import CrossFeature
 from ntkdyn.methods.distillation import Distillation
 from ntkdyn.methods.merging import Merge
-from ntkdyn.methods.method import Method, Needs, damped, periodic
+from ntkdyn.methods.method import (
+    Method,
+    Needs,
+    by_agent,
+    damped,
+    periodic,
+    scheduled,
+    weight_decay,
+)
+from ntkdyn.methods.steps import cosine, step_decay, warm_up
 from ntkdyn.methods.trust import DRT
 from ntkdyn.methods.updates import OfLimit, StepSize
 
@@ -304,7 +315,8 @@ METHODS = {
     )
 }  # fmt: skip
 
-__all__ = ["METHODS", "Method", "Needs", "OfLimit", "StepSize", "damped", "of_limit", "periodic"]
+__all__ = ["METHODS", "Method", "Needs", "OfLimit", "StepSize", "by_agent", "cosine", "damped"]
+__all__ += ["of_limit", "periodic", "scheduled", "step_decay", "warm_up", "weight_decay"]
 __all__ += list(METHODS)
 
 __getattr__, __dir__ = public(__name__, __all__)

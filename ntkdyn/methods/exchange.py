@@ -68,8 +68,9 @@ def sent(update: Update, x: Vector, mix: Mix) -> Sent:
 
 def of_update(update: Update) -> Sent:
     """The same of an update on any space and graph, with all that it mixes exchanged."""
-    mix = watched(Fixed(), Dense(jnp.full((2, 2), 0.5)), 0, None)
-    return sent(update, Vector(jnp.zeros((2, 3))), mix)
+    agents = update.made_for or 2
+    mix = watched(Fixed(), Dense(jnp.full((agents, agents), 1 / agents)), 0, None)
+    return sent(update, Vector(jnp.zeros((agents, 3))), mix)
 
 
 def _marks(jaxpr: Any) -> Iterator[tuple[int, Shapes]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ntkdyn.errors import InputError, check_kind, check_whole, shown
 from ntkdyn.graphs import ROUNDING, MixingMatrix, MixingSequence
-from ntkdyn.methods import exchange, mixing, objectives, origin, updates
+from ntkdyn.methods import exchange, mixing, objectives, origin, steps, updates
 from ntkdyn.methods.updates import OfLimit, StepSize
 
 
@@ -92,7 +92,7 @@ class Method(eqx.Module):
     @property
     def spaces(self) -> frozenset[str]:
         """Where it runs: "network", "tangent", "kernel"."""
-        return self.update.spaces & self.mixing.spaces
+        return self.update.spaces & self.mixing.spaces & self.objective.spaces
 
     @property
     def linear(self) -> bool:
@@ -102,12 +102,27 @@ class Method(eqx.Module):
     @property
     def affine(self) -> bool:
         """Whether every round is one and the same affine map, for the squared error and fixed W."""
-        return self.linear and self.mixing.every == 1
+        return self.linear and self.mixing.every == 1 and not self.scheduled
 
     @property
     def mixes(self) -> bool:
         """Whether agents exchange vectors at all."""
         return exchange.of_update(self.with_step_size(1.0).update).vectors > 0
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its step size changes from round to round."""
+        return getattr(updates.innermost(self.update), "changes", False)
+
+    @property
+    def at_largest(self) -> Method:
+        """The same method, with the largest step size of its schedule in every round."""
+        return self.at(updates.innermost(self.update).largest) if self.scheduled else self
+
+    def at(self, round: Any) -> Method:
+        """The same method, with the step size of that round in every round."""
+        update = updates.at(self.update, round)
+        return self if update is self.update else dataclasses.replace(self, update=update)
 
     def check_update(self) -> None:
         """Refuse an update of another's making that depends on where parameters have their zero.
@@ -121,10 +136,10 @@ class Method(eqx.Module):
         """Refuse a space that the method does not run in, and say which it does."""
         if space not in self.spaces:
             how = {"network": "`train`", "tangent": 'kernel = "implicit"'}
+            why = self.update.why_not or self.objective.why_not
             others = " or ".join(f"{name} space ({how[name]})" for name in sorted(self.spaces))
             raise InputError(
-                f"{self.name}: does not run in {space} space, because {self.update.why_not}; "
-                f"use {others}"
+                f"{self.name}: does not run in {space} space, because {why}; use {others}"
             )
 
     def check_weights(self, weights: MixingMatrix | MixingSequence) -> None:
@@ -177,7 +192,9 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
-    return value if value is None or isinstance(value, (bool, int, str)) else float(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return np.asarray(value, float).tolist() if np.ndim(value) else float(value)
 
 
 def _kind(needs: Needs) -> str:
@@ -218,6 +235,44 @@ def periodic(method: Method, tau: int) -> Method:
             f"exchange less often"
         )
     return _replaced(method, f"periodic({method.name}, {tau})", mixing.Periodic(method.mixing, tau))
+
+
+def by_agent(method: Method, factors: Any) -> Method:
+    """The same method with step size eta a_i, `factors` (agents,) the a_i, positive."""
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    a = steps.factors_of("by_agent", factors)
+    update = steps.paced(method.update, a[None], [0])
+    return dataclasses.replace(method, name=f"by_agent({method.name})", update=update)
+
+
+def scheduled(method: Method, schedule: Any) -> Method:
+    """The same method with step size eta s(t), s piecewise constant.
+
+    `schedule` are pairs (round, factor from there on), ascending, or a dictionary of them, as
+    `steps.warm_up`, `steps.step_decay` and `steps.cosine` give; before the first s = 1. A step size
+    `of_limit(share)` is that share of the largest one with which all pieces are stable.
+    """
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    rounds, factors = pieces = steps.pieces_of(schedule)
+    update = steps.paced(method.update, factors[:, None], rounds)
+    name = f"scheduled({method.name}, {steps.said(pieces)})"
+    return dataclasses.replace(method, name=name, update=update)
+
+
+def weight_decay(method: Method, decay: float, toward: str = "zero") -> Method:
+    """The same method with g_i + decay (theta_i - a) for g_i, a = 0 or, toward "start", theta_0.
+
+    Toward zero is what training frameworks call so. It is predicted as it is: in the linear model
+    parameters shrink toward zero too, theta_0 with them, by (1 - eta decay) a round, so that the
+    networks leave the neighbourhood of theta_0, and with it the prediction's, once eta decay t is
+    not small. A kernel alone does not tell f(theta_0) from J theta_0, so that it needs
+    kernel="implicit". Toward the start (L2-SP, Li, Grandvalet, Davoine 2018) the linear model stays
+    where it holds, and runs in every space.
+    """
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    objective = objectives.Decayed(method.objective, decay, toward)
+    name = f"weight_decay({method.name}, {float(decay):g}, {toward})"
+    return dataclasses.replace(method, name=name, objective=objective)
 
 
 def _replaced(method: Method, name: str, rule: Any) -> Method:

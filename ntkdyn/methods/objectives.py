@@ -1,6 +1,7 @@
 """Objectives: what each agent differentiates, composed from outputs, loss and pullback.
 
     Local         the loss on one's own points
+    Decayed       and a share of the parameters, or of what they have moved: weight decay
     CrossFeature  and agreement with what neighbours make of them   (methods/cross_features.py)
     Distillation  and agreement with neighbours on public points    (methods/distillation.py)
 
@@ -18,9 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkdyn.data.batches import Batch
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, check_name
 from ntkdyn.losses import Loss
 from ntkdyn.methods.mixing import Links
+from ntkdyn.methods.updates import EVERYWHERE, Number, check_positive
 from ntkdyn.spaces import Space
 from ntkdyn.vectors import Vector
 
@@ -62,6 +64,19 @@ class BaseObjective(eqx.Module):
     """what goes over a link beside vectors, in words"""
     heads: ClassVar[int] = 1
     """how many times the classes the network has outputs"""
+    plain: ClassVar[bool] = True
+    """whether all that is descended is the loss, so that a step size only scales its curvature"""
+    why_not: ClassVar[str] = ""
+    """why it does not run in the spaces that are left out"""
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        return EVERYWHERE
+
+    def onto(self, gradient: Vector, moved: Vector) -> Vector:
+        """What is descended at a displacement, given the gradient of the loss there."""
+        del moved
+        return gradient
 
     def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
         """Refuse a task, space or number of rounds that it cannot work with."""
@@ -85,6 +100,71 @@ class Local(BaseObjective):
             del state, round
             outputs, pull = look(x)
             return pull(slopes(outputs, wanted, batch, context.loss))
+
+        return grad
+
+
+TOWARD = ("zero", "start")
+
+
+class Decayed(BaseObjective):
+    """g_i(x_i) = that of `inner` + decay (theta_i - a), a = 0 or theta_0."""
+
+    inner: BaseObjective
+    decay: Number
+    toward: str = eqx.field(static=True, default="zero")
+    plain: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        check_positive("weight decay", self.decay, zero=True)
+        check_name("end of weight decay", self.toward, TOWARD)
+
+    @property
+    def affine(self) -> bool:
+        return self.inner.affine
+
+    @property
+    def view(self) -> str:
+        return self.inner.view
+
+    @property
+    def drawn(self) -> bool:
+        return self.inner.drawn
+
+    @property
+    def sends(self) -> str:
+        return self.inner.sends
+
+    @property
+    def heads(self) -> int:
+        return self.inner.heads
+
+    @property
+    def spaces(self) -> frozenset[str]:
+        there = self.inner.spaces
+        return there if self.toward == "start" else there - {"kernel"}
+
+    @property
+    def why_not(self) -> str:
+        return "a kernel does not tell what weight decay toward zero makes of the start"
+
+    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
+        self.inner.check(method, task, space, rounds)
+
+    def floats_sent(
+        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
+    ) -> Float[np.ndarray, " agents"]:
+        return self.inner.floats_sent(listeners, sizes)
+
+    def onto(self, gradient: Vector, moved: Vector) -> Vector:
+        return self.inner.onto(gradient, moved) + self.decay * moved
+
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        inner, space = self.inner.gradient(context, batch), context.space
+        from_end = space.displacement if self.toward == "start" else space.parameters
+
+        def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
+            return inner(x, state, round) + self.decay * from_end(x)
 
         return grad
 

@@ -108,6 +108,17 @@ class Update(Protocol):
         ...
 
 
+def at(update: Any, round: Any) -> Any:
+    """The update with the step size of that round; itself, where that does not change."""
+    return update.at(round) if hasattr(update, "at") else update
+
+
+def innermost(update: Any) -> Any:
+    """What knows the step sizes: the update itself, or that which its links are around."""
+    links = hasattr(update, "links")
+    return innermost(update.inner) if links else update
+
+
 class BaseUpdate(eqx.Module):
     """What all updates have in common."""
 

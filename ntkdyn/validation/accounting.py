@@ -39,7 +39,7 @@ from ntkdyn.validation.train import train
 SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "finite_width")
 
 
-@question("batch_size", "batch_seed")
+@question("batch_size", "batch_seed", "batches")
 def account(
     system: System,
     rounds: int | Sequence[int],
@@ -60,7 +60,7 @@ def account(
     """
     known = assess(system.settling)
     drawn = system.with_(kernel=Empirical(), method=known.method)
-    whole = drawn.with_(batch_size=None, batch_seed=None)
+    whole = drawn.with_(batch_size=None, batch_seed=None, batches=None)
     recorded = {"record_every": record_every, "save": SaveOptions()}
     flows = has_flow(known.method, system.weights)
     last = functools.partial(flow if flows else predict, rounds=rounds, **recorded)
@@ -74,7 +74,7 @@ def account(
     }
     absent = {
         "arithmetic": precision == "float64",
-        "minibatch_noise": system.batch_size is None,
+        "minibatch_noise": system.whole,
         "discretization": not flows,
         "finite_width": system.problem.networks[0].kernel is None or known.method.view != "outputs",
     }

@@ -22,7 +22,7 @@ from ntkdyn.validation.nulls import joined, of_records
 SAME = ("method", "step_size", "loss", "weights", "batch_size")
 """what two runs must share to be compared"""
 
-IF_KNOWN = ("batch_seed", "network", "dataset", "partition")
+IF_KNOWN = ("batch_seed", "batches", "network", "dataset", "partition")
 """and what they must share where both say it"""
 
 SAME_START = 0.05

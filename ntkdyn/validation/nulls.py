@@ -15,6 +15,7 @@ it is better. Trying them costs no training.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,8 +31,9 @@ from ntkdyn.linear import Empirical
 from ntkdyn.links import Linked, over
 from ntkdyn.methods import Method, Needs
 from ntkdyn.methods.mixing import Fixed
-from ntkdyn.methods.objectives import Local
-from ntkdyn.methods.updates import ATC, DGD
+from ntkdyn.methods.objectives import Decayed, Local
+from ntkdyn.methods.steps import Paced
+from ntkdyn.methods.updates import ATC, DGD, innermost
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.system import System, question
@@ -96,13 +98,20 @@ def _reversed(method: Method, weights: Weights) -> Asked:
 
 
 def _other_method(method: Method, weights: Weights) -> Asked:
-    """ATC for DGD, DGD for all others, with the step that a momentum amounts to; the same links."""
+    """ATC for DGD, DGD for all others, with the step that a momentum amounts to.
+
+    Schedule, weight decay and links are the same.
+    """
     linked = isinstance(method.update, Linked)
-    own = method.update.inner if linked else method.update
+    own = innermost(method.update)
+    paced = own if isinstance(own, Paced) else None
+    own = paced.inner if paced else own
     step = method.step_size / (1 - getattr(own, "beta", 0.0))
     update = ATC(step) if isinstance(own, DGD) else DGD(step)
-    rule = method.mixing if method.mixing.affine else Fixed()
-    other = Method(type(update).__name__.lower(), update, rule, Local(), Needs())
+    name, rule = type(update).__name__.lower(), method.mixing if method.mixing.affine else Fixed()
+    update = dataclasses.replace(paced, inner=update) if paced else update
+    objective = method.objective if isinstance(method.objective, Decayed) else Local()
+    other = Method(name, update, rule, objective, Needs())
     return over(other, *method.update.links) if linked else other, weights
 
 
@@ -128,7 +137,7 @@ ALTERNATIVES = {
 """name -> what is predicted in place of what was run"""
 
 
-@question("kernel")
+@question("kernel", "batches")
 def nulls(
     system: System,
     observed: Record,
@@ -179,7 +188,8 @@ def _observed(system: System, observed: Record) -> System:
         name: int(attrs[name]) if attrs[name] >= 0 else None
         for name in ("batch_size", "batch_seed")
     }
-    return system.with_(method=system.method.with_step_size(float(attrs["step_size"])), **drawn)
+    method = system.method.with_step_size(float(attrs["step_size"]))
+    return system.with_(method=method, **(drawn if system.batches is None else {}))
 
 
 def _applying(right: System) -> tuple[dict[str, tuple[str, System]], dict[str, str]]:

@@ -123,7 +123,7 @@ def _asked(record: Record) -> dict[str, Any]:
         "mixing weights": f"{attrs['weights']}, spectral gap {attrs['spectral_gap']:.4g}",
         "loss": attrs["loss"],
         "rounds": int(record["round"][-1]),
-        "points per round": "all" if batch < 0 else f"{batch} per agent",
+        "points per round": attrs.get("batches") or ("all" if batch < 0 else f"{batch} per agent"),
         "step size": f"{attrs['step_size']:.5g}",
         "stability limit": f"{attrs['step_size_limit']:.5g}"
         if "step_size_limit" in attrs

@@ -33,7 +33,7 @@ PRECISIONS = {
 """name -> the context that networks are trained in"""
 
 
-@question("batch_size", "batch_seed")
+@question("batch_size", "batch_seed", "batches")
 def train(
     system: System,
     rounds: int | Sequence[int],
