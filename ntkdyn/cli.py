@@ -33,7 +33,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ntkdyn import disk
+from ntkdyn import disk, progress
 from ntkdyn.bench.app import app as bench
 from ntkdyn.errors import InputError, unknown
 
@@ -60,7 +60,7 @@ class Commands(typer.core.TyperGroup):
         if sys.stdout is None:
             _leave(2, "output: standard output is closed; direct it to a file or to /dev/null")
         os.environ["MPLBACKEND"] = "agg"  # figures are files, whatever backend a user asks for
-        with _handled({signal.SIGTERM: _terminate}), _printed():
+        with _handled({signal.SIGTERM: _terminate}), _printed(), progress.quiet():
             return super().main(*args, **kwargs)
 
     def invoke(self, context: Any) -> Any:

@@ -31,6 +31,9 @@ class Kernel(NamedTuple):
     layers: dict[str, Float[np.ndarray, ...]]
     name: str
 
+    def __repr__(self) -> str:
+        return f"Kernel({self.name!r}, {self.whole.shape})"
+
     @property
     def training(self) -> Float[np.ndarray, ...]:
         """The block between training points, as a square matrix."""

@@ -12,7 +12,7 @@ is the mean of the L_i over agents.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,14 @@ class Loss(NamedTuple):
     """whether one output stands for two classes, the second where it is positive"""
     regression: bool = False
     """whether targets may be any real numbers, and a residual is f - y"""
+
+    def __repr__(self) -> str:
+        return f"losses.{self.name}"
+
+    def __reduce__(self) -> Any:
+        """By its name, where it is one of ours; its functions must be found again, else."""
+        own = LOSSES.get(self.name) is self
+        return (named, (self.name,)) if own else (type(self), tuple(self))
 
     def derivative(
         self, outputs: Float[Array, "*points outputs"], targets: Float[Array, "*points outputs"]

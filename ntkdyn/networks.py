@@ -16,7 +16,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,6 +72,17 @@ class Network:
     """per name of `hidden`, what its channels are numbered along: pairs of a parameter tensor (its
     place among the leaves of the parameters) and an axis of it; an axis longer than the channels
     runs over places first, as a flattened image does"""
+
+    def __repr__(self) -> str:
+        return f"Network({self.name!r}, {self.outputs} outputs)"
+
+    def __reduce__(self) -> Any:
+        """One of our own kinds by the arguments it was made from; others part by part."""
+        arguments = dict(self.description)
+        make = KINDS.get(arguments.pop("kind", None))
+        if make is not None and make(**arguments).apply is self.apply:
+            return partial(make, **arguments), ()
+        return Network, tuple(getattr(self, each.name) for each in fields(self))
 
     @functools.cached_property
     def with_features(self) -> Callable[[Params, Array], Array]:
@@ -239,6 +250,7 @@ def _cnn(
         "filter": filter,
         "strides": strides,
         "pool": pool,
+        "image": image,
     }
     network = _network(_reading(layers, image), names, 3, image, description)
 
@@ -304,6 +316,7 @@ def _resnet(
         "filter": filter,
         "strides": strides,
         "pool": pool,
+        "image": image,
     }
     network = _network(_reading(_independent(layers), image), names, 3, image, description)
 

@@ -7,6 +7,7 @@ Both hold a `Task`: what a run needs to know beyond its space.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ntkdyn import losses, precision, sizes
+from ntkdyn import display, losses, precision, sizes
 from ntkdyn.data import Batches, Dataset, Partition, full, minibatches
 from ntkdyn.data.partitions import owners
 from ntkdyn.errors import InputError, check_kind, check_name, check_whole
@@ -68,6 +69,9 @@ class Task(NamedTuple):
     agent_names: tuple[str, ...] = ()
     about: dict[str, Any] = {}
     """what a record says of the data"""
+
+    def __repr__(self) -> str:
+        return f"Task({_points_of(self)}, loss={self.loss.name!r})"
 
     @property
     def train(self) -> int:
@@ -137,6 +141,24 @@ class Problem:
         for network in dict.fromkeys(self.networks):
             if not _made_here(network):
                 _check_model(network, self.partition.data.train_inputs)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name}, {_points_of(self.task)}, loss={self.loss.name!r})"
+
+    def _repr_html_(self) -> str:
+        data = self.partition.data
+        rows = {
+            "network": self.name,
+            "data": f"{data.name}, {data.learned}",
+            "scaling": data.normalisation,
+            "partition": self.partition.rule,
+            "seed": self.seed if np.ndim(self.seed) == 0 else "one for each agent",
+        }
+        return display.panel(repr(self), display.table(rows | _rows_of(self.task)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is made from; kernels are computed anew."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -474,6 +496,14 @@ class KernelProblem:
         self.adjusted = symmetrised | ridge | shared(K, y.shape[1]) | read
         self.given = Kernel(kernel, {}, "given")
 
+    def __repr__(self) -> str:
+        loss = f"loss={self.task.loss.name!r}"
+        return f"KernelProblem({_points_of(self.task)}, {loss})"
+
+    def _repr_html_(self) -> str:
+        rows = {"kernel": str(self.given.whole.shape)} | _rows_of(self.task) | self.adjusted
+        return display.panel(repr(self), display.table(rows))
+
     @classmethod
     def of_partition(
         cls, partition: Partition, kernel: Any, f0: Any = None, *, loss: str | Loss = "mse"
@@ -548,6 +578,24 @@ def _test_points(
     shape = len(y_test), outputs
     y_test = shaped("y_test", y_test, shape)
     return rows, y_test, np.zeros(shape) if f0_test is None else shaped("f0_test", f0_test, shape)
+
+
+def _points_of(task: Task) -> str:
+    """How many points there are, and for whom."""
+    test = len(task.targets) - task.basis
+    tested = f" and {test} test" if test else ""
+    return f"{task.train} training{tested} points, {task.agents} agents"
+
+
+def _rows_of(task: Task) -> dict[str, Any]:
+    """What a table says of points and agents."""
+    counts = task.counts
+    return {
+        "points an agent": f"{counts.min()} to {counts.max()}",
+        "outputs": task.targets.shape[1],
+        "loss": task.loss.name,
+        "agents": ", ".join(task.agent_names[:8]) + (", ..." if len(task.agent_names) > 8 else ""),
+    }
 
 
 def check_problem(problem: Any) -> None:

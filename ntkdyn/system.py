@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ntkdyn import display
 from ntkdyn.data import Batches, listed
 from ntkdyn.errors import InputError, check_kind, check_name, check_whole, shown
 from ntkdyn.graphs import mixing
@@ -75,6 +76,21 @@ class System:
         if self.batch_size is not None:
             set_("batch_size", check_whole("batch_size:", self.batch_size, 1))
             set_("batch_seed", check_whole("batch_seed:", self.batch_seed, 0, LARGEST_SEED))
+
+    def __repr__(self) -> str:
+        return f"System({self.problem!r}, {self.method!r}, {self.weights!r})"
+
+    def _repr_html_(self) -> str:
+        parts = self.problem, self.method, self.weights.rounds[0]
+        below = {
+            "kernel": self.kernel.name,
+            "points a round": self.batch_size or ("all" if self.whole else "listed"),
+            "rounds of the graph": None
+            if len(self.weights.rounds) == 1
+            else len(self.weights.rounds),
+        }
+        shown = "".join(each._repr_html_() for each in parts)
+        return f"<div>{shown}{display.table(below)}</div>"
 
     @property
     def task(self) -> Task:

@@ -61,6 +61,18 @@ class Dataset:
     agent_names: tuple[str, ...] = ()
     """what these agents are called"""
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.train_inputs)} training and {len(self.test_inputs)} test points"
+        shape = "x".join(map(str, self.train_inputs.shape[1:]))
+        return f"Dataset({self.name!r}, {counts} of {shape or 'no'} features, {self.learned})"
+
+    @property
+    def learned(self) -> str:
+        """What is to be learned, in words."""
+        if self.classes is not None:
+            return f"{self.classes} classes"
+        return f"{self.train_labels.shape[1]} targets"
+
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", check_whole("classes", self.classes, 1))

@@ -68,6 +68,9 @@ class Partition:
                 f"{len(self.agent_names)}"
             )
 
+    def __repr__(self) -> str:
+        return f"Partition({self.data!r}, {self.agents} agents, {self.rule!r})"
+
     @property
     def counts(self) -> Int[np.ndarray, "agents classes"]:
         """How many points of each class each agent owns; of regression, how many in all."""

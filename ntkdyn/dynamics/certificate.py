@@ -87,6 +87,7 @@ from ntkdyn.errors import InputError, check_kind, check_whole
 from ntkdyn.methods.objectives import Local
 from ntkdyn.methods.updates import ATC, CTA, DGD, OfLimit, State
 from ntkdyn.problems import Problem
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, looking, plan, recorded
@@ -102,6 +103,7 @@ COPIES = 6
 
 
 @question()
+@watched("bounding the error")
 @precision.in_double
 def certify(
     system: System,

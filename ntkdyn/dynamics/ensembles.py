@@ -40,6 +40,7 @@ from ntkdyn.kernels import infinite
 from ntkdyn.linear import Empirical, Infinite
 from ntkdyn.measures import measure, shares
 from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.system import System, question
@@ -54,6 +55,7 @@ WIDTHS = {
 
 
 @question()
+@watched("predicting the ensemble")
 @precision.in_double
 def ensemble(
     system: System,

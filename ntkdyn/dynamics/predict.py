@@ -24,6 +24,7 @@ from ntkdyn.linear import Choice, Given, Kernel
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods.updates import State
 from ntkdyn.problems import KernelProblem
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, plan, run
@@ -34,6 +35,7 @@ from ntkdyn.vectors import Vector
 
 
 @question("kernel", "batch_size", "batch_seed", "batches")
+@watched("predicting")
 @precision.in_double
 def predict(
     system: System,

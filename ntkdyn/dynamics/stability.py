@@ -45,6 +45,7 @@ from ntkdyn.graphs import MixingSequence, Weights
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, operator_of
 from ntkdyn.methods.updates import OfLimit
+from ntkdyn.progress import watched
 from ntkdyn.spaces import KernelSpace
 from ntkdyn.system import System, question
 
@@ -104,6 +105,7 @@ class Stability(NamedTuple):
 
 
 @question("kernel")
+@watched("looking for the limit")
 @precision.in_double
 def step_size_limit(system: System, *, progress: Progress | None = None) -> float:
     """The largest step size up to which `method` is stable, all points in each round.

@@ -12,10 +12,14 @@ import scipy.sparse
 import scipy.sparse.linalg
 from jaxtyping import Complex, Float
 
+from ntkdyn import display
 from ntkdyn.errors import InputError
 
 LANCZOS_FROM = 512
 """From how many agents on the outer eigenvalues of a symmetric W are found without the others."""
+
+SAID_UP_TO = 256
+"""agents; of more, what takes all eigenvalues is not said unasked"""
 
 ROUNDING = 1e-9
 """How far a row or column sum of W may be from one."""
@@ -45,6 +49,29 @@ class MixingMatrix:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """W itself, so that NumPy takes a `MixingMatrix` wherever it takes a matrix."""
         return np.array(self.matrix, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"MixingMatrix({self.name!r}, {self.agents} agents{self._gap})"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "weights": self.name,
+            "agents": self.agents,
+            "links": int(np.count_nonzero(self.matrix) - np.count_nonzero(self.matrix.diagonal())),
+            "symmetric": self.symmetric,
+            "rows and columns sum to one": self.doubly_stochastic,
+            "adjusted": self.adjusted,
+        }
+        if self.agents > SAID_UP_TO:
+            return display.panel(repr(self), display.table(rows))
+        rows["spectral gap"] = self.spectral_gap
+        pictures = display.graph(self.matrix, self.names), display.spectrum(self.eigenvalues)
+        return display.panel(repr(self), *pictures, display.table(rows))
+
+    @property
+    def _gap(self) -> str:
+        known = self.agents <= SAID_UP_TO or self.symmetric
+        return f", spectral gap {self.spectral_gap:.3g}" if known else ""
 
     @property
     def agents(self) -> int:
@@ -136,6 +163,9 @@ class MixingSequence:
 
     rounds: tuple[MixingMatrix, ...]
     name: str
+
+    def __repr__(self) -> str:
+        return f"MixingSequence({self.name!r}, {len(self.rounds)} rounds, {self.agents} agents)"
 
     def __post_init__(self) -> None:
         if not isinstance(self.rounds, tuple) or not all(

@@ -32,8 +32,10 @@ from ntkdyn.kernels.structure import distinct_layers
 from ntkdyn.kernels.tiles import Progress
 from ntkdyn.kernels.walk import Apply
 from ntkdyn.processes import distinct
+from ntkdyn.progress import watched
 
 
+@watched("computing tiles")
 def compute(
     apply: Apply,
     params: PyTree,

@@ -34,6 +34,9 @@ class Linearized(NamedTuple):
     outputs: Float[np.ndarray, "rows outputs"]
     """f(theta_0) at the rows"""
 
+    def __repr__(self) -> str:
+        return f"Linearized(kernel {self.kernel.shape}, outputs {self.outputs.shape})"
+
 
 def from_torch(
     module: Any,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import inspect
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
 
+from ntkdyn import display
 from ntkdyn.errors import InputError, check_kind, check_whole, shown
 from ntkdyn.graphs import ROUNDING, MixingMatrix, MixingSequence
 from ntkdyn.methods import exchange, mixing, objectives, origin, steps, updates
@@ -49,6 +52,28 @@ class Method(eqx.Module):
     mixing: mixing.Mixing
     objective: objectives.BaseObjective
     needs: Needs = eqx.field(static=True, default=Needs())
+
+    def __repr__(self) -> str:
+        return f"Method({self.name!r}, step_size={_said(self.step_size)})"
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex}$"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "step size": _said(self.step_size),
+            "needs W": self.wants,
+            "runs in": ", ".join(sorted(self.spaces)),
+        }
+        formula = f"$${html.escape(self.latex)}$$" if self.latex else ""
+        return display.panel(self.name, formula, display.table(rows))
+
+    @property
+    def latex(self) -> str:
+        """The update, as its docstring has it."""
+        own = updates.innermost(self.update)
+        own = getattr(own, "inner", own)
+        return display.latex((inspect.getdoc(type(own)) or "").split("\n\n")[0])
 
     @property
     def step_size(self) -> StepSize:
@@ -182,6 +207,13 @@ class Method(eqx.Module):
                     f"{self.name}: needs eigenvalues above {_fraction(needs.above)}, but the "
                     f"mixing matrix has {smallest:.4g}; `graphs.lazy` lifts them"
                 )
+
+
+def _said(step_size: Any) -> str:
+    """A step size in few characters."""
+    if isinstance(step_size, OfLimit):
+        return f"of_limit({step_size.share:g})"
+    return f"{float(step_size):g}" if np.ndim(step_size) == 0 else str(np.shape(step_size))
 
 
 def _plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ from ntkdyn.dynamics import assess, flow, has_flow, predict
 from ntkdyn.engine import Progress
 from ntkdyn.errors import unknown
 from ntkdyn.linear import Empirical, Infinite
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.saving import SaveOptions
@@ -40,6 +41,7 @@ SOURCES = ("arithmetic", "linearization", "minibatch_noise", "discretization", "
 
 
 @question("batch_size", "batch_seed", "batches")
+@watched("splitting the gap")
 def account(
     system: System,
     rounds: int | Sequence[int],

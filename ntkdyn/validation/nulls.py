@@ -34,6 +34,7 @@ from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Decayed, Local
 from ntkdyn.methods.steps import Paced
 from ntkdyn.methods.updates import ATC, DGD, innermost
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.system import System, question
@@ -138,6 +139,7 @@ ALTERNATIVES = {
 
 
 @question("kernel", "batches")
+@watched("predicting what was not run")
 def nulls(
     system: System,
     observed: Record,

@@ -17,6 +17,7 @@ from ntkdyn.methods import OfLimit
 from ntkdyn.networks import Network
 from ntkdyn.precision import double, float32, single, tensorfloat32
 from ntkdyn.problems import Problem
+from ntkdyn.progress import watched
 from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, own_kernels, plan, run
 from ntkdyn.saving import SaveOptions
@@ -34,6 +35,7 @@ PRECISIONS = {
 
 
 @question("batch_size", "batch_seed", "batches")
+@watched("training")
 def train(
     system: System,
     rounds: int | Sequence[int],

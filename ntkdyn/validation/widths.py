@@ -33,6 +33,7 @@ from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_name, shown
 from ntkdyn.methods import Method
 from ntkdyn.problems import Problem
+from ntkdyn.progress import watched
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.saving import SaveOptions
@@ -89,6 +90,7 @@ class Kept:
         return self._done[name]
 
 
+@watched("training and predicting")
 def sweep(
     case: Callable[[Any, int], System],
     rounds: int,
