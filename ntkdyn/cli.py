@@ -417,6 +417,29 @@ def specs(
 
 
 @app.command()
+def new(
+    data: Annotated[Path, typer.Argument(help="A table of points: .csv, .tsv, .parquet.")],
+    graph: Annotated[
+        Path | None, typer.Option(help="A graph of your own: .graphml, .edgelist, ...")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The spec; spec.toml beside the table.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look at your files and write a commented spec for them, to read, change and run."""
+    from ntkdyn import drafts, experiment
+
+    path = data.parent / "spec.toml" if out is None else out
+    if path.exists():
+        raise InputError(f"output: {path} is there already; write to another file with --out")
+    text = drafts.spec(data, graph, path.parent)
+    experiment.parse(text, str(path))
+    with disk.whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    if not quiet:
+        print(f"{path}\n\n{text}", end="")
+
+
+@app.command()
 def kernel(
     spec: Spec,
     out: Annotated[Path, typer.Option(help="The HDF5 file, new or to be continued.")],
@@ -736,7 +759,7 @@ def _conduct(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    work.check()
+    work.check(trained=True)
     with place.files(work) as files:
         checkpoints = saving and work.checkpoints(place.folder, **saving._asdict())
         resume = saving is not None and saving.resume
@@ -767,7 +790,7 @@ def _one_side(
     from ntkdyn import experiment, records
 
     experiment.check_machine(*machine)
-    work.check()
+    work.check(trained=side == "train")
     with place.files(work) as files:
         path = files.predicted if side == "predict" else files.observed
         with _watched(quiet) as bar:

@@ -44,8 +44,9 @@ from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.dynamics import certificate
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError, check_kind, shown, unknown
+from ntkdyn.kernels import pytorch
 from ntkdyn.linear import KERNELS
-from ntkdyn.problems import Problem, outputs_for
+from ntkdyn.problems import KernelProblem, Problem, outputs_for
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.saving import SaveOptions
@@ -107,7 +108,11 @@ class NetworkTable(_Table):
     """`networks`; as many outputs as classes, for every head that the method trains."""
 
     kind: Literal["mlp", "cnn", "resnet"] = "mlp"
-    widths: list[int]
+    widths: list[int] | None = None
+    """of the hidden layers; needed but with a model"""
+    model: str | None = None
+    """a model of one's own, "module:name" of what makes it: a `Network`, a flax module, or a module
+    of PyTorch's, started from the spec's seed, which is predicted here and trained elsewhere"""
     activation: Annotated[str, _one_of(networks.ACTIVATIONS)] = "relu"
     w_std: float | list[float] = 2**0.5
     b_std: float | list[float] = 0.1
@@ -378,7 +383,12 @@ def parse(text: str, name: str) -> Spec:
     if DOTTED.search(text):
         raise InputError(f"spec: {name} nests its values too deeply, by a key of 100 parts or more")
     try:
-        return Spec.model_validate(tomllib.loads(text))
+        spec = Spec.model_validate(tomllib.loads(text))
+        if (spec.network.widths is None) == (spec.network.model is None):
+            raise InputError(f"{name}: network.widths must be given, or a model in their place")
+        return spec
+    except InputError:
+        raise
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"spec: {name} is not TOML; {error}") from None
     except RecursionError:
@@ -442,6 +452,20 @@ def _imported(what: str, name: str) -> Callable:
     if not callable(found):
         raise InputError(f"{what}: {module} has no {shown(attribute)} that could be called")
     return found
+
+
+def _network_of(table: NetworkTable, made: Any, outputs: int) -> networks.Network:
+    """The network that a model of one's own is."""
+    if odd := sorted(table.model_fields_set - {"model", "own_starts"}):
+        raise InputError(f"network: {odd[0]} does not go with a model, which says so itself")
+    if isinstance(made, networks.Network):
+        return made
+    if callable(getattr(made, "init", None)) and callable(getattr(made, "apply", None)):
+        return networks.wrap(made.apply, made.init, outputs, name=type(made).__name__)
+    raise InputError(
+        f"network: {table.model} must make a Network, a flax module or a torch.nn.Module, got "
+        f"{type(made).__name__}"
+    )
 
 
 def _paced(method: methods.Method, table: MethodTable) -> methods.Method:
@@ -530,8 +554,19 @@ class Experiment:
         )
 
     @functools.cached_property
-    def problem(self) -> Problem:
+    def problem(self) -> Problem | KernelProblem:
+        if pytorch.is_module(self._model):
+            return KernelProblem.from_torch(self._model, self.partition, loss=self.spec.loss)
         return self._problem(self.network, self.spec.seed)
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        """The model of one's own, if the spec names one."""
+        name = self.spec.network.model
+        made = name and pytorch.seeded(_imported("network", name), self.spec.seed)
+        if pytorch.is_module(made) and self.spec.network.own_starts:
+            raise InputError("network: own_starts are for networks that are trained here")
+        return made
 
     def _problem(self, network: networks.Network, seed: int) -> Problem:
         """The spec's data with that network, started from that seed."""
@@ -601,8 +636,14 @@ class Experiment:
         method = _paced(method, self.spec.method)
         return links.over(method, *map(_link, self.spec.link)) if self.spec.link else method
 
-    def check(self) -> None:
+    def check(self, *, trained: bool = False) -> None:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""
+        if trained and pytorch.is_module(self._model):
+            raise InputError(
+                f"network: {self.spec.network.model} is a module of PyTorch's, which is predicted "
+                f"here (`ntkdyn predict`) and trained by its own code; hold its log against the "
+                f"prediction with `ntkdyn compare`"
+            )
         save = SaveOptions(parameter_rounds=self.spec.run.parameter_rounds)
         plan(self.system, **self._rounds, save=save)
         if self.certifies:
@@ -646,12 +687,14 @@ class Experiment:
     @functools.cached_property
     def network(self) -> networks.Network:
         table = self.spec.network
+        columns = outputs_for(self.partition.data, losses.named(self.spec.loss))
+        if table.model is not None:
+            return _network_of(table, self._model, columns * self.method.heads)
         settings = table.model_dump(exclude={"kind", "own_starts"}, exclude_none=True)
         make = networks.KINDS[table.kind]
         odd = sorted(set(settings) - set(inspect.signature(make).parameters))
         if odd:
             raise InputError(f"network: {odd[0]} is no setting of a network of kind {table.kind}")
-        columns = outputs_for(self.partition.data, losses.named(self.spec.loss))
         return make(outputs=columns * self.method.heads, **settings)
 
     def predict(self, progress: Progress | None = None, proving: Progress | None = None) -> Record:
@@ -681,6 +724,7 @@ class Experiment:
         memory: str | None = None,
     ) -> Record:
         """What the spec's run does show, on the first `devices`, in so much `memory` of each."""
+        self.check(trained=True)
         chosen = None if devices is None else _first(devices)
         return self._run(
             validation.train,
@@ -720,6 +764,7 @@ class Experiment:
         progress: Progress | None = None,
     ) -> kernels.KernelPlan:
         """Write the empirical kernel between all training points to `file`, tile by tile."""
+        self.check(trained=True)
         problem = self.problem
         return kernels.compute(
             problem.network.apply,
@@ -883,6 +928,8 @@ def _first(devices: int) -> list[jax.Device]:
 
 def _with_widths(spec: Spec, widths: list[int]) -> Spec:
     """The spec with those hidden layers; scales per layer keep the readout's for the readout."""
+    if spec.network.widths is None:
+        raise InputError("sweep: a model of one's own has no widths to change")
     table, layers = spec.network, len(spec.network.widths)
     scales = {name: getattr(table, name) for name in ("w_std", "b_std")}
     if len(widths) != layers:
@@ -901,8 +948,8 @@ def _with_step_size(spec: Spec, value: float) -> Spec:
 
 
 VARIED: dict[str, Callable[[Spec, Any], Spec]] = {
-    "width": lambda spec, width: _with_widths(spec, [width] * len(spec.network.widths)),
-    "depth": lambda spec, depth: _with_widths(spec, [spec.network.widths[0]] * depth),
+    "width": lambda spec, width: _with_widths(spec, [width] * len(spec.network.widths or ())),
+    "depth": lambda spec, depth: _with_widths(spec, (spec.network.widths or [0])[:1] * depth),
     "step_size": _with_step_size,
 }
 """what a sweep may go along -> the spec at one value of it"""

@@ -496,6 +496,11 @@ class KernelProblem:
         self.adjusted = symmetrised | ridge | shared(K, y.shape[1]) | read
         self.given = Kernel(kernel, {}, "given")
 
+    @property
+    def name(self) -> str:
+        """What the kernel is of, for the record, where that is known."""
+        return self.adjusted.get("network", "a bare kernel")
+
     def __repr__(self) -> str:
         loss = f"loss={self.task.loss.name!r}"
         return f"KernelProblem({_points_of(self.task)}, {loss})"

@@ -83,6 +83,7 @@ ALLOWED = {
         "arrays", "dynamics", "engine", "errors", "graphs", "linear", "losses", "methods",
         "precision", "problems", "records", "system", "validation", "vectors",
     },
+    "drafts": {"data", "disk", "errors", "graphs"},
     "experiment": {
         "checkpoints", "data", "disk", "dynamics", "engine", "errors", "figures", "graphs",
         "saving", "kernels", "linear", "links", "losses", "methods", "networks", "problems",
@@ -95,8 +96,8 @@ ALLOWED = {
     "health": {"kernels"},
     "__main__": {"cli"},
     "cli": {
-        "bench", "disk", "errors", "experiment", "figures", "health", "methods", "progress",
-        "records", "theory",
+        "bench", "disk", "drafts", "errors", "experiment", "figures", "health", "methods",
+        "progress", "records", "theory",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""

@@ -7,7 +7,8 @@ and the buffers are held. Rows of J are formed for so many points at a time as m
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +77,25 @@ def from_torch(
             if x2 is None:
                 kernel[columns, :, rows] = block.transpose(2, 3, 0, 1)
     return Linearized(kernel, model.outputs(left))
+
+
+def is_module(value: Any) -> bool:
+    """Whether it is a module of PyTorch's, which is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def seeded(make: Callable[[], Any], seed: int) -> Any:
+    """What is made, by PyTorch's draws from that seed where it takes part; others stay as they are.
+
+    It must have been imported already, as by the module that `make` is from.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return make()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def _blocks(points: int, at_once: int) -> Iterator[slice]:
