@@ -246,6 +246,8 @@ class MethodTable(_Table):
     """what each agent multiplies the step size by"""
     schedule: list[list[int | float]] | None = None
     """pairs: from which round on the step size is multiplied by what"""
+    agent_weights: list[float] | None = None
+    """lambda of the objective sum_i lambda_i L_i; all the same, if left out"""
     weight_decay: float | None = None
     decay_toward: Literal["zero", "start"] | None = None
     """what weight decay draws parameters to; zero if left out, which takes an implicit kernel"""
@@ -474,6 +476,8 @@ def _paced(method: methods.Method, table: MethodTable) -> methods.Method:
         method = methods.by_agent(method, table.by_agent)
     if table.schedule is not None:
         method = methods.scheduled(method, table.schedule)
+    if table.agent_weights is not None:
+        method = methods.weighted(method, table.agent_weights)
     if table.weight_decay is not None:
         return methods.weight_decay(method, table.weight_decay, table.decay_toward or "zero")
     if table.decay_toward is not None:

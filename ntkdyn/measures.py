@@ -2,6 +2,7 @@
 
 train_loss    L_i(f_i): mean over agent i's own points
 global_loss   mean over agents j of L_j(f_i): the common objective, at agent i's model
+weighted_loss sum over agents j of lambda_j L_j(f_i), where a method weighs them (`weighted`)
 test_loss     mean over the test points
 
 and, of the model whose parameters are the mean of all agents', consensus_global_loss and the like.
@@ -32,13 +33,20 @@ ROUNDED = 1e-20
 
 @precision.in_double
 def measure(
-    task: Task, outputs: Float[np.ndarray, "agents points outputs"]
+    task: Task,
+    outputs: Float[np.ndarray, "agents points outputs"],
+    weights: Float[np.ndarray, " agents"] | None = None,
 ) -> dict[str, Float[np.ndarray, " agents"]]:
-    """Every loss, and accuracy or R^2, that the task allows, one number per agent."""
+    """Every loss, and accuracy or R^2, that the task allows, one number per agent.
+
+    `weights` are those of an objective that is no plain mean, which is measured too.
+    """
     losses = np.asarray(
         task.loss.value(jnp.asarray(outputs, jnp.float64), jnp.asarray(task.targets)[None])
     )
     share = shares(task)
+    if weights is not None:
+        share["weighted_loss"] = np.tile(weights @ share["train_loss"], (task.agents, 1))
     measured = {
         name: (np.where(each > 0, losses, 0) * each).sum(axis=1) for name, each in share.items()
     }

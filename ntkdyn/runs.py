@@ -371,7 +371,12 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
     """One variable per measure over rounds, and what does not change over rounds."""
     task = plan.task
     main = [snapshot.outputs[..., : task.targets.shape[1]] for snapshot in seen]
-    variables = _stacked(("round", "agent"), [measure(task, outputs) for outputs in main])
+    measured = [measure(task, outputs, plan.method.agent_weights) for outputs in main]
+    variables = _stacked(("round", "agent"), measured)
+    if (weights := plan.method.agent_weights) is not None:
+        variables["agent_weight"] = ("agent", weights)
+    if not isinstance(plan.weights, MixingSequence):
+        variables["perron"] = ("agent", plan.weights.perron)
     if space.mixable:
         means = [s.consensus_outputs[:, : task.targets.shape[1]] for s in seen]
         variables |= _stacked(("round",), [measure_consensus(task, outputs) for outputs in means])

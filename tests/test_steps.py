@@ -28,10 +28,10 @@ def with_steps(method_, kind):
     return methods.scheduled(method_, HALVED) if "scheduled" in kind else method_
 
 
-def by_messages(small, name, kind, eta, decay=0.0, batches=None, rounds=ROUNDS):
+def by_messages(small, name, kind, eta, decay=0.0, batches=None, scale=(1,) * 8):
     """Outputs (rounds, agents, points, outputs) of the linearized network, agent by agent.
 
-    W is read entry by entry, gradients point by point; a decay is towards the start.
+    `scale` is what each agent's gradient is multiplied by. W is read entry by entry, gradients point by point; a decay is towards the start.
     """
     problem, J = small.problem, small.jacobian
     task, f0, W = problem.task, problem.initial, RING.matrix
@@ -42,12 +42,12 @@ def by_messages(small, name, kind, eta, decay=0.0, batches=None, rounds=ROUNDS):
         own = np.flatnonzero(task.owner == agent) if batches is None else batches[round][agent]
         total = decay * at
         for p in own:
-            total = total + J[p].T @ (f0[p] + J[p] @ at - task.targets[p]) / len(own)
+            total = total + scale[agent] * J[p].T @ (f0[p] + J[p] @ at - task.targets[p]) / len(own)
         return total
 
     mixed = lambda values: np.stack([sum(W[i, j] * values[j] for j in range(8)) for i in range(8)])
-    for round in range(rounds[-1] + 1):
-        if round in rounds:
+    for round in range(ROUNDS[-1] + 1):
+        if round in ROUNDS:
             seen.append([f0 + J @ each for each in x])
         step = np.array([[size_of(kind, eta, agent, round)] for agent in range(8)])
         g = np.stack([gradient(agent, x[agent], round) for agent in range(8)])
@@ -246,3 +246,65 @@ REFUSED = [
 def test_refused(make, message):
     with pytest.raises(nd.InputError, match=message):
         make()
+
+
+# --- weights of agents ----------------------------------------------------------------------------
+
+
+LAMBDA = np.arange(1.0, 9.0)
+
+
+@pytest.mark.parametrize("name", ["dgd", "diging"])
+def test_gradients_are_weighed_by_the_agents_weights(small, name):
+    """In place of eta g_i, eta m lambda_i g_i; a tracker tracks the weighted mean."""
+    case = small(8)
+    scale = 8 * LAMBDA / LAMBDA.sum()
+    weighed = by_messages(case, name, "", 0.02, scale=scale)
+    found = nd.predict(
+        case.problem, methods.weighted(methods.METHODS[name](step_size=0.02), LAMBDA), RING, ROUNDS
+    )
+    np.testing.assert_allclose(found["outputs"], weighed, rtol=0, atol=1e-10)
+    assert np.allclose(found["agent_weight"], LAMBDA / LAMBDA.sum())
+    wanted = (found["agent_weight"].values * own_losses(case.problem.task, weighed[-1])).sum(axis=1)
+    np.testing.assert_allclose(found["weighted_loss"][-1], wanted, rtol=1e-9)
+
+
+def own_losses(task, outputs):
+    """(agent, other): the loss of each agent's outputs on the points of each other."""
+    each = 0.5 * ((outputs[:, : task.train] - task.targets[: task.train]) ** 2).sum(axis=2)
+    columns = [each[:, task.owner == other].mean(axis=1) for other in range(task.agents)]
+    return np.stack(columns, axis=1)
+
+
+def test_rows_that_alone_sum_to_one_weigh_losses_by_their_perron_vector():
+    """Two features, five agents on a star: DGD in tiny steps against the least of sum pi_i L_i."""
+    rng = np.random.default_rng(0)
+    x, y, owner = rng.standard_normal((20, 2)), rng.standard_normal(20), np.arange(20) % 5
+    W = nd.graphs.uniform(nd.graphs.star(5))
+    pi = W.perron
+    np.testing.assert_allclose(pi @ W.matrix, pi, atol=1e-12)
+    assert np.isclose(pi.sum(), 1) and pi[0] > 2 * pi[1] > 0
+    problem = nd.KernelProblem(x @ x.T, y, owner)
+
+    def rest(method_):
+        record = nd.predict(problem, method_, W, [200_000])
+        return record["outputs"][-1].mean("agent").values[:, 0], record
+
+    def least(weights):
+        root = np.sqrt(weights[owner] / 4)[:, None]
+        return x @ np.linalg.lstsq(root * x, root[:, 0] * y, rcond=None)[0]
+
+    dgd = methods.dgd(step_size=2e-4)
+    found, record = rest(dgd)
+    np.testing.assert_allclose(record["perron"], pi)
+    assert np.abs(found - least(pi)).max() < 2e-3 < 0.05 < np.abs(found - least(pi**0)).max()
+    evened, _ = rest(methods.weighted(dgd, 1 / pi))
+    assert np.abs(evened - least(pi**0)).max() < 2e-3
+    assert np.allclose(RING.perron, 1 / 8)
+
+
+def test_weights_are_refused():
+    with pytest.raises(nd.InputError, match="agent weights: factors must be positive and finite"):
+        methods.weighted(DGD, [1.0, 0.0])
+    with pytest.raises(nd.InputError, match="has weights for 3 agents, and there are 2"):
+        nd.predict(TWO, methods.weighted(DGD, [1.0, 1.0, 1.0]), HALVES, 1)

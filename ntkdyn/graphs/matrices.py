@@ -60,6 +60,7 @@ class MixingMatrix:
             "links": int(np.count_nonzero(self.matrix) - np.count_nonzero(self.matrix.diagonal())),
             "symmetric": self.symmetric,
             "rows and columns sum to one": self.doubly_stochastic,
+            "weights of losses (Perron)": self._implied,
             "adjusted": self.adjusted,
         }
         if self.agents > SAID_UP_TO:
@@ -67,6 +68,13 @@ class MixingMatrix:
         rows["spectral gap"] = self.spectral_gap
         pictures = display.graph(self.matrix, self.names), display.spectrum(self.eigenvalues)
         return display.panel(repr(self), *pictures, display.table(rows))
+
+    @property
+    def _implied(self) -> str:
+        """The least and the largest weight that rows which alone sum to one give to a loss."""
+        if self.doubly_stochastic or self.sums == "columns" or self.agents > SAID_UP_TO:
+            return ""
+        return f"{self.perron.min():.3g} to {self.perron.max():.3g}"
 
     @property
     def _gap(self) -> str:
@@ -97,6 +105,19 @@ class MixingMatrix:
     def doubly_stochastic(self) -> bool:
         sums = [self.matrix.sum(axis=axis) for axis in (0, 1)]
         return bool(np.abs(np.stack(sums) - 1).max() <= ROUNDING)
+
+    @functools.cached_property
+    def perron(self) -> Float[np.ndarray, " agents"]:
+        """pi > 0 with pi' W = pi' and sum 1, of a W whose rows sum to one.
+
+        Averaging alone comes to sum_j pi_j x_j, so that DGD, ATC and CTA come near the least of
+        sum_j pi_j L_j: all the same where columns sum to one, too.
+        """
+        if self.doubly_stochastic or self.sums == "columns":
+            return np.full(self.agents, 1 / self.agents)
+        system = np.concatenate([self.matrix.T - np.eye(self.agents), np.ones((1, self.agents))])
+        found = np.linalg.lstsq(system, np.eye(self.agents + 1)[-1], rcond=None)[0]
+        return np.maximum(found, 0) / np.maximum(found, 0).sum()
 
     @functools.cached_property
     def eigenvalues(self) -> Float[np.ndarray, " agents"] | Complex[np.ndarray, " agents"]:

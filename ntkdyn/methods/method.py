@@ -149,6 +149,16 @@ class Method(eqx.Module):
         update = updates.at(self.update, round)
         return self if update is self.update else dataclasses.replace(self, update=update)
 
+    @property
+    def agent_weights(self) -> np.ndarray | None:
+        """lambda of its objective sum_i lambda_i L_i; None: all the same."""
+        objective = self.objective
+        while isinstance(objective, objectives.Around):
+            if isinstance(objective, objectives.Weighted):
+                return np.asarray(objective.weights)
+            objective = objective.inner
+        return None
+
     def check_update(self) -> None:
         """Refuse an update of another's making that depends on where parameters have their zero.
 
@@ -173,7 +183,8 @@ class Method(eqx.Module):
             raise InputError(f"{self.name}: needs the same mixing matrix in every round")
         for matrix in weights.rounds:
             self._check(matrix)
-        self.update.check_weights(self.name, weights)
+        for part in (self.update, self.objective):
+            part.check_weights(self.name, weights)
 
     def _check(self, weights: MixingMatrix) -> None:
         needs = self.needs
@@ -305,6 +316,19 @@ def weight_decay(method: Method, decay: float, toward: str = "zero") -> Method:
     objective = objectives.Decayed(method.objective, decay, toward)
     name = f"weight_decay({method.name}, {float(decay):g}, {toward})"
     return dataclasses.replace(method, name=name, objective=objective)
+
+
+def weighted(method: Method, weights: Any) -> Method:
+    """The same method for the objective sum_i lambda_i L_i: g_i is m lambda_i times as large.
+
+    `weights` (agents,) are the lambda_i, positive; they are scaled to sum to one. With a W whose
+    rows alone sum to one, DGD and its kin weigh the losses by W's left Perron vector besides
+    (`MixingMatrix.perron`): lambda_i = 1 / (m pi_i), scaled, undoes that.
+    """
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    given = steps.factors_of("agent weights", weights)
+    objective = objectives.Weighted(method.objective, given / given.sum())
+    return dataclasses.replace(method, name=f"weighted({method.name})", objective=objective)
 
 
 def _replaced(method: Method, name: str, rule: Any) -> Method:

@@ -2,6 +2,7 @@
 
     Local         the loss on one's own points
     Decayed       and a share of the parameters, or of what they have moved: weight decay
+    Weighted      by a weight of the agent
     CrossFeature  and agreement with what neighbours make of them   (methods/cross_features.py)
     Distillation  and agreement with neighbours on public points    (methods/distillation.py)
 
@@ -73,6 +74,9 @@ class BaseObjective(eqx.Module):
     def spaces(self) -> frozenset[str]:
         return EVERYWHERE
 
+    def check_weights(self, method: str, weights: Any) -> None:
+        """Refuse a graph that it cannot work on."""
+
     def onto(self, gradient: Vector, moved: Vector) -> Vector:
         """What is descended at a displacement, given the gradient of the loss there."""
         del moved
@@ -107,17 +111,11 @@ class Local(BaseObjective):
 TOWARD = ("zero", "start")
 
 
-class Decayed(BaseObjective):
-    """g_i(x_i) = that of `inner` + decay (theta_i - a), a = 0 or theta_0."""
+class Around(BaseObjective):
+    """Another objective, with something of one's own done to its gradient."""
 
     inner: BaseObjective
-    decay: Number
-    toward: str = eqx.field(static=True, default="zero")
     plain: ClassVar[bool] = False
-
-    def __check_init__(self) -> None:
-        check_positive("weight decay", self.decay, zero=True)
-        check_name("end of weight decay", self.toward, TOWARD)
 
     @property
     def affine(self) -> bool:
@@ -141,20 +139,42 @@ class Decayed(BaseObjective):
 
     @property
     def spaces(self) -> frozenset[str]:
+        return self.inner.spaces
+
+    @property
+    def why_not(self) -> str:
+        return self.inner.why_not
+
+    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
+        self.inner.check(method, task, space, rounds)
+
+    def check_weights(self, method: str, weights: Any) -> None:
+        self.inner.check_weights(method, weights)
+
+    def floats_sent(
+        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
+    ) -> Float[np.ndarray, " agents"]:
+        return self.inner.floats_sent(listeners, sizes)
+
+
+class Decayed(Around):
+    """g_i(x_i) = that of `inner` + decay (theta_i - a), a = 0 or theta_0."""
+
+    decay: Number
+    toward: str = eqx.field(static=True, default="zero")
+
+    def __check_init__(self) -> None:
+        check_positive("weight decay", self.decay, zero=True)
+        check_name("end of weight decay", self.toward, TOWARD)
+
+    @property
+    def spaces(self) -> frozenset[str]:
         there = self.inner.spaces
         return there if self.toward == "start" else there - {"kernel"}
 
     @property
     def why_not(self) -> str:
         return "a kernel does not tell what weight decay toward zero makes of the start"
-
-    def check(self, method: str, task: Any, space: Space, rounds: int) -> None:
-        self.inner.check(method, task, space, rounds)
-
-    def floats_sent(
-        self, listeners: Float[np.ndarray, " agents"], sizes: Sizes
-    ) -> Float[np.ndarray, " agents"]:
-        return self.inner.floats_sent(listeners, sizes)
 
     def onto(self, gradient: Vector, moved: Vector) -> Vector:
         return self.inner.onto(gradient, moved) + self.decay * moved
@@ -165,6 +185,32 @@ class Decayed(BaseObjective):
 
         def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
             return inner(x, state, round) + self.decay * from_end(x)
+
+        return grad
+
+
+class Weighted(Around):
+    """g_i(x_i) = agents x lambda_i times that of `inner`: the objective is sum_i lambda_i L_i."""
+
+    weights: Float[Array | np.ndarray, " agents"]
+    """lambda, which sums to one"""
+
+    def check_weights(self, method: str, weights: Any) -> None:
+        if len(self.weights) != weights.agents:
+            raise InputError(
+                f"{method}: has weights for {len(self.weights)} agents, and there are "
+                f"{weights.agents}"
+            )
+        self.inner.check_weights(method, weights)
+
+    def onto(self, gradient: Vector, moved: Vector) -> Vector:
+        return self.inner.onto(gradient, moved) * (len(self.weights) * self.weights)
+
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        inner, factors = self.inner.gradient(context, batch), len(self.weights) * self.weights
+
+        def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
+            return inner(x, state, round) * factors
 
         return grad
 

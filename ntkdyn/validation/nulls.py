@@ -31,7 +31,7 @@ from ntkdyn.linear import Empirical
 from ntkdyn.links import Linked, over
 from ntkdyn.methods import Method, Needs
 from ntkdyn.methods.mixing import Fixed
-from ntkdyn.methods.objectives import Decayed, Local
+from ntkdyn.methods.objectives import Around, Local
 from ntkdyn.methods.steps import Paced
 from ntkdyn.methods.updates import ATC, DGD, innermost
 from ntkdyn.progress import watched
@@ -111,7 +111,7 @@ def _other_method(method: Method, weights: Weights) -> Asked:
     update = ATC(step) if isinstance(own, DGD) else DGD(step)
     name, rule = type(update).__name__.lower(), method.mixing if method.mixing.affine else Fixed()
     update = dataclasses.replace(paced, inner=update) if paced else update
-    objective = method.objective if isinstance(method.objective, Decayed) else Local()
+    objective = method.objective if isinstance(method.objective, Around) else Local()
     other = Method(name, update, rule, objective, Needs())
     return over(other, *method.update.links) if linked else other, weights
 
