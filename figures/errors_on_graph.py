@@ -38,7 +38,7 @@ def network(
 ) -> None:
     """The graph of W with one disc per agent; links as wide as their weights."""
     weights = mixing * (1 - np.eye(len(mixing)))
-    directed = ((weights > 0) != (weights > 0).T).any()
+    directed = ((weights != 0) != (weights != 0).T).any()
     graph = nx.from_numpy_array(weights.T, create_using=nx.DiGraph if directed else nx.Graph)
     places = layout(graph)
     widths = [0.6 + 3 * weight for _, _, weight in graph.edges.data("weight")]

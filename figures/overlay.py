@@ -173,7 +173,7 @@ def _percent(share: float, _: int) -> str:
 def _graph(axes: Axes, record: xr.Dataset) -> None:
     """Who hears from whom; the area of a node is the number of points it owns."""
     weights = record["mixing"].values * (1 - np.eye(record.sizes["agent"]))
-    directed = ((weights > 0) != (weights > 0).T).any()
+    directed = ((weights != 0) != (weights != 0).T).any()
     graph = nx.from_numpy_array(weights.T, create_using=nx.DiGraph if directed else nx.Graph)
     places = nx.circular_layout(graph)
     sizes = 260 * record["points_owned"].values / record["points_owned"].values.max()

@@ -411,7 +411,7 @@ def _floats_sent(
     plan: Plan, built: Iteration, parameters: int
 ) -> Float[np.ndarray, "rounds agents"]:
     """How many numbers every agent has sent to others, in all rounds before each recorded one."""
-    links = np.stack([each.matrix > 0 for each in plan.weights.rounds])
+    links = np.stack([each.matrix != 0 for each in plan.weights.rounds])
     listeners = (links & ~np.eye(plan.task.agents, dtype=bool)).sum(axis=1).astype(float)
     each = _floats_per_link(built, parameters)
     period = np.arange(math.lcm(len(listeners), len(each)))

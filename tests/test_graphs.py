@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse
 from cases import MIXINGS, TOPOLOGIES
 
+import ntkdyn as nd
 from ntkdyn import graphs, sizes
 from ntkdyn.errors import InputError
 
@@ -425,3 +426,39 @@ def test_the_gap_of_a_cycle_is_that_of_a_round_on_average():
     cycle = graphs.mixing([lazily.matrix, far.matrix, lazily.matrix], agents=4)
     left = np.linalg.norm(lazily.matrix @ far.matrix @ lazily.matrix - 0.25, 2)
     assert 0 < left < 1 and np.isclose(cycle.spectral_gap, 1 - left ** (1 / 3))
+
+
+# --- negative weights -----------------------------------------------------------------------------
+
+
+def test_the_best_constant_weighs_a_hub_negatively_and_mixes_faster():
+    star = graphs.star(8)
+    W, capped = graphs.laplacian(star, negative=True), graphs.laplacian(star)
+    assert W.signed and not capped.signed and W.matrix[0, 0] < 0
+    values = np.linalg.eigvalsh(np.diag([7.0, *[1] * 7]) - nx.to_numpy_array(star))
+    best = 2 / (values[1] + values[-1])
+    np.testing.assert_allclose(W.matrix[1, 0], best)
+    assert W.second_largest_modulus < capped.second_largest_modulus
+    for other in (0.9 * best, 1.1 * best):
+        slower = graphs.laplacian(star, other, negative=True)
+        assert slower.second_largest_modulus > W.second_largest_modulus
+    assert W.graph.number_of_edges() == 7
+    with pytest.raises(InputError, match="with its negative weights it does not bring agents tog"):
+        graphs.laplacian(star, 0.26, negative=True)
+
+
+def test_negative_weights_are_taken_where_methods_average_linearly():
+    W = graphs.laplacian(graphs.star(8), negative=True)
+    with pytest.raises(InputError, match=r"entry \(0, 0\) is .* takes such a W, for methods that"):
+        graphs.mixing(W.matrix)
+    assert (graphs.mixing(W.matrix, negative=True).matrix == W.matrix).all()
+    problem = nd.KernelProblem(np.eye(8), np.arange(8.0), np.arange(8))
+    for name in ("dgd", "atc", "diging", "extra"):
+        method = nd.methods.METHODS[name](step_size=0.05)
+        record = nd.predict(problem, method, W, [0, 3], via="steps")
+        again = nd.predict(problem, method, W, [0, 3], via="powers")
+        np.testing.assert_allclose(record["outputs"], again["outputs"], atol=1e-12)
+    late = nd.links.over(nd.methods.dgd(step_size=0.05), nd.links.delayed(1))
+    for method in (late, nd.methods.drt(step_size=0.05), nd.methods.ccl(step_size=0.05)):
+        with pytest.raises(InputError, match=r"needs weights that are not negative, but entry \(0"):
+            nd.System(problem, method, W)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -140,6 +141,12 @@ def test_a_flax_model_of_a_spec_is_that_model(folder):
     assert work.predict().attrs["network"] == "Net"
     own = experiment.Experiment(spec("ownothers:network")).problem
     assert own.name == "mlp 8-1 erf"
+
+
+def test_without_pytorch_it_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(nd.InputError, match="from_torch: needs PyTorch; install it, as with pip"):
+        nd.kernels.from_torch(object(), np.ones((2, 2)))
 
 
 REFUSED = [

@@ -44,6 +44,7 @@ def mixing(
     agents: int | None = None,
     sums: str = "rows",
     names: Sequence[str] = (),
+    negative: bool = False,
 ) -> MixingMatrix | MixingSequence:
     """W as given, checked: square, finite, non-negative, rows summing to one, connected.
 
@@ -53,7 +54,9 @@ def mixing(
     With `sums` "columns" it is the columns that must sum to one, as push-sum has it. What is
     rounding of six decimals or of the dtype is set right; `adjusted` says how. With `names`, those
     of the agents in their order, the agents of a W that has names too must be the same, and are
-    brought into that order.
+    brought into that order. With `negative` weights may be negative, as those of fastest mixing
+    are (Xiao, Boyd 2004), if W brings agents together: all its eigenvalues but one of smaller
+    modulus than 1. Methods that average linearly take such a W, others refuse it.
     """
     check_name("sums of a mixing matrix", sums, AXES)
     if agents is not None:
@@ -61,10 +64,11 @@ def mixing(
     if isinstance(weights, (MixingMatrix, MixingSequence)):
         checked = weights
     elif _is_sequence(weights):
-        checked = MixingSequence(tuple(_part(each, name, sums) for each in weights), name)
+        checked = MixingSequence(tuple(_part(each, name, sums, negative) for each in weights), name)
     else:
-        checked = _part(weights, name, sums)
+        checked = _part(weights, name, sums, negative)
         check_connected(checked.matrix)
+        _check_together(checked)
     if names and checked.names:
         checked = _in_order(checked, tuple(names))
     if agents is not None and checked.agents != agents:
@@ -108,21 +112,36 @@ def single(
     name: str,
     sums: str = "rows",
     precision: float = NOTHING,
+    negative: bool = False,
 ) -> MixingMatrix:
     """One matrix of float64s, computed in that precision, which need not be connected."""
     matrix, zeroed = _without_nothing(matrix, precision)
-    _check_entries(matrix, sums, precision)
+    _check_entries(matrix, sums, precision, negative)
     matrix, summed = _summing_to_one(matrix, sums, precision)
     return MixingMatrix(matrix, name, sums, "; ".join(filter(None, (zeroed, summed))))
 
 
 def checked(
-    matrix: Float[np.ndarray, "agents agents"], name: str, sums: str = "rows"
+    matrix: Float[np.ndarray, "agents agents"],
+    name: str,
+    sums: str = "rows",
+    negative: bool = False,
 ) -> MixingMatrix:
     """One matrix, which must be connected."""
-    made = single(matrix, name, sums)
+    made = single(matrix, name, sums, negative=negative)
     check_connected(made.matrix)
+    _check_together(made)
     return made
+
+
+def _check_together(weights: MixingMatrix) -> None:
+    """Refuse negative weights that drive agents apart, or leave them as far apart as they are."""
+    if weights.signed and weights.second_largest_modulus >= 1 - ROUNDING:
+        raise InputError(
+            f"mixing matrix: with its negative weights it does not bring agents together; its "
+            f"second-largest eigenvalue has modulus {weights.second_largest_modulus:.6g}, which "
+            f"must be below 1"
+        )
 
 
 def axis_of(sums: str) -> int:
@@ -130,12 +149,13 @@ def axis_of(sums: str) -> int:
     return AXES[sums]
 
 
-def _part(weights: Any, name: str, sums: str) -> MixingMatrix:
+def _part(weights: Any, name: str, sums: str, negative: bool = False) -> MixingMatrix:
     """A matrix from outside; one that is checked passes."""
     if isinstance(weights, MixingMatrix):
         return weights
     array = _square(weights, sums)
-    return single(array.astype(np.float64), name, sums, arrays.rounding(array.dtype))
+    precision = arrays.rounding(array.dtype)
+    return single(array.astype(np.float64), name, sums, precision, negative)
 
 
 def _is_sequence(weights: Any) -> bool:
@@ -177,11 +197,14 @@ def _without_nothing(
     )
 
 
-def _check_entries(matrix: Float[np.ndarray, "agents agents"], sums: str, precision: float) -> None:
-    if (matrix < 0).any():
+def _check_entries(
+    matrix: Float[np.ndarray, "agents agents"], sums: str, precision: float, negative: bool
+) -> None:
+    if (matrix < 0).any() and not negative:
         i, j = np.argwhere(matrix < 0)[0]
         raise InputError(
-            f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]:.4g}; weights must not be negative"
+            f"mixing matrix: entry ({i}, {j}) is {matrix[i, j]:.4g}; weights must not be negative; "
+            f"`graphs.mixing(W, negative=True)` takes such a W, for methods that average linearly"
         )
     found = matrix.sum(axis=axis_of(sums))
     worst = int(np.abs(found - 1).argmax())
@@ -193,7 +216,7 @@ def _check_entries(matrix: Float[np.ndarray, "agents agents"], sums: str, precis
 
 def _about_one(matrix: Float[np.ndarray, "agents agents"], axis: int, precision: float) -> bool:
     """Whether sums are one but for the rounding of every weight that they are made of."""
-    room = np.maximum((matrix > 0).sum(axis=axis), 1) * max(PRINTED, precision)
+    room = np.maximum((matrix != 0).sum(axis=axis), 1) * max(PRINTED, precision)
     return bool((np.abs(matrix.sum(axis=axis) - 1) <= room).all())
 
 

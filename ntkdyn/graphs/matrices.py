@@ -27,7 +27,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class MixingMatrix:
-    """A checked mixing matrix W: non-negative, rows summing to one, connected.
+    """A checked mixing matrix W: rows summing to one, connected, non-negative unless asked for.
 
     (Columns instead of rows where it comes from `push` or was asked for with sums="columns".)
 
@@ -89,6 +89,11 @@ class MixingMatrix:
     def rounds(self) -> tuple[MixingMatrix, ...]:
         """The one matrix of every round."""
         return (self,)
+
+    @functools.cached_property
+    def signed(self) -> bool:
+        """Whether weights are negative."""
+        return bool((self.matrix < 0).any())
 
     @functools.cached_property
     def symmetric(self) -> bool:
@@ -164,7 +169,7 @@ class MixingMatrix:
     @property
     def graph(self) -> nx.Graph:
         """Who hears from whom: undirected where the zeros of W are symmetric."""
-        links = self.matrix > 0
+        links = self.matrix != 0
         np.fill_diagonal(links, False)
         graph = (nx.Graph if (links == links.T).all() else nx.DiGraph)()
         graph.add_nodes_from(range(self.agents))
@@ -237,7 +242,7 @@ Weights = MixingMatrix | MixingSequence
 
 def check_connected(matrix: np.ndarray) -> None:
     """Refuse a W whose agents do not all reach each other."""
-    count, label = scipy.sparse.csgraph.connected_components(matrix > 0, connection="strong")
+    count, label = scipy.sparse.csgraph.connected_components(matrix != 0, connection="strong")
     if count > 1:
         parts = [np.flatnonzero(label == part).tolist() for part in range(count)]
         shown = ", ".join(map(str, parts[:4])) + (", ..." if count > 4 else "")

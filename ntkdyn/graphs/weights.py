@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Float
 
-from ntkdyn.errors import InputError, check_whole, is_real, shown
+from ntkdyn.errors import InputError, check_flag, check_whole, is_real, shown
 from ntkdyn.graphs.checks import checked, mixing, with_names
 from ntkdyn.graphs.links import adjacency, check_room, names_of
 from ntkdyn.graphs.matrices import MixingMatrix, MixingSequence, Weights
@@ -66,25 +66,30 @@ def hundredths(graph: nx.Graph) -> MixingMatrix:
 
 
 @_named
-def laplacian(graph: nx.Graph, epsilon: float | None = None) -> MixingMatrix:
+def laplacian(
+    graph: nx.Graph, epsilon: float | None = None, negative: bool = False
+) -> MixingMatrix:
     """W = I - epsilon L, with the best constant 2 / (l_2 + l_max), at most 1 / d_max, as default.
 
     The best constant minimises the second-largest modulus (Xiao, Boyd 2004); the cap keeps
-    every weight non-negative.
+    every weight non-negative. With `negative` there is none: an agent with many neighbours then
+    weighs itself negatively, and epsilon may be anything below 2 / l_max.
     """
+    check_flag("laplacian: negative", negative)
     linked = both_ways(graph, "laplacian")
     degrees = linked.sum(axis=1)
     if len(graph) == 1:
         return isolated(1)
     if epsilon is None:
         spectrum = np.linalg.eigvalsh(np.diag(degrees) - linked)
-        epsilon = min(2 / (spectrum[1] + spectrum[-1]), 1 / degrees.max())
-    if not is_real(epsilon) or not 0 < epsilon <= 1 / degrees.max():
+        best = 2 / (spectrum[1] + spectrum[-1])
+        epsilon = best if negative else min(best, 1 / degrees.max())
+    if not is_real(epsilon) or not (negative or 0 < epsilon <= 1 / degrees.max()):
         raise InputError(
             f"laplacian: epsilon must be a number in (0, {1 / degrees.max():.4g}] on this graph, "
             f"or a weight is negative; got {shown(epsilon)}"
         )
-    return _filled(linked * epsilon, "laplacian")
+    return _filled(linked * epsilon, "laplacian", negative)
 
 
 def lazy(weights: Any, stay: float = 0.5) -> Weights:
@@ -124,10 +129,12 @@ def both_ways(graph: Any, rule: str) -> Float[np.ndarray, "agents agents"]:
     return linked
 
 
-def _filled(matrix: Float[np.ndarray, "agents agents"], name: str) -> MixingMatrix:
+def _filled(
+    matrix: Float[np.ndarray, "agents agents"], name: str, negative: bool = False
+) -> MixingMatrix:
     """W with these weights on the links and what is left of one on the diagonal."""
     np.fill_diagonal(matrix, 1 - matrix.sum(axis=1))
-    return checked(matrix, name)
+    return checked(matrix, name, negative=negative)
 
 
 WEIGHTS: dict[str, Callable[..., MixingMatrix]] = {

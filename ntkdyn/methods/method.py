@@ -187,14 +187,21 @@ class Method(eqx.Module):
             part.check_weights(self.name, weights)
 
     def _check(self, weights: MixingMatrix) -> None:
-        needs = self.needs
+        needs, linked = self.needs, hasattr(self.update, "links")
+        plain = isinstance(getattr(self.mixing, "mixing", self.mixing), mixing.Fixed)
+        if weights.signed and not (self.linear and plain and not linked):
+            i, j = np.argwhere(weights.matrix < 0)[0]
+            raise InputError(
+                f"{self.name}: needs weights that are not negative, but entry ({i}, {j}) is "
+                f"{weights.matrix[i, j]:.4g}"
+            )
         if needs.symmetric and not weights.symmetric:
             i, j = weights.least_symmetric
             raise InputError(
                 f"{self.name}: needs a symmetric mixing matrix, but entries ({i}, {j}) and "
                 f"({j}, {i}) are {weights.matrix[i, j]:.4g} and {weights.matrix[j, i]:.4g}"
             )
-        linked = weights.matrix > 0
+        linked = weights.matrix != 0
         if needs.mutual and (linked != linked.T).any():
             i, j = (int(k) for k in np.argwhere(linked & ~linked.T)[0])
             raise InputError(

@@ -194,7 +194,7 @@ def links_of(
     matrices: Float[np.ndarray, "agents agents"] | Float[np.ndarray, "length agents agents"],
 ) -> Links:
     """The links of the weights; of a sequence, those that occur in any of its rounds."""
-    linked = matrices > 0 if matrices.ndim == 2 else (matrices > 0).any(axis=0)
+    linked = matrices != 0 if matrices.ndim == 2 else (matrices != 0).any(axis=0)
     linked = linked & ~np.eye(len(linked), dtype=bool)
     degree = int(linked.sum(axis=1).max())
     heard = np.argsort(~linked, axis=1, kind="stable")[:, :degree]

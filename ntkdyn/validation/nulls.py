@@ -77,7 +77,8 @@ def _mapped(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Wei
     if all(np.abs(a - b).max() <= ROUNDING for a, b in zip(after, before, strict=True)):
         raise _Absent("changes no weight")
     sums = weights.rounds[0].sums
-    return mixing(after if len(after) > 1 else after[0], agents=weights.agents, sums=sums)
+    changed, signed = after if len(after) > 1 else after[0], weights.rounds[0].signed
+    return mixing(changed, agents=weights.agents, sums=sums, negative=signed)
 
 
 def _complete(method: Method, weights: Weights) -> Asked:

@@ -53,5 +53,10 @@ def case(
 
 
 def bounds_of(case: Case) -> list[Bound]:
-    """Every bound that is about what the case's method does, met or not."""
+    """Every bound that is about what the case's method does, met or not.
+
+    None where weights are negative: the theorems are not about such.
+    """
+    if any(each.signed for each in case.given.rounds):
+        return []
     return [theorem(case) for kinds, theorem in THEOREMS if not kinds or case.steps_as(*kinds)]
