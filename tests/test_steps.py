@@ -31,7 +31,8 @@ def with_steps(method_, kind):
 def by_messages(small, name, kind, eta, decay=0.0, batches=None, scale=(1,) * 8):
     """Outputs (rounds, agents, points, outputs) of the linearized network, agent by agent.
 
-    `scale` is what each agent's gradient is multiplied by. W is read entry by entry, gradients point by point; a decay is towards the start.
+    `scale` is what each agent's gradient is multiplied by. W is read entry by entry, gradients
+    point by point; a decay is towards the start.
     """
     problem, J = small.problem, small.jacobian
     task, f0, W = problem.task, problem.initial, RING.matrix
