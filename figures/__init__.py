@@ -24,7 +24,9 @@ from ntkdyn.figures import (
     consensus,
     errors_on_graph,
     kernel_map,
+    learning_curve,
     overlay,
+    samples,
     spectrum,
     stability_map,
     style,
@@ -39,7 +41,8 @@ FIGURES: dict[str, ModuleType] = {
     module.__name__.rsplit(".")[-1]: module
     for module in (
         overlay, width, sweep, consensus, errors_on_graph, kernel_map, spectrum, stability_map,
-        bias, bands, bounds, tradeoff, common_minimum, accounting, animation,
+        bias, bands, bounds, tradeoff, common_minimum, accounting, learning_curve, samples,
+        animation,
     )
 }  # fmt: skip
 

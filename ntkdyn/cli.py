@@ -336,6 +336,35 @@ def train(
 
 
 @app.command()
+def curve(
+    spec: Spec,
+    out: OfSpec = None,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the labels' noise.")] = 0.0,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write OUT/curve.nc and .pdf: test losses in the mean over all draws of as many points."""
+    from ntkdyn import experiment, figures, records
+
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    out = _folder(spec, out)
+    path = out / "curve.nc"
+    with disk.claimed(out):
+        others = experiment.of_another([path], work.spec.text())
+        experiment.check_replaceable([path, path.with_suffix(".pdf")], others, overwrite)
+        found = work.learning_curve(noise)
+        records.write(found, path)
+        drawn = figures.write(figures.draw("learning_curve", [found]), path.with_suffix(".pdf"))
+    if not quiet:
+        losses = found["test_loss"].values[-1]
+        last = found["round"].values[-1]
+        print(f"test loss after {last} rounds: {losses.min():.4g} to {losses.max():.4g}")
+        print(f"  {path}\n  {drawn}")
+
+
+@app.command()
 def sweep(
     spec: Spec,
     values: Annotated[str, typer.Option(help="What it takes, as in 256,1024,4096.")],

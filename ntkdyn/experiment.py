@@ -51,7 +51,7 @@ from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.saving import SaveOptions
 from ntkdyn.system import System
-from ntkdyn.theory import formulas, noisy, table, theorems
+from ntkdyn.theory import formulas, learning_curves, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
 from ntkdyn.validation import from_log as from_log, widths as sweeps
 from ntkdyn.validation.verdicts import proven as proven
@@ -839,6 +839,28 @@ class Experiment:
             progress=progress,
         )
         return found + [table.Row(bound.check(known), None) for bound in promised]
+
+    def learning_curve(self, noise: float = 0.0) -> Record:
+        """Test losses in the mean over all draws of as many points, all the spec's being the pool.
+
+        Agents draw with replacement and losses are means over the pool; the kernel is that of
+        infinite width, the targets are less the network's start. `noise` is that of labels drawn.
+        """
+        spec, problem = self.spec, self.problem
+        for odd, what in (
+            (spec.loss != "mse", "the loss mse"),
+            (spec.run.batch_size is not None, "all points in each round, no batch_size"),
+            (spec.network.own_starts or problem.task.public, "one start and no public points"),
+        ):
+            if odd:
+                raise InputError(f"learning curve: is known for {what} only")
+        kernel = kernels.infinite.compute(self.network.kernel, problem.inputs).values
+        modes = learning_curves.spectrum_of(kernel, problem.task.targets - problem.initial)
+        rounds = recorded_rounds(spec.run.rounds, spec.run.record_every)
+        record = learning_curves.learning_curve(
+            *modes, self.settled.method, self.weights, problem.task.counts, rounds, noise=noise
+        )
+        return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
 
     def sweep(
         self,

@@ -211,6 +211,33 @@ def test_the_shipped_specs_fit_images_of_their_kind(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_curve_over_draws_is_written_drawn_and_said(spec, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("curve", spec, "--noise", 0.1, "--out", out) == 0
+    found = records.read(out / "curve.nc")
+    said = capsys.readouterr().out
+    assert "test loss after 6 rounds: " in said and (out / "curve.pdf").stat().st_size
+    assert found["round"].values.tolist() == [0, 2, 4, 6]
+    work = experiment.Experiment(experiment.load(spec))
+    task, start = work.problem.task, work.problem.initial
+    assert found["points"].values.tolist() == task.counts.tolist()
+    whole = ((start - task.targets) ** 2).sum(axis=1).mean() / 2
+    assert np.allclose(found["test_loss"].values[0], whole, rtol=1e-6)
+    assert (found["test_loss"].values[-1] < whole).all()
+    assert (found["label_noise"].values[-1] > 0).all()
+    assert call("curve", spec, "--noise", "nan", "--out", out, "--overwrite") == 2
+    assert "noise: must be a finite number from 0 on" in capsys.readouterr().err
+    for old, new, message in (
+        ('loss = "mse"', 'loss = "cross_entropy"', "is known for the loss mse only"),
+        ("rounds = 6", "rounds = 6\nbatch_size = 2", "all points in each round, no batch_size"),
+    ):
+        other = ('loss = "mse"' + SPEC).replace(old, new)
+        spec.write_text(other)
+        assert call("curve", spec, "--out", tmp_path / "other") == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     given = ("--starts", 2, "--kernel", "empirical", "--out", tmp_path)
     assert call("sweep", spec, "--values", "16,64", *given) == 0

@@ -156,6 +156,21 @@ TABLES = {
         },
         {"algorithm": ["dgd", "extra"], "run": ["predicted", "observed"], "round": [1, 100]},
     ),
+    "learning_curve": xr.Dataset(
+        {
+            "points": ("agent", [20, 400]),
+            **{
+                name: (("round", "agent"), [[0.5, 0.4], [0.3, 0.2], [0.1, 0.09], [0.1, 0.09]])
+                for name in ("test_loss", "bias", "sampling", "label_noise", "graph_cost")
+            },
+        },
+        {"round": [0, 1, 100, np.inf]},
+    ),
+    "samples": xr.Dataset(
+        {"test_loss": (("graph", "points"), [[0.5, 0.4, 0.1], [0.4, 0.3, 0.09]])},
+        {"graph": ["path", "complete"], "points": [5, 20, 80]},
+        {"round": 30},
+    ),
     "bias": xr.Dataset(
         {"bias": (("method", "step_size"), [[0.01, 0.1], [1e-16, 1e-15]])},
         {"method": ["dgd", "extra"], "step_size": [0.1, 1.0]},

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import ntkdyn as nd
 from ntkdyn.errors import InputError
@@ -253,6 +254,31 @@ def test_one_agent_descends_as_functions_of_its_covariance_do():
     curve = learning_curve(SPECTRUM, TARGET, method("dgd"), ALONE, [100], rounds, noise=NOISE)
     expected = descent_loss(100, STEP["dgd"], rounds, NOISE)
     assert np.allclose(curve.test_loss[:, 0], expected, rtol=1e-6)
+
+
+def zero(expression):
+    return sp.numer(sp.together(expression)).expand() == 0
+
+
+def test_one_agents_equations_are_those_of_ridge_regression():
+    """In kappa = rho / s at ridge rho = 1 / H = (z - 1) / eta, at one point and at two."""
+    rho, rho_, s, s_, n, sigma, E = sp.symbols("rho rho_ s s_ n sigma E", positive=True)
+    spectrum, theta = sp.symbols("lambda:2", positive=True), sp.symbols("theta:2", real=True)
+    kappa, kappa_ = rho / s, rho_ / s_
+    G = [1 / rho / (1 + each * s / rho) for each in spectrum]  # H / (1 + lambda s H)
+    G_ = [1 / rho_ / (1 + each * s_ / rho_) for each in spectrum]
+    own = sum(each * g for each, g in zip(spectrum, G, strict=True)) / n
+    ridge = kappa * (1 - sum(each / (each + kappa) for each in spectrum) / n) - rho
+    assert zero(s * ridge + rho * (s * (1 + own) - 1))
+    gamma = sum(each**2 / ((each + kappa) * (each + kappa_)) for each in spectrum) / n
+    spread = sum(each**2 * g * g_ for each, g, g_ in zip(spectrum, G, G_, strict=True))
+    assert zero(spread * s * s_ / n - gamma)
+    for each, g, g_ in zip(spectrum, G, G_, strict=True):
+        left = (1 - each * g * s) * (1 - each * g_ * s_)
+        assert zero(left - kappa * kappa_ / ((each + kappa) * (each + kappa_)))
+    bias = sum(each * a**2 for each, a in zip(spectrum, theta, strict=True))
+    (solved,) = sp.solve(E - bias - gamma * (E + sigma**2), E)
+    assert zero(solved - (bias + sigma**2 * gamma) / (1 - gamma))
 
 
 def test_many_linked_agents_become_one_with_all_points_as_the_step_goes_to_zero():
