@@ -53,6 +53,14 @@ class Images(NamedTuple):
         data = Dataset(self.name, x[train], y[train], x[test], y[test], None, "common")
         return nd.Problem(self.network, Partition(data, owner, owner.max() + 1, "drawn"), seed=SEED)
 
+    def empirical(self, points: int) -> np.ndarray:
+        """The network's own kernel at its start, of one output."""
+        params = self.problem(*[np.arange(points)] * 2, np.zeros(points, int)).start
+        found = nd.kernels.compute(
+            self.network.apply, params, self.inputs[:points], form="trace", dtype="float64"
+        )
+        return found.values / self.targets.shape[1]
+
     def start(self) -> np.ndarray:
         """What the network says at its start."""
         rows = np.arange(len(self.inputs))
@@ -60,8 +68,8 @@ class Images(NamedTuple):
 
 
 def images(name: str, classes: range | tuple[int, ...]) -> Images:
-    """MNIST's or Fashion-MNIST's of these classes; two are told apart by one output, -1 or 1."""
-    data = nd.data.load(name, train=40000, test=1, seed=SEED)
+    """Those of these classes; two are told apart by one output, -1 or 1."""
+    data = nd.data.load(name, train=1796 if name == "digits" else 40000, test=1, seed=SEED)
     rows = np.flatnonzero(np.isin(data.train_labels, classes))[: POOL + OTHERS + TESTED]
     number = np.searchsorted(classes, data.train_labels[rows])
     targets = np.eye(len(classes))[number] - 1 / len(classes)
@@ -72,11 +80,11 @@ def images(name: str, classes: range | tuple[int, ...]) -> Images:
     return Images(name, data.train_inputs[rows], targets, made)
 
 
-def drawn(how: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn(how: str, seed: int, pool: int = POOL) -> tuple[np.ndarray, np.ndarray]:
     """Rows that agents own, and rows that losses are means over."""
     rng = np.random.default_rng(seed)
     if how == "pool":
-        return rng.choice(POOL, len(OWNER)), np.arange(POOL)
+        return rng.choice(pool, len(OWNER)), np.arange(pool)
     outside = POOL + OTHERS
     return POOL + rng.permutation(OTHERS)[: len(OWNER)], np.arange(outside, outside + TESTED)
 
@@ -85,7 +93,7 @@ def by_kernel(
     kernel: np.ndarray, targets: np.ndarray, method, how: str, seed: int, W: nd.graphs.Weights = W
 ) -> np.ndarray:
     """Test losses (rounds, agents) of the kernel on the points of one draw."""
-    own, test = drawn(how, seed)
+    own, test = drawn(how, seed, min(POOL, len(kernel)))
     problem = nd.KernelProblem(
         kernel[np.ix_(own, own)], targets[own], OWNER,
         K_test=kernel[np.ix_(test, own)], y_test=targets[test],
@@ -144,6 +152,20 @@ def loose(seen: Images, title: str, draws: int) -> list[str]:
     return [row]
 
 
+def on_its_pool(seen: Images, title: str, kernel: np.ndarray, draws: int) -> list[str]:
+    """A row of this kernel on all of a pool."""
+    points = len(kernel)
+    spectrum = nd.theory.spectrum_of(kernel, seen.targets[:points])
+    method = half_the_limit(spectrum.values)
+    curve = nd.theory.learning_curve(*spectrum, method, W, COUNTS, ROUNDS)
+    found = [
+        by_kernel(kernel, seen.targets[:points], method, "pool", each) for each in range(draws)
+    ]
+    row = line(f"{title}, pool", curve.test_loss.values, found, ROUNDS)
+    print(row, flush=True)
+    return [row]
+
+
 def trained(seen: Images, title: str, draws: int, last: int) -> list[str]:
     """Rows of real networks, whose start is taken off the targets of the prediction."""
     kernel = nd.kernels.infinite.compute(seen.network.kernel, seen.inputs[:POOL]).values
@@ -165,6 +187,11 @@ def main() -> None:
     rows = infinite(two, "MNIST 3 and 8", 20) + infinite(ten, "MNIST, ten classes", 20)
     rows += loose(ten, "MNIST, ten classes", 20)
     rows += infinite(images("fashion-mnist", range(10)), "Fashion-MNIST", 20)
+    digits = images("digits", range(10))
+    kernel = nd.kernels.infinite.compute(digits.network.kernel, digits.inputs).values
+    rows += on_its_pool(digits, "digits, infinite kernel", kernel, 20)
+    kernel = two.empirical(POOL)
+    rows += on_its_pool(two, f"MNIST 3 and 8, kernel of one network of width {WIDTH}", kernel, 20)
     rows += trained(two, "MNIST 3 and 8", 20, 30) + trained(ten, "MNIST, ten classes", 20, 30)
     OUT.write_text("\n".join([*head, *rows]) + "\n")
 
