@@ -128,8 +128,9 @@ def _check_method(method: Any) -> None:
     method.check_update()
     if np.ndim(method.step_size):
         raise InputError(
-            f"step size: must be one number for all agents, got shape {np.shape(method.step_size)}; "
-            f"`methods.by_agent` and `methods.scheduled` multiply it by agent and by round"
+            f"step size: must be one number for all agents, got shape "
+            f"{np.shape(method.step_size)}; `methods.by_agent` and `methods.scheduled` multiply it "
+            f"by agent and by round"
         )
 
 
