@@ -393,6 +393,17 @@ def test_a_kernel_on_a_pool_has_the_spectrum_of_its_features():
     assert spectrum_of(features @ features.T, y[:, 0]).target.shape == (30, 1)
 
 
+def test_what_changes_a_gradient_changes_the_curve():
+    given = SPECTRUM, TARGET
+    rest = nd.graphs.metropolis(nd.graphs.path(3)), [20, 30, 40], [1, 30]
+    of = lambda method, **settings: learning_curve(*given, method, *rest, **settings).test_loss
+    decayed = nd.methods.weight_decay(method("dgd"), 0.05)
+    assert np.allclose(of(decayed), of(method("dgd"), ridge=0.05), rtol=1e-9)
+    unequal = nd.methods.weighted(method("dgd"), [1, 1, 4]), [0.5, 0.5, 2.0]
+    assert np.allclose(of(unequal[0]), of(nd.methods.by_agent(method("dgd"), unequal[1])))
+    assert np.abs(of(unequal[0]) / of(method("dgd")) - 1).max() > 0.02
+
+
 # --- what follows ---------------------------------------------------------------------------------
 
 FEW = {"path": nd.graphs.metropolis(nd.graphs.path(3)), "unlinked": nd.graphs.isolated(3)}
@@ -490,6 +501,10 @@ REFUSED = {
     "share": ({"method": nd.methods.dgd(step_size=nd.of_limit(0.5))}, "give dgd a number"),
     "periodic": (
         {"method": nd.methods.local_sgd(step_size=0.1, tau=2)},
+        "has no learning curve, as its rounds are not one and the same map",
+    ),
+    "scheduled": (
+        {"method": nd.methods.scheduled(method("dgd"), {5: 0.1})},
         "has no learning curve, as its rounds are not one and the same map",
     ),
     "agents": ({"counts": [10, 10]}, "mixing matrix: is for 5 agents, the problem has 2"),

@@ -183,11 +183,11 @@ class Question(NamedTuple):
 def _loop(method: Method, weights: MixingMatrix, ridge: float) -> Loop:
     """One round, with the ridge's own gradient fed back."""
     loops = loops_on(method, operator_of(weights.matrix), weights.agents)
-    if len(loops) != 1:
+    if len(loops) != 1 or not method.affine:
         raise InputError(
             f"{method.name}: has no learning curve, as its rounds are not one and the same map"
         )
-    loop = loops[0]
+    (loop,) = loops
     return loop._replace(P=loop.P + ridge * loop.Q @ loop.R).moving
 
 
