@@ -37,7 +37,9 @@ GRAPHS["one way"] = nd.graphs.mixing(ONE_WAY)
 class Agents:
     """Iterates (draws, modes, 2) per agent, without label noise and with it."""
 
-    def __init__(self, W, draws, seed, spectra=None, targets=None, counts=COUNTS):
+    def __init__(
+        self, W, draws, seed, spectra=None, targets=None, counts=COUNTS, lengths=lambda rng, n: 1
+    ):
         rng = np.random.default_rng(seed)
         self.W, self.everyone = np.asarray(W), range(len(counts))
         spectra = [SPECTRUM] * len(counts) if spectra is None else spectra
@@ -45,6 +47,7 @@ class Agents:
         self.points, self.labels = [], []
         for count, spectrum, target in zip(counts, spectra, targets, strict=True):
             inputs = rng.normal(size=(draws, count, len(spectrum))) * np.sqrt(spectrum)
+            inputs *= lengths(rng, (draws, count, 1))
             clean = inputs @ (target / np.sqrt(spectrum))
             noisy = clean + NOISE * rng.normal(size=clean.shape)
             self.points.append(inputs)
@@ -116,22 +119,27 @@ STEP = {name: 0.1 if name == "diging" else 0.25 for name in ROUND}
 
 
 def losses(name, W, rounds, draws, seed, **problem):
-    """Half squared test errors, (draws, noise, rounds, agents), by blocks of a few draws."""
+    """Half squared test errors (draws, noise, rounds, agents + 1), by blocks of a few draws.
+
+    The last are those of the average of all agents.
+    """
     spectrum, target = problem.pop("test", (SPECTRUM, TARGET))
     truth, found = (target / np.sqrt(spectrum))[:, None], []
     for block in range(0, draws, 10):
         agents, seen = Agents(W, min(10, draws - block), (*seed, block), **problem), []
         for t in range(max(rounds) + 1):
             if t in rounds:
-                seen.append([np.einsum("k,dkn->dn", spectrum, (x - truth) ** 2) for x in agents.x])
+                every = [*agents.x, sum(agents.x) / len(agents.x)]
+                seen.append([np.einsum("k,dkn->dn", spectrum, (x - truth) ** 2) for x in every])
             ROUND[name](agents, STEP[name])
         found.append(np.array(seen).transpose(2, 3, 0, 1) / 2)
     return np.concatenate(found)
 
 
 def z_scores(curve, seen):
+    expected = np.c_[curve.test_loss.values, curve.mean_test_loss.values]
     error = seen.std(axis=0, ddof=1) / np.sqrt(len(seen))
-    return (curve.test_loss.values - seen.mean(axis=0)) / np.maximum(error, 1e-12)
+    return (expected - seen.mean(axis=0)) / np.maximum(error, 1e-12)
 
 
 def method(name):
@@ -185,6 +193,16 @@ def test_agents_may_have_inputs_and_targets_of_their_own():
     assert np.abs(z_scores(own, seen)).max() <= 3.5
     same = learning_curve(SPECTRUM, TARGET, *settings, noise=NOISE)
     assert np.abs(z_scores(same, seen)).max() > 5
+
+
+def test_inputs_that_are_no_gaussian_may_have_other_curves():
+    """Of random lengths, with the same covariance: what a prediction from the spectrum misses."""
+    lengths = lambda rng, size: np.sqrt(np.where(rng.random(size) < 0.5, 0.1, 1.9))
+    W, rounds = GRAPHS["path"], [10, 60]
+    seen = losses("atc", W, rounds, 60, (4,), lengths=lengths)
+    curve = learning_curve(SPECTRUM, TARGET, method("atc"), W, COUNTS, rounds, noise=NOISE)
+    assert (z_scores(curve, seen[:, 1])[1] < -5).all()
+    assert np.allclose(curve.test_loss[1] / seen[:, 1, 1, :-1].mean(axis=0), 0.88, atol=0.05)
 
 
 # --- one agent: formulas that share nothing with circles or loops -------------------------------
