@@ -193,6 +193,7 @@ def main() -> None:
     kernel = two.empirical(POOL)
     rows += on_its_pool(two, f"MNIST 3 and 8, kernel of one network of width {WIDTH}", kernel, 20)
     rows += trained(two, "MNIST 3 and 8", 20, 30) + trained(ten, "MNIST, ten classes", 20, 30)
+    rows += trained(two, "MNIST 3 and 8", 6, 100)
     OUT.write_text("\n".join([*head, *rows]) + "\n")
 
 
