@@ -422,6 +422,52 @@ def sweep(
 
 
 @app.command()
+def design(
+    spec: Spec,
+    over: Annotated[
+        list[str], typer.Option(help="A setting and what it takes: method.step_size=0.1:0.9:9.")
+    ],
+    reach: Annotated[str, typer.Option(help='As in "worst test_accuracy >= 0.9".')],
+    cost: Annotated[str, typer.Option(help="rounds, floats or seconds.")] = "floats",
+    confirm: Annotated[int, typer.Option(help="Train so many of the best.")] = 0,
+    compute: Annotated[float, typer.Option(help="Seconds of a round's gradients.")] = 0.0,
+    bandwidth: Annotated[float, typer.Option(help="Bytes an agent sends in a second.")] = 1.25e7,
+    latency: Annotated[float, typer.Option(help="Seconds of a round's messages.")] = 1e-3,
+    out: OfSpec = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write OUT/design.nc: which settings reach a target, at what cost, predicted in bulk."""
+    from ntkdyn import design as designing, experiment, records
+
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    axes, wanted = [designing.axis(each) for each in over], designing.target(reach)
+    clock = designing.Clock(compute, bandwidth, latency)
+    out = _folder(spec, out)
+    path = out / "design.nc"
+    if confirm < 0:
+        raise InputError(f"--confirm: must be a whole number from 0 on, got {confirm}")
+    with disk.claimed(out), _watched(quiet) as bar:
+        others = experiment.of_another([path], work.spec.text())
+        experiment.check_replaceable([path], others, overwrite)
+        study = designing.predicted(work, axes, progress=bar("predicting"))
+        found = designing.reached(study, wanted, cost, clock)
+        best = designing.ranked(found, more=wanted.more)
+        records.write(study.assign(found.data_vars).assign_attrs(found.attrs), path)
+        trained = None
+        if confirm:
+            told, rounds = bar("training the best"), study["round"].values.tolist()
+            trained = designing.confirmed(work, axes, best[:confirm], rounds, progress=told)
+            trained = designing.reached(trained, wanted, cost, clock)
+    if not quiet:
+        for line in designing.said(found, axes, best, trained):
+            print(line)
+        print(f"  {path}")
+
+
+@app.command()
 def specs(
     name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
     schema: Annotated[

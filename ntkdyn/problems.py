@@ -212,6 +212,17 @@ class Problem:
         ]
         return round(sum(sizes) / len(sizes))
 
+    def dealt(self, partition: Partition) -> Problem:
+        """The same networks and points with other owners; kernels that are known stay."""
+        one, other = self.partition.data, partition.data
+        for name in ("train_inputs", "test_inputs"):
+            if not np.array_equal(getattr(one, name), getattr(other, name)):
+                raise InputError("partition: must be of the same points as the problem's")
+        dealt = dataclasses.replace(self, partition=partition)
+        kept = {"start", "initial", "empirical", "infinite"} & set(vars(self))
+        vars(dealt).update({name: vars(self)[name] for name in kept})
+        return dealt
+
     def network_space(self, view: str = "outputs") -> NetworkSpace | TeamSpace:
         """For observing: the real network, in JAX's current precision."""
         if self._team:

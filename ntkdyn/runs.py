@@ -266,7 +266,7 @@ def recorded(
         variables, coordinates = parameter_variables(kept, plan.save.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     if parameters_each is not None:
-        sent = _floats_sent(plan, built, parameters_each)
+        sent = floats_sent(plan, built, parameters_each)
         record["floats_sent"] = (("round", "agent"), sent)
     return described(record)
 
@@ -407,13 +407,16 @@ def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str,
     return {name: (dims, np.stack([m[name] for m in measured])) for name in measured[0]}
 
 
-def _floats_sent(
-    plan: Plan, built: Iteration, parameters: int
+def floats_sent(
+    plan: Plan, built: Iteration, parameters: int, per_link: np.ndarray | None = None
 ) -> Float[np.ndarray, "rounds agents"]:
-    """How many numbers every agent has sent to others, in all rounds before each recorded one."""
+    """How many numbers every agent has sent to others, in all rounds before each recorded one.
+
+    `per_link` is `floats_per_link`, where it is known.
+    """
     links = np.stack([each.matrix != 0 for each in plan.weights.rounds])
     listeners = (links & ~np.eye(plan.task.agents, dtype=bool)).sum(axis=1).astype(float)
-    each = _floats_per_link(built, parameters)
+    each = floats_per_link(built, parameters) if per_link is None else per_link
     period = np.arange(math.lcm(len(listeners), len(each)))
     heard = listeners[period % len(listeners)]
     objective, sizes = plan.method.objective, _sizes(plan.task, built.space, parameters)
@@ -424,7 +427,7 @@ def _floats_sent(
     return (rounds // len(period))[:, None] * sums[-1] + sums[rounds % len(period)]
 
 
-def _floats_per_link(built: Iteration, parameters: int) -> Float[np.ndarray, " period"]:
+def floats_per_link(built: Iteration, parameters: int) -> Float[np.ndarray, " period"]:
     """How many numbers go over each link, in every round of a period of the mixing."""
     rule, start = built.method.mixing, jax.eval_shape(built.space.start)
     each, words = np.zeros(rule.every), built.method.update.words(parameters)

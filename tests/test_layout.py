@@ -89,6 +89,10 @@ ALLOWED = {
         "saving", "kernels", "linear", "links", "losses", "methods", "networks", "problems",
         "records", "runs", "system", "theory", "validation",
     },
+    "design": {
+        "dynamics", "engine", "errors", "experiment", "measures", "methods", "precision",
+        "quantities", "records", "runs", "sizes", "spaces", "system", "validation",
+    },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "saving", "kernels",
         "methods", "networks", "precision", "problems", "records", "runs",
@@ -96,7 +100,7 @@ ALLOWED = {
     "health": {"kernels"},
     "__main__": {"cli"},
     "cli": {
-        "bench", "disk", "drafts", "errors", "experiment", "figures", "health", "methods",
+        "bench", "design", "disk", "drafts", "errors", "experiment", "figures", "health", "methods",
         "progress", "records", "theory",
     },
 }  # fmt: skip

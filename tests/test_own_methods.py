@@ -269,7 +269,7 @@ def test_own_methods_send_what_they_mix(case):
     iteration = runs.iteration_of(plan, problem.network_space())
     each = np.concatenate([[0], np.cumsum(vectors)])
     degree = (RING.matrix > 0).sum(axis=0) - 1
-    sent = runs._floats_sent(plan, iteration, PARAMETERS)
+    sent = runs.floats_sent(plan, iteration, PARAMETERS)
     assert (sent == each[:, None] * degree * PARAMETERS).all()
     assert method.mixes == any(vectors)
 
@@ -278,10 +278,10 @@ def test_single_numbers_count_as_such_and_long_periods_at_once():
     problem = affine(1)
     plan = runs.plan(problem, own(Norms(0.1)), RING, [3])
     iteration = runs.iteration_of(plan, problem.network_space())
-    assert (runs._floats_sent(plan, iteration, PARAMETERS) == 3 * 2 * (PARAMETERS + 1)).all()
+    assert (runs.floats_sent(plan, iteration, PARAMETERS) == 3 * 2 * (PARAMETERS + 1)).all()
     seldom = own(updates.DGD(0.1), mixing.Periodic(mixing.Fixed(), 10**5))
     plan = runs.plan(problem, seldom, RING, [10**5 - 1, 3 * 10**5])
-    sent = runs._floats_sent(plan, runs.iteration_of(plan, problem.network_space()), PARAMETERS)
+    sent = runs.floats_sent(plan, runs.iteration_of(plan, problem.network_space()), PARAMETERS)
     assert (sent == np.array([[0], [3]]) * 2 * PARAMETERS).all()
 
 
