@@ -462,3 +462,36 @@ def test_negative_weights_are_taken_where_methods_average_linearly():
     for method in (late, nd.methods.drt(step_size=0.05), nd.methods.ccl(step_size=0.05)):
         with pytest.raises(InputError, match=r"needs weights that are not negative, but entry \(0"):
             nd.System(problem, method, W)
+
+
+def test_weights_as_a_function_of_the_round():
+    """Whether a function or an iterator gives them; only together they connect all."""
+    pairs = [np.kron(np.eye(2), np.full((2, 2), 0.5))]
+    pairs.append(np.roll(np.roll(pairs[0], 1, axis=0), 1, axis=1))
+    of = lambda t: pairs[t % 2] if t < 3 else graphs.metropolis(graphs.ring(4))
+    for given in (of, map(of, itertools.count())):
+        W = graphs.by_round(given, 4)
+        assert np.array_equal(
+            W.matrices, [*pairs, pairs[0], graphs.metropolis(graphs.ring(4)).matrix]
+        )
+    problem = nd.KernelProblem(np.eye(4), np.arange(4.0), np.arange(4))
+    dgd = nd.methods.dgd(step_size=0.1)
+    told = nd.predict(problem, dgd, graphs.by_round(of, 9), [9])["outputs"]
+    assert np.array_equal(told, nd.predict(problem, dgd, [of(t) for t in range(9)], [9])["outputs"])
+
+
+@pytest.mark.parametrize(
+    "given, length, said",
+    [
+        (iter([np.eye(2)]), 2, "by_round: ends after 1 rounds, 2 are asked for"),
+        (lambda t: [[0.5, 0.5], [0.4, 0.4]], 2, "by_round: round 0: mixing matrix: .*sum"),
+        (lambda t: 3, 2, "by_round: round 0: "),
+        (lambda t: np.full((2, 2), 0.5), 10**9, "by_round: 1000000000 matrices of 2 agents takes"),
+        (lambda t: np.eye(2), 3, "not connected|connect"),
+        (7, 3, "by_round: must be a function of the round, or an iterator, got 7"),
+        (lambda t: np.full((2, 2), 0.5), 0, "by_round: length must be a whole number from 1"),
+    ],
+)
+def test_weights_by_round_that_are_none_are_refused(given, length, said):
+    with pytest.raises(InputError, match=said):
+        graphs.by_round(given, length)

@@ -14,7 +14,7 @@ from ntkdyn.graphs.checks import mixing
 from ntkdyn.graphs.files import read
 from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, MixingMatrix, MixingSequence, Weights
 from ntkdyn.graphs.named import RULES, build, weigh
-from ntkdyn.graphs.sequences import link_failures, one_peer_exponential, random_matchings
+from ntkdyn.graphs.sequences import by_round, link_failures, one_peer_exponential, random_matchings
 from ntkdyn.graphs.topologies import (
     TOPOLOGIES,
     circulant,
@@ -60,6 +60,7 @@ __all__ = [
     "MixingSequence",
     "Weights",
     "build",
+    "by_round",
     "circulant",
     "complete",
     "davis",

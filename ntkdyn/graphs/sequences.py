@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import networkx as nx
@@ -82,6 +83,38 @@ def _failed(
         up = np.triu(up) | np.triu(up).T
     matrix = np.where(up | np.eye(weights.agents, dtype=bool), weights.matrix, 0.0)
     return matrix + np.diag(1 - matrix.sum(axis=axis_of(weights.sums)))
+
+
+def by_round(weights: Any, length: int, *, sums: str = "rows") -> MixingSequence:
+    """W_0, ..., W_(length-1), which a function of the round or an iterator gives; then again.
+
+    Each may be whatever `mixing` takes for one round. Refuses (`InputError`) an iterator that ends
+    sooner, and what is no mixing matrix, by its round.
+    """
+    length = check_whole("by_round: length", length, 1)
+    if not callable(weights) and not isinstance(weights, Iterable):
+        raise InputError(
+            f"by_round: must be a function of the round, or an iterator, got {shown(weights)}"
+        )
+    source = map(weights, range(length)) if callable(weights) else weights
+    found: list[Any] = []
+    for round, each in enumerate(itertools.islice(source, length)):
+        _of_round(round, each, sums)
+        if not round:
+            _check_length("by_round", length, np.shape(getattr(each, "matrix", each))[0])
+        found.append(each)
+    if len(found) < length:
+        raise InputError(f"by_round: ends after {len(found)} rounds, {length} are asked for")
+    return mixing(found, name="by round", sums=sums)
+
+
+def _of_round(round: int, weights: Any, sums: str) -> None:
+    """Refuse what is no mixing matrix; it need not be connected, as all of them together must."""
+    matrix = getattr(weights, "matrix", weights)
+    try:
+        mixing([matrix, np.full(np.shape(matrix), 1 / max(len(matrix), 1))], sums=sums)
+    except (InputError, TypeError) as error:
+        raise InputError(f"by_round: round {round}: {error}") from None
 
 
 COPIES = 2
