@@ -35,9 +35,11 @@ class Model:
         start: Callable[[PRNGKeyArray, Any], Any],
         outputs: int,
         trained: Trained,
+        read: Callable[[Array], Any] | None = None,
     ) -> None:
         self._apply, self._start = apply, start
         self._outputs, self._trained = outputs, trained
+        self._read = read or (lambda points: points)
         self._frozen: dict[tuple[int, ...], PyTree] = {}
         """features of a point -> the variables that are not trained"""
 
@@ -63,7 +65,7 @@ class Model:
         return self._computed(params, self._frozen[features], inputs)
 
     def _computed(self, params: PyTree, frozen: PyTree, inputs: Array) -> Array:
-        returned = self._apply(eqx.combine(params, frozen), inputs)
+        returned = self._apply(eqx.combine(params, frozen), self._read(inputs))
         alone = self._outputs == 1 and getattr(returned, "shape", None) == inputs.shape[:1]
         values = columns(returned[:, None] if alone else returned, len(inputs))
         if values.shape[1] != self._outputs:
@@ -75,7 +77,7 @@ class Model:
     def _begun(self, key: PRNGKeyArray, features: tuple[int, ...]) -> tuple[PyTree, PyTree]:
         """Parameters and frozen variables, by the way of calling `start` that `apply` can use."""
         failed: list[Exception] = []
-        for given in (features, jnp.zeros((1, *features))):
+        for given in (features, self._read(jnp.zeros((1, *features)))):
             try:
                 params, frozen = self._parted(self._start(key, given))
                 points = jax.ShapeDtypeStruct((2, *features), jnp.float32)

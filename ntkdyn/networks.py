@@ -363,8 +363,9 @@ def wrap(
     name: str = "wrapped",
     kernel: Callable[..., Any] | None = None,
     trained: Trained = None,
+    read: Callable[[Array], Any] | None = None,
 ) -> Network:
-    """A network from any JAX model, f(x) = apply(start(key, ...), x).
+    """A network from any JAX model, f(x) = apply(start(key, ...), read(x)).
 
     `apply(variables, inputs)` maps (points, *features) to (points, outputs), each point by itself,
     or to (points,) where there is one output. `start` takes a key, and either the features of one
@@ -380,13 +381,19 @@ def wrap(
         a tree         of such truths, of which a branch may be given by one
 
     Left out, all arrays of floating-point numbers are, and of flax's collections "params" alone.
-    `kernel` is (x1, x2, "ntk" or "nngp") -> kernel at infinite width, if it is known.
+    `read` makes of points (points, *features), which are floating-point numbers, what the model
+    takes: tokens, lambda x: x.astype(int), or several arrays, lambda x: {"image": x[:, :64],
+    "age": x[:, 64:]}; data of both kinds are read with scale="none". Left out, the model takes
+    points as they are. `kernel` is (x1, x2, "ntk" or "nngp") -> kernel at infinite width, if it is
+    known.
 
     Refuses (`InputError`) a model with other outputs than these, or with no parameters; and, where
     it meets data in a `Problem`, one whose outputs for a point depend on the others of its batch.
     """
     check_whole("wrap: outputs", outputs, 1)
-    model = Model(apply, start, int(outputs), trained)
+    if read is not None and not callable(read):
+        raise InputError(f"wrap: read must be a function of points, got {read!r}")
+    model = Model(apply, start, int(outputs), trained, read)
     description = {"kind": "wrapped", "name": name}
     return Network(name, model.start, model.apply, int(outputs), kernel, description)
 

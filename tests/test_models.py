@@ -296,3 +296,52 @@ def test_a_network_that_overflows_is_refused_and_one_of_zeros_is_not(partition):
     zero = networks.wrap(two_layers, lambda *_: [jnp.zeros((5, 4)), jnp.zeros((4, 3))], OUTPUTS)
     arguments = nd.methods.dgd(step_size=0.1), nd.graphs.metropolis(nd.graphs.path(2))
     assert nd.step_size_limit(nd.Problem(zero, partition), *arguments) == np.inf
+
+
+# --- tokens and several arrays ------------------------------------------------------------------
+
+
+def embedding(key, features):
+    first, last = jax.random.split(key)
+    shape = features if isinstance(features, tuple) else features.shape[1:]
+    return {
+        "embedding": jax.random.normal(first, (7, 12)),
+        "readout": jax.random.normal(last, (12 * shape[0], 2)) / 6,
+    }
+
+
+def of_tokens(params, x):
+    seen = jnp.tanh(params["embedding"][x])
+    return seen.reshape(len(x), -1) @ params["readout"]
+
+
+def test_tokens_reach_the_model_as_whole_numbers():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 7, (30, 3))
+    given = nd.data.read({"x": x, "y": x.sum(axis=1) % 2}, scale="none", test=6)
+    network = nd.networks.wrap(of_tokens, embedding, 2, read=lambda x: x.astype(int))
+    problem = nd.Problem(network, nd.data.partition(given, agents=3, seed=0))
+    np.testing.assert_allclose(
+        problem.initial, of_tokens(problem.start, problem.inputs.astype(int)), rtol=1e-6, atol=1e-6
+    )
+    rows = jax.jacrev(of_tokens)(problem.start, problem.inputs.astype(int))
+    flat = [leaf.reshape(len(x), 2, -1) for leaf in jax.tree.leaves(rows)]
+    jacobian = np.concatenate(flat, axis=2)
+    wanted = np.einsum("nkp,mjp->nkmj", jacobian, jacobian)[:, :, :24]
+    np.testing.assert_allclose(problem.empirical.whole, wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="Indexer must have integer"):
+        nd.Problem(nd.networks.wrap(of_tokens, embedding, 2), problem.partition)
+
+
+def test_several_arrays_reach_the_model_as_a_tree():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((12, 5)).astype("f4")
+    given = nd.data.read({"x": x, "y": np.arange(12) % 2}, scale="none")
+    start = lambda key, seen: {"a": jax.random.normal(key, (3, 2)), "b": jnp.ones((2, 2))}
+    apply = lambda params, seen: seen["left"] @ params["a"] + seen["right"] @ params["b"]
+    network = nd.networks.wrap(
+        apply, start, 2, read=lambda x: {"left": x[:, :3], "right": x[:, 3:]}
+    )
+    problem = nd.Problem(network, nd.data.partition(given, agents=2, seed=0))
+    inputs = np.float64(problem.inputs)
+    assert np.allclose(problem.empirical.summed / 2, inputs @ inputs.T, rtol=1e-5)
