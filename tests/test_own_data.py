@@ -595,3 +595,66 @@ def test_gzip_that_is_none_is_refused(tmp_path):
     path.write_bytes(b"x,y\n1,2\n")
     with pytest.raises(InputError, match="cannot read|is no table"):
         data.read(path, target="y")
+
+
+# --- further datasets by name -------------------------------------------------------------------
+
+
+def idx(path, array):
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
+
+
+@pytest.mark.parametrize(
+    "name, inside, parts, least, upright",
+    [
+        ("kmnist", "KMNIST/raw", ("train", "t10k"), 0, False),
+        ("emnist-letters", "EMNIST/raw", ("emnist-letters-train", "emnist-letters-test"), 1, True),
+        ("emnist-balanced", "gzip", ("emnist-balanced-train", "emnist-balanced-test"), 0, True),
+    ],
+)
+def test_images_of_the_mnist_family(name, inside, parts, least, upright, tmp_path):
+    """As torchvision or their archive unpack them; EMNIST's lie on their side."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (n, 28, 28)) for n in (12, 6)]
+    labels = [np.arange(n) % 9 + least for n in (12, 6)]
+    for part, seen, said in zip(parts, images, labels, strict=True):
+        idx(tmp_path / inside / f"{part}-images-idx3-ubyte.gz", seen)
+        idx(tmp_path / inside / f"{part}-labels-idx1-ubyte.gz", said)
+    found = data.load(name, train=18 - 2, test=2, seed=0, data_dir=tmp_path)
+    drawn = np.random.default_rng(0).permutation(18)
+    whole = np.concatenate(images)[drawn[:16]]
+    whole = whole.transpose(0, 2, 1) if upright else whole
+    flat = whole.reshape(16, -1) - whole.reshape(16, -1).mean(axis=0)
+    np.testing.assert_allclose(found.train_inputs, flat / flat.std(), rtol=1e-5, atol=1e-6)
+    assert (found.train_labels == np.concatenate(labels)[drawn[:16]] - least).all()
+    idx(tmp_path / inside / f"{parts[0]}-labels-idx1-ubyte.gz", np.full(12, 200))
+    with pytest.raises(InputError, match=f"{name} must have labels from 0 to .*, got 0 to "):
+        data.load(name, train=16, test=2, seed=0, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("version", ["binary", "python"])
+def test_the_hundred_classes_of_cifar(version, tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / f"cifar-100-{version}"
+    folder.mkdir()
+    counts = {"train": 9, "test": 5}
+    tables = {part: rng.integers(0, 256, (n, 3072)).astype("u1") for part, n in counts.items()}
+    fine = {part: rng.integers(0, 100, n) for part, n in counts.items()}
+    for part, rows in tables.items():
+        if version == "python":
+            held = {b"data": rows, b"fine_labels": fine[part].tolist(), b"batch_label": b"one"}
+            (folder / part).write_bytes(pickle.dumps(held, protocol=2))
+        else:
+            whole = np.column_stack([fine[part] % 20, fine[part], rows]).astype("u1")
+            (folder / f"{part}.bin").write_bytes(whole.tobytes())
+    found = data.load("cifar-100", train=11, test=3, seed=1, data_dir=tmp_path)
+    drawn = np.random.default_rng(1).permutation(14)[:11]
+    assert (found.train_labels == np.concatenate([*fine.values()])[drawn]).all()
+    pixels = np.concatenate([*tables.values()])[drawn].reshape(11, 3, 32, 32).transpose(0, 2, 3, 1)
+    centred = pixels.reshape(11, -1) - pixels.reshape(11, -1).mean(axis=0)
+    np.testing.assert_allclose(found.train_inputs, centred / centred.std(), rtol=1e-5, atol=1e-6)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="data_dir: .*cifar-100.* must"):
+        data.load("cifar-100", train=11, test=3, seed=1, data_dir=tmp_path)

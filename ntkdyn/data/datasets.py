@@ -4,14 +4,18 @@ digits    1,797 8x8 images of handwritten digits that ship inside scikit-learn (
           Kaynak 1998, UCI), 10 classes
 mnist     28x28 images of handwritten digits (LeCun et al. 1998), from IDX files
 fashion-mnist   the same of clothes (Xiao et al. 2017)
+kmnist    the same of Japanese characters (Clanuwat et al. 2018), 10 classes
+emnist-balanced, -byclass, -bymerge, -digits, -letters, -mnist
+          the same of letters and digits (Cohen et al. 2017), set upright; of letters the first is 0
 cifar-10  32x32x3 photographs (Krizhevsky 2009), from the batches of the binary version, all of
           them as published, or smaller ones; or from those of the Python version
+cifar-100 the same of 100 classes, from the two files of the binary or of the Python version
 usps      16x16 images of handwritten digits (Hull 1994), from usps.npz
 
 All but the first are read from files in `data_dir`, or else in the folder that the environment
 variable NTKDYN_DATA names, or in what of it is called as the dataset is, or as torchvision and the
 published archives call it; mnist also from Keras' mnist.npz. Where neither is given, the published
-files are downloaded once (`published`); not so usps, which has none in this format.
+files of mnist, fashion-mnist and cifar-10 are downloaded once (`published`).
 """
 
 import contextlib
@@ -146,9 +150,11 @@ def _read(name: str, data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarra
     if name in SHIPPED:
         return SHIPPED[name]()
     inputs, labels = FILES[name](name, _folder(name, data_dir))
-    if labels.max(initial=0) > 9 or labels.min(initial=0) < 0:
+    last = CLASSES.get(name, 10) - 1
+    if labels.max(initial=0) > last or labels.min(initial=0) < 0:
         raise InputError(
-            f"data_dir: {name} must have labels from 0 to 9, got {labels.min()} to {labels.max()}"
+            f"data_dir: {name} must have labels from 0 to {last}, got {labels.min()} to "
+            f"{labels.max()}"
         )
     classes = np.unique(labels)
     if len(classes) < 2:
@@ -170,11 +176,26 @@ def _folder(name: str, data_dir: str | Path | None) -> Path:
     return next((each for each in inside if each.is_dir()), folder)
 
 
+EMNIST = {
+    "emnist-balanced": 47,
+    "emnist-byclass": 62,
+    "emnist-bymerge": 47,
+    "emnist-digits": 10,
+    "emnist-letters": 26,
+    "emnist-mnist": 10,
+}
+"""the divisions of EMNIST -> how many classes they have"""
+
+CLASSES = EMNIST | {"cifar-100": 100}
+"""dataset -> how many classes it has, if not 10"""
+
 INSIDE = {
     "mnist": ("MNIST/raw", "raw"),
     "fashion-mnist": ("FashionMNIST/raw", "raw"),
+    "kmnist": ("KMNIST/raw", "raw"),
     "cifar-10": ("cifar-10-batches-py",),
-}
+    "cifar-100": ("cifar-100-binary", "cifar-100-python"),
+} | dict.fromkeys(EMNIST, ("emnist", "EMNIST/raw", "raw", "gzip"))
 """dataset -> where its files are within a folder of torchvision's"""
 
 
@@ -182,10 +203,21 @@ def _idx_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Training images, then test images, from the four files of the MNIST family, or Keras'."""
     if (folder / f"{dataset}.npz").is_file():
         return _npz_images(dataset, folder, (28, 28))
+    return _idx_parts(dataset, folder, ("train", "t10k"))
+
+
+def _emnist_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The same of one of EMNIST's divisions, whose images lie on their side."""
+    flat, labels = _idx_parts(dataset, folder, (f"{dataset}-train", f"{dataset}-test"))
+    upright = flat.reshape(-1, 28, 28).transpose(0, 2, 1).reshape(flat.shape)
+    return upright, labels - (dataset == "emnist-letters")
+
+
+def _idx_parts(dataset: str, folder: Path, parts: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
     read = functools.partial(_idx, dataset, folder)
-    images = [read(f"{part}-images-idx3-ubyte", 3) for part in ("train", "t10k")]
-    labels = [read(f"{part}-labels-idx1-ubyte", 1) for part in ("train", "t10k")]
-    for part, each, numbered in zip(("train", "t10k"), images, labels, strict=True):
+    images = [read(f"{part}-images-idx3-ubyte", 3) for part in parts]
+    labels = [read(f"{part}-labels-idx1-ubyte", 1) for part in parts]
+    for part, each, numbered in zip(parts, images, labels, strict=True):
         if each.shape != (len(numbered), 28, 28):
             raise InputError(
                 f"data_dir: the {part} images in {folder} must be {len(numbered)} of 28x28, one "
@@ -277,6 +309,42 @@ def _cifar_batch(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(-1, row)
 
 
+def _cifar100_images(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Both files; rows are a coarse label, a fine one, which counts, then 3 x 32 x 32 bytes."""
+    del dataset
+    table = np.concatenate([_cifar100_file(folder, part) for part in PARTS])
+    images = table[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return images.reshape(len(images), -1), table[:, 1].astype(int)
+
+
+def _cifar100_file(folder: Path, part: str) -> np.ndarray:
+    row, most = 2 + 3 * 32 * 32, 50_000
+    if (folder / part).is_file():
+        return _pickled_100(folder / part)
+    with _opened(folder, f"{part}.bin") as (path, file):
+        content = file.read(row * most + 1)
+    if not content or len(content) % row:
+        raise InputError(
+            f"data_dir: {path} must hold up to {most} images of {row} bytes each, got "
+            f"{len(content)} bytes"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, row)
+
+
+def _pickled_100(path: Path) -> np.ndarray:
+    held = pickles.read("data_dir", path)
+    images, labels = held.get("data"), held.get("fine_labels")
+    good = isinstance(images, np.ndarray) and images.dtype == np.uint8 and isinstance(labels, list)
+    known = good and all(is_whole(label) and 0 <= label < 100 for label in labels)
+    if not known or images.shape != (len(labels), 3 * 32 * 32):
+        raise InputError(
+            f"data_dir: {path} must hold data (n, 3072) of bytes and as many fine_labels from 0 to "
+            f"99"
+        )
+    fine = np.array(labels, np.uint8)
+    return np.column_stack([fine, fine, images])
+
+
 def _npz_images(
     dataset: str, folder: Path, shape: tuple[int, int] = (16, 16)
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -339,7 +407,10 @@ SHIPPED: dict[str, Callable[[], Source]] = {"digits": _digits}
 FILES: dict[str, Callable[[str, Path], Source]] = {
     "mnist": _idx_images,
     "fashion-mnist": _idx_images,
+    "kmnist": _idx_images,
+    **dict.fromkeys(EMNIST, _emnist_images),
     "cifar-10": _cifar_images,
+    "cifar-100": _cifar100_images,
     "usps": _npz_images,
 }
 """name -> the same, from a folder; the images are flattened"""
