@@ -116,8 +116,10 @@ WRONG = [
     (lambda t: t.assign(accuracy=200.0), "test_accuracy must be shares, or per cent, got up to 20"),
     (lambda t: t.assign(accuracy=[None, *[0.5] * 19]), r"1 values are missing, in row 1 \('acc"),
     (lambda t: t.assign(node=[1, *t.node[1:]]), "must hold one kind of values, got 1 in row 1"),
-    (lambda t: t.drop(columns="node"), "no column of the log for the agent is called 'agent'"),
+    (lambda t: t.drop(columns="node"), "is called as the agent; say .*, as in columns={'agent': "),
     (lambda t: t[["round", "node"]], r"none of its columns \['round', 'node'\] is called as a mea"),
+    (lambda t: t.iloc[:0], "log: holds no rows"),
+    (lambda t: t.assign(**{"Loss/train": -1.0}), "train_loss must not be negative, got -1"),
     (lambda t: {"x": 1}, "must hold outputs, got 'x'"),
     (lambda t: {"outputs": np.ones((21, 4, 3, 2))}, r"outputs must be .* = \(21, 4, 18, 2\), got"),
     (lambda t: {"outputs": np.ones((3, 4, 18, 2))}, "holds 3 rounds and no array `round`"),
@@ -129,6 +131,25 @@ WRONG = [
 def test_what_cannot_be_laid_over_is_refused_by_row(change, message, runs, table):
     with pytest.raises(nd.InputError, match=message):
         from_log(change(table), runs[0])
+
+
+def test_agents_are_found_by_their_names(runs, table):
+    called = from_log(table.rename(columns={"node": "Town"}), runs[0])
+    assert json.loads(called.attrs["log_columns"])["agent"] == "Town"
+    assert (called["train_loss"].values == runs[1]["train_loss"].values).all()
+    numbers = {number: name for number, name in enumerate("abcd")}
+    numbered = table.assign(node=table.node.map({v: k for k, v in numbers.items()}))
+    again = from_log(numbered.rename(columns={"node": "Town"}), runs[0], agents=numbers)
+    assert (again["train_loss"].values == called["train_loss"].values).all()
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("given", ["columns", "agents", "factors"])
+def test_what_is_said_of_a_log_is_said_by_name(given, runs, table):
+    with pytest.raises(nd.InputError, match=rf"{given}: must be a dictionary, got \['x'\]"):
+        from_log(table, runs[0], **{given: ["x"]})
+    with pytest.raises(nd.InputError, match="must be positive and finite, got inf"):
+        from_log(table, runs[0], factors={"train_loss": float("inf")})
 
 
 def test_logs_of_other_rounds_and_of_nothing_predicted_are_refused(runs, table):

@@ -211,6 +211,20 @@ DGD = methods.dgd(step_size=0.1)
 TWO = nd.KernelProblem(np.eye(2), [1.0, 2.0], [0, 1])
 HALVES = [[0.5, 0.5], [0.5, 0.5]]
 
+
+@pytest.mark.parametrize("link", [[], [nd.links.delayed(1)]], ids=["plain", "delayed"])
+@pytest.mark.parametrize(
+    "paced",
+    [lambda m: methods.by_agent(m, [1e6, 1e6]), lambda m: methods.scheduled(m, {0: 1e6})],
+    ids=["by agent", "scheduled"],
+)
+def test_factors_may_be_large_beside_a_small_step_size(paced, link):
+    over = lambda method_: nd.links.over(method_, *link) if link else method_
+    found = nd.predict(TWO, paced(over(methods.dgd(step_size=1e-7))), HALVES, 5)["outputs"]
+    wanted = nd.predict(TWO, over(DGD), HALVES, 5)["outputs"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
 REFUSED = [
     (lambda: methods.scheduled(DGD, {}), "schedule: rounds must be ascending, at least one"),
     (lambda: methods.scheduled(DGD, [(5, 1.0), (5, 2.0)]), "schedule: rounds must be ascending"),
@@ -218,6 +232,11 @@ REFUSED = [
     (lambda: methods.scheduled(DGD, {1: -1.0}), "schedule: factors must be positive and finite"),
     (lambda: methods.scheduled(DGD, [1, 2]), "schedule: must be pairs of a round and the factor"),
     (lambda: methods.by_agent(DGD, [1.0, np.nan]), "by_agent: factors must be positive and finite"),
+    (lambda: methods.by_agent(DGD, []), "by_agent: needs one factor at least"),
+    (lambda: methods.scheduled(DGD, 3), "schedule: must be pairs of a round and .*, got 3"),
+    (lambda: methods.scheduled(DGD, [(np.nan, 1)]), "a round must be a whole number .*, got nan"),
+    (lambda: methods.scheduled(DGD, [("a", 1.0)]), "a round must be a whole number .*, got 'a'"),
+    (lambda: methods.step_decay(5), "step_decay: must be given a list of rounds, got 5"),
     (lambda: methods.weight_decay(DGD, -1.0), "weight decay: must be finite and not negative"),
     (lambda: methods.weight_decay(DGD, 0.1, "one"), "no end of weight decay is called 'one'"),
     (
@@ -229,6 +248,7 @@ REFUSED = [
         "has no .*limit",
     ),
     (lambda: nd.predict(TWO, DGD, HALVES, 1, batches=[[[0]]]), "round 0 must list points of each"),
+    (lambda: nd.predict(TWO, DGD, HALVES, 1, batches=[0, 1]), "of each of the 2 agents, got 0"),
     (lambda: nd.predict(TWO, DGD, HALVES, 1, batches=[[[0], [0]]]), "point 0, listed for agent 1"),
     (lambda: nd.predict(TWO, DGD, HALVES, 1, batches=[[[0], [7]]]), "point 7, listed for agent 1"),
     (lambda: nd.predict(TWO, DGD, HALVES, 1, batches=[[[0], [1.5]]]), "must list numbers of po"),

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkdyn import arrays
-from ntkdyn.errors import InputError, check_whole
+from ntkdyn.errors import InputError, check_whole, shown
 
 
 class Batch(NamedTuple):
@@ -95,10 +95,10 @@ def _of_round(
     owner: Int[np.ndarray, " train"], agents: int, number: int, given: Any
 ) -> list[Int[np.ndarray, " own"]]:
     """Every agent's rows of one round, which must be points of its own."""
-    if len(given) != agents:
+    count = len(given) if hasattr(given, "__len__") else shown(given)
+    if count != agents:
         raise InputError(
-            f"batches: round {number} must list points of each of the {agents} agents, got "
-            f"{len(given)}"
+            f"batches: round {number} must list points of each of the {agents} agents, got {count}"
         )
     found = [
         arrays.numbers(f"batches: agent {i} in round {number}", g) for i, g in enumerate(given)

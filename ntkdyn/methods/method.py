@@ -164,8 +164,9 @@ class Method(eqx.Module):
 
         The package's own are tested, and some of them take seconds to try.
         """
-        if type(self.update).__module__ != updates.__name__:
-            origin.check(self.name, self.with_step_size(0.5).update)
+        update = steps.unpaced(self.with_step_size(0.5).update)
+        if type(update).__module__ != updates.__name__:
+            origin.check(self.name, update)
 
     def check_space(self, space: str) -> None:
         """Refuse a space that the method does not run in, and say which it does."""

@@ -119,10 +119,20 @@ def paced(update: Update, factors: Float[np.ndarray, "pieces agents"], since: Se
     return Paced(update, factors, tuple(since))
 
 
+def unpaced(update: Update) -> Update:
+    """The update with one step size for all agents and rounds; its links stay around it."""
+    if isinstance(update, Paced):
+        return update.inner
+    links = hasattr(update, "links")
+    return eqx.tree_at(lambda u: u.inner, update, unpaced(update.inner)) if links else update
+
+
 def factors_of(name: str, given: Any) -> Float[np.ndarray, " factors"]:
     """Factors of a step size: positive and finite, one at least."""
     listed = list(given) if isinstance(given, (Sequence, np.ndarray)) else [given]
-    for each in listed or [None]:
+    if not listed:
+        raise InputError(f"{name}: needs one factor at least")
+    for each in listed:
         value = each.item() if isinstance(each, np.generic) else each
         if not is_real(value) or not 0 < value < math.inf:
             raise InputError(f"{name}: factors must be positive and finite, got {shown(each)}")
@@ -131,20 +141,25 @@ def factors_of(name: str, given: Any) -> Float[np.ndarray, " factors"]:
 
 def pieces_of(schedule: Any) -> tuple[list[int], Float[np.ndarray, " pieces"]]:
     """(the first rounds of the pieces, their factors); before the first it is 1."""
-    pairs = schedule.items() if isinstance(schedule, Mapping) else schedule
-    if isinstance(pairs, str) or not all(np.shape(each) == (2,) for each in pairs):
+    pairs = list(schedule.items()) if isinstance(schedule, Mapping) else schedule
+    listed = isinstance(pairs, (Sequence, np.ndarray)) and not isinstance(pairs, str)
+    if not listed or not all(np.shape(each) == (2,) for each in pairs):
         raise InputError(
             f"schedule: must be pairs of a round and the factor from there on, got "
             f"{shown(schedule)}"
         )
-    pairs = list(pairs)
-    rounds = [check_whole("schedule: a round", int(r) if r == int(r) else r, 0) for r, _ in pairs]
+    rounds = [check_whole("schedule: a round", _whole(r), 0) for r, _ in pairs]
     if not rounds or any(b <= a for a, b in zip(rounds, rounds[1:], strict=False)):
         raise InputError(f"schedule: rounds must be ascending, at least one, got {shown(rounds)}")
     if len(rounds) > PIECES_UP_TO:
         raise InputError(f"schedule: may have {PIECES_UP_TO} pieces, got {len(rounds)}")
     factors = factors_of("schedule", [factor for _, factor in pairs])
     return (rounds, factors) if rounds[0] == 0 else ([0, *rounds], np.array([1.0, *factors]))
+
+
+def _whole(round: Any) -> Any:
+    """A whole number that came as a float, as it does in an array of pairs."""
+    return int(round) if isinstance(round, float | np.floating) and round.is_integer() else round
 
 
 def said(schedule: tuple[list[int], Float[np.ndarray, " pieces"]]) -> str:
@@ -164,6 +179,8 @@ def warm_up(rounds: int) -> dict[int, float]:
 
 def step_decay(at: Sequence[int], factor: float = 0.1) -> dict[int, float]:
     """s(t) = factor^k, k the number of these rounds that have come (He et al. 2016)."""
+    if not isinstance(at, (Sequence, np.ndarray)):
+        raise InputError(f"step_decay: must be given a list of rounds, got {shown(at)}")
     factor = float(factors_of("step_decay", factor)[0])
     return {0: 1.0} | {round: factor ** (k + 1) for k, round in enumerate(at)}
 

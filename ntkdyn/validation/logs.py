@@ -8,6 +8,7 @@ is left, the outputs or else a single measure of `BY`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import archives, arrays, disk, losses, names
 from ntkdyn.data.tables import check_whole_rows, columns_of, read_table
-from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown, unknown
+from ntkdyn.errors import InputError, check_kind, check_name, is_real, shown
 from ntkdyn.measures import measure
 from ntkdyn.problems import Task
 from ntkdyn.quantities import described
@@ -57,7 +58,7 @@ def from_log(
     predicted: Record,
     *,
     columns: Mapping[str, str | int] | None = None,
-    agents: Mapping[str, str] | None = None,
+    agents: Mapping[Any, str] | None = None,
     factors: Mapping[str, float | int] | None = None,
 ) -> Record:
     """The record (round, agent) of a log, for `compare` with what was predicted.
@@ -68,8 +69,9 @@ def from_log(
     (agents,), its agents if left out. Rounds count from the start, which is round 0.
 
     `columns` says what a log calls what the record calls round, agent, train_loss, global_loss,
-    test_loss, train_accuracy, test_accuracy, ...; usual names are found. `agents` says what the
-    prediction calls the log's agents, where they are called otherwise. Losses are in units of the
+    test_loss, train_accuracy, test_accuracy, ...; usual names are found, and the agents' column by
+    their names. `agents` says what the prediction calls the log's agents, where they are called
+    otherwise. Losses are in units of the
     prediction's (for "mse" half the sum of squares over outputs, the mean over points): `factors`
     is what a measure of the log is multiplied by. Accuracies above 1 are per cent. The record says
     in `log_columns` what was read as what, and in `log_lacks` what it does not hold.
@@ -79,20 +81,32 @@ def from_log(
             prediction's, losses that are off by one factor at the start, and what cannot be read.
     """
     check_kind("log: the prediction", predicted, Record, "as `predict` gives")
+    columns, agents, factors = (
+        _by_name(what, given)
+        for what, given in (("columns", columns), ("agents", agents), ("factors", factors))
+    )
     source, name = _source(log)
     if isinstance(source, pd.DataFrame):
-        found, read = _of_table(source, predicted, dict(columns or {}), agents)
+        found, read = _of_table(source, predicted, columns, agents)
     elif columns:
         raise InputError("columns: go with a table, and arrays have names of their own")
     else:
         found, read = _of_arrays(source, predicted, agents)
-    found = _in_units(found, dict(factors or {}), read)
+    found = _in_units(found, factors, read)
+    _check_losses(found)
     _check_scale(found, predicted)
     lacks = [each for each in KNOWN if each in predicted and each not in found.variables]
     if "agent_name" in predicted.coords:
         found = found.assign_coords(agent_name=("agent", predicted["agent_name"].values))
     told = {"space": "network", "kernel": "none", "log": name, "log_columns": json.dumps(read)}
     return described(found.assign_attrs(told, log_lacks=", ".join(lacks)))
+
+
+def _by_name(what: str, given: Any) -> dict[str, Any]:
+    """What is said of each, by its name as text."""
+    if not isinstance(given, Mapping | None):
+        raise InputError(f"{what}: must be a dictionary, got {shown(given)}")
+    return {str(name): value for name, value in (given or {}).items()}
 
 
 def _source(log: Any) -> tuple[pd.DataFrame | Mapping[str, Any], str]:
@@ -111,10 +125,12 @@ def _source(log: Any) -> tuple[pd.DataFrame | Mapping[str, Any], str]:
 
 
 def _of_table(
-    frame: pd.DataFrame, predicted: Record, columns: dict[str, Any], agents: Any
+    frame: pd.DataFrame, predicted: Record, columns: dict[str, Any], agents: dict[str, str]
 ) -> tuple[Record, dict[str, str]]:
     """What a table holds, and which of its columns is what."""
-    read = _columns(frame, predicted, columns)
+    if frame.empty:
+        raise InputError("log: holds no rows")
+    read = _columns(frame, predicted, columns, agents)
     check_whole_rows("log", frame, list(read.values()))
     rounds = _rounds(frame[read["round"]])
     places = _places(*names.numbered("log", frame[read["agent"]]), predicted, agents)
@@ -128,8 +144,10 @@ def _of_table(
     return found, read
 
 
-def _columns(frame: pd.DataFrame, predicted: Record, given: dict[str, Any]) -> dict[str, str]:
-    """What the record calls it -> the column, given or found by its name."""
+def _columns(
+    frame: pd.DataFrame, predicted: Record, given: dict[str, Any], agents: dict[str, str]
+) -> dict[str, str]:
+    """What the record calls it -> the column, given or found by its name; agents by theirs too."""
     for name in given:
         check_name("measure of a log", name, KNOWN)
     found = {name: columns_of("log", frame, each)[0] for name, each in given.items()}
@@ -138,15 +156,30 @@ def _columns(frame: pd.DataFrame, predicted: Record, given: dict[str, Any]) -> d
         there = [free[each] for each in usual if each in free]
         if name not in found and there:
             found[_meant(name, there[0], predicted)] = there[0]
+    if "agent" not in found:
+        found |= _agents_column(frame, predicted, agents)
     for axis in ("round", "agent"):
         if axis not in found:
-            raise unknown(f"column of the log for the {axis}", axis, frame.columns)
+            raise InputError(
+                f"log: none of its columns {shown(list(frame.columns))} is called as the {axis}; "
+                f"say which is, as in columns={{{axis!r}: ...}} or --column {axis}=..."
+            )
     if len(found) == 2:
         raise InputError(
             f"log: none of its columns {shown(list(frame.columns))} is called as a measure; say "
-            f"which is one, as in columns={{'train_loss': ...}}"
+            f"which is one, as in columns={{'train_loss': ...}} or --column train_loss=..."
         )
     return found
+
+
+def _agents_column(
+    frame: pd.DataFrame, predicted: Record, agents: dict[str, str]
+) -> dict[str, str]:
+    """The first column that holds the names of the prediction's agents, whatever it is called."""
+    wanted = set(agent_names(predicted))
+    called = lambda value: agents.get(str(value), str(value))
+    same = [name for name in frame if {*frame[name].dropna().map(called)} == wanted]
+    return {"agent": same[0]} if same else {}
 
 
 def _plain(name: str) -> str:
@@ -182,11 +215,14 @@ def _numbers(name: str, column: pd.Series) -> Float[np.ndarray, " rows"]:
 
 
 def _places(
-    codes: Int[np.ndarray, " rows"], found: tuple[str, ...], predicted: Record, agents: Any
+    codes: Int[np.ndarray, " rows"],
+    found: tuple[str, ...],
+    predicted: Record,
+    agents: dict[str, str],
 ) -> Int[np.ndarray, " rows"]:
     """The number of each row's agent in the prediction."""
     wanted = agent_names(predicted)
-    called = [dict(agents or {}).get(each, each) for each in found]
+    called = [agents.get(each, each) for each in found]
     if sorted(called) != sorted(wanted):
         others = [each for each in called if each not in wanted]
         lacking = [each for each in wanted if each not in called]
@@ -227,7 +263,7 @@ def _check_grid(rounds: np.ndarray, places: np.ndarray, wanted: list[str]) -> No
 
 
 def _of_arrays(
-    source: Mapping[str, Any], predicted: Record, agents: Any
+    source: Mapping[str, Any], predicted: Record, agents: dict[str, str]
 ) -> tuple[Record, dict[str, str]]:
     """Outputs in the order of the prediction's agents, and what is measured of them."""
     if "outputs" not in source:
@@ -293,8 +329,10 @@ def _in_units(found: Record, factors: dict[str, Any], read: dict[str, str]) -> R
     """Measures times their factors, accuracies as shares; `read` says where that was done."""
     for name, factor in factors.items():
         check_name("measure of the log", name, [str(each) for each in found.data_vars])
-        if not is_real(factor) or not factor > 0:
-            raise InputError(f"factors: that of {name} must be positive, got {shown(factor)}")
+        if not is_real(factor) or not 0 < factor < math.inf:
+            raise InputError(
+                f"factors: that of {name} must be positive and finite, got {shown(factor)}"
+            )
         found = found.assign({name: found[name] * factor})
         read[name] = f"{read.get(name, name)} x {factor:g}"
     for name in [each for each in found.data_vars if str(each).endswith("_accuracy")]:
@@ -305,6 +343,13 @@ def _in_units(found: Record, factors: dict[str, Any], read: dict[str, str]) -> R
             found = found.assign({name: found[name] / PERCENT})
             read[name] = f"{read[name]} in per cent"
     return found
+
+
+def _check_losses(found: Record) -> None:
+    """Refuse losses that none of the package's can be, in this unit or another."""
+    for name in [str(each) for each in found.data_vars if str(each).endswith("_loss")]:
+        if (found[name] < 0).any():
+            raise InputError(f"log: {name} must not be negative, got {float(found[name].min()):g}")
 
 
 def _check_scale(found: Record, predicted: Record) -> None:
