@@ -929,7 +929,8 @@ def _seeded(spec, seed: int | None):
 
 @contextlib.contextmanager
 def _watched(quiet: bool) -> Iterator[Callable]:
-    """Gives bar(description) -> progress(done, total), drawn on standard error."""
+    """Gives bar(description) -> progress(done, total), drawn on standard error if it is seen."""
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -938,7 +939,7 @@ def _watched(quiet: bool) -> Iterator[Callable]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
 
         def bar(description: str) -> Callable[[int, int], None]:
             task = progress.add_task(description, total=None, rate="")

@@ -56,12 +56,25 @@ def spec(
     network = None if graph is None else graphs.read(graph)
     place = path.parent if folder is None else Path(folder)
     files = [None if each is None else _from(place, Path(each)) for each in (path, graph)]
-    return _written(*files, look(read_table(path), network))
+    return _written(*files, look(read_table(path), network), _rule(network))
 
 
 def _from(folder: Path, file: Path) -> str:
     """The path of a file as a spec in that folder has it."""
     return Path(os.path.relpath(file, folder)).as_posix()
+
+
+def _rule(graph: nx.Graph | None) -> list[str]:
+    """The lines that say what W is: a rule that takes the graph as it is."""
+    weighed = graph is not None and any("weight" in data for *_, data in graph.edges(data=True))
+    if graph is not None and graph.is_directed():
+        left = ["weighted = false  # what links count is left out"] if weighed else []
+        return ['weights = "uniform"  # links go one way: over oneself and those heard', *left]
+    if weighed:
+        return [
+            'weights = "sinkhorn"  # links have weights: scaled until rows and columns sum to 1'
+        ]
+    return ['weights = "metropolis"  # or "uniform", "max_degree", ...']
 
 
 def look(frame: pd.DataFrame, graph: nx.Graph | None = None) -> Seen:
@@ -115,7 +128,7 @@ def _task(frame: pd.DataFrame, target: str) -> str:
     return f"{len(found.names)} classes: {', '.join(found.names[:NAMED])}{more}"
 
 
-def _written(table: str, graph: str | None, seen: Seen) -> str:
+def _written(table: str, graph: str | None, seen: Seen, rule: list[str]) -> str:
     """The spec, line by line."""
     left = [f"#   {name}: {why}" for name, why in seen.left_out.items()]
     dealt = seen.owner is None
@@ -138,7 +151,7 @@ def _written(table: str, graph: str | None, seen: Seen) -> str:
         *(_dealing(seen.agents) if dealt else []),
         "[graph]",
         'topology = "ring"' if graph is None else f"file = {_text(graph)}",
-        'weights = "metropolis"  # or "given", "sinkhorn": from the weights of the links',
+        *rule,
         "",
         "[method]",
         'name = "dgd"  # `ntkdyn methods` lists them',

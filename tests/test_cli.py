@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
 import http.client
+import io
 import json
 import os
 import signal
@@ -68,6 +69,19 @@ def call(*arguments):
     with pytest.raises(SystemExit) as left:
         cli.app()
     return left.value.code or 0
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_drawn_where_somebody_looks(terminal, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    with cli._watched(quiet=False) as bar:
+        bar("predicting")(3, 3)
+    assert ("predicting" in stream.getvalue()) == terminal and (stream.getvalue() == "") != terminal
 
 
 def test_run_writes_records_overlay_and_report(spec, tmp_path, capsys):

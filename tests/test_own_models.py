@@ -209,3 +209,33 @@ def test_drafts_look_at_the_columns():
         drafts.look(pd.DataFrame({"a": [*"uv"], "y": [0, 1]}))
     with pytest.raises(nd.InputError, match="a table needs a target and a feature"):
         drafts.look(pd.DataFrame({"y": [0, 1]}))
+
+
+def plain(graph):
+    return graph
+
+
+def weighed(graph):
+    nx.set_edge_attributes(graph, {link: 1.0 + k for k, link in enumerate(graph.edges)}, "weight")
+    return graph
+
+
+ONE_WAY = nx.DiGraph([("a", "b"), ("b", "c"), ("c", "a"), ("a", "c")])
+
+
+@pytest.mark.parametrize("weigh", [plain, weighed])
+@pytest.mark.parametrize("graph", [nx.path_graph(["a", "b", "c"]), ONE_WAY], ids=["both", "one"])
+def test_the_graph_of_a_draft_is_one_that_its_rule_takes(graph, weigh, tmp_path):
+    nx.write_graphml(weigh(graph.copy()), tmp_path / "g.graphml")
+    rows = [f"{number / 7},{number**2},{'abc'[number % 3]}" for number in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,who", *rows]))
+    text = drafts.spec(tmp_path / "t.csv", tmp_path / "g.graphml")
+    (tmp_path / "spec.toml").write_text(text)
+    W = experiment.Experiment(experiment.load(tmp_path / "spec.toml")).weights
+    assert W.agents == 3 and np.allclose(W.matrix.sum(axis=1), 1)
+    assert ("sinkhorn" in W.name) == (weigh is weighed and not graph.is_directed())
+
+
+def test_drafts_of_folders_are_refused_as_such(tmp_path):
+    with pytest.raises(nd.InputError, match="is a folder, not the file of a table"):
+        drafts.spec(tmp_path)

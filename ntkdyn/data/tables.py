@@ -37,6 +37,8 @@ ROWS = 4
 
 def read_table(path: Path, header: bool = True) -> pd.DataFrame:
     """The table in a file; without a header its columns are called "0", "1", ..."""
+    if path.is_dir():
+        raise InputError(f"data: {path} is a folder, not the file of a table")
     reader = READERS.get(_ending(path))
     if reader is None:
         raise InputError(
