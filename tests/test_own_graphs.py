@@ -563,3 +563,9 @@ def test_the_schema_knows_what_specs_hold(capsys):
     assert tables["MethodTable"]["properties"]["kappa"] == {"description": "a setting of drt"}
     assert tables["GraphTable"]["properties"]["weights"]["enum"] == sorted(graphs.RULES)
     assert tables["DataTable"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("given", [lambda round: np.eye(2), iter([np.eye(2)])], ids=["f", "iter"])
+def test_functions_and_iterators_are_sent_to_their_door(given):
+    with pytest.raises(nd.InputError, match=r"goes with its number of rounds, `graphs.by_round\("):
+        nd.graphs.mixing(given)

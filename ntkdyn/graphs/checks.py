@@ -9,7 +9,7 @@ whose rows and columns both sum to one is scaled by rows and columns, others by 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import networkx as nx
@@ -61,6 +61,11 @@ def mixing(
     check_name("sums of a mixing matrix", sums, AXES)
     if agents is not None:
         agents = check_whole("mixing matrix: agents", agents, 1)
+    if callable(weights) or isinstance(weights, Iterator):
+        raise InputError(
+            "mixing matrix: a function of the round, or an iterator, goes with its number of "
+            "rounds, `graphs.by_round(W, rounds)`"
+        )
     if isinstance(weights, (MixingMatrix, MixingSequence)):
         checked = weights
     elif _is_sequence(weights):

@@ -71,10 +71,10 @@ def from_log(
     `columns` says what a log calls what the record calls round, agent, train_loss, global_loss,
     test_loss, train_accuracy, test_accuracy, ...; usual names are found, and the agents' column by
     their names. `agents` says what the prediction calls the log's agents, where they are called
-    otherwise. Losses are in units of the
-    prediction's (for "mse" half the sum of squares over outputs, the mean over points): `factors`
-    is what a measure of the log is multiplied by. Accuracies above 1 are per cent. The record says
-    in `log_columns` what was read as what, and in `log_lacks` what it does not hold.
+    otherwise. Losses are in units of the prediction's (for "mse" half the sum of squares over
+    outputs, the mean over points): `factors` is what a measure of the log is multiplied by.
+    Accuracies above 1 are per cent. The record says in `log_columns` what was read as what, and in
+    `log_lacks` what it does not hold.
 
     Raises:
         InputError: for rows that are missing, double or not whole, other agents than the
