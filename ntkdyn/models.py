@@ -39,7 +39,7 @@ class Model:
     ) -> None:
         self._apply, self._start = apply, start
         self._outputs, self._trained = outputs, trained
-        self._read = read or (lambda points: points)
+        self._read = read or _as_they_are
         self._frozen: dict[tuple[int, ...], PyTree] = {}
         """features of a point -> the variables that are not trained"""
 
@@ -111,6 +111,10 @@ class Model:
                     f"{_named(path)}, {getattr(leaf, 'dtype', type(leaf).__name__)}"
                 )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params), frozen
+
+
+def _as_they_are(points: Array) -> Array:
+    return points
 
 
 def _chosen(variables: PyTree, trained: Trained) -> PyTree | Callable[[Any], bool]:

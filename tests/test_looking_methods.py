@@ -106,14 +106,17 @@ def test_drt_weights_are_stochastic_and_uniform_at_consensus(layered, normalised
             assert np.abs(weights - weights.swapaxes(1, 2)).max() < 1e-14
 
 
-def test_drt_where_starts_differ_is_real_training_only():
-    problem = problem_of(seed=[1, 2, 3, 4])
-    apart = nd.train(problem, methods.drt(step_size=0.1), RING, [0, 5])
+def test_drt_where_starts_differ():
+    """Each linearized where it is, in every round, agents weigh one another as in training."""
+    asked = problem_of(seed=[1, 2, 3, 4]), methods.drt(step_size=0.1), RING
+    apart = nd.train(*asked, [0, 5], precision="float64")
     first = apart["outputs"].values[0]
     assert np.abs(first[0] - first[1]).max() > 0.1, "agents must start apart"
-    for kernel in ("empirical", "implicit"):
-        with pytest.raises(nd.InputError, match="linearizes all agents at one start"):
-            nd.predict(problem, methods.drt(step_size=0.1), RING, 5, kernel=kernel)
+    told = nd.predict(*asked, [0, 5], kernel="implicit", anchors=range(6))
+    np.testing.assert_allclose(told["outputs"], apart["outputs"], atol=1e-10)
+    for kernel, said in (("empirical", "linearizes all agents at one"), ("implicit", "anchors: ")):
+        with pytest.raises(nd.InputError, match=said):
+            nd.predict(*asked, 5, kernel=kernel)
 
 
 def test_drt_refusals():
