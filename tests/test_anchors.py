@@ -13,7 +13,7 @@ import pytest
 from cases import ALL_METHODS, small_data
 
 import ntkdyn as nd
-from ntkdyn import dynamics, graphs, precision, problems
+from ntkdyn import dynamics, experiment, graphs, precision, problems
 from ntkdyn.data import Partition
 from ntkdyn.dynamics.anchored import crossing
 from ntkdyn.linearization import Linearization
@@ -425,3 +425,17 @@ def test_agents_with_starts_of_their_own_are_predicted_with_anchors():
         nd.predict(*asked, kernel="implicit")
     with pytest.raises(nd.InputError, match='kernel="implicit" with anchors'):
         nd.predict(*asked, anchors=[0, 2])
+
+
+@pytest.mark.slow
+def test_the_demo_of_width_128_with_anchors_that_are_chosen():
+    """Its gaps, a fifth of those around the start."""
+    spec = experiment.demo()
+    narrow = spec.network.model_copy(update={"widths": [128] * len(spec.network.widths)})
+    system = experiment.Experiment(spec.model_copy(update={"network": narrow})).settled
+    asked, save = (system, [0, 500]), nd.SaveOptions(parameter_rounds=[500])
+    real, told = nd.train(*asked, save=save), nd.predict(*asked, anchors="auto", save=save)
+    assert told.attrs["kernels_computed"] <= 12
+    last = nd.compare(told, real).isel(round=-1)
+    assert float(last["gap"].max()) < 0.016 and float(last["deviation_gap_of_all"]) < 0.075
+    assert float(last["parameter_gap"].max()) < 0.08
