@@ -36,7 +36,7 @@ ROUNDS = [0, 4, 8]
 OVER = [
     "graph.topology=ring,star,hypercube",
     "method.name=dgd,diging",
-    "partition.alpha+method.step_size.of_limit=0.3+0.4,5+0.8",
+    "partition.alpha+method.step_size.of_limit=0.3+0.4,5+0.8,5+0.5",
 ]
 
 
@@ -57,7 +57,7 @@ def test_in_bulk_is_one_by_one(base, found):
     for place, changes in enumerate(along.settings(axes)):
         if changes["graph.topology"] == "hypercube":
             continue
-        places = np.unravel_index(place, (3, 2, 2))
+        places = np.unravel_index(place, (3, 2, 3))
         at = dict(zip(found.attrs["axes"].split("; "), places, strict=True))
         work = experiment.Experiment(study.of_place(base.spec, axes, place))
         alone = nd.predict(work.system, ROUNDS)
@@ -65,14 +65,23 @@ def test_in_bulk_is_one_by_one(base, found):
             bulk = found[name].isel(at)
             np.testing.assert_allclose(bulk, alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
         tried += 1
-    assert tried == 8
-    last = found["train_loss"].isel(round=-1).values[:2].reshape(8, -1)
-    assert len(np.unique(last.round(8), axis=0)) == 8, "no two settings are the same"
+    assert tried == 12
+    last = found["train_loss"].isel(round=-1).values[:2].reshape(12, -1)
+    assert len(np.unique(last.round(8), axis=0)) == 12, "no two settings are the same"
+
+
+def test_a_batch_of_one_is_as_a_batch_of_many(base, monkeypatch):
+    axes = [design.axis("graph.topology=ring,star"), design.axis("method.step_size=0.1:0.3:3")]
+    many = design.predicted(base, axes, [3])
+    monkeypatch.setattr(design.bulk, "ROOM", 1)
+    one = design.predicted(base, axes, [3])
+    np.testing.assert_allclose(one["train_loss"], many["train_loss"], rtol=1e-12)
+    assert len(np.unique(many["train_loss"].values[..., 0, 0].round(9))) == 6
 
 
 def test_settings_that_cannot_be_run_are_left_out(found):
     assert np.isnan(found["train_loss"].sel({"graph.topology": "hypercube"})).all()
-    assert found.attrs["settings_left_out"] == 4 and found.attrs["settings"] == 12
+    assert found.attrs["settings_left_out"] == 6 and found.attrs["settings"] == 18
     assert "hypercube: dimension must be given" in found.attrs["left_out"]
 
 
