@@ -364,15 +364,36 @@ def curve(
         print(f"  {path}\n  {drawn}")
 
 
+Over = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A setting and what it takes: method.step_size=0.1:0.9:9, graph.topology=ring,star. "
+        "In place of the spec's [sweep]."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Take longer than the budget.")]
+Budget = Annotated[float, typer.Option(help="Seconds that it may take without --yes.")]
+
+
 @app.command()
 def sweep(
     spec: Spec,
-    values: Annotated[str, typer.Option(help="What it takes, as in 256,1024,4096.")],
-    along: Annotated[str, typer.Option(help="width, depth or step_size.")] = "width",
-    starts: Annotated[int, typer.Option(help="How many starts of the networks.")] = 4,
-    kernel: Annotated[
-        list[str] | None, typer.Option(help="empirical or infinite; both if left out.")
+    over: Over = None,
+    observe: Annotated[
+        str, typer.Option("--train", help='Train so many settings too, spread evenly, or "all".')
+    ] = "0",
+    starts: Annotated[
+        int | None,
+        typer.Option(
+            help="Along width, depth or step_size: train from so many starts, for gaps, kernel "
+            "drift and movement."
+        ),
     ] = None,
+    kernel: Annotated[
+        list[str] | None, typer.Option(help="With --starts: empirical or infinite; else both.")
+    ] = None,
+    budget: Budget = 3600.0,
+    yes: Yes = False,
     out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
@@ -380,26 +401,103 @@ def sweep(
     resume: Resume = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write OUT/sweep.nc and .pdf: gap, kernel drift and movement along widths, depths or steps."""
+    """Write OUT/sweep.nc: losses and accuracies along settings of the spec, predicted in bulk."""
+    from ntkdyn import design as designing, experiment
+
+    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
+    axes, place = _axes(work, over), _Place(_folder(spec, out), overwrite)
+    if starts is not None:
+        _gaps(work, axes, starts, kernel, place, quiet, resume)
+        return
+    if kernel:
+        raise InputError("--kernel: goes with --starts; vary the setting with --over kernel=...")
+    asked = {"over": axes, "train": observe, "dtype": "float32"}
+    with _kept(work, place, "sweep", asked, resume) as (path, parts):
+        study = designing.Study(work, axes, dtype="float32", parts=parts)
+        chosen = _spread("--train", observe, study.count)
+        with _going_on(RESUMED), _watched(quiet) as bar:
+            allowed = None if yes else budget
+            found = study.predict(budget=allowed, progress=bar("predicting"))
+            designing.check_any(found)
+            others = {}
+            if chosen:
+                others["observed"] = study.train(chosen, budget=allowed, progress=bar("training"))
+        _written(study.gridded(found, **others), path, parts)
+    if not quiet:
+        refused = int((found["refusal"] != "").sum())
+        print(f"{study.count - refused} settings predicted, {len(chosen)} trained", end="")
+        print(f"; {refused} cannot be run, and why is in `refusal`" if refused else "")
+        print(f"  {path}")
+
+
+def _axes(work, over: list[str] | None) -> list[Any]:
+    from ntkdyn import design as designing
+
+    if over:
+        return [designing.axis(each) for each in over]
+    if not work.spec.sweep:
+        raise InputError("--over: give a setting to vary, or a table [sweep] in the spec")
+    return designing.of_table(work.spec.sweep)
+
+
+def _spread(name: str, asked: str, count: int) -> list[int]:
+    """The numbers of so many settings, spread evenly over all."""
+    if asked == "all":
+        return list(range(count))
+    if not asked.isdecimal() or int(asked) > count:
+        raise InputError(f'{name}: must be "all" or from 0 to the {count} there are, got {asked}')
+    return [round(each * (count - 1) / max(1, int(asked) - 1)) for each in range(int(asked))]
+
+
+@contextlib.contextmanager
+def _kept(
+    work, place: _Place, name: str, asked: dict[str, Any], resume: bool
+) -> Iterator[tuple[Path, Any]]:
+    """Where the record of a study is written, and where its parts are until then."""
+    from ntkdyn import design as designing, experiment
+
+    path = place.folder / f"{name}.nc"
+    with disk.claimed(place.folder):
+        others = experiment.of_another([path], work.spec.text())
+        experiment.check_replaceable([path], others, place.overwrite)
+        settings = asked | experiment.flat(work.spec.model_dump())
+        yield path, designing.Parts(place.folder / f"{name}.parts", settings, resume=resume)
+
+
+def _written(record, path: Path, parts) -> None:
+    from ntkdyn import records
+
+    records.write(record, path)
+    parts.remove()
+
+
+def _gaps(
+    work,
+    axes: Sequence[Any],
+    starts: int,
+    kernel: list[str] | None,
+    place: _Place,
+    quiet: bool,
+    resume: bool,
+) -> None:
+    """Trainings along one setting, from several starts, and how far they are from predictions."""
     from ntkdyn import experiment, figures, records
 
-    read = float if along == "step_size" else int
-    try:
-        taken = [read(value) for value in values.split(",")]
-    except ValueError:
-        raise InputError(f"values: must be numbers with commas between, got {values!r}") from None
-    work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
-    out = _folder(spec, out)
-    path, unfinished = out / "sweep.nc", out / "sweep.json"
-    first = work.spec.seed
+    if len(axes) != 1 or axes[0].name not in experiment.VARIED:
+        raise InputError("--starts: goes with one --over, width, depth or step_size")
+    along, taken, first = axes[0].name, axes[0].ticks, work.spec.seed
+    if not all(isinstance(each, int | float if along == "step_size" else int) for each in taken):
+        kind = "numbers" if along == "step_size" else "whole numbers"
+        raise InputError(f"--over: every {along} must be positive {kind}, got {taken}")
     if not 1 <= starts * len(taken) <= MOST_TRAININGS:
         raise InputError(
             f"--starts: {starts} starts at {len(taken)} values are {starts * len(taken)} "
             f"trainings; must be from 1 to {MOST_TRAININGS}"
         )
-    with disk.claimed(out):
+    path, unfinished = place.folder / "sweep.nc", place.folder / "sweep.json"
+    with disk.claimed(place.folder):
         others = experiment.of_another([path], work.spec.text())
-        experiment.check_replaceable([path, path.with_suffix(".pdf")], others, overwrite)
+        experiment.check_replaceable([path, path.with_suffix(".pdf")], others, place.overwrite)
         with _going_on(RESUMED), _watched(quiet) as bar:
             found = work.sweep(
                 along,
@@ -424,45 +522,54 @@ def sweep(
 @app.command()
 def design(
     spec: Spec,
-    over: Annotated[
-        list[str], typer.Option(help="A setting and what it takes: method.step_size=0.1:0.9:9.")
-    ],
     reach: Annotated[str, typer.Option(help='As in "worst test_accuracy >= 0.9".')],
-    cost: Annotated[str, typer.Option(help="rounds, floats or seconds.")] = "floats",
+    over: Over = None,
+    cost: Annotated[str, typer.Option(help="rounds, floats, bits, seconds or joules.")] = "floats",
+    best: Annotated[int, typer.Option(help="Find so many of the best.")] = 5,
+    sharp: Annotated[int, typer.Option(help="Predict so many of the best anew, with anchors.")] = 0,
     confirm: Annotated[int, typer.Option(help="Train so many of the best.")] = 0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Follow every setting to the last round.")
+    ] = False,
     compute: Annotated[float, typer.Option(help="Seconds of a round's gradients.")] = 0.0,
     bandwidth: Annotated[float, typer.Option(help="Bytes an agent sends in a second.")] = 1.25e7,
-    latency: Annotated[float, typer.Option(help="Seconds of a round's messages.")] = 1e-3,
+    latency: Annotated[float, typer.Option(help="Seconds of a message.")] = 1e-3,
+    watts: Annotated[float, typer.Option(help="Of an agent that computes.")] = 0.0,
+    joules_per_byte: Annotated[float, typer.Option(help="Of what is sent.")] = 0.0,
+    broadcast: Annotated[
+        bool, typer.Option("--broadcast", help="All neighbours hear one message.")
+    ] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="Agents send by turns.")] = False,
+    budget: Budget = 3600.0,
+    yes: Yes = False,
     out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write OUT/design.nc: which settings reach a target, at what cost, predicted in bulk."""
-    from ntkdyn import design as designing, experiment, records
+    from ntkdyn import design as designing, experiment
 
+    for name, count in (("--best", best), ("--sharp", sharp), ("--confirm", confirm)):
+        if count < 0:
+            raise InputError(f"{name}: must be a whole number from 0 on, got {count}")
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
-    axes, wanted = [designing.axis(each) for each in over], designing.target(reach)
-    clock = designing.Clock(compute, bandwidth, latency)
-    out = _folder(spec, out)
-    path = out / "design.nc"
-    if confirm < 0:
-        raise InputError(f"--confirm: must be a whole number from 0 on, got {confirm}")
-    with disk.claimed(out), _watched(quiet) as bar:
-        others = experiment.of_another([path], work.spec.text())
-        experiment.check_replaceable([path], others, overwrite)
-        study = designing.predicted(work, axes, progress=bar("predicting"))
-        found = designing.reached(study, wanted, cost, clock)
-        best = designing.ranked(found, more=wanted.more)
-        records.write(study.assign(found.data_vars).assign_attrs(found.attrs), path)
-        trained = None
-        if confirm:
-            told, rounds = bar("training the best"), study["round"].values.tolist()
-            trained = designing.confirmed(work, axes, best[:confirm], rounds, progress=told)
-            trained = designing.reached(trained, wanted, cost, clock)
+    axes, place = _axes(work, over), _Place(_folder(spec, out), overwrite)
+    clock = designing.Clock(compute, bandwidth, latency, watts, joules_per_byte, broadcast, shared)
+    goal = designing.Goal(designing.target(reach), cost, clock)
+    asked = {"over": axes, "goal": goal, "whole": whole, "best": best}
+    with _kept(work, place, "design", asked, resume) as (path, parts):
+        study = designing.Study(work, axes, dtype="float32", parts=parts)
+        with _going_on(RESUMED), _watched(quiet) as bar:
+            asked = {"best": best, "sharp": sharp, "confirm": confirm, "whole": whole}
+            allowed = None if yes else budget
+            found = designing.search(study, goal, **asked, budget=allowed, bar=bar)
+        _written(designing.record_of(study, found), path, parts)
     if not quiet:
-        for line in designing.said(found, axes, best, trained):
+        looks = [each for each in (found.sharp, found.trained) if each is not None]
+        for line in designing.said(found.reached, axes, found.best, *looks):
             print(line)
         print(f"  {path}")
 

@@ -307,6 +307,8 @@ class Spec(_Table):
     link: list[LinkTable] = []
     """what messages go over; nothing happens to them if there are none"""
     run: RunTable
+    sweep: dict[str, Any] | None = None
+    """settings that `ntkdyn sweep` and `design` vary, and what they take (`design.axes`)"""
 
     _folder: Path = pydantic.PrivateAttr(Path())
 

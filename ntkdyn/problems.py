@@ -203,7 +203,7 @@ class Problem:
         """The start, where all agents have the same network; stacked where each has its own."""
         return None if self._team else self.start
 
-    @property
+    @functools.cached_property
     def parameters_each(self) -> int:
         """How many parameters an agent has; the mean over agents of different architectures."""
         sizes = [
@@ -219,7 +219,7 @@ class Problem:
             if not np.array_equal(getattr(one, name), getattr(other, name)):
                 raise InputError("partition: must be of the same points as the problem's")
         dealt = dataclasses.replace(self, partition=partition)
-        kept = {"start", "initial", "empirical", "infinite"} & set(vars(self))
+        kept = {"start", "initial", "empirical", "infinite", "parameters_each"} & set(vars(self))
         vars(dealt).update({name: vars(self)[name] for name in kept})
         return dealt
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, Int, PyTree
 
 from ntkdyn import arrays, precision, saving, sizes
 from ntkdyn.checkpoints import Checkpoints, Seen, identity
@@ -408,22 +408,42 @@ def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str,
 
 
 def floats_sent(
-    plan: Plan, built: Iteration, parameters: int, per_link: np.ndarray | None = None
+    plan: Plan, built: Iteration, parameters: int
 ) -> Float[np.ndarray, "rounds agents"]:
-    """How many numbers every agent has sent to others, in all rounds before each recorded one.
+    """How many numbers every agent has sent to others, in all rounds before each recorded one."""
+    return sent(plan, built, parameters)["floats_sent"]
 
-    `per_link` is `floats_per_link`, where it is known.
+
+def sent(
+    plan: Plan, built: Iteration, parameters: int
+) -> dict[str, Float[np.ndarray, "rounds agents"]]:
+    """What every agent has sent to others, in all rounds before each recorded one.
+
+    `floats_sent`: numbers, over all links; `messages_sent`: one for each link and exchange; and
+    `exchanges`: the rounds in which it sends at all.
     """
     links = np.stack([each.matrix != 0 for each in plan.weights.rounds])
     listeners = (links & ~np.eye(plan.task.agents, dtype=bool)).sum(axis=1).astype(float)
-    each = floats_per_link(built, parameters) if per_link is None else per_link
+    each = floats_per_link(built, parameters)
     period = np.arange(math.lcm(len(listeners), len(each)))
     heard = listeners[period % len(listeners)]
     objective, sizes = plan.method.objective, _sizes(plan.task, built.space, parameters)
     said = np.stack([objective.floats_sent(these, sizes) for these in listeners])
     paid = each[period % len(each), None] * heard + said[period % len(said)]
-    sums = np.concatenate([np.zeros((1, plan.task.agents)), np.cumsum(paid, axis=0)])
-    rounds = np.array(plan.rounds)
+    sums = lambda counted: _summed(np.array(plan.rounds), counted)
+    talks = (paid > 0).astype(float)
+    return {
+        "floats_sent": sums(paid),
+        "messages_sent": sums(talks * heard),
+        "exchanges": sums(talks),
+    }
+
+
+def _summed(
+    rounds: Int[np.ndarray, " rounds"], period: Float[np.ndarray, "period agents"]
+) -> Float[np.ndarray, "rounds agents"]:
+    """Sums over the rounds before each, of what repeats."""
+    sums = np.concatenate([np.zeros((1, period.shape[1])), np.cumsum(period, axis=0)])
     return (rounds // len(period))[:, None] * sums[-1] + sums[rounds % len(period)]
 
 

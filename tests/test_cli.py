@@ -254,7 +254,7 @@ def test_a_curve_over_draws_is_written_drawn_and_said(spec, tmp_path, capsys):
 
 def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     given = ("--starts", 2, "--kernel", "empirical", "--out", tmp_path)
-    assert call("sweep", spec, "--values", "16,64", *given) == 0
+    assert call("sweep", spec, "--over", "width=16,64", *given) == 0
     said = capsys.readouterr().out
     found = records.read(tmp_path / "sweep.nc")
     assert dict(found.sizes) == {"kernel": 1, "width": 2, "seed": 2, "agent": 4, "estimate": 3}
@@ -263,27 +263,26 @@ def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     assert f"movement: slope {value:.2f} [{low:.2f}, {high:.2f}]" in said
     assert low < value < high < 0
     for values, message in (
-        ("16,x", "must be numbers with commas between, got '16,x'"),
-        ("16,16", "every width must be positive, finite and given once"),
-        ("0,16", "every width must be positive"),
+        ("width=16,x", "every width must be positive whole numbers, got ['16', 'x']"),
+        ("width=16,16", "width takes a value twice"),
+        ("width=0,16", "every width must be positive"),
+        ("widht=16", "goes with one --over, width, depth or step_size"),
     ):
-        assert call("sweep", spec, "--values", values, *given) == 2
+        assert call("sweep", spec, "--over", values, *given) == 2
         assert message in capsys.readouterr().err
     for more, message in (
-        (("--along", "widht"), "did you mean 'width'"),
-        (("--along", "step_size", "--values", "nan"), "every step_size must be positive, finite"),
         (("--kernel", "empirical"), "every kernel must be given once, got empirical, empirical"),
         (("--kernel", "infinit"), "did you mean 'infinite'"),
         (("--seed", 2**32 - 1), "every seed must be from 0 to 2^32 - 1"),
     ):
-        asked = "--values", "1", *given, *more, "--overwrite"
+        asked = "--over", "width=1", *given, *more, "--overwrite"
         assert call("sweep", spec, *asked) == 2
         assert message in capsys.readouterr().err
 
 
 def test_a_sweep_leaves_out_what_diverges(spec, tmp_path, capsys):
-    given = ("--along", "step_size", "--starts", 1, "--kernel", "empirical", "--out", tmp_path)
-    assert call("sweep", spec, "--values", "0.5,1e9", *given) == 0
+    given = ("--starts", 1, "--kernel", "empirical", "--out", tmp_path)
+    assert call("sweep", spec, "--over", "step_size=0.5,1e9", *given) == 0
     assert "diverged: step_size 1e+09 from start 3" in capsys.readouterr().out
     found = records.read(tmp_path / "sweep.nc")
     for name in ("deviation_gap", "gap", "kernel_drift", "movement"):
@@ -309,7 +308,7 @@ def test_an_interrupted_sweep_goes_on(spec, tmp_path, capsys, monkeypatch):
         }
 
     monkeypatch.setattr(experiment.sweeps, "_measured", measured)
-    given = ("--values", "16,64", "--kernel", "empirical", "--out", tmp_path / "out", "--quiet")
+    given = ("--over", "width=16,64", "--kernel", "empirical", "--out", tmp_path / "out", "-q")
     sweep = lambda starts, *more: call("sweep", spec, *given, "--starts", starts, *more)
     assert sweep(2) == 130 and "--resume goes on" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.json"]
@@ -830,8 +829,8 @@ def test_a_spec_may_begin_with_a_byte_order_mark(tmp_path):
     [
         (("kernel", "--form", "²"), "form: "),
         (("kernel", "--memory", "1e400"), "memory: must be positive and finite, got '1e400'"),
-        (("sweep", "--values", "16,32", "--starts", 10**9), "are 2000000000 trainings"),
-        (("sweep", "--values", "16", "--starts", 0), "are 0 trainings"),
+        (("sweep", "--over", "width=16,32", "--starts", 10**9), "are 2000000000 trainings"),
+        (("sweep", "--over", "width=16", "--starts", 0), "are 0 trainings"),
     ],
 )
 def test_numbers_on_the_command_line(arguments, message, spec, tmp_path, capsys):

@@ -1,14 +1,18 @@
 """Design: settings predicted in bulk are those predicted one by one; targets, costs and fronts."""
 
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import ntkdyn as nd
-from ntkdyn import cli, design, experiment, records
-from ntkdyn.design import axes as along, study, targets
+from ntkdyn import cli, design, experiment, precision, records
+from ntkdyn.design import axes as along, bulk, rounds as affine, study, targets
+from ntkdyn.dynamics.stability import loops_of
 from ntkdyn.errors import InputError
 
 SPEC = """
@@ -35,7 +39,7 @@ record_every = 4
 ROUNDS = [0, 4, 8]
 OVER = [
     "graph.topology=ring,star,hypercube",
-    "method.name=dgd,diging",
+    "method.name=dgd,diging,cta",
     "partition.alpha+method.step_size.of_limit=0.3+0.4,5+0.8,5+0.5",
 ]
 
@@ -57,31 +61,121 @@ def test_in_bulk_is_one_by_one(base, found):
     for place, changes in enumerate(along.settings(axes)):
         if changes["graph.topology"] == "hypercube":
             continue
-        places = np.unravel_index(place, (3, 2, 3))
+        places = np.unravel_index(place, (3, 3, 3))
         at = dict(zip(found.attrs["axes"].split("; "), places, strict=True))
         work = experiment.Experiment(study.of_place(base.spec, axes, place))
         alone = nd.predict(work.system, ROUNDS)
         for name in (*names, "train_accuracy", "test_accuracy", "floats_sent"):
-            bulk = found[name].isel(at)
-            np.testing.assert_allclose(bulk, alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
+            seen = found[name].isel(at)
+            np.testing.assert_allclose(seen, alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
         tried += 1
-    assert tried == 12
-    last = found["train_loss"].isel(round=-1).values[:2].reshape(12, -1)
-    assert len(np.unique(last.round(8), axis=0)) == 12, "no two settings are the same"
+    assert tried == 18
+    last = found["train_loss"].isel(round=-1).values[:2].reshape(18, -1)
+    assert len(np.unique(last.round(8), axis=0)) == 18, "no two settings are the same"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": "empirical"},
+        {"method.name": "diging", "kernel": "empirical"},
+        {"method.name": "local_sgd", "method.tau": 3},
+        {"graph.changes": {"kind": "random_matchings", "length": 4}},
+        {"run.batch_size": 2},
+        {"loss": "huber"},
+        {"method.schedule": ((0, 1), (3, 0.5))},
+        {"partition.by": "iid", "partition.alpha": None, "method.name": "atc"},
+    ],
+    ids=lambda changes: "+".join(changes),
+)
+def test_whatever_rounds_are(base, changes):
+    """Kernels between outputs, several maps in turn, and rounds that are no affine maps."""
+    held = {path: value for path, value in changes.items() if value is not None}
+    spec = study.varied(base.spec, held | {"method.step_size": 0.05})
+    if "partition.alpha" in changes:
+        even = spec.partition.model_copy(update={"alpha": None})
+        spec = spec.model_copy(update={"partition": even})
+    work = experiment.Experiment(spec)
+    alone = nd.predict(work.system, ROUNDS)
+    (many,) = design.Bulk(ROUNDS).predict([work.system])
+    for name in ("train_loss", "test_loss", "global_loss", "test_accuracy", "floats_sent"):
+        np.testing.assert_allclose(many[name], alone[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def together(base):
+    """Four settings of a graph and a step, their loops and what they have in common."""
+    axes = [design.axis("graph.topology=ring,star"), design.axis("method.step_size=0.05,0.2")]
+    with precision.double():
+        specs = [study.of_place(base.spec, axes, k) for k in range(4)]
+        systems = [experiment.Experiment(spec).system for spec in specs]
+        loops = [loops_of(each, float(each.method.step_size)) for each in systems]
+        common = {dtype: affine.Common(systems[0], dtype) for dtype in affine.TOLERANCE}
+    return common, loops
+
+
+def test_two_ways_through_rounds_agree(together):
+    """By steps and by polynomials, in both dtypes, long after a polynomial has fewer terms."""
+    common, loops = together
+    rounds, exact = [0, 1, 2, 7, 40, 400], None
+    for dtype, share in (("float64", 1e-10), ("float32", 2e-6)):
+        low = min(affine.lowest(common[dtype], each[0]) for each in loops)
+        assert -1 <= low < 0 and affine.sums(rounds, low, 1e-10).shape[1] < 200
+        batch = affine.Together(common[dtype], loops)
+        stepped, reached = batch.seen(rounds, None), batch.seen(rounds, low)
+        exact = exact or stepped
+        for one, other, known in zip(stepped, reached, exact, strict=True):
+            for name in ("train_loss", "global_loss", "test_loss"):
+                atol = share * known[name][0].max()
+                for each in (one, other):
+                    np.testing.assert_allclose(each[name], known[name], 0, atol, err_msg=name)
+
+
+def test_the_spectrum_is_above_what_is_known(together):
+    """Of A in full, and not by much."""
+    common, loops = together
+    shared = common["float64"]
+    for (loop,) in loops:
+        start = np.zeros((5, 1, 1, 30))
+        one = affine.Together(shared, [(loop,)])
+        one.common = type("", (), vars(shared) | {"drive": shared.drive[:1]})()
+        columns = [
+            one.step(np.eye(150)[k].reshape(start.shape), drive=0.0).ravel() for k in range(150)
+        ]
+        least = np.linalg.eigvals(np.array(columns).T).real.min()
+        assert affine.lowest(shared, loop) <= least + 1e-9
+        assert affine.lowest(shared, loop) > least - 0.5
+
+
+def test_settings_above_the_limit_are_stepped_through(base):
+    axes = [design.axis("method.step_size.of_limit=0.9,1.2")]
+    seen = design.predicted(base, axes, [0, 60])
+    alone = nd.predict(experiment.Experiment(study.of_place(base.spec, axes, 1)).system, [0, 60])
+    np.testing.assert_allclose(seen["train_loss"][1], alone["train_loss"], rtol=1e-7)
+    assert (seen["train_loss"][1, 1] > 100 * seen["train_loss"][1, 0]).any()
+
+
+def test_equal_outputs_name_the_first_class():
+    outputs = np.zeros((1, 1, 3, 4))
+    outputs[0, 0, :, 1], outputs[0, 0, :, 2], outputs[0, 0, 0, 3] = [0, 2, 2], [1, 0, 0], np.nan
+    right = affine._right(outputs, np.array([0, 2, 0, 0]))
+    np.testing.assert_array_equal(right[0, 0], [1, 0, 1, np.nan])
 
 
 def test_a_batch_of_one_is_as_a_batch_of_many(base, monkeypatch):
-    axes = [design.axis("graph.topology=ring,star"), design.axis("method.step_size=0.1:0.3:3")]
-    many = design.predicted(base, axes, [3])
-    monkeypatch.setattr(design.bulk, "ROOM", 1)
-    one = design.predicted(base, axes, [3])
-    np.testing.assert_allclose(one["train_loss"], many["train_loss"], rtol=1e-12)
-    assert len(np.unique(many["train_loss"].values[..., 0, 0].round(9))) == 6
+    for more, size in (({}, "TOGETHER"), ({"run.batch_size": 2}, "ROOM")):
+        work = experiment.Experiment(study.varied(base.spec, more))
+        axes = [design.axis("graph.topology=ring,star"), design.axis("method.step_size=0.1:0.3:3")]
+        many = design.predicted(work, axes, [3])
+        monkeypatch.setattr(bulk, size, 1)
+        one = design.predicted(work, axes, [3])
+        np.testing.assert_allclose(one["train_loss"], many["train_loss"], rtol=1e-12)
+        assert len(np.unique(many["train_loss"].values[..., 0, 0].round(9))) == 6
 
 
 def test_settings_that_cannot_be_run_are_left_out(found):
     assert np.isnan(found["train_loss"].sel({"graph.topology": "hypercube"})).all()
-    assert found.attrs["settings_left_out"] == 6 and found.attrs["settings"] == 18
+    assert found.attrs["settings_left_out"] == 9 and found.attrs["settings"] == 27
     assert "hypercube: dimension must be given" in found.attrs["left_out"]
 
 
@@ -125,6 +219,9 @@ def test_axes(text, values):
         (["method.step_size=1,1"], "takes a value twice"),
         (["a+b=1+2,3"], "takes 2 values at a time"),
         (["a=1,2", "a=3,4"], "a is on two axes"),
+        (["method.step_size=1", "step_size=2"], "are of one setting; vary one of them"),
+        (["method.step_size=1", "method.step_size.of_limit=0.5"], "are of one setting"),
+        (["width=8", "network.widths=[8]"], "are of one setting"),
         (["a=0:1:2000", "b=0:1:2000"], "4000000 settings are more than"),
         (["method.nam=dgd"], "method.*nam"),
         (["kernel=implicit"], 'kernel: many runs share one that is formed, not "implicit"'),
@@ -137,13 +234,17 @@ def test_refusals(base, texts, said):
 
 def curves(losses, sent):
     """Settings (s) whose two agents have these losses and have sent so much in rounds 0, 5, 10."""
-    dims = ("s", "round", "agent")
+    dims = ("setting", "round", "agent")
     both = np.repeat(np.array(losses, float)[..., None], 2, axis=2)
     both[..., 1] += 0.01  # the worse one
     paid = np.repeat(np.array(sent, float)[..., None], 2, axis=2)
     return xr.Dataset(
-        {"train_loss": (dims, both), "floats_sent": (dims, paid)}, {"round": [0, 5, 10]},
-        {"settings": len(losses), "left_out": "", "settings_left_out": 0},
+        {
+            "train_loss": (dims, both), "floats_sent": (dims, paid),
+            "messages_sent": (dims, paid / 5), "exchanges": (dims, paid / 10),
+            "refusal": ("setting", [""] * len(losses)),
+        },
+        {"setting": range(len(losses)), "round": [0, 5, 10], "agent": [0, 1]},
     )  # fmt: skip
 
 
@@ -158,9 +259,6 @@ def test_what_reaches_a_target_and_at_what_cost():
     assert found["cost"].values[:2].tolist() == [40, 100] and np.isnan(found["cost"][2:]).all()
     assert design.ranked(found, more=False) == [0, 1, 2]
     assert found["front"].values.tolist() == [True, True, True, False]
-    slow = design.Clock(compute=1, bandwidth=40, latency=0)
-    seconds = design.reached(record, wanted, "seconds", slow)["cost"].values
-    assert seconds[:2].tolist() == [10 + 4 * 20 / 40, 5 + 4 * 50 / 40]
     assert design.reached(record, wanted, "rounds")["cost"].values[:2].tolist() == [10, 5]
     best = design.reached(record, design.target("best train_loss <= 0.3"), "rounds")
     assert best["cost"].values[1] == 5, "the better agent is there"
@@ -182,17 +280,129 @@ def test_targets_that_are_none_are_refused(text, said):
         design.target(text)
 
 
+def test_costs_by_a_model_of_machines_and_network():
+    """Two agents that have sent 20 numbers each in 4 messages of 2 exchanges by round 10."""
+    record = curves([[1, 0.5, 0.1]], [[0, 10, 20]])
+    paid = lambda cost, **clock: float(
+        targets.costs(record, cost, design.Clock(bandwidth=40, latency=0, **clock))[0, 2]
+    )
+    assert paid("bits") == 32 * 40 and paid("rounds") == 10
+    assert paid("seconds") == 4 * 20 / 40 and paid("seconds", compute=3) == 30 + 2
+    assert paid("seconds", shared=True) == 4
+    assert paid("seconds", broadcast=True) == 1 and paid("floats", broadcast=True) == 20
+    by_turns = design.Clock(latency=0.5, bandwidth=1e99, shared=True)
+    assert targets.costs(record, "seconds", by_turns)[0, 2] == 2 * 4 * 0.5
+    assert paid("joules", compute=3, watts=5, joules_per_byte=7) == 2 * 10 * 3 * 5 + 4 * 40 * 7
+    with pytest.raises(InputError, match="bandwidth: must be a positive number, got 0"):
+        targets.costs(record, "seconds", design.Clock(bandwidth=0))
+    with pytest.raises(InputError, match="did you mean 'joules'"):
+        targets.costs(record, "joule")
+
+
 def test_the_ranks_of_what_was_trained():
     record = curves([[1, 0.5, k / 10] for k in (1, 2, 3)], [[0, k, 2 * k] for k in (1, 2, 3)])
-    found = design.reached(record, design.target("worst train_loss <= 0.6"), "floats")
-    trained = record.isel(s=[2, 1, 0]).rename(s="setting").assign_coords(setting=[0, 1, 2])
-    trained = design.reached(trained, design.target("worst train_loss <= 0.6"), "floats")
+    wanted = design.target("worst train_loss <= 0.6")
+    found = design.reached(record, wanted, "floats")
+    trained = record.isel(setting=[2, 1, 0]).assign_coords(setting=[0, 1, 2])
+    trained = design.reached(trained, wanted, "floats").assign_attrs(by="trained")
     axes = [along.Axis(("a.b",), ((1,), (2,), (3,)))]
     lines = design.said(found, axes, [0, 1, 2], trained)
-    assert lines[0] == "3 of 3 settings reach worst train_loss <= 0.6"
+    assert lines[0] == "3 of 3 settings are seen to reach worst train_loss <= 0.6"
     assert lines[1] == "  a.b = 1: 2 floats, round 5; trained: 6 floats, round 5"
     assert lines[-1].endswith("agree by -1.00 (Spearman)")
-    assert targets.said(found, axes, [0, 1, 2], None)[1] == "  a.b = 1: 2 floats, round 5"
+    assert targets.said(found, axes, [0, 1, 2])[1] == "  a.b = 1: 2 floats, round 5"
+
+
+AXES = ["graph.topology=ring,star,complete", "method.step_size.of_limit=0.1:0.9:5"]
+
+
+@pytest.fixture(scope="module")
+def long():
+    spec = experiment.parse(SPEC.replace("rounds = 8\nrecord_every = 4", "rounds = 400"), "spec")
+    return experiment.Experiment(spec)
+
+
+@pytest.mark.parametrize("cost", ["floats", "rounds"])
+@pytest.mark.parametrize("reach", ["worst train_loss <= 0.6", "mean test_loss <= 3.6"])
+def test_settings_that_are_dropped_are_not_among_the_best(long, cost, reach):
+    goal = design.Goal(design.target(reach), cost)
+    axes = [design.axis(each) for each in AXES]
+    pruned, whole = (
+        design.search(design.Study(long, axes), goal, best=3, whole=each) for each in (False, True)
+    )
+    assert np.isfinite(whole.reached["cost"]).sum() > 3, "there is something to choose from"
+    assert pruned.best[:3] == whole.best[:3]
+    best = {"setting": whole.best[:3]}
+    np.testing.assert_allclose(pruned.reached["cost"].sel(best), whole.reached["cost"].sel(best))
+    followed = pruned.record["train_loss"].isel(agent=0).notnull().sum("round")
+    assert followed.mean() < len(study.recorded(long.spec.run))
+
+
+def test_between_recorded_rounds_the_first_that_reaches_is_found(long):
+    axes = [design.axis(AXES[1])]
+    goal = design.Goal(design.target("worst train_loss <= 0.6"), "rounds")
+    found = design.search(design.Study(long, axes), goal)
+    best = found.best[0]
+    every = design.predicted(long, axes, range(401))["train_loss"].max("agent").values[best]
+    assert float(found.reached["cost"].sel(setting=best)) == np.argmax(every <= 0.6)
+
+
+def test_a_study_that_is_stopped_goes_on(base, tmp_path, monkeypatch):
+    """What is done is neither lost nor done again, and nothing differs in the end."""
+    monkeypatch.setattr(study, "PART", 4)
+    asked, done = {"over": OVER}, []
+    axes = [design.axis(each) for each in OVER]
+    seen = bulk.Bulk.predict
+
+    def until(count):
+        def predict(self, systems, progress=None):
+            if len(done) == count:
+                raise KeyboardInterrupt
+            done.append(len(systems))
+            return seen(self, systems, progress)
+
+        monkeypatch.setattr(bulk.Bulk, "predict", predict)
+
+    def run(resume):
+        parts = design.Parts(tmp_path / "parts", asked, resume=resume)
+        return design.predicted(base, axes, ROUNDS, parts=parts)
+
+    whole = design.predicted(base, axes, ROUNDS)
+    until(2)
+    with pytest.raises(KeyboardInterrupt):
+        run(False)
+    with pytest.raises(InputError, match="is of an unfinished sweep; resume it"):
+        run(False)
+    with pytest.raises(InputError, match="over was"):
+        design.Parts(tmp_path / "parts", {"over": OVER[:1]}, resume=True)
+    damaged = sorted((tmp_path / "parts").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    until(None)
+    assert run(True).identical(whole)
+    assert sum(done) == 18 + records_of(damaged), "but for the damaged part, each once"
+
+
+def records_of(path):
+    return int((records.read(path)["refusal"] == "").sum())
+
+
+def test_what_takes_too_long_must_be_agreed_to(base, monkeypatch):
+    monkeypatch.setattr(study, "PART", 4)
+    work = design.Study(base, [design.axis(each) for each in OVER], ROUNDS)
+    with pytest.raises(InputError, match="27 settings take about [0-9]+ s, more than the 0 s"):
+        work.predict(budget=0)
+    with pytest.raises(InputError, match="2 settings take about"):
+        work.train([0, 1], budget=0)
+
+
+def test_the_axes_of_a_table():
+    table = {"graph": {"topology": ["ring"]}, "method.step_size": "0.1:0.3:3",
+             "a.b+c.d": [[1, "x"], [2, "y"]], "network.widths": [[8, 8], [16]]}  # fmt: skip
+    names = ["graph.topology=ring", "method.step_size=0.1:0.3:3", "a.b+c.d=1+x,2+y",
+             "network.widths=[8 8],[16]"]  # fmt: skip
+    assert design.of_table(table) == [design.axis(each) for each in names]
+    with pytest.raises(InputError, match="sweep: a.b must be a list, or a range as text, got 3"):
+        design.of_table({"a": {"b": 3}})
 
 
 def call(*arguments):
@@ -202,19 +412,87 @@ def call(*arguments):
     return left.value.code or 0
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_commands(tmp_path, capsys):
     spec = tmp_path / "s.toml"
-    spec.write_text(SPEC)
-    given = [
-        "design", str(spec), "--over", "graph.topology=ring,complete", "--over",
-        "method.step_size.of_limit=0.4,0.8", "--reach", "worst train_loss <= 1.4", "--cost",
-        "rounds", "--out", str(tmp_path / "d"),
-    ]  # fmt: skip
-    assert call(*given, "--confirm", 3) == 0
+    table = '[sweep]\ngraph.topology = ["ring", "hypercube"]\n"width" = [8, 16]\n'
+    spec.write_text(SPEC + table)
+    given = [str(spec), "--out", str(tmp_path / "d")]
+    over = ["--over", "graph.topology=ring,complete", "--over", "method.step_size.of_limit=0.4,0.8"]
+    goal = ["--reach", "worst train_loss <= 1.4", "--cost", "rounds"]
+    assert call("design", *given, *over, *goal, "--confirm", 3) == 0
     said = capsys.readouterr().out
-    assert "settings reach" in said and "trained" in said and "Spearman" in said
+    assert "seen to reach" in said and "trained: " in said and "Spearman" in said
     record = records.read(tmp_path / "d" / "design.nc")
     assert record["front"].sizes == {"graph.topology": 2, "method.step_size.of_limit": 2}
     assert float(record["cost"].min()) <= 8 and record["test_accuracy"].ndim == 4
-    assert call(*given, "--confirm", -1, "--overwrite") == 2
+    assert int(record["trained_best_seen"].notnull().sum()) == 3
+    assert call("sweep", *given, "--train", 4) == 0
+    assert "2 settings predicted, 4 trained; 2 cannot be run" in capsys.readouterr().out
+    record = records.read(tmp_path / "d" / "sweep.nc")
+    assert record["test_loss"].dims == ("graph.topology", "width", "round", "agent")
+    assert (record["refusal"].values != "").tolist() == [[False, False], [True, True]]
+    gap = np.abs(record["observed_train_loss"] - record["train_loss"]) / record["train_loss"]
+    assert np.isfinite(gap[0]).all() and np.isnan(gap[1]).all() and gap[0].mean() < 0.3
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["design.nc", "sweep.nc"]
+    for more, message in (
+        (("--train", "some"), '--train: must be "all" or from 0 to the 4 there are, got some'),
+        (("--kernel", "empirical"), "--kernel: goes with --starts"),
+        (("--starts", 2), "goes with one --over, width, depth or step_size"),
+        (("--budget", 0, "--train", "all"), "agree with --yes, or vary less"),
+    ):
+        assert call("sweep", *given, *more, "--overwrite") == 2
+        assert message in capsys.readouterr().err
+    assert call("design", *given, *goal, "--confirm", -1, "--overwrite") == 2
     assert "--confirm: must be a whole number" in capsys.readouterr().err
+    spec.write_text(SPEC)
+    assert call("sweep", *given, "--overwrite") == 2
+    assert "--over: give a setting to vary, or a table [sweep]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_best_are_predicted_with_anchors(base):
+    """Nearer to training than the kernel of infinite width is, for a network this narrow."""
+    axes = [design.axis("method.step_size=0.05,0.1,0.2")]
+    goal = design.Goal(design.target("worst train_loss <= 5"), "rounds")
+    study_ = design.Study(base, axes)
+    found = design.search(study_, goal, sharp=2, confirm=2)
+    assert found.sharp.sizes["setting"] == 2 and found.best[:2] == [2, 1]
+    off = lambda each: float(np.abs(each["best_seen"] - found.trained["best_seen"]).sum())
+    assert off(found.sharp) < off(found.reached.sel(setting=found.sharp["setting"].values))
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on(tmp_path):
+    """By SIGKILL, in another process, after its first part."""
+    spec = tmp_path / "s.toml"
+    spec.write_text(SPEC)
+    begin = (
+        "import sys; from ntkdyn import cli; from ntkdyn.design import study; study.PART = 4; "
+        "sys.argv[0] = 'ntkdyn'; cli.app()"
+    )
+    over = [word for each in OVER for word in ("--over", each)]
+    command = [sys.executable, "-c", begin, "sweep", str(spec), *over, "-q", "--out"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    killed = subprocess.Popen([*command, str(out)])
+    while len(list((out / "sweep.parts").glob("[!.]*.nc"))) < 2 and killed.poll() is None:
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL and not (out / "sweep.nc").exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "sweep.parts").glob("p*.nc")}
+    subprocess.run([*command, str(whole)], check=True)
+    assert len(kept) >= 2
+    resumed = subprocess.Popen([*command, str(out), "--resume"])
+    again = set()
+    while resumed.poll() is None:
+        seen = {p.name: _time_of(p) for p in (out / "sweep.parts").glob("p*.nc")}
+        again |= {name for name, at in seen.items() if at and kept.get(name, at) != at}
+    assert resumed.returncode == 0 and not again, "no part is written twice"
+    one, other = (records.read(each / "sweep.nc") for each in (out, whole))
+    assert one.identical(other)
+
+
+def _time_of(path):
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

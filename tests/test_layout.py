@@ -90,8 +90,9 @@ ALLOWED = {
         "records", "runs", "system", "theory", "validation",
     },
     "design": {
-        "dynamics", "engine", "errors", "experiment", "measures", "methods", "precision",
-        "quantities", "records", "runs", "sizes", "spaces", "system", "validation",
+        "checkpoints", "dynamics", "engine", "errors", "experiment", "losses", "measures",
+        "methods", "precision", "quantities", "records", "runs", "sizes", "spaces", "system",
+        "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "saving", "kernels",

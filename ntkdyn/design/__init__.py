@@ -1,14 +1,24 @@
 """Design before deployment: many settings of a spec predicted in bulk, and the best of them.
 
 axes      what is varied, and what it takes
+rounds    affine rounds of many systems, by matrix products
 bulk      many systems predicted at once
-study     a spec varied along axes, as one record; settings of it trained
+parts     a study kept as it goes
+study     a spec varied along axes, predicted and trained, as one record
 targets   which settings reach a target, at what cost
+search    the best settings, without following those that cannot be
 """
 
-from ntkdyn.design.axes import Axis as Axis, axis as axis
-from ntkdyn.design.bulk import predict_many as predict_many
-from ntkdyn.design.study import confirmed as confirmed, predicted as predicted
+from ntkdyn.design.axes import Axis as Axis, axis as axis, of_table as of_table
+from ntkdyn.design.bulk import Bulk as Bulk
+from ntkdyn.design.parts import Parts as Parts
+from ntkdyn.design.search import (
+    Found as Found,
+    Goal as Goal,
+    record_of as record_of,
+    search as search,
+)
+from ntkdyn.design.study import Study as Study, check_any as check_any, predicted as predicted
 from ntkdyn.design.targets import (
     Clock as Clock,
     Target as Target,

@@ -6,6 +6,15 @@
     graph.topology=ring,star,complete
     partition.agents+graph.degree=4+2,8+3    two settings that change together
 
+    width=64,256                    of all hidden layers; depth is their number
+
+or, in a spec, as a table:
+
+    [sweep]
+    graph.topology = ["ring", "star"]
+    method.step_size = "0.1:0.9:9"
+    "partition.agents+graph.degree" = [[4, 2], [8, 3]]
+
 A step size that is a share of the stability limit is method.step_size.of_limit.
 """
 
@@ -13,11 +22,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ntkdyn.checkpoints import flat
 from ntkdyn.errors import InputError, is_whole, shown
 
 MOST_SETTINGS = 10**6
@@ -62,6 +72,22 @@ def axis(text: str) -> Axis:
     return checked(Axis(paths, tuple(values)))
 
 
+def of_table(table: Mapping[str, Any]) -> list[Axis]:
+    """The axes of a spec's table."""
+    return [_of_entry(name, taken) for name, taken in flat(table).items()]
+
+
+def _of_entry(name: str, taken: Any) -> Axis:
+    if isinstance(taken, str):
+        return axis(f"{name}={taken}")
+    paths = tuple(part.strip() for part in name.split("+"))
+    if not isinstance(taken, list):
+        raise InputError(f"sweep: {name} must be a list, or a range as text, got {shown(taken)}")
+    together = [each if len(paths) > 1 and isinstance(each, list) else [each] for each in taken]
+    plain = lambda value: tuple(value) if isinstance(value, list) else value
+    return checked(Axis(paths, tuple(tuple(map(plain, each)) for each in together)))
+
+
 def checked(given: Axis) -> Axis:
     """The axis, refused where places are missing, or the same."""
     for each in given.values:
@@ -97,13 +123,28 @@ def check_apart(axes: Sequence[Axis]) -> int:
     paths = [path for each in axes for path in each.paths]
     if not paths:
         raise InputError("over: give at least one setting to vary")
-    twice = [path for path in paths if paths.count(path) > 1]
-    if twice:
-        raise InputError(f"over: {twice[0]} is on two axes; a setting is varied along one")
+    for first, other in itertools.combinations(paths, 2):
+        if first == other:
+            raise InputError(f"over: {first} is on two axes; a setting is varied along one")
+        if _within(first, other) or _within(other, first):
+            raise InputError(f"over: {first} and {other} are of one setting; vary one of them")
     count = math.prod(len(each.values) for each in axes)
     if count > MOST_SETTINGS:
         raise InputError(f"over: {count} settings are more than the {MOST_SETTINGS} there may be")
     return count
+
+
+SHORT = {"width": "network.widths", "depth": "network.widths", "step_size": "method.step_size"}
+"""paths that stand for others"""
+
+
+def _within(path: str, other: str) -> bool:
+    """Whether the path is of the other setting, or of a part of it; width and depth go together."""
+    path, other = (
+        name if {path, other} <= {"width", "depth"} else SHORT.get(name, name)
+        for name in (path, other)
+    )
+    return path == other or path.startswith(f"{other}.")
 
 
 def _range(path: str, text: str) -> list[float | int]:

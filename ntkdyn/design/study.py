@@ -1,19 +1,29 @@
-"""A spec varied along axes, predicted, as one record with a dimension for each of them."""
+"""A spec varied along axes: its settings predicted in bulk and trained, as one record.
+
+While it is worked on, a record has the settings by their number, the last axis changing fastest, as
+its first dimension; `gridded` gives it a dimension for each axis.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tomli_w
 import xarray as xr
 
 from ntkdyn.design.axes import Axis, check_apart, checked, settings, told
-from ntkdyn.design.bulk import Measured, predict_many
+from ntkdyn.design.bulk import Bulk, sent_by
+from ntkdyn.design.parts import Parts
+from ntkdyn.design.rounds import Measured
+from ntkdyn.dynamics import predict
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
-from ntkdyn.experiment import Experiment, Spec, parse
+from ntkdyn.experiment import VARIED, Experiment, RunTable, Spec, parse
 from ntkdyn.quantities import described
 from ntkdyn.records import Record, environment
 from ntkdyn.runs import recorded_rounds
@@ -23,51 +33,269 @@ from ntkdyn.validation import train
 SHARED = {"network", "data", "loss", "kernel", "seed"}
 """what of a spec makes the kernel"""
 
+ROUNDS = 24
+"""about how many are recorded, where the spec does not say"""
+
+PART = 64
+"""settings that are predicted, and kept, at once"""
+
+DIMS = ("setting", "round", "agent")
+
+
+class Work(NamedTuple):
+    """Settings with one kernel, to be predicted at once."""
+
+    name: str
+    kernel: str
+    places: list[int]
+
+
+class Study:
+    """A spec whose settings along axes are asked for; what they share is computed once.
+
+    Predictions are those around the start, whatever the spec says of anchors. A setting with which
+    the spec cannot be run is NaN, and `refusal` says why. Where there are fewer agents than
+    elsewhere, those that are lacking are NaN. `parts` keep what is done.
+    """
+
+    def __init__(
+        self,
+        base: Experiment,
+        axes: Sequence[Axis],
+        rounds: Sequence[int] | None = None,
+        *,
+        dtype: str = "float64",
+        parts: Parts | None = None,
+    ) -> None:
+        self.base, self.axes, self.dtype = base, [*map(checked, axes)], dtype
+        self.count = check_apart(self.axes)
+        self.rounds = recorded(base.spec.run) if rounds is None else list(rounds)
+        self._parts = parts
+        self._kernel, self._kept = "", {}
+
+    @functools.cached_property
+    def specs(self) -> list[Spec | str]:
+        """That of every setting, or why there is none."""
+        return [_tried(varied, self.base.spec, changes) for changes in settings(self.axes)]
+
+    def predict(
+        self,
+        places: Sequence[int] | None = None,
+        rounds: Sequence[int] | None = None,
+        *,
+        budget: float | int | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Losses and accuracies (setting, round, agent) of these settings, or of all.
+
+        Refused where all would take more than the `budget` in seconds, by the first part.
+        """
+        places = list(range(self.count)) if places is None else list(places)
+        rounds = self.rounds if rounds is None else list(rounds)
+        parts, begun, done = [], time.perf_counter(), 0
+        for work in self._work(places, rounds):
+            parts.append(self._part(work.name, functools.partial(self._seen, work, rounds)))
+            done += len(work.places)
+            if progress:
+                progress(done, len(places))
+            _check_budget(budget, time.perf_counter() - begun, done, len(places))
+        return _joined(parts, rounds)
+
+    def train(
+        self,
+        places: Sequence[int],
+        rounds: Sequence[int] | None = None,
+        *,
+        budget: float | int | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """The same of these settings, trained."""
+        return self._one_by_one(places, rounds, "trained", _trained, budget, progress)
+
+    def sharpen(
+        self,
+        places: Sequence[int],
+        rounds: Sequence[int] | None = None,
+        *,
+        budget: float | int | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """The same, each predicted alone: with the spec's anchors, or those that are chosen."""
+        return self._one_by_one(places, rounds, "sharp", _sharp, budget, progress)
+
+    def _one_by_one(
+        self,
+        places: Sequence[int],
+        rounds: Sequence[int] | None,
+        what: str,
+        how: Callable[[System, RunTable, list[int]], Record],
+        budget: float | int | None,
+        progress: Progress | None,
+    ) -> Record:
+        rounds = self.rounds if rounds is None else list(rounds)
+        parts, begun = [], time.perf_counter()
+        for done, place in enumerate(places, start=1):
+            one = functools.partial(self._alone, place, how, rounds)
+            parts.append(self._part(f"{what}-{place}-{_named(rounds)}", one))
+            if progress:
+                progress(done, len(places))
+            _check_budget(budget, time.perf_counter() - begun, done, len(places))
+        return _joined(parts, rounds)
+
+    def _alone(
+        self, place: int, how: Callable[[System, RunTable, list[int]], Record], rounds: list[int]
+    ) -> Record:
+        spec = self.specs[place]
+        seen = spec if isinstance(spec, str) else _tried(self._run, place, how, rounds)
+        if isinstance(seen, str):
+            return _record({}, {place: seen}, rounds)
+        return _record({place: seen}, {}, rounds)
+
+    def _run(self, place: int, how: Callable, rounds: list[int]) -> Measured:
+        """What a run by itself shows, and what it has sent."""
+        work = self._experiment(place)
+        work.check(trained=True)
+        system = work.settled
+        seen = how(system, work.spec.run, rounds)
+        own = {str(n): each.values for n, each in seen.items() if each.dims == DIMS[1:]}
+        return own | sent_by(system, rounds)
+
+    def _part(self, name: str, make: Callable[[], Record]) -> Record:
+        return self._parts.part(name, make) if self._parts else make()
+
+    def _work(self, places: Sequence[int], rounds: Sequence[int]) -> Iterator[Work]:
+        """Those with the same kernel and owners next to one another, so many at once."""
+        names = {place: self._shared(place) for place in places}
+        ordered = sorted(places, key=lambda place: (*names[place], place))
+        for kernel, alike in itertools.groupby(ordered, key=lambda place: names[place][0]):
+            alike = list(alike)
+            for first in range(0, len(alike), PART):
+                some = alike[first : first + PART]
+                yield Work(f"predicted-{_named(some)}-{_named(rounds)}", kernel, some)
+
+    def _shared(self, place: int) -> tuple[str, str]:
+        """What names the kernel, and the owners of its points."""
+        spec = self.specs[place]
+        if isinstance(spec, str):
+            return "", ""
+        of = lambda names: repr(spec.model_dump(include=names))
+        return of(SHARED), of({"partition"})
+
+    def _seen(self, work: Work, rounds: list[int]) -> Record:
+        """A part."""
+        known = {place: self._system(place) for place in work.places}
+        refused = {place: each for place, each in known.items() if isinstance(each, str)}
+        found = {place: each for place, each in known.items() if place not in refused}
+        bulk = self._once(("bulk", *rounds), lambda: Bulk(rounds, self.dtype))
+        seen, why = _as_many_as_can_be(bulk, found)
+        return _record(seen, refused | why, rounds)
+
+    def _system(self, place: int) -> System | str:
+        spec = self.specs[place]
+        return spec if isinstance(spec, str) else _tried(lambda: self._experiment(place).system)
+
+    def _experiment(self, place: int) -> Experiment:
+        """The setting's, its problem that of others with the same kernel and owners.
+
+        What is kept is what belongs to one kernel.
+        """
+        kernel, owners = self._shared(place)
+        if kernel != self._kernel:
+            self._kernel, self._kept = kernel, {}
+        work = Experiment(self.specs[place], self.base.data_dir)
+        first = self._once("first", lambda: work.problem)
+
+        def dealt() -> Any:
+            if first is vars(work).get("problem"):
+                return first
+            first.kernel(work.spec.kernel), first.initial, first.parameters_each
+            return first.dealt(work.partition)
+
+        vars(work)["problem"] = self._once(owners, dealt)
+        return work
+
+    def _once(self, name: Any, make: Callable[[], Any]) -> Any:
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def gridded(self, flat: Record, **others: Record) -> Record:
+        """A dimension for each axis, described; settings that were not asked for are NaN.
+
+        Of `others` variables have the name that they are given with before their own.
+        """
+        whole = self.filled(flat)
+        for name, other in others.items():
+            whole |= {f"{name}_{each}": values for each, values in self.filled(other).items()}
+        shape, dims = [len(each.values) for each in self.axes], [each.name for each in self.axes]
+        variables = {
+            name: ((*dims, *each.dims[1:]), each.values.reshape(*shape, *each.shape[1:]))
+            if "setting" in each.dims
+            else each
+            for name, each in whole.items()
+        }
+        places = {each.name: each.ticks for each in self.axes}
+        kept = {name: each for name, each in flat.coords.items() if name != "setting"}
+        return described(xr.Dataset(variables, places | kept, self._attributes(flat)))
+
+    def filled(self, flat: Record) -> dict[str, xr.DataArray]:
+        """Its variables, of all settings."""
+        whole = flat.reindex(setting=range(self.count))
+        if "refusal" in whole:
+            whole["refusal"] = whole["refusal"].fillna("").astype(str)
+        return {str(name): each for name, each in whole.data_vars.items()}
+
+    def _attributes(self, flat: Record) -> dict[str, Any]:
+        spec, refused = self.base.spec, flat["refusal"][flat["refusal"] != ""]
+        first = refused[:1]
+        why = f"{told(self.axes, int(first['setting'][0]))}: {first.item()}" if len(first) else ""
+        return {
+            "title": spec.title, "spec": spec.text(), "dtype": self.dtype,
+            "axes": "; ".join(each.name for each in self.axes), "settings": self.count,
+            "settings_left_out": len(refused), "left_out": why, **environment(),
+        }  # fmt: skip
+
 
 def predicted(
-    base: Experiment,
-    axes: Sequence[Axis],
-    rounds: Sequence[int] | None = None,
-    *,
-    progress: Progress | None = None,
+    base: Experiment, axes: Sequence[Axis], rounds: Sequence[int] | None = None, **more: Any
 ) -> Record:
     """Losses and accuracies (axes..., round, agent) of the spec with every setting along the axes.
 
-    In the rounds that are given, or those of the spec.
-    Predictions are those around the start, whatever the spec says of anchors. `floats_sent` is what
-    each agent has sent by then. A setting with which the spec cannot be run is NaN, and `left_out`
-    says why of the first; where none can be run, that is the refusal. Where there are fewer agents
-    than elsewhere, those that are lacking are NaN.
+    In the rounds that are given, or those of the spec. See `Study`; where no setting can be run,
+    that is the refusal.
     """
-    axes = [checked(each) for each in axes]
-    count, run = check_apart(axes), base.spec.run
-    rounds = recorded_rounds(run.rounds, run.record_every) if rounds is None else list(rounds)
-    found, refused = _systems(base, axes)
-    if not found:
-        raise InputError(next(iter(refused.values())))
-    seen = predict_many([*found.values()], rounds, progress=progress)
-    shape = tuple(len(each.values) for each in axes)
-    record = _table(dict(zip(found, seen, strict=True)), shape, count)
-    dims = [each.name for each in axes]
-    variables = {name: ((*dims, "round", "agent"), values) for name, values in record.items()}
-    places = {each.name: each.ticks for each in axes} | {"round": rounds}
-    why = next((f"{told(axes, place)}: {said}" for place, said in refused.items()), "")
-    attributes = {
-        "title": base.spec.title, "spec": base.spec.text(), "axes": "; ".join(dims),
-        "settings": count, "settings_left_out": len(refused), "left_out": why,
-    }  # fmt: skip
-    return described(xr.Dataset(variables, places, attributes | environment()))
+    study = Study(base, axes, rounds, **more)
+    return study.gridded(check_any(study.predict()))
+
+
+def check_any(flat: Record) -> Record:
+    """The record, refused where no setting could be run."""
+    refusals = flat["refusal"].values
+    if all(refusals):
+        raise InputError(str(refusals[0]))
+    return flat
+
+
+def recorded(run: RunTable) -> list[int]:
+    """The spec's recorded rounds; if it does not say, about `ROUNDS`, each by as much more."""
+    if run.record_every is not None or run.rounds < ROUNDS:
+        return recorded_rounds(run.rounds, run.record_every)
+    return sorted({0, *np.geomspace(1, run.rounds, ROUNDS).round().astype(int).tolist()})
 
 
 def of_place(base: Spec, axes: Sequence[Axis], place: int) -> Spec:
     """The spec of a setting by its number, the last axis changing fastest."""
-    return varied(base, [*settings(axes)][place])
+    return varied(base, next(itertools.islice(settings(axes), place, None)))
 
 
-def varied(spec: Spec, changes: dict[str, Any]) -> Spec:
+def varied(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     """The spec with other values at these paths, checked."""
-    held = spec.model_dump(exclude_unset=True)
+    for name in sorted({*changes} & {*VARIED}, reverse=True):
+        spec = VARIED[name](spec, changes[name])
+    held = spec.model_dump(exclude_unset=True, exclude={"sweep"})
     for path, value in changes.items():
+        if path in VARIED:
+            continue
         *tables, last = path.split(".")
         table = held
         for name in tables:
@@ -77,59 +305,71 @@ def varied(spec: Spec, changes: dict[str, Any]) -> Spec:
     return parse(tomli_w.dumps(held), "over").in_folder(spec._folder)
 
 
-def _systems(base: Experiment, axes: Sequence[Axis]) -> tuple[dict[int, System], dict[int, str]]:
-    """Place -> system, and of those that cannot be run the reason."""
-    found, refused, kept = {}, {}, {}
-    for place, changes in enumerate(settings(axes)):
-        try:
-            work = Experiment(varied(base.spec, changes), base.data_dir)
-            found[place] = _sharing(work, kept)
-        except InputError as reason:
-            refused[place] = str(reason)
-    return found, refused
+def _tried(make: Callable, *given: Any) -> Any:
+    """What is made, or the sentence that refuses it."""
+    try:
+        return make(*given)
+    except InputError as reason:
+        return str(reason)
 
 
-def _sharing(work: Experiment, kept: dict[str, Any]) -> System:
-    """The spec's system, its problem that of others with the same kernel, and their owners."""
-    kernel = repr(work.spec.model_dump(include=SHARED))
-    dealt = kernel + repr(work.spec.model_dump(include={"partition"}))
-    if kernel not in kept:
-        kept[kernel] = kept[dealt] = work.problem
-    elif dealt not in kept:
-        kept[kernel].kernel(work.spec.kernel)
-        kept[dealt] = kept[kernel].dealt(work.partition)
-    vars(work)["problem"] = kept[dealt]
-    return work.system
+def _as_many_as_can_be(
+    bulk: Bulk, systems: Mapping[int, System]
+) -> tuple[dict[int, Measured], dict[int, str]]:
+    """What is measured of all, and why not, by place; one by one where one of them is refused."""
+    seen = _tried(bulk.predict, [*systems.values()])
+    if not isinstance(seen, str):
+        return dict(zip(systems, seen, strict=True)), {}
+    alone = {place: _tried(bulk.predict, [each]) for place, each in systems.items()}
+    refused = {place: each for place, each in alone.items() if isinstance(each, str)}
+    return {p: each[0] for p, each in alone.items() if p not in refused}, refused
 
 
-def _table(seen: dict[int, Measured], shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    """Name -> (axes..., rounds, agents), NaN where there is none."""
+def _trained(system: System, run: RunTable, rounds: list[int]) -> Record:
+    return train(system, rounds, precision=run.precision)
+
+
+def _sharp(system: System, run: RunTable, rounds: list[int]) -> Record:
+    """With the kernels of the network itself; the step size stays that with the spec's."""
+    anchors = "auto"
+    if isinstance(run.anchors, list):
+        anchors = [round for round in run.anchors if round < rounds[-1]] or [0]
+    system = system.with_(kernel="empirical")
+    return predict(system, rounds, anchors=anchors, corrections=run.corrections)
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """A short name of numbers: how many, and a hash of all."""
+    return f"{len(numbers)}-{hash(tuple(numbers)) & 0xFFFFFFFF:08x}"
+
+
+def _record(seen: Mapping[int, Measured], refused: Mapping[int, str], rounds: list[int]) -> Record:
+    """By setting, NaN where there is none."""
+    places = sorted({*seen, *refused})
     names = sorted({name for each in seen.values() for name in each})
-    size = np.max([values.shape for each in seen.values() for values in each.values()], axis=0)
-    whole = {name: np.full((count, *size), np.nan) for name in names}
-    for place, each in seen.items():
-        for name, values in each.items():
-            whole[name][place, :, : values.shape[1]] = values
-    return {name: values.reshape(*shape, *size) for name, values in whole.items()}
+    agents = max([each.shape[1] for one in seen.values() for each in one.values()], default=0)
+    whole = {name: np.full((len(places), len(rounds), agents), np.nan) for name in names}
+    for row, place in enumerate(places):
+        for name, values in seen.get(place, {}).items():
+            whole[name][row, :, : values.shape[1]] = values
+    variables = {name: (DIMS, values) for name, values in whole.items()}
+    said = [refused.get(place, "") for place in places]
+    coordinates = {"setting": places, "round": rounds, "agent": range(agents)}
+    return xr.Dataset(variables | {"refusal": ("setting", said)}, coordinates)
 
 
-def confirmed(
-    base: Experiment,
-    axes: Sequence[Axis],
-    places: Sequence[int],
-    rounds: Sequence[int],
-    *,
-    progress: Progress | None = None,
-) -> Record:
-    """The settings of these numbers trained: what `predicted` has, with the dimension `setting`."""
-    found: dict[int, Measured] = {}
-    for number, place in enumerate(places):
-        work = Experiment(of_place(base.spec, axes, place), base.data_dir)
-        seen = train(work.settled, rounds)
-        by_agent = {n: each.values for n, each in seen.items() if each.dims == ("round", "agent")}
-        found[number] = {str(name): values for name, values in by_agent.items()}
-        if progress:
-            progress(number + 1, len(places))
-    tables = _table(found, (len(places),), len(places))
-    variables = {name: (("setting", "round", "agent"), values) for name, values in tables.items()}
-    return xr.Dataset(variables, {"setting": list(places), "round": list(rounds)})
+def _joined(parts: Sequence[Record], rounds: list[int]) -> Record:
+    """All of them, by the number of the setting."""
+    if not parts:
+        return _record({}, {}, rounds)
+    joined = xr.concat(parts, "setting", join="outer", combine_attrs="drop").sortby("setting")
+    return joined.drop_vars([name for name in joined.coords if name not in DIMS])
+
+
+def _check_budget(budget: float | int | None, taken: float, done: int, asked: int) -> None:
+    """Refuse what would take longer than it may."""
+    if budget is not None and done < asked and taken * asked / done > budget:
+        raise InputError(
+            f"budget: {asked} settings take about {taken * asked / done:.0f} s, more than the "
+            f"{budget:g} s they may; agree with --yes, or vary less"
+        )

@@ -3,8 +3,13 @@
     worst test_accuracy >= 0.9      of the worst agent
     mean train_loss <= 0.05         of agents on average
 
-The cost is counted up to the first recorded round in which the target is reached: "rounds";
-"floats", what all agents have sent; or "seconds", by a model of machine and network (`Clock`).
+The cost is counted up to the first recorded round in which the target is reached:
+
+    rounds     done
+    floats     numbers that all agents have sent, over all links
+    bits       the same
+    seconds    by a model of machine and network (`Clock`)
+    joules     likewise
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ FORM = re.compile(r"(worst|mean|best)\s+(\w+)\s*(>=|<=)\s*(\S+)")
 MEASURES = ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy")
 """what may be reached"""
 
-BYTES = 4
+BITS = 32
 """of a number that is sent"""
 
 
@@ -51,7 +56,15 @@ class Target(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How long a round takes: its gradients, and one message after another over each link."""
+    """A model of machines and network: what a round takes, of time and of energy.
+
+        seconds = t compute + max_i or sum_i (messages_i latency + 4 bytes floats_i / bandwidth)
+        joules  = agents t compute watts + sum_i (4 bytes floats_i) joules_per_byte
+
+    An agent's messages go one after another: one to every listener, or with `broadcast` one that
+    all of them hear. Agents send at the same time, and all wait for the slowest (max); on a medium
+    that they share, they take turns (sum).
+    """
 
     compute: float = 0.0
     """seconds of a round's gradients"""
@@ -59,6 +72,11 @@ class Clock(NamedTuple):
     """bytes per second that an agent sends"""
     latency: float = 1e-3
     """seconds of a message, before its first byte"""
+    watts: float = 0.0
+    """of an agent that computes"""
+    joules_per_byte: float = 0.0
+    broadcast: bool = False
+    shared: bool = False
 
 
 def target(text: str) -> Target:
@@ -84,11 +102,7 @@ def reached(record: Record, wanted: Target, cost: str = "floats", clock: Clock =
     `best_seen`, the best of the measure in any round, and `cost_to_best` up to there. `front`
     (axes...) marks the settings that no other beats in both.
     """
-    check_name("cost", cost, COSTS)
-    for name, each in clock._asdict().items():
-        if not is_real(each) or each < 0 or (name == "bandwidth" and each == 0):
-            raise InputError(f"{name}: must be a positive number, got {each!r}")
-    seen, paid = wanted.seen(record), COSTS[cost](record, clock)
+    seen, paid = wanted.seen(record), costs(record, cost, clock)
     hit = seen >= wanted.value if wanted.more else seen <= wanted.value
     first = hit.argmax("round")
     ever = hit.any("round")
@@ -105,6 +119,8 @@ def reached(record: Record, wanted: Target, cost: str = "floats", clock: Clock =
     made = xr.Dataset(alone)
     made["front"] = _front(sign * made["best_seen"], made["cost_to_best"])
     told = f"{wanted.over} {wanted.measure} {'>=' if wanted.more else '<='} {wanted.value:g}"
+    if "refusal" in record:
+        made["refusal"] = record["refusal"]
     return made.assign_attrs(record.attrs | {"reach": told, "cost": cost})
 
 
@@ -113,7 +129,8 @@ def ranked(found: Record, *, more: bool) -> list[int]:
     cost = found["cost"].values.ravel()
     best = found["best_seen"].values.ravel()
     near = np.where(np.isnan(best), np.inf, -best if more else best)
-    order = np.lexsort((near, np.where(np.isnan(cost), np.inf, cost)))
+    missed = np.isnan(cost)
+    order = np.lexsort((np.where(missed, near, 0), np.where(missed, np.inf, cost)))
     return [int(place) for place in order if near[place] < np.inf]
 
 
@@ -127,11 +144,30 @@ def _front(measure: xr.DataArray, cost: xr.DataArray) -> xr.DataArray:
     return measure.copy(data=marked.reshape(measure.shape))
 
 
-def _floats(record: Record, clock: Clock) -> xr.DataArray:
-    del clock
+def costs(record: Record, cost: str, clock: Clock = Clock()) -> xr.DataArray:
+    """What every setting has paid by every round."""
+    check_name("cost", cost, COSTS)
+    for name, each in clock._asdict().items():
+        if isinstance(each, bool):
+            continue
+        if not is_real(each) or each < 0 or (name == "bandwidth" and each == 0):
+            raise InputError(f"{name}: must be a positive number, got {each!r}")
+    return COSTS[cost](record, clock)
+
+
+def _sent(record: Record, clock: Clock) -> tuple[xr.DataArray, xr.DataArray]:
+    """Numbers and messages that every agent has sent, or that it has broadcast."""
     if "floats_sent" not in record:
         raise InputError('cost: what a bare kernel sends is not known; count "rounds"')
-    return record["floats_sent"].sum("agent")
+    floats, messages = record["floats_sent"], record["messages_sent"]
+    if not clock.broadcast:
+        return floats, messages
+    often = record["exchanges"]
+    return (floats * often / messages).where(messages > 0, 0.0 * floats), often
+
+
+def _floats(record: Record, clock: Clock) -> xr.DataArray:
+    return _sent(record, clock)[0].sum("agent", min_count=1)
 
 
 def _rounds(record: Record, clock: Clock) -> xr.DataArray:
@@ -141,54 +177,71 @@ def _rounds(record: Record, clock: Clock) -> xr.DataArray:
 
 
 def _seconds(record: Record, clock: Clock) -> xr.DataArray:
-    """Of the agent that sends most: all wait for it."""
-    rounds, sent = _rounds(record, clock), record["floats_sent"].max("agent")
-    return rounds * (clock.compute + clock.latency) + BYTES * sent / clock.bandwidth
+    floats, messages = _sent(record, clock)
+    sending = messages * clock.latency + BITS / 8 * floats / clock.bandwidth
+    waited = sending.sum("agent", min_count=1) if clock.shared else sending.max("agent")
+    return _rounds(record, clock) * clock.compute + waited
 
 
-COSTS = {"rounds": _rounds, "floats": _floats, "seconds": _seconds}
+def _joules(record: Record, clock: Clock) -> xr.DataArray:
+    agents = record["floats_sent"].notnull().sum("agent")
+    computing = agents * _rounds(record, clock) * clock.compute * clock.watts
+    return computing + BITS / 8 * _floats(record, clock) * clock.joules_per_byte
+
+
+COSTS = {
+    "rounds": _rounds,
+    "floats": _floats,
+    "bits": lambda record, clock: BITS * _floats(record, clock),
+    "seconds": _seconds,
+    "joules": _joules,
+}
 
 
 SHOWN = 5
 """settings that are named, of those that reach the target"""
 
 
-def said(
-    found: Record, axes: Sequence[Axis], best: Sequence[int], trained: Record | None
-) -> list[str]:
-    """In lines: the best settings, what training them showed, and how the ranks agree."""
-    flat = {name: found[name].values.ravel() for name in found.data_vars}
-    reaching, attrs = int(np.isfinite(flat["cost"]).sum()), found.attrs
-    lines = [f"{reaching} of {attrs['settings']} settings reach {attrs['reach']}"]
+def said(found: Record, axes: Sequence[Axis], best: Sequence[int], *others: Record) -> list[str]:
+    """In lines: the best settings, what other looks at them showed, and how the ranks agree.
+
+    All are what `reached` says by the number of the setting; the attribute `by` of the others is
+    how they were looked at.
+    """
+    count, reaching = found.sizes["setting"], int(found["cost"].notnull().sum())
+    lines = [f"{reaching} of {count} settings are seen to reach {found.attrs['reach']}"]
     if not reaching:
-        lines = [f"none of {attrs['settings']} settings reaches {attrs['reach']}; nearest come"]
-    shown = SHOWN if trained is None else max(SHOWN, trained.sizes["setting"])
-    for number, place in enumerate(best[:shown]):
-        paid, near = flat["cost"][place], f"{flat['best_seen'][place]:.4g} at best"
-        here = f"{paid:.4g} {attrs['cost']}, round {flat['reached_round'][place]:.0f}"
-        line = f"  {told(axes, place)}: {here if np.isfinite(paid) else near}"
-        lines.append(line + _observed(trained, number, attrs["cost"]))
-    if attrs["left_out"]:
-        lines.append(f"{attrs['settings_left_out']} cannot be run; of {attrs['left_out']}")
-    if trained is not None and trained.sizes["setting"] > 2:
-        lines.append(_agreement(flat, trained))
-    return lines
+        lines = [f"none of {count} settings reaches {found.attrs['reach']}; nearest come"]
+    for place in best[: max([SHOWN, *(each.sizes["setting"] for each in others)])]:
+        looks = [each for each in others if place in each["setting"]]
+        seen = [_at(found, place), *(f"{each.attrs['by']}: {_at(each, place)}" for each in looks)]
+        lines.append(f"  {told(axes, place)}: {'; '.join(seen)}")
+    refused = found["refusal"].where(found["refusal"] != "", drop=True)
+    if len(refused):
+        first = told(axes, int(refused["setting"][0]))
+        lines.append(f"{len(refused)} cannot be run; of {first}: {refused.values[0]}")
+    return lines + [_agreement(found, each) for each in others if each.sizes["setting"] > 2]
 
 
-def _observed(trained: Record | None, number: int, cost: str) -> str:
-    """What training the setting showed, if it was trained."""
-    if trained is None or number >= trained.sizes["setting"]:
-        return ""
-    seen = trained.isel(setting=number)
-    if np.isnan(seen["cost"]):
-        return f"; trained: not reached, {float(seen['best_seen']):.4g} at best"
-    return f"; trained: {float(seen['cost']):.4g} {cost}, round {float(seen['reached_round']):.0f}"
+def _at(found: Record, place: int) -> str:
+    """Cost and round of the setting, or what it comes to at best."""
+    one = found.sel(setting=place)
+    if np.isnan(one["cost"]):
+        return f"not reached, {float(one['best_seen']):.4g} at best"
+    return (
+        f"{float(one['cost']):.4g} {found.attrs['cost']}, round {float(one['reached_round']):.0f}"
+    )
 
 
-def _agreement(flat: dict[str, np.ndarray], trained: Record) -> str:
-    """Spearman's rank correlation of the predicted and observed costs, or of what came nearest."""
-    places = trained["setting"].values
-    reached = all(np.isfinite(each).all() for each in (flat["cost"][places], trained["cost"]))
+def agreement(found: Record, other: Record) -> tuple[float, str]:
+    """Spearman's rank correlation of the costs, or else of what came nearest; and of which."""
+    one = found.sel(setting=other["setting"].values)
+    reached = all(np.isfinite(each["cost"]).all() for each in (one, other))
     by = "cost" if reached else "best_seen"
-    rank = scipy.stats.spearmanr(flat[by][places], trained[by]).statistic
-    return f"ranks of predicted and trained {by.replace('_', ' ')} agree by {rank:.2f} (Spearman)"
+    return float(scipy.stats.spearmanr(one[by], other[by]).statistic), by
+
+
+def _agreement(found: Record, other: Record) -> str:
+    rank, by = agreement(found, other)
+    what = f"{by.replace('_', ' ')}, predicted and {other.attrs['by']}"
+    return f"ranks of {what}, agree by {rank:.2f} (Spearman)"
