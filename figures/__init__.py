@@ -20,6 +20,7 @@ from ntkdyn.figures import (
     bands,
     bias,
     bounds,
+    claim,
     common_minimum,
     consensus,
     errors_on_graph,
@@ -42,6 +43,7 @@ FIGURES: dict[str, ModuleType] = {
     for module in (
         overlay, width, sweep, consensus, errors_on_graph, kernel_map, spectrum, stability_map,
         bias, bands, bounds, tradeoff, common_minimum, accounting, learning_curve, samples,
+        claim,
         animation,
     )
 }  # fmt: skip

@@ -170,6 +170,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+claims = typer.Typer(
+    help="Hold published scaling laws against exact quantities.", no_args_is_help=True
+)
+app.add_typer(claims, name="claims")
 
 
 def _say_version(asked: bool) -> bool:
@@ -362,6 +366,42 @@ def curve(
         last = found["round"].values[-1]
         print(f"test loss after {last} rounds: {losses.min():.4g} to {losses.max():.4g}")
         print(f"  {path}\n  {drawn}")
+
+
+@claims.command("list")
+def list_claims() -> None:
+    """List the claims: what each says, its page in papers/claims/, the law."""
+    from ntkdyn.theory.claims import CLAIMS
+
+    table = Table("name", "says", "y", "x", "law", "page", box=None)
+    for name, each in CLAIMS.items():
+        row = name, each.says, each.measured, each.along, f"{each.law:g}", each.page
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+@claims.command("run")
+def run_claim(
+    name: Annotated[str, typer.Argument(help="Which claim; `ntkdyn claims list` names them.")],
+    problems: Annotated[int, typer.Option(help="Random problems of every size.")] = 3,
+    seed: Annotated[int, typer.Option(help="Where random problems begin.")] = 0,
+    law: Annotated[float | None, typer.Option(help="Another exponent than is claimed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A record, .nc; its figure is written beside it, .pdf.")
+    ] = None,
+) -> None:
+    """Draw random problems, compute the quantity exactly, fit its slope: holds or fails."""
+    from ntkdyn import figures, records
+    from ntkdyn.theory.claims import CLAIMS, run
+
+    if out is not None:
+        disk.check_ours([out, out.with_suffix(".pdf")])
+    found = run(name, problems=problems, seed=seed, law=law)
+    print(f"{found.attrs['says']}\n  assumes {'; '.join(CLAIMS[name].assumes)}")
+    print(f"  y = {found.attrs['measured']}\n{found.attrs['verdict']}")
+    if out is not None:
+        records.write(found, out)
+        print(figures.write(figures.draw("claim", [found]), out.with_suffix(".pdf")))
 
 
 Over = Annotated[

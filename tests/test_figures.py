@@ -171,6 +171,16 @@ TABLES = {
         {"graph": ["path", "complete"], "points": [5, 20, 80]},
         {"round": 30},
     ),
+    "claim": xr.Dataset(
+        {
+            "x": (("problem", "value"), [[1.0, 2.0, 4.0], [16.0, 8.0, 4.0]]),
+            "y": (("problem", "value"), [[3.0, 6.1, 12.0], [1.0, 0.5, 0.26]]),
+            "law": 1.0,
+            "low": 0.99,
+            "high": 1.0,
+        },
+        attrs={"claim": "diffusion", "along": "step size", "verdict": "holds: slope 1"},
+    ),
     "bias": xr.Dataset(
         {"bias": (("method", "step_size"), [[0.01, 0.1], [1e-16, 1e-15]])},
         {"method": ["dgd", "extra"], "step_size": [0.1, 1.0]},

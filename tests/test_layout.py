@@ -80,8 +80,9 @@ ALLOWED = {
         "sharding", "sizes", "spaces", "system",
     },
     "theory": {
-        "arrays", "dynamics", "engine", "errors", "graphs", "linear", "losses", "methods",
-        "precision", "problems", "records", "system", "validation", "vectors",
+        "arrays", "dynamics", "engine", "errors", "graphs", "kernels", "linear", "losses",
+        "methods", "networks", "precision", "problems", "records", "system", "validation",
+        "vectors",
     },
     "drafts": {"data", "disk", "errors", "graphs"},
     "experiment": {

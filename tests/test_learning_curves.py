@@ -8,7 +8,7 @@ import sympy as sp
 
 import ntkdyn as nd
 from ntkdyn.errors import InputError
-from ntkdyn.theory import learning_curve, learning_curves, spectrum_of
+from ntkdyn.theory import learning_curve, learning_curves, population_of, spectrum_of
 from ntkdyn.theory.learning_curves import circle, curves, modes
 
 MODES = 250
@@ -404,6 +404,31 @@ def test_outputs_add_up():
     two = learning_curve(SMALL[0], split, *rest, noise=NOISE)
     one = learning_curve(*SMALL[:2], *rest, noise=NOISE * np.sqrt(2))
     assert np.allclose(two.test_loss, one.test_loss, rtol=1e-12)
+
+
+def test_a_pool_tells_the_spectrum_of_all_inputs():
+    """Pools of 300 points, an agent with 100: losses as shares of that at the start."""
+
+    def left(spectrum, target):
+        asked, W = curves.question(
+            spectrum, target, method("dgd"), ALONE, [100], [0, 30, 300, 3000]
+        )
+        losses = asked.losses(method("dgd"), W)[:, 0]
+        return losses[1:] / losses[0]
+
+    truth, seen = left(SPECTRUM, TARGET), []
+    for seed in range(20):
+        inputs = np.random.default_rng(seed).normal(size=(300, MODES)) * np.sqrt(SPECTRUM)
+        pool = inputs @ inputs.T, inputs @ (TARGET / np.sqrt(SPECTRUM))
+        fitted = population_of(*pool)
+        assert fitted.values.sum() == pytest.approx(np.trace(pool[0]) / 300, rel=0.01)
+        assert (fitted.target**2).sum() == pytest.approx((pool[1] ** 2).mean(), rel=0.01)
+        seen.append([left(*fitted), left(*spectrum_of(*pool))])
+    miss = np.mean(seen, axis=0) - truth
+    z = miss / np.std(seen, axis=0, ddof=1) * np.sqrt(len(seen))
+    print("fits", miss[0] / truth, z[0], "pools", miss[1] / truth, z[1])
+    assert np.abs(z[0]).max() < 3
+    assert z[1, -1] < -10
 
 
 def test_a_kernel_on_a_pool_has_the_spectrum_of_its_features():

@@ -7,6 +7,7 @@ noisy.bounds_of(case, batch_size)                       D-SGD under minibatch no
 worst_case.performance_estimation(method, W, rounds)    the worst over a class of functions
 symbolic.derivation("dgd", symbolic.ring(4))            closed forms, step by step
 learning_curve(spectrum, target, method, W, counts, rounds)    test losses without data
+claims.run("linear-speed-up")                           a scaling law held against exact quantities
 """
 
 from ntkdyn.errors import on_demand
@@ -14,11 +15,13 @@ from ntkdyn.errors import on_demand
 __all__ = [
     "alignment",
     "bounds",
+    "claims",
     "formulas",
     "constants",
     "learning_curve",
     "learning_curves",
     "noisy",
+    "population_of",
     "rates",
     "slopes",
     "spectrum_of",
@@ -28,7 +31,7 @@ __all__ = [
     "worst_case",
 ]
 
-HOME = {"learning_curve": "learning_curves", "spectrum_of": "learning_curves"}
+HOME = dict.fromkeys(("learning_curve", "population_of", "spectrum_of"), "learning_curves")
 """public name -> the module that has it"""
 
 __getattr__, __dir__ = on_demand(__name__, __all__, HOME)
