@@ -39,6 +39,10 @@ from ntkdyn.vectors import Vector
 
 ByLayer = dict[str, Array]
 
+SINGLE_FROM = 2**29
+"""Bytes of a kernel from which on those of later anchors are kept in single precision: half the
+memory and the time, and what it leaves out is far below what linearizing does."""
+
 WHOLE = "all"
 """what stands for the layer where they are not told apart"""
 
@@ -57,11 +61,16 @@ class Linearization(eqx.Module):
     """as in `Problem.kernel_space`"""
     directions: PyTree[Float[Array, "directions ..."]] | None = None
     """d_b, and zeros up to a multiple of the outputs"""
+    kept: str = eqx.field(static=True, default="float64")
+    """the precision of the kernel, and of products with it"""
 
     @staticmethod
-    def of(problem: Problem, view: str) -> Linearization:
-        """At the start, in JAX's current precision."""
-        return Linearization(problem.tangent_space(view), problem.columns(view), view)
+    def of(problem: Problem, view: str, *, precisely: bool = True) -> Linearization:
+        """At the start; where it need not be precise, large kernels are in single precision."""
+        columns, (points, outputs) = problem.columns(view), problem.initial.shape[-2:]
+        single = not precisely and 8 * points * columns * outputs**2 >= SINGLE_FROM
+        kept = "float32" if single else "float64"
+        return Linearization(problem.tangent_space(view), columns, view, kept=kept)
 
     @eqx.filter_jit
     def lift(self, x: Vector) -> Vector:
@@ -80,7 +89,7 @@ class Linearization(eqx.Module):
         held = _held(method, state)
         directions, mean = self._directions(held, state.x)
         tangent = dataclasses.replace(self.tangent, anchor=at.tangent.anchor if at else mean)
-        onward = Linearization(tangent, self.columns, self.view, directions)
+        onward = dataclasses.replace(self, tangent=tangent, directions=directions)
         count = len(jax.tree.leaves(held)[0])
         agents = self.tangent.agents
         mean = jnp.broadcast_to(jnp.arange(count)[:, None] * (agents + 1), (count, agents))
@@ -139,8 +148,9 @@ class Linearization(eqx.Module):
 
     def blocks(self) -> ByLayer:
         """J_l J_l^T of all points with those that gradients come from: the anchor's own."""
-        tangent, columns = self.tangent, self.tangent.inputs[: self.columns]
-        return empirical.layer_ntk(tangent.apply, tangent.at, tangent.inputs, columns)
+        at, inputs = _kept((self.tangent.at, self.tangent.inputs), self.kept)
+        blocks = empirical.layer_ntk(self.tangent.apply, at, inputs, inputs[: self.columns])
+        return _kept(blocks, self.kept)
 
     def whole(self) -> ByLayer:
         """The sum of `blocks` as the only one, for spaces that tell no layers apart."""
@@ -155,6 +165,7 @@ class Linearization(eqx.Module):
         if self.view == "features":
             blocks = {WHOLE: added(blocks)}
         initial, along, inner, of_origin = self._seen(tuple(blocks))
+        along, inner = _kept((along, inner), self.kept)
         beside = lambda block, layer: jnp.concatenate([block, along[layer][: len(block)]], axis=2)
         if self.view == "layers":
             blocks = {layer: beside(block, layer) for layer, block in blocks.items()}
@@ -276,6 +287,12 @@ class Implicit(eqx.Module):
     def space(self) -> TangentSpace:
         """The tangent space at the anchor."""
         return self.tangent
+
+
+def _kept(arrays: PyTree, precision: str) -> PyTree:
+    """The numbers with fractions among them, in this precision."""
+    cast = lambda leaf: leaf.astype(precision) if eqx.is_inexact_array(leaf) else leaf
+    return jax.tree.map(cast, arrays)
 
 
 def added(blocks: ByLayer) -> Array:

@@ -272,7 +272,7 @@ class KernelSpace(eqx.Module):
 
     def start(self) -> Vector:
         shape = (self.agents, self.train + self.extra, self.initial.shape[1])
-        return Vector(jnp.zeros(shape, self.kernel.dtype))
+        return Vector(jnp.zeros(shape, self.initial.dtype))
 
     def readout(self, rows: Rows) -> Readout:
         per_agent, initial = _point_axis(rows) == 0, _initial(self.initial, rows)
@@ -505,15 +505,17 @@ def _point_axis(rows: Rows) -> int | None:
 
 
 def _applied(kernel: Array, coefficients: Array, *, per_agent: bool = False) -> Outputs:
-    """K c for every agent, with one kernel block for all or one per agent."""
+    """K c for every agent, with one kernel block for all or one per agent, in K's precision."""
     batch, agents = "a" if per_agent else "", len(coefficients)
+    seen = coefficients.astype(kernel.dtype)
     if kernel.ndim - per_agent == 2:
-        return jnp.einsum(f"{batch}bn,ank->abk", kernel, coefficients, precision=EXACT)
+        product = jnp.einsum(f"{batch}bn,ank->abk", kernel, seen, precision=EXACT)
+        return product.astype(coefficients.dtype)
     *rows, outputs, train, _ = kernel.shape
     matrix = kernel.reshape(*rows[:-1], rows[-1] * outputs, train * outputs)
-    flat = coefficients.reshape(agents, train * outputs)
+    flat = seen.reshape(agents, train * outputs)
     product = jnp.einsum(f"{batch}rc,ac->ra", matrix, flat, precision=EXACT)
-    return product.T.reshape(agents, rows[-1], outputs)
+    return product.T.reshape(agents, rows[-1], outputs).astype(coefficients.dtype)
 
 
 def _own(outputs: Outputs, rows: Int[Array, "agents own"]) -> Float[Array, "agents own outputs"]:

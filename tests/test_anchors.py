@@ -13,7 +13,7 @@ import pytest
 from cases import ALL_METHODS, small_data
 
 import ntkdyn as nd
-from ntkdyn import dynamics, experiment, graphs, precision, problems
+from ntkdyn import dynamics, experiment, graphs, linearization, precision, problems
 from ntkdyn.data import Partition
 from ntkdyn.dynamics.anchored import crossing
 from ntkdyn.linearization import Linearization
@@ -439,3 +439,23 @@ def test_the_demo_of_width_128_with_anchors_that_are_chosen():
     last = nd.compare(told, real).isel(round=-1)
     assert float(last["gap"].max()) < 0.016 and float(last["deviation_gap_of_all"]) < 0.075
     assert float(last["parameter_gap"].max()) < 0.08
+
+
+@pytest.mark.parametrize("via, last", [("steps", 60), ("chebyshev", 4000)])
+def test_a_large_kernel_in_single_precision_is_off_by_as_much_as_it_says(via, last, monkeypatch):
+    """Anchors after the first one; with a tolerance all of them are in double precision."""
+    system = nd.System(bent(), nd.methods.dgd(step_size=nd.of_limit(0.7)), PATH)
+    save = nd.SaveOptions(parameter_rounds=[last])
+    asked = {"anchors": [0, 3, 20], "via": via, "save": save}
+    predicted = lambda **more: nd.predict(system, [10, last], **asked, **more)
+    double = predicted()
+    monkeypatch.setattr(linearization, "SINGLE_FROM", 0)
+    single, within = predicted(), predicted(tolerance=1e-6)
+    for name in ("outputs", "parameters", "displacement", "consensus_distance"):
+        size = float(np.abs(double[name]).max())
+        off = float(np.abs(single[name] - double[name]).max() / size)
+        assert 1e-10 < off < (1e-5 if via == "steps" else single["error_estimate"].values[-1])
+        assert float(np.abs(within[name] - double[name]).max() / size) < 2e-6
+    if via == "chebyshev":
+        errors = [each["error_estimate"].values[-1] for each in (double, single)]
+        assert errors[0] < 1e-9 and 1e-6 < errors[1] < 1e-3

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from fractions import Fraction
 
 import jax
@@ -316,6 +317,23 @@ def test_a_polynomial_of_this_degree_is_enough_and_of_three_quarters_of_it_is_no
 
     degree = propagators.degree(round, 1e-9)
     assert left_out(degree) <= 1e-9 < left_out(degree * 3 // 4)
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-9])
+@pytest.mark.parametrize("round", [1, 2, 50, 9000])
+def test_the_polynomial_has_as_few_terms_as_the_tolerance_needs(round, tolerance):
+    """Its values on [-1, 1] against the sum itself; with a twentieth fewer it is not enough."""
+    coefficients, wrong = propagators.polynomial(round, tolerance)
+    modes = np.linspace(-1, 1, 5001)
+    exact = contours.geometric_sum(1 - modes, round)
+
+    def off(terms):
+        found = np.polynomial.chebyshev.chebval(modes, coefficients[:terms])
+        return (np.abs(found - exact) / np.maximum(exact, 0.5)).max()
+
+    terms = len(coefficients)
+    assert off(terms) <= 1.1 * wrong + 1e-12 <= tolerance / 50
+    assert terms == 1 or off(math.ceil(0.95 * terms) - 1) > tolerance / 100
 
 
 @in_double

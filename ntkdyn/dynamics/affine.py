@@ -115,12 +115,20 @@ class Affine(NamedTuple):
         """K v at every trained coordinate, v that of its owner."""
         felt = np.empty(self.residual.shape, v.dtype)
         for own, each in zip(self.owned(), v, strict=True):
-            felt[own] = self.kernel[own] @ each
+            felt[own] = times(self.kernel[own], each)
         return felt
 
     def _injected(self, into: np.ndarray, u: np.ndarray) -> np.ndarray:
         extra = len(self.kernel) - len(u)
         return np.pad(into[:, self.owner][:, :, None] * u, ((0, 0), (0, extra), (0, 0)))
+
+
+def times(
+    kernel: Float[np.ndarray, "rows columns"], v: Inexact[np.ndarray, "*agents columns sides"]
+) -> Inexact[np.ndarray, "*agents rows sides"]:
+    """K v, in the precision that K is kept in where v is real."""
+    seen = v if np.iscomplexobj(v) else v.astype(kernel.dtype)
+    return np.moveaxis(np.tensordot(kernel, seen, (1, -2)), 0, -2)
 
 
 class Propagated(NamedTuple):

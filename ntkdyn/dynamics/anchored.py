@@ -168,7 +168,7 @@ class Beside:
 
     def __init__(self, problem: Problem, plan: Plan, propagator_of: PropagatorOf) -> None:
         self._problem, self._plan, self._propagator_of = problem, plan, propagator_of
-        self.linear = Linearization.of(problem, plan.method.view)
+        self.linear = Linearization.of(problem, plan.method.view, precisely=False)
         self._state: State | None = None
         self.seen: list[np.ndarray] = []
 
@@ -241,8 +241,10 @@ class Anchored:
         progress: Progress | None,
         *,
         implicit: bool = False,
+        precisely: bool = False,
     ) -> None:
         self._problem, self._plan, self._anchors = problem, plan, anchors
+        self._precisely = precisely
         self._propagator_of, self._progress, self._implicit = propagator_of, progress, implicit
         apart = not problem.common_start
         chosen = isinstance(anchors, Anchoring)
@@ -284,11 +286,16 @@ class Anchored:
                 "leave `anchors` out"
             )
         view = self._plan.method.view
-        kind = Implicit if self._implicit else Linearization
-        linear = kind.of(self._problem, view)
-        space = linear.space() if self._implicit else self._problem.kernel_space(view=view)
+        linear, space = self._linearized(view)
         iteration = iteration_of(self._plan, space)
         return Segment(0, iteration.init(), linear, iteration, self._propagator_of(iteration, None))
+
+    def _linearized(self, view: str) -> tuple[Linear, Space]:
+        if self._implicit:
+            linear = Implicit.of(self._problem, view)
+            return linear, linear.space()
+        linear = Linearization.of(self._problem, view, precisely=self._precisely)
+        return linear, self._problem.kernel_space(view=view)
 
     def _segment(self, begun: int, state: State, linear: Linear) -> Segment:
         iteration = iteration_of(self._plan, linear.space())

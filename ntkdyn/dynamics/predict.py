@@ -79,7 +79,8 @@ def predict(
     holds `anchor`, the rounds, and `segment_error` (anchor), how far each segment's linearization
     is from the real networks where it ends, as a share of the distance travelled. With an anchor in
     every round the prediction is training, but for what agents differ: between them the
-    linearization at their mean remains.
+    linearization at their mean remains. Kernels of later anchors that would take more than 0.5 GB
+    are kept in single precision, unless there is a `tolerance`.
 
     With `corrections`, a number of sweeps or `dynamics.Corrections(sweeps, samples)`, the method
     runs again with what the real gradients along the predicted path add to the linear ones
@@ -118,7 +119,12 @@ def predict(
     stable_there = lambda iteration: _stable(asked, iteration)
     schemes = _Schemes(asked, stability.stable, via, tolerance)
     anchored = lambda where: Anchored(
-        problem, asked, where, schemes.within(stable_there), progress
+        problem,
+        asked,
+        where,
+        schemes.within(stable_there),
+        progress,
+        precisely=tolerance is not None,
     ).record()
     if corrections is not None:
         where = _listed(anchors, anchored)

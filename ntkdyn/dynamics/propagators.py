@@ -11,6 +11,7 @@ What each scheme costs is estimated from the operations it takes, and the cheape
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from ntkdyn.dynamics.affine import (
     affine_rounds,
     flattened,
     linear_part,
+    times,
     unflattened,
 )
 from ntkdyn.dynamics.modes import Modes
@@ -57,8 +59,9 @@ UNLUCKY = 32
 ITERATIONS = 8
 """Of the power iteration that estimates how long rounding errors are carried on."""
 
-TOLERANCE = 1e-9
-"""Of what a scheme leaves out, relative to theta_t - theta_0, where none is asked for."""
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+"""Of what a scheme leaves out, relative to theta_t - theta_0, where none is asked for, by the
+precision of the kernel."""
 
 EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
@@ -100,7 +103,8 @@ class Propagators:
         self._iteration, self._via = iteration, via
         self._asks = callable(stable)
         self._known_stable = stable if callable(stable) else lambda: stable
-        self._tolerance, self._strict = tolerance or TOLERANCE, tolerance is not None
+        self._dtype = iteration.space.kernel.dtype
+        self._tolerance, self._strict = tolerance or TOLERANCE[str(self._dtype)], bool(tolerance)
         self._first, self._state, error = begun or (0, None, 0.0)
         self.error: dict[int, float] = {self._first: error}
         self.taken: dict[int, str] = {self._first: "anchor" if begun else "start"}
@@ -113,7 +117,7 @@ class Propagators:
         if self._via == "auto" and stepping < self._study_seconds:
             return self._step(done, wanted)
         schemes = {name: one for name, one in self._open.items() if one.valid(wanted - self._first)}
-        best, by = None, ""
+        best, by, enough = None, "", self._tolerance + self.error[self._first]
         for name in sorted(
             schemes, key=lambda each: ONCE[each] + schemes[each].seconds(done, wanted)
         ):
@@ -124,7 +128,7 @@ class Propagators:
             propagated = self._propagated(schemes[name].propagate, wanted)
             if best is None or not propagated.total > best.total:
                 best, by = propagated, name
-            if propagated.total <= self._tolerance or not np.isfinite(propagated.state).all():
+            if propagated.total <= enough or not np.isfinite(propagated.state).all():
                 break
         if best is None:
             return self._step(done, wanted)
@@ -133,14 +137,26 @@ class Propagators:
         return unflattened(state, best.state)
 
     def _propagated(self, propagate: Callable[[int], Propagated], round: int) -> Propagated:
-        """There, with what rounding makes of lengths: |K| |c|^2 of their own squares, c' K c."""
+        """There, with what rounding makes of lengths, c' K c."""
         with np.errstate(over="ignore", invalid="ignore"):
             propagated = propagate(round - self._first)
             if self._begun is not None:
                 propagated = self._from_begun(propagated)
             c, square = self._moved(propagated.state)
-            spoilt = EPS * self._kernel_norm * float(np.sum(c**2)) / square
+            spoilt = self._spoilt(c) / square
         return propagated._replace(rounding=propagated.rounding + spoilt)
+
+    def _spoilt(self, c: np.ndarray) -> float:
+        """What rounding makes of c' K c: |K| |c|^2 units at the most.
+
+        In single precision, where there are too many to go the same way, the root of the sum of
+        their squares.
+        """
+        kernel, squares = self._affine.kernel, c**2
+        unit = float(np.finfo(kernel.dtype).eps)
+        if kernel.dtype == np.float64:
+            return unit * self._kernel_norm * float(squares.sum())
+        return unit * math.sqrt(float(np.sum(squares * times(kernel**2, squares))))
 
     def _from_begun(self, propagated: Propagated) -> Propagated:
         """From what was moved since the state begun with, whose error it is relative to."""
@@ -152,7 +168,7 @@ class Propagators:
     def _moved(self, state: np.ndarray) -> tuple[np.ndarray, float]:
         """c of the iterates, and |theta - theta_0|^2 of all agents."""
         c = np.tensordot(self._affine.loops[0].X, state, 1)
-        return c, max(float(np.sum(c * (self._affine.kernel @ c))), TINY)
+        return c, max(float(np.sum(c * times(self._affine.kernel, c))), TINY)
 
     def _check(self, best: Propagated, by: str, round: int) -> None:
         """Refuse what is too far off for a tolerance that was given."""
@@ -167,7 +183,7 @@ class Propagators:
 
     def _stepped(self, done: int, wanted: int) -> float:
         """The error that steps from round `done` on lead to."""
-        return self.error[done] + ROUNDED * self._carried(wanted - done)
+        return self.error[done] + rounded(self._dtype, self._carried(wanted - done))
 
     @functools.cached_property
     def _kernel_norm(self) -> float:
@@ -350,14 +366,25 @@ def along_contour(
     return Propagated(state, contours.error(round, nodes), rounding(affine, round, tolerance))
 
 
+def rounded(kernel: np.dtype, rounds: int | float) -> float:
+    """What rounding adds to an error that it is carried on undiminished over so many rounds.
+
+    In double precision as if always the same way; in single, where products alone are rounded, up
+    as often as down.
+    """
+    units = math.sqrt(rounds) if kernel == np.float32 else rounds
+    return 8 * float(np.finfo(kernel).eps) * units
+
+
 def rounding(affine: Affine, round: int, tolerance: float) -> float:
     """What rounding adds to theta_t - theta_0, relative, where the spectrum is real.
 
     sum_{s<t} lambda^s is at most 1 / (1/t + 1 - lambda), twice: the norm of (1 + 1/t - A)^-1, by
     power iteration, or t where that is little enough.
     """
-    if ROUNDED * round <= tolerance / 10:
-        return ROUNDED * round
+    most = rounded(affine.kernel.dtype, round)
+    if most <= tolerance / 10 or affine.kernel.dtype == np.float32:
+        return most
     solve, state, longest = affine.resolvent(1 / round), affine.drive(), 0.0
     for _ in range(ITERATIONS):
         state = state / np.linalg.norm(state)
@@ -367,7 +394,7 @@ def rounding(affine: Affine, round: int, tolerance: float) -> float:
 
 
 def degree(round: int, tolerance: float) -> int:
-    """Of the polynomial that stands for sum_{s<t} lambda^s on [-1, 1]; never above t - 1."""
+    """A bound on that of `polynomial`, never above t - 1."""
     enough = math.sqrt(2 * round * math.log(16 * max(round, 1) / tolerance)) + 20
     return min(max(round - 1, 0), math.ceil(enough))
 
@@ -380,19 +407,34 @@ def chebyshev(
     From another z than zero, z_t - z with A z + b - z in place of b. The error estimate is the
     polynomial's own, relative as in `contours.error`.
     """
-    top = degree(round, tolerance)
-    theta = np.pi * (np.arange(2 * top + 2) + 0.5) / (2 * top + 2)
+    coefficients, wrong = polynomial(round, tolerance)
+    terms = len(coefficients)
+    padded = np.pad(coefficients, (0, (1 << terms.bit_length()) - terms))
+    begun = iteration.init() if begun is None else begun
+    flat = _chebyshev_sum(iteration, begun, jnp.asarray(padded), jnp.asarray(terms))
+    state = np.asarray(flat).reshape(affine.drive().shape)
+    return Propagated(state, wrong, rounding(affine, round, tolerance))
+
+
+def polynomial(round: int, tolerance: float) -> tuple[Float[np.ndarray, " terms"], float]:
+    """Chebyshev coefficients of sum_{s<t} lambda^s on [-1, 1], and their largest relative error.
+
+    Of a hundredth of the tolerance at most, as outputs may weigh it more than lengths do, by as few
+    terms as do it.
+    """
+    most = degree(round, tolerance)
+    theta = np.pi * (np.arange(2 * most + 2) + 0.5) / (2 * most + 2)
     exact = contours.geometric_sum(2 * np.sin(theta / 2) ** 2, round)
     transformed = scipy.fft.dct(exact)
-    transformed[top + 1 :] = 0
-    wrong = np.abs(scipy.fft.idct(transformed) - exact) / np.maximum(exact, 0.5)
-    coefficients = np.zeros(1 << (top + 1).bit_length())
-    coefficients[: top + 1] = transformed[: top + 1] / len(exact)
+
+    def wrong(terms: int) -> float:
+        some = np.where(np.arange(len(exact)) < terms, transformed, 0)
+        return float((np.abs(scipy.fft.idct(some) - exact) / np.maximum(exact, 0.5)).max())
+
+    terms = bisect.bisect_left(range(most + 1), -tolerance / 100, lo=1, key=lambda n: -wrong(n))
+    coefficients = transformed[:terms] / len(exact)
     coefficients[0] /= 2
-    begun = iteration.init() if begun is None else begun
-    flat = _chebyshev_sum(iteration, begun, jnp.asarray(coefficients), jnp.asarray(top + 1))
-    state = np.asarray(flat).reshape(affine.drive().shape)
-    return Propagated(state, float(wrong.max()), rounding(affine, round, tolerance))
+    return coefficients, wrong(terms)
 
 
 @eqx.filter_jit

@@ -229,16 +229,15 @@ def _closed_form(system: System) -> Limit | None:
 
 
 def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], system: System) -> float:
-    """lambda_max(coupling[o, o'] * K / sqrt(n n'))."""
+    """lambda_max(coupling[o, o'] * K / sqrt(n n')), in the precision of K."""
     matrix, task = system.matrix.training, system.task
     owner = np.repeat(task.owner, len(matrix) // task.train)
-    root = 1 / np.sqrt(task.counts[owner])
-    whole = coupling[np.ix_(owner, owner)]
-    for factor in (matrix, root, root[:, None]):
-        whole *= factor
+    root = 1 / np.sqrt(task.counts)
+    whole = (coupling * root * root[:, None]).astype(matrix.dtype)[np.ix_(owner, owner)]
+    whole *= matrix
     if len(matrix) < 10:
         return float(np.linalg.eigvalsh(whole).max())
-    start = np.random.default_rng(0).standard_normal(len(matrix))
+    start = np.random.default_rng(0).standard_normal(len(matrix)).astype(matrix.dtype)
     values = scipy.sparse.linalg.eigsh(whole, 1, which="LA", v0=start, return_eigenvectors=False)
     return float(values[0])
 
