@@ -21,6 +21,7 @@ from ntkdyn.errors import InputError, on_demand
 
 if TYPE_CHECKING:
     from ntkdyn import (
+        conformance,
         data,
         dynamics,
         graphs,
@@ -49,6 +50,7 @@ __all__ = [
     "KernelProblem",
     "Problem",
     "compare",
+    "conformance",
     "data",
     "dynamics",
     "graphs",

@@ -1,7 +1,7 @@
 """The command line: parse, call, save. No mathematics.
 
 Exit codes: 0 done, 1 a fault of the program, 2 an input that cannot be used (one sentence says
-why), 130 interrupted, 143 terminated.
+why), 3 what was checked does not hold, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from rich.table import Table
 
 from ntkdyn import disk, progress
 from ntkdyn.bench.app import app as bench
+from ntkdyn.conformance.app import app as conform
 from ntkdyn.errors import InputError, unknown
 
 FIRST_ROUNDS = 30
@@ -170,6 +171,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(conform, name="conform")
 claims = typer.Typer(
     help="Hold published scaling laws against exact quantities.", no_args_is_help=True
 )

@@ -101,9 +101,12 @@ ALLOWED = {
     },
     "health": {"kernels"},
     "__main__": {"cli"},
+    "conformance": {
+        "archives", "arrays", "data", "disk", "errors", "graphs", "methods", "precision", "vectors",
+    },
     "cli": {
-        "bench", "design", "disk", "drafts", "errors", "experiment", "figures", "health", "methods",
-        "progress", "records", "theory",
+        "bench", "conformance", "design", "disk", "drafts", "errors", "experiment", "figures",
+        "health", "methods", "progress", "records", "theory",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
