@@ -35,7 +35,7 @@ from rich.table import Table
 
 from ntkdyn import disk, progress
 from ntkdyn.bench.app import app as bench
-from ntkdyn.conformance.app import app as conform
+from ntkdyn.conformance.app import DIFFERS, app as conform
 from ntkdyn.errors import InputError, unknown
 
 FIRST_ROUNDS = 30
@@ -723,6 +723,28 @@ def compare(
         _say_log(other)
     written = [files.comparison, files.overlay, files.report]
     _say_gap(comparison, [*([files.observed] if log else []), *written], quiet, show)
+
+
+@app.command()
+def verify(
+    record: Annotated[Path, typer.Argument(help="A record written by predict, train or run.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Largest difference relative to a variable's largest value."),
+    ] = None,
+    quiet: Quiet = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a record's spec again, and say whether the same numbers come out."""
+    from ntkdyn import experiment, records
+
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise InputError(f"--tolerance: must be zero or above, got {tolerance}")
+    held = records.read(record)
+    with _watched(quiet) as bar:
+        found = experiment.verify(held, data_dir, tolerance, bar("running it again"))
+    print(found)
+    raise typer.Exit(0 if found else DIFFERS)
 
 
 def _pairs(option: str, given: list[str] | None, read: Callable = str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ from ntkdyn.saving import SaveOptions
 from ntkdyn.system import System
 from ntkdyn.theory import formulas, learning_curves, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
-from ntkdyn.validation import from_log as from_log, widths as sweeps
+from ntkdyn.validation import from_log as from_log, repeats, widths as sweeps
 from ntkdyn.validation.verdicts import proven as proven
 
 
@@ -981,6 +981,19 @@ VARIED: dict[str, Callable[[Spec, Any], Spec]] = {
     "step_size": _with_step_size,
 }
 """what a sweep may go along -> the spec at one value of it"""
+
+
+def verify(
+    record: Record,
+    data_dir: Path | None = None,
+    tolerance: float | None = None,
+    progress: Progress | None = None,
+) -> repeats.Repetition:
+    """Whether the spec of a prediction or a training gives the record's numbers now."""
+    repeats.check_repeatable(record)
+    work = Experiment(parse(str(record.attrs["spec"]), "the record's spec"), data_dir)
+    run = work.train if record.attrs["space"] == "network" else work.predict
+    return repeats.repetition(record, run(progress), tolerance)
 
 
 class Files(NamedTuple):
