@@ -248,9 +248,37 @@ def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
         "bands": lambda: list(starts(W)),
         "width": lambda: [widths(W)],
         "sweep": lambda: [widths(W)],
+        "claim": lambda: [nd.theory.claims.run("linear-speed-up-of-each")],
+        "learning_curve": lambda: [plan("losses")],
+        "samples": lambda: [samples()],
+        **{name: functools.partial(lambda each: [plan(each)], name) for name in PLANNED},
         "accounting": lambda: [nd.validation.account(problem, half, W, ROUNDS)],
         "animation": lambda: [on_star()],
     }
+
+
+PLANNED = ("stopping", "split", "profit", "steps", "price")
+
+
+def curves() -> tuple[np.ndarray, np.ndarray, nd.methods.Method]:
+    """A power law's spectrum, a target in it, and DGD."""
+    modes = np.arange(1, 301)
+    return modes**-1.3, modes**-0.8, nd.methods.dgd(step_size=0.25)
+
+
+def plan(name: str) -> xr.Dataset:
+    """What `ntkdyn curve --what` gives, of eight agents on a path."""
+    W, counts = nd.graphs.metropolis(nd.graphs.path(8)), [10, 20, 40, 60, 60, 40, 20, 10]
+    rounds = np.unique(np.geomspace(1, 300, 60).astype(int)).tolist()
+    return nd.theory.learning_curves.PLANS[name](*curves(), W, counts, rounds, noise=0.5)
+
+
+def samples() -> xr.Dataset:
+    """Mean losses of several graphs against points per agent."""
+    topologies = nd.graphs.path, nd.graphs.ring, nd.graphs.exponential, nd.graphs.complete
+    named = {each.__name__: nd.graphs.metropolis(each(8)) for each in topologies}
+    points = [10, 20, 50, 100, 200]
+    return nd.theory.learning_curves.against_samples(*curves(), named, points, 30, noise=0.5)
 
 
 def thumbnail(picture: Path, path: Path) -> None:

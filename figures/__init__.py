@@ -27,9 +27,14 @@ from ntkdyn.figures import (
     kernel_map,
     learning_curve,
     overlay,
+    price,
+    profit,
     samples,
     spectrum,
+    split,
     stability_map,
+    steps,
+    stopping,
     style,
     sweep,
     tradeoff,
@@ -43,7 +48,7 @@ FIGURES: dict[str, ModuleType] = {
     for module in (
         overlay, width, sweep, consensus, errors_on_graph, kernel_map, spectrum, stability_map,
         bias, bands, bounds, tradeoff, common_minimum, accounting, learning_curve, samples,
-        claim,
+        stopping, split, profit, steps, price, claim,
         animation,
     )
 }  # fmt: skip

@@ -36,7 +36,7 @@ from rich.table import Table
 from ntkdyn import disk, progress
 from ntkdyn.bench.app import app as bench
 from ntkdyn.conformance.app import DIFFERS, app as conform
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError, check_name, unknown
 
 FIRST_ROUNDS = 30
 """`bounds` records all of these, since some bounds are on means over rounds"""
@@ -346,27 +346,38 @@ def curve(
     spec: Spec,
     out: OfSpec = None,
     noise: Annotated[float, typer.Option(help="Standard deviation of the labels' noise.")] = 0.0,
+    what: Annotated[
+        str, typer.Option(help="losses, or what follows: stopping, split, profit, steps, price.")
+    ] = "losses",
     seed: Seed = None,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write OUT/curve.nc and .pdf: test losses in the mean over all draws of as many points."""
-    from ntkdyn import experiment, figures, records
+    """Write OUT/curve.nc and .pdf: test losses in the mean over all draws of as many points.
 
+    With --what it is OUT/WHAT.nc: when each agent should stop, how points are best split, from how
+    many agents each profits, the best step size, or the graph's price in points.
+    """
+    from ntkdyn import experiment, figures, records
+    from ntkdyn.theory.learning_curves import PLANS
+
+    check_name("what", what, PLANS)
     work = experiment.Experiment(_seeded(experiment.load(spec), seed), data_dir)
     out = _folder(spec, out)
-    path = out / "curve.nc"
+    path = out / ("curve.nc" if what == "losses" else f"{what}.nc")
     with disk.claimed(out):
         others = experiment.of_another([path], work.spec.text())
         experiment.check_replaceable([path, path.with_suffix(".pdf")], others, overwrite)
-        found = work.learning_curve(noise)
+        found = work.learning_curve(noise, what)
         records.write(found, path)
-        drawn = figures.write(figures.draw("learning_curve", [found]), path.with_suffix(".pdf"))
+        figure = figures.draw("learning_curve" if what == "losses" else what, [found])
+        drawn = figures.write(figure, path.with_suffix(".pdf"))
     if not quiet:
-        losses = found["test_loss"].values[-1]
-        last = found["round"].values[-1]
-        print(f"test loss after {last} rounds: {losses.min():.4g} to {losses.max():.4g}")
+        if what == "losses":
+            losses = found["test_loss"].values[-1]
+            last = found["round"].values[-1]
+            print(f"test loss after {last} rounds: {losses.min():.4g} to {losses.max():.4g}")
         print(f"  {path}\n  {drawn}")
 
 

@@ -842,24 +842,25 @@ class Experiment:
         )
         return found + [table.Row(bound.check(known), None) for bound in promised]
 
-    def learning_curve(self, noise: float = 0.0) -> Record:
+    def learning_curve(self, noise: float = 0.0, what: str = "losses") -> Record:
         """Test losses in the mean over all draws of as many points, all the spec's being the pool.
 
+        `what` is one of `learning_curves.PLANS`: these losses, or what follows from them.
         Agents draw with replacement and losses are means over the pool; the kernel is that of
         infinite width, the targets are less the network's start. `noise` is that of labels drawn.
         """
         spec, problem = self.spec, self.problem
-        for odd, what in (
+        for odd, known in (
             (spec.loss != "mse", "the loss mse"),
             (spec.run.batch_size is not None, "all points in each round, no batch_size"),
             (spec.network.own_starts or problem.task.public, "one start and no public points"),
         ):
             if odd:
-                raise InputError(f"learning curve: is known for {what} only")
+                raise InputError(f"learning curve: is known for {known} only")
         kernel = kernels.infinite.compute(self.network.kernel, problem.inputs).values
         modes = learning_curves.spectrum_of(kernel, problem.task.targets - problem.initial)
         rounds = recorded_rounds(spec.run.rounds, spec.run.record_every)
-        record = learning_curves.learning_curve(
+        record = learning_curves.PLANS[what](
             *modes, self.settled.method, self.weights, problem.task.counts, rounds, noise=noise
         )
         return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())

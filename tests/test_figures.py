@@ -171,6 +171,33 @@ TABLES = {
         {"graph": ["path", "complete"], "points": [5, 20, 80]},
         {"round": 30},
     ),
+    "stopping": xr.Dataset(
+        {
+            "test_loss": (("round", "agent"), [[0.5, 0.4], [0.3, 0.2], [0.32, 0.19]]),
+            "best_round": ("agent", [10, 100]),
+            "best_loss": ("agent", [0.3, 0.19]),
+            "points": ("agent", [20, 400]),
+        },
+        {"round": [0, 10, 100]},
+    ),
+    "split": xr.Dataset(
+        {"points": ("agent", [20, 20, 20]), "best_points": ("agent", [14, 30, 16])},
+        attrs={"loss": 0.3, "best_loss": 0.29, "last_round": 30},
+    ),
+    "profit": xr.Dataset({"effective_agents": ("agent", [1.4, 2.2, 1.5])}),
+    "steps": xr.Dataset(
+        {
+            "mean_test_loss": ("step_size", [0.5, 0.3, 0.4, np.nan]),
+            "best_step_size": 0.25,
+            "best_loss": 0.29,
+        },
+        {"step_size": [0.1, 0.2, 0.4, 0.8]},
+        {"step_size": 0.2, "last_round": 30},
+    ),
+    "price": xr.Dataset(
+        {"price": (("graph", "round"), [[1.1, 1.3], [2.0, np.nan]])},
+        {"graph": ["this graph", "unlinked"], "round": [3, 30]},
+    ),
     "claim": xr.Dataset(
         {
             "x": (("problem", "value"), [[1.0, 2.0, 4.0], [16.0, 8.0, 4.0]]),

@@ -456,7 +456,7 @@ def test_what_changes_a_gradient_changes_the_curve():
 # --- what follows ---------------------------------------------------------------------------------
 
 
-def test_the_best_round_of_every_agent_is_the_least_of_all():
+def test_the_best_round_of_every_agent_is_the_mean_at_the_end_all():
     found = learning_curves.best_rounds(*SMALL, FEW["path"], [5, 10, 15], 200, noise=1.0)
     every = learning_curve(*SMALL, FEW["path"], [5, 10, 15], range(201), noise=1.0).test_loss
     assert np.array_equal(found.best_round, every.argmin("round"))
@@ -587,3 +587,30 @@ def test_a_fixed_point_that_does_not_settle_is_refused(monkeypatch):
 def test_kernels_that_are_none_have_no_spectrum(kernel, targets, message):
     with pytest.raises(InputError, match=message):
         spectrum_of(kernel, targets)
+
+
+@pytest.mark.slow
+def test_plans_are_what_planning_says():
+    given = (*SMALL, FEW["path"], [8, 12, 16])
+    plans = {
+        name: make(*given, [1, 5, 15], noise=1.0) for name, make in learning_curves.PLANS.items()
+    }
+    least = plans["losses"].test_loss.min("round")
+    assert (plans["stopping"].best_loss <= least + 1e-12).all()
+    assert np.allclose(plans["stopping"].test_loss, plans["losses"].test_loss)
+    assert plans["split"].best_points.sum() == 36
+    assert plans["split"].attrs["best_loss"] <= plans["split"].attrs["loss"]
+    assert plans["split"].attrs["loss"] == pytest.approx(mean_at_the_end(plans["losses"]))
+    profit = learning_curves.effective_agents(*given, 15, noise=1.0)
+    assert np.allclose(plans["profit"].effective_agents, profit)
+    steps = plans["steps"]
+    assert steps.best_loss <= np.nanmin(steps.mean_test_loss) * (1 + 1e-4)
+    own = steps.mean_test_loss.sel(step_size=STEP["dgd"], method="nearest").item()
+    assert own == pytest.approx(mean_at_the_end(plans["losses"]))
+    price = learning_curves.price_in_samples(*given[:-1], 12, 15, noise=1.0)
+    assert plans["price"].sel(graph="this graph", round=15).price == pytest.approx(price)
+
+
+def mean_at_the_end(curve):
+    """The mean loss over agents in the last round."""
+    return curve.test_loss[-1].mean().item()

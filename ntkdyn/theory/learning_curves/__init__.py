@@ -12,6 +12,7 @@ effective_agents, price_in_samples, against_samples            what a graph is w
     circle          rounds from values on a circle
     curves          the door, and the record
     planning        what follows
+    plans           the same of one problem, as records that are drawn
 """
 
 from ntkdyn.errors import public
@@ -25,9 +26,11 @@ from ntkdyn.theory.learning_curves.planning import (
     effective_agents,
     price_in_samples,
 )
+from ntkdyn.theory.learning_curves.plans import PLANS
 from ntkdyn.theory.learning_curves.population import population_of
 
 __all__ = [
+    "PLANS",
     "Spectrum",
     "against_samples",
     "best_rounds",

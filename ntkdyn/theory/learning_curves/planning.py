@@ -27,6 +27,9 @@ PRECISELY = 1e-4
 LOOKED_AT = 100
 """rounds between the first and the last that are looked at first, evenly in their logarithm"""
 
+BAD = 10.0
+"""What counts as the loss of an unstable split, in units of that of the even one."""
+
 MOST_TIMES = 1e3
 """How many times as many points are looked for at most."""
 
@@ -99,7 +102,7 @@ def best_split(
     """argmin of the mean loss over agents in that round, n_1 + ... + n_m = `points`; and the loss.
 
     By sequential quadratic programming on real n_i >= 1 from even shares, then rounded so that
-    their sum stays; a local minimum.
+    their sum stays; a local minimum. Splits on which the step size is not stable count as bad.
     """
     matrix = graphs.mixing(weights)
     agents = matrix.agents
@@ -111,8 +114,16 @@ def best_split(
         return float(asked._replace(counts=shares * points).losses(method, weights).mean())
 
     start = even / points
+    evenly = loss(start)
+
+    def share(shares: np.ndarray) -> float:
+        try:
+            return loss(shares) / evenly
+        except Unstable:
+            return BAD
+
     found = scipy.optimize.minimize(
-        lambda shares: loss(shares) / loss(start), start, method="SLSQP",
+        share, start, method="SLSQP",
         bounds=[(1 / points, 1)] * agents, options={"ftol": 1e-7, "eps": 1e-4},
         constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1},
     )  # fmt: skip
