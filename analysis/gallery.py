@@ -270,7 +270,7 @@ def plan(name: str) -> xr.Dataset:
     """What `ntkdyn curve --what` gives, of eight agents on a path."""
     W, counts = nd.graphs.metropolis(nd.graphs.path(8)), [10, 20, 40, 60, 60, 40, 20, 10]
     rounds = np.unique(np.geomspace(1, 300, 60).astype(int)).tolist()
-    return nd.theory.learning_curves.PLANS[name](*curves(), W, counts, rounds, noise=0.5)
+    return nd.theory.learning_curves.PLANS[name](*curves(), W, counts, rounds, noise=1.5, tail=0.0)
 
 
 def samples() -> xr.Dataset:
@@ -278,7 +278,9 @@ def samples() -> xr.Dataset:
     topologies = nd.graphs.path, nd.graphs.ring, nd.graphs.exponential, nd.graphs.complete
     named = {each.__name__: nd.graphs.metropolis(each(8)) for each in topologies}
     points = [10, 20, 50, 100, 200]
-    return nd.theory.learning_curves.against_samples(*curves(), named, points, 30, noise=0.5)
+    return nd.theory.learning_curves.against_samples(
+        *curves(), named, points, 30, noise=0.5, tail=0.0
+    )
 
 
 def thumbnail(picture: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The explorables: their numbers are Python's, nothing is fetched, and they answer at once."""
 
+import contextlib
 import json
 
 import jax.numpy as jnp
@@ -444,6 +445,62 @@ def check_verdict(page, compared, called):
             assert (name in alike) == (words[shown] in said.partition("Not told from it")[2])
     right = float(compared.attrs["deviation_gap"])
     assert page.readout("deviation") == pytest.approx(100 * right, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "agents, graph, method, step, points, unequal, noise",
+    quick_if(
+        [(4, "path", "dgd", -0.3, 1.5, 0.5, 1.0), (3, "star", "atc", -0.1, 1.2, 1.0, 0.5),
+         (6, "ring", "dgd", -0.6, 0.8, 0.2, 0.0), (2, "none", "atc", -0.5, 2.4, 0.0, 2.0),
+         (5, "complete", "dgd", -0.42, 2.0, 0.7, 0.3)],
+        lambda agents, *_: agents in (3, 4),
+    ),
+)  # fmt: skip
+def test_curves_page_computes_what_learning_curve_does(
+    read, agents, graph, method, step, points, unequal, noise
+):
+    page = read("learning_curves")
+    page.set(agents=agents, topology=graph, method=method, step=step, points=points)
+    page.set(unequal=unequal, noise=noise)
+    place = 2 * np.arange(agents) / (agents - 1) - 1
+    counts = np.maximum(1, np.floor(10**points * 4 ** (unequal * place) + 0.5)).astype(int)
+    close(page.ask("explorable.result.counts"), counts)
+    W = nd.graphs.isolated(agents) if graph == "none" else topology(graph, agents)
+    octave = np.repeat(np.arange(10), np.ceil(2 ** (0.75 * np.arange(10))).astype(int))
+    power = 2 ** (-octave / 2) / np.bincount(octave)[octave]
+    target = np.sqrt(2 * power / power.sum())
+    given = 2.0**-octave, target, nd.methods.METHODS[method](step_size=10**step), W, counts
+    times = [int(t) for t in page.ask("explorable.result.times")]
+    curve = nd.theory.learning_curve(*given, times, noise=noise, tail=0.0)
+    close(page.ask("explorable.result.total"), curve.test_loss)
+    last = curve.isel(round=-1).mean("agent")
+    for mine, theirs in (("bias", "bias"), ("sampling", "sampling"), ("noise", "label_noise")):
+        assert page.readout(mine) == pytest.approx(float(last[theirs]), rel=1e-5, abs=1e-7)
+    assert page.page.inner_text("#status").startswith("Stable")
+
+
+@pytest.mark.parametrize("step, stable", [(-0.26, True), (-0.12, False)])
+def test_curves_page_has_no_curve_where_the_package_refuses(read, step, stable):
+    page = read("learning_curves")
+    page.set(topology="complete", step=step)
+    assert page.page.inner_text("#status").startswith("Stable" if stable else "Unstable")
+    counts = [int(each) for each in page.ask("explorable.result.counts")]
+    octave = np.repeat(np.arange(10), np.ceil(2 ** (0.75 * np.arange(10))).astype(int))
+    given = 2.0**-octave, 2.0**-octave, nd.methods.dgd(step_size=10**step)
+    refused = pytest.raises(nd.InputError, match="not stable")
+    with contextlib.nullcontext() if stable else refused:
+        nd.theory.learning_curve(*given, topology("complete", 4), counts, [100], tail=0.0)
+
+
+def test_curves_page_answers_its_own_exercises(read):
+    page = read("learning_curves")
+    answers = [each.answer for each in interactive.learning_curves.page().exercises]
+    assert page.readout("best") == answers[0]
+    linked = page.readout("noise")
+    page.set(topology="none")
+    assert page.readout("noise") / linked == pytest.approx(answers[1], abs=0.06)
+    page.set(topology="path", noise=0)
+    assert (page.readout("best") == 100) == (answers[2] == "no")
 
 
 def test_anew_page_says_where_there_is_nothing_to_tell(read):

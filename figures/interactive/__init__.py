@@ -6,6 +6,7 @@ width                  predictions over recorded real training, 64 to 4096 wide
 methods_side_by_side   six methods on the same heterogeneous data
 one_mode               one kernel mode x one graph mode: the recursion behind every method
 linearized_anew        training in the page, predictions linearized anew, and wrong explanations
+learning_curves        every agent's expected test loss, from spectrum, graph and counts
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
     flow_and_steps,
+    learning_curves,
     linearized_anew,
     methods_side_by_side,
     one_mode,
@@ -30,7 +32,15 @@ from ntkdyn.figures.interactive.page import contents, render
 from ntkdyn.disk import check_ours, whole_file
 from ntkdyn.errors import InputError
 
-PAGES = (dgd_on_a_graph, flow_and_steps, width, methods_side_by_side, one_mode, linearized_anew)
+PAGES = (
+    dgd_on_a_graph,
+    flow_and_steps,
+    width,
+    methods_side_by_side,
+    one_mode,
+    linearized_anew,
+    learning_curves,
+)
 
 INDEX = "index.html"
 
