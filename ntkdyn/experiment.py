@@ -180,20 +180,29 @@ class PartitionTable(_Table):
 class ChangesTable(_Table):
     """How the graph changes by the round; `length` rounds are drawn, and gone through again."""
 
-    kind: Literal["link_failures", "random_matchings", "one_peer_exponential"]
+    kind: Literal[
+        "link_failures", "random_matchings", "one_peer_exponential", "hyper_hypercube", "base",
+        "equi_dynamic",
+    ]  # fmt: skip
     length: Count = 100
     probability: float | None = None
     """of a link to fail in a round"""
+    peers: Count | None = None
+    """neighbours in a round of hyper_hypercube and base; one if left out"""
     seed: Seed | None = None
+
+
+WITHOUT_TOPOLOGY = ("one_peer_exponential", "hyper_hypercube", "base", "equi_dynamic")
+"""kinds of changes that are graphs of their own"""
 
 
 class GraphTable(_Table):
     """`graphs`: a topology with its own settings (degree, rows, seed, ...), a file, or a matrix."""
 
     model_config = pydantic.ConfigDict(
-        extra="allow", json_schema_extra=_with_settings_of(graphs.TOPOLOGIES)
+        extra="allow", json_schema_extra=_with_settings_of(graphs.BUILT)
     )
-    topology: Annotated[str | None, _one_of(graphs.TOPOLOGIES)] = None
+    topology: Annotated[str | None, _one_of(graphs.BUILT)] = None
     file: str | None = None
     """a graph of one's own, beside the spec or in the folder of --data-dir"""
     names: str | None = None
@@ -593,14 +602,27 @@ class Experiment:
             return self._fixed_weights
         if (changes.kind == "link_failures") != (changes.probability is not None):
             raise InputError("graph.changes: a probability goes with link_failures, and only there")
-        if changes.kind == "one_peer_exponential":
-            if self.spec.graph.model_fields_set != {"changes"} or self.spec.graph.model_extra:
-                raise InputError("graph.changes: one_peer_exponential goes without other settings")
-            return graphs.one_peer_exponential(agents)
+        if (changes.peers is not None) > (changes.kind in ("hyper_hypercube", "base")):
+            raise InputError(
+                "graph.changes: peers go with hyper_hypercube and base, and only there"
+            )
         drawn = {"length": changes.length, "seed": self._seed(changes.seed)}
+        if changes.kind in WITHOUT_TOPOLOGY:
+            if self.spec.graph.model_fields_set != {"changes"} or self.spec.graph.model_extra:
+                raise InputError(f"graph.changes: {changes.kind} goes without other settings")
+            return self._own_changes(changes, agents, drawn)
         if changes.kind == "random_matchings":
             return graphs.random_matchings(self._fixed_weights.graph, **drawn)
         return graphs.link_failures(self._fixed_weights, changes.probability, **drawn)
+
+    def _own_changes(
+        self, changes: ChangesTable, agents: int, drawn: dict[str, int]
+    ) -> graphs.MixingSequence:
+        if changes.kind == "equi_dynamic":
+            return graphs.equi_dynamic(agents, **drawn)
+        if changes.kind == "one_peer_exponential":
+            return graphs.one_peer_exponential(agents)
+        return getattr(graphs, changes.kind)(agents, changes.peers or 1)
 
     @functools.cached_property
     def _fixed_weights(self) -> graphs.MixingMatrix:
@@ -618,7 +640,7 @@ class Experiment:
         if table.matrix is not None:
             return graphs.mixing(table.matrix, agents=agents, sums=sums)
         if table.topology is not None:
-            defaults = {"agents": agents, "seed": self.spec.seed}
+            defaults = {"agents": agents, "seed": self.spec.seed, "counts": self.partition.counts}
             return graphs.build(table.topology, table.weights, defaults, **table.model_extra or {})
         reading = {name: settings[name] for name in READING if name in settings}
         graph = graphs.read(self.spec.found(table.file, self.data_dir), **reading)

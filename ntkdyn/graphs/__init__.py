@@ -11,9 +11,13 @@ sends to i, so that W[i, j] > 0.
 
 from ntkdyn.errors import public
 from ntkdyn.graphs.checks import mixing
+from ntkdyn.graphs.cliques import d_cliques
+from ntkdyn.graphs.equitopo import equi_dynamic, equi_static
+from ntkdyn.graphs.fastest import fastest
 from ntkdyn.graphs.files import read
+from ntkdyn.graphs.finite_time import base, hyper_hypercube
 from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, MixingMatrix, MixingSequence, Weights
-from ntkdyn.graphs.named import RULES, build, weigh
+from ntkdyn.graphs.named import BUILT, RULES, build, weigh
 from ntkdyn.graphs.sequences import by_round, link_failures, one_peer_exponential, random_matchings
 from ntkdyn.graphs.topologies import (
     TOPOLOGIES,
@@ -50,6 +54,7 @@ from ntkdyn.graphs.weights import (
 )
 
 __all__ = [
+    "BUILT",
     "LANCZOS_FROM",
     "ROUNDING",
     "RULES",
@@ -59,20 +64,26 @@ __all__ = [
     "MixingMatrix",
     "MixingSequence",
     "Weights",
+    "base",
     "build",
     "by_round",
     "circulant",
     "complete",
+    "d_cliques",
     "davis",
     "directed_exponential",
     "directed_ring",
     "dyck",
+    "equi_dynamic",
+    "equi_static",
     "erdos_renyi",
     "exponential",
+    "fastest",
     "four_rings",
     "from_edges",
     "given",
     "hundredths",
+    "hyper_hypercube",
     "hypercube",
     "isolated",
     "laplacian",

@@ -9,6 +9,8 @@ from typing import Any
 import networkx as nx
 
 from ntkdyn.errors import InputError, check_kind, check_name, unknown
+from ntkdyn.graphs.cliques import d_cliques
+from ntkdyn.graphs.fastest import fastest
 from ntkdyn.graphs.matrices import MixingMatrix
 from ntkdyn.graphs.topologies import TOPOLOGIES
 from ntkdyn.graphs.weighted import WEIGHTED, given
@@ -24,10 +26,10 @@ def build(
     the topology's arguments, those it does not take refused by name; `defaults` are used where
     it takes them and they are not set, and `agents` of them is how many there must be.
     """
-    check_name("graph", topology, TOPOLOGIES)
+    check_name("graph", topology, BUILT)
     check_kind("defaults", defaults, Mapping, "of settings by name")
     check_name("weights", weights, RULES)
-    parameters = inspect.signature(TOPOLOGIES[topology]).parameters
+    parameters = inspect.signature(BUILT[topology]).parameters
     for name in settings:
         if name not in parameters:
             raise unknown(f"setting of graph {topology}", name, parameters)
@@ -35,7 +37,7 @@ def build(
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in settings:
             raise InputError(f"graph {topology}: {name} must be given")
-    graph = TOPOLOGIES[topology](**settings)
+    graph = BUILT[topology](**settings)
     wanted = defaults.get("agents", len(graph))
     if len(graph) != wanted:
         raise InputError(f"graph {topology}: has {len(graph)} agents, the problem has {wanted}")
@@ -49,8 +51,13 @@ def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> MixingMatrix:
     """
     check_name("weights", weights, RULES)
     rule = weights.removeprefix("lazy ")
-    weighed = given(graph, sums) if rule == "given" else (WEIGHTS | WEIGHTED)[rule](graph)
+    weighed = given(graph, sums) if rule == "given" else WEIGHING[rule](graph)
     return lazy(weighed) if weights.startswith("lazy ") else weighed
 
 
-RULES = [f"{lazily}{name}" for lazily in ("", "lazy ") for name in (*WEIGHTS, *WEIGHTED)]
+BUILT = TOPOLOGIES | {"d_cliques": d_cliques}
+"""topology -> what makes it; of `d_cliques` the data's counts are among the defaults"""
+
+WEIGHING = WEIGHTS | WEIGHTED | {"fastest": fastest}
+
+RULES = [f"{lazily}{name}" for lazily in ("", "lazy ") for name in WEIGHING]

@@ -25,7 +25,7 @@ def one_peer_exponential(agents: int) -> MixingSequence:
     """
     agents = check_whole("one_peer_exponential: agents", agents, 2)
     hops = [2**k for k in range(agents.bit_length()) if 2**k < agents]
-    _check_length("one_peer_exponential", len(hops), agents)
+    check_length("one_peer_exponential", len(hops), agents)
     identity, name = np.eye(agents), "one-peer exponential"
     means = [(identity + np.roll(identity, -hop, axis=1)) / 2 for hop in hops]
     return MixingSequence(tuple(single(each, name) for each in means), name)
@@ -34,7 +34,7 @@ def one_peer_exponential(agents: int) -> MixingSequence:
 def random_matchings(graph: nx.Graph, length: int, *, seed: int) -> MixingSequence:
     """In each round a maximal matching of the links, drawn at random, averages in pairs."""
     linked = both_ways(graph, "random_matchings")
-    length = _check_length("random_matchings", length, len(graph))
+    length = check_length("random_matchings", length, len(graph))
     rng = _rng(seed, "random_matchings")
     pairs = [(i, j) for i, j in dict.fromkeys(graph.edges()) if linked[i, j]]
     drawn = (_matching(pairs, len(graph), rng) for _ in range(length))
@@ -67,7 +67,7 @@ def link_failures(weights: Any, probability: float, length: int, *, seed: int) -
     weights = mixing(weights)
     if isinstance(weights, MixingSequence):
         raise InputError("link_failures: takes the weights of one round, got a sequence of them")
-    length = _check_length("link_failures", length, weights.agents)
+    length = check_length("link_failures", length, weights.agents)
     rng = _rng(seed, "link_failures")
     name = f"{weights.name} with failures"
     drawn = (_failed(weights, probability, rng) for _ in range(length))
@@ -101,7 +101,7 @@ def by_round(weights: Any, length: int, *, sums: str = "rows") -> MixingSequence
     for round, each in enumerate(itertools.islice(source, length)):
         _of_round(round, each, sums)
         if not round:
-            _check_length("by_round", length, np.shape(getattr(each, "matrix", each))[0])
+            check_length("by_round", length, np.shape(getattr(each, "matrix", each))[0])
         found.append(each)
     if len(found) < length:
         raise InputError(f"by_round: ends after {len(found)} rounds, {length} are asked for")
@@ -121,7 +121,7 @@ COPIES = 2
 """of all matrices: one by one, and together as a run takes them"""
 
 
-def _check_length(name: str, length: int, agents: int) -> int:
+def check_length(name: str, length: int, agents: int) -> int:
     """The number of rounds, for whose matrices there is room."""
     length = check_whole(f"{name}: length", length, 1)
     size = 8.0 * COPIES * length * agents**2
