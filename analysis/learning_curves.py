@@ -176,14 +176,14 @@ def trained(seen: Images, title: str, draws: int, last: int) -> list[str]:
     """Rows of real networks, whose start is taken off the targets of the prediction."""
     kernel = nd.kernels.infinite.compute(seen.network.kernel, seen.inputs[:POOL]).values
     pool = kernel, (seen.targets - seen.start())[:POOL]
-    spectrum = nd.theory.population_of(*pool)
-    rounds = [each for each in ROUNDS if each <= last]
-    method = half_the_limit(nd.theory.spectrum_of(*pool).values)
-    curve = nd.theory.learning_curve(*spectrum, method, W, COUNTS, rounds)
+    own, rounds, rows = nd.theory.spectrum_of(*pool), [t for t in ROUNDS if t <= last], []
+    method, title = half_the_limit(own.values), f"{title}, width {WIDTH}, others"
     found = [by_training(seen, method, "others", seed, rounds) for seed in range(draws)]
-    row = line(f"{title}, width {WIDTH}, others", curve.test_loss.values, found, rounds)
-    print(row, flush=True)
-    return [row]
+    for what, modes in (("", nd.theory.population_of(*pool)), (", the pool's own spectrum", own)):
+        curve = nd.theory.learning_curve(*modes, method, W, COUNTS, rounds).test_loss.values
+        rows.append(line(title + what, curve, found, rounds))
+        print(rows[-1], flush=True)
+    return rows
 
 
 def main() -> None:
@@ -199,7 +199,8 @@ def main() -> None:
     rows += on_its_pool(digits, "digits, infinite kernel", kernel, 20)
     kernel = two.empirical(POOL)
     rows += on_its_pool(two, f"MNIST 3 and 8, kernel of one network of width {WIDTH}", kernel, 20)
-    rows += trained(two, "MNIST 3 and 8", 20, 100) + trained(ten, "MNIST, ten classes", 6, 300)
+    rows += trained(two, "MNIST 3 and 8", 20, 30) + trained(ten, "MNIST, ten classes", 20, 30)
+    rows += trained(two, "MNIST 3 and 8", 3, 300) + trained(ten, "MNIST, ten classes", 3, 100)
     OUT.write_text("\n".join([*head, *rows]) + "\n")
 
 

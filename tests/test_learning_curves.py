@@ -9,7 +9,7 @@ import sympy as sp
 import ntkdyn as nd
 from ntkdyn.errors import InputError
 from ntkdyn.theory import learning_curve, learning_curves, population_of, spectrum_of
-from ntkdyn.theory.learning_curves import circle, curves, modes
+from ntkdyn.theory.learning_curves import circle, curves, modes, skewed as skewed_agents
 
 MODES = 250
 SPECTRUM = np.arange(1, MODES + 1) ** -1.2
@@ -199,6 +199,98 @@ def test_agents_may_have_inputs_and_targets_of_their_own(last):
     assert np.abs(z_scores(same, seen)).max() > 5
 
 
+# --- agents whose inputs have other means, or other directions ------------------------------------
+
+ROTATED = 12
+SHARES = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.3, 0.6]])
+FEWER = [20, 40, 30]
+
+
+def skewed():
+    """Three classes, Gaussian around means of their own, in shares of every agent's own."""
+    rng = np.random.default_rng(0)
+    roots = [np.linalg.qr(rng.normal(size=(ROTATED, ROTATED)))[0] for _ in range(3)]
+    roots = [turned * np.arange(1, ROTATED + 1) ** -0.6 for turned in roots]
+    means = rng.normal(size=(3, ROTATED)) / 3
+    target = rng.normal(size=ROTATED) / 3
+    return roots, means, target
+
+
+def by_class(rng, count, shares, gaussian):
+    """Points of an agent; Gaussian ones have the same second moment and no means."""
+    roots, means, _ = skewed()
+    kind = rng.choice(3, count, p=shares)
+    inputs = np.stack([means[k] + roots[k] @ rng.normal(size=ROTATED) for k in kind])
+    if not gaussian:
+        return inputs
+    return rng.normal(size=inputs.shape) @ np.linalg.cholesky(second_moment(shares)).T
+
+
+def second_moment(shares):
+    roots, means, _ = skewed()
+    each = [np.outer(mean, mean) + root @ root.T for root, mean in zip(roots, means, strict=True)]
+    return np.einsum("c,cab->ab", shares, np.array(each))
+
+
+def skewed_losses(W, rounds, draws, gaussian):
+    """Of CTA, (draws, rounds, agents + 1)."""
+    _, _, target = skewed()
+    test, found = second_moment(np.full(3, 1 / 3)), []
+    for draw in range(draws):
+        rng, x, seen = np.random.default_rng((9, draw)), np.zeros((3, ROTATED)), []
+        points = [by_class(rng, n, s, gaussian) for n, s in zip(FEWER, SHARES, strict=True)]
+        labels = [inputs @ target + NOISE * rng.normal(size=len(inputs)) for inputs in points]
+        for t in range(max(rounds) + 1):
+            if t in rounds:
+                off = np.vstack([x, x.mean(axis=0)]) - target
+                seen.append(np.einsum("ia,ab,ib->i", off, test, off) / 2)
+            x = W @ x
+            x = x - STEP["cta"] * np.stack(
+                [X.T @ (X @ v - y) / len(X) for X, y, v in zip(points, labels, x, strict=True)]
+            )
+        found.append(seen)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("gaussian", [True, False])
+def test_agents_may_have_shares_of_classes_of_their_own(gaussian):
+    """Second moments that do not commute, from means and directions that differ by class."""
+    _, _, target = skewed()
+    moments, test = np.stack([second_moment(each) for each in SHARES]), second_moment([1 / 3] * 3)
+    rounds, W = [1, 5, 20, 60], GRAPHS_OF_THREE["one way"]
+    rest = target, method("cta"), W, FEWER, rounds
+    curve = learning_curve(moments, *rest, noise=NOISE, test=(test, target))
+    seen = skewed_losses(W.matrix, rounds, 150, gaussian)
+    z = z_scores(curve, seen)
+    print(np.round(z, 1))
+    assert np.abs(z).max() <= (3.5 if gaussian else 5)
+    # the same of all agents on average
+    alike = np.stack([moments.mean(axis=0)] * 3)
+    blurred = learning_curve(alike, *rest, noise=NOISE, test=(test, target))
+    assert np.abs(z_scores(blurred, seen)).max() > 6
+
+
+GRAPHS_OF_THREE = {"one way": nd.graphs.mixing([[0.9, 0.1, 0], [0, 0.7, 0.3], [0.4, 0, 0.6]])}
+
+
+def test_second_moments_that_commute_give_the_curve_of_their_spectra():
+    spectra = SPECTRUM[:15] * np.random.default_rng(0).uniform(0.5, 2, (3, 15))
+    theta, test = np.random.default_rng(1).normal(size=15), SPECTRUM[:15]
+    rest = method("atc"), GRAPHS_OF_THREE["one way"], [5, 10, 15], [1, 10, 100, math.inf]
+    settings = {"noise": NOISE, "ridge": 1e-2}
+    plain = learning_curve(
+        spectra, theta * np.sqrt(spectra), *rest, test=(test, theta * np.sqrt(test)), **settings
+    )
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(15, 15)))[0]
+    moments = np.einsum("ak,jk,bk->jab", turn, spectra, turn)
+    turned = turn @ theta
+    whole = learning_curve(
+        moments, turned, *rest, test=((turn * test) @ turn.T, turned), **settings
+    )
+    for name in ("bias", "sampling", "label_noise", "graph_cost", "mean_test_loss"):
+        assert np.allclose(plain[name], whole[name], rtol=1e-6, atol=1e-9)
+
+
 def test_inputs_that_are_no_gaussian_may_have_other_curves():
     """Of random lengths, with the same covariance: what a prediction from the spectrum misses."""
     lengths = lambda rng, size: np.sqrt(np.where(rng.random(size) < 0.5, 0.1, 1.9))
@@ -380,7 +472,7 @@ def test_few_nodes_stand_for_many_modes(monkeypatch):
     given = spectrum, np.sqrt(spectrum), method("cta"), W, [30, 60], [1, 30, 100]
     assert len(modes.gathered(modes.Modes.shared(spectrum, spectrum, 2)).weights) < 80
     few = learning_curve(*given, noise=NOISE)
-    monkeypatch.setattr(curves, "gathered", lambda modes: modes)
+    monkeypatch.setattr(skewed_agents, "gathered", lambda modes: modes)
     monkeypatch.setattr(modes.Modes, "alike", False)  # so that every mode is inverted by itself
     every = learning_curve(*given, noise=NOISE)
     assert np.allclose(few.test_loss, every.test_loss, rtol=1e-7)
@@ -559,6 +651,28 @@ REFUSED = {
     "ridge": ({"ridge": math.inf}, "ridge: must be a finite number from 0 on"),
     "test": ({"test": (SPECTRUM, TARGET)}, "test: is for agents with spectra of their own"),
     "no test": ({"spectrum": [SPECTRUM] * 5, "target": [TARGET] * 5}, "give .spectrum, target."),
+    "no moments' test": ({"spectrum": [np.eye(250)] * 5}, "give .second moment, target."),
+    "moments' shape": (
+        {"spectrum": [np.eye(9)] * 5, "test": (np.eye(9), TARGET)},
+        "second moments must be .* of 5 agents and 250 modes",
+    ),
+    "moments' size": (
+        {"spectrum": [np.eye(250)] * 5, "test": (np.eye(250), TARGET)},
+        "a matrix of 1250 rows; up to 400 are inverted, take fewer modes",
+    ),
+    "moments' target": (
+        {"spectrum": [np.eye(9)] * 5, "target": TARGET[:9], "test": (np.eye(9), -TARGET[:9])},
+        "test: must have the target that agents learn",
+    ),
+    "moments' symmetry": (
+        {"spectrum": [np.triu(np.ones((9, 9)))] * 5, "target": TARGET[:9]}
+        | {"test": (np.eye(9), TARGET[:9])},
+        "second moments must be symmetric",
+    ),
+    "moments' signs": (
+        {"spectrum": [-np.eye(9)] * 5, "target": TARGET[:9], "test": (np.eye(9), TARGET[:9])},
+        "second moments must have no negative eigenvalues",
+    ),
     "sequence": ({"weights": [np.full((5, 5), 0.2)] * 2}, "needs one mixing matrix"),
 }
 

@@ -9,6 +9,7 @@ effective_agents, price_in_samples, against_samples            what a graph is w
     modes           spectrum and target; many modes gathered in few nodes
     population      eigenvalues and target of all inputs, from a pool of some
     equivalents     what random points amount to, at one point and two of the z-plane
+    skewed          the same of agents whose second moments do not commute
     circle          rounds from values on a circle
     curves          the door, and the record
     planning        what follows

@@ -20,7 +20,8 @@ from ntkdyn.methods.mixing import operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.learning_curves.circle import HALVINGS, NODES, Circle
 from ntkdyn.theory.learning_curves.equivalents import Medium, OnePoint, Unstable, two_points
-from ntkdyn.theory.learning_curves.modes import Modes, checked, gathered
+from ntkdyn.theory.learning_curves.modes import Modes, checked
+from ntkdyn.theory.learning_curves.skewed import Moments, few, medium_of, moments_of
 
 PARTS = ("bias", "sampling", "label_noise")
 """what the test loss is the sum of"""
@@ -66,9 +67,11 @@ def learning_curve(
 
     Args:
         spectrum: lambda_k >= 0, the largest first, (modes,); or (agents, modes), each agent's own,
-            of features that all of them have in common (covariate shift).
+            of features that all of them have in common (covariate shift); or (agents, modes,
+            modes), E phi phi' of each agent's, where means or directions differ (label skew).
         target: a_k, (modes,) or (modes, outputs); each agent's own (agents, modes[, outputs]) where
-            the spectrum is. sum_k a_k^2 is the mean square of f*.
+            the spectrum is. sum_k a_k^2 is the mean square of f*. With second moments theta_k, f* =
+            sum_k theta_k phi_k, whatever the agent.
         method: with a step size, of which one round is one linear map.
         weights: W, directed or not.
         counts: n_i, (agents,).
@@ -77,7 +80,8 @@ def learning_curve(
         ridge: rho, of rho |theta|^2 / 2 in every agent's loss.
         tail: the sum of the eigenvalues that are not given, of modes without target; must be said
             where fewer are given than there are points (0: there are no others).
-        test: spectrum and target that the loss is measured on, where agents have their own.
+        test: spectrum, or second moment, and target that the loss is measured on, where agents have
+            their own.
 
     Returns:
         Over `round` and `agent`: `test_loss`, without the label noise of test points, and what it
@@ -119,7 +123,7 @@ class Curve(NamedTuple):
 class Question(NamedTuple):
     """What curves are asked for, of any method on any graph of so many agents."""
 
-    modes: Modes
+    modes: Modes | Moments
     counts: Float[np.ndarray, " agents"]
     rounds: Float[np.ndarray, " rounds"]
     variance: float
@@ -134,7 +138,7 @@ class Question(NamedTuple):
         """The curve of a method on a graph."""
         loop, agents = _loop(method, weights, self.ridge), len(self.counts)
         readout = np.concatenate([np.eye(agents), np.full((1, agents), 1 / agents)])
-        medium = Medium(loop, readout, gathered(self.modes), self.counts)
+        medium = medium_of(few(self.modes), loop, readout, self.counts)
         finite = np.isfinite(self.rounds)
         parts = np.empty((len(PARTS), len(self.rounds), agents + 1))
         try:
@@ -147,7 +151,7 @@ class Question(NamedTuple):
             ) from None
         if not finite.all():
             parts[:, ~finite] = self._scaled(_limit(medium))[:, None]
-        whole = Medium(loop, readout, self.modes, self.counts)
+        whole = medium_of(self.modes, loop, readout, self.counts)
         residual = max(
             known.residual, whole.residual(circle.shifts[::NODES], known.shares[::NODES])
         )
@@ -301,7 +305,11 @@ def question(
     weights = _weights(weights, method, len(counts))
     for name, value in (("noise", noise), ("ridge", ridge)):
         _check_level(name, value)
-    modes, outputs = checked(spectrum, target, counts, tail, test)
+    if np.ndim(spectrum) == 3:
+        modes = moments_of(spectrum, target, len(counts), tail, test)
+        outputs = modes.target.shape[1]
+    else:
+        modes, outputs = checked(spectrum, target, counts, tail, test)
     return Question(modes, counts, rounds, noise**2 * outputs, float(ridge)), weights
 
 
