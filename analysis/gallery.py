@@ -27,7 +27,7 @@ import xarray as xr
 from PIL import Image
 
 import ntkdyn as nd
-from ntkdyn import disk, dynamics, experiment, figures, records
+from ntkdyn import design, disk, dynamics, experiment, figures, records
 from ntkdyn.validation.widths import width_sweep
 
 HERE = Path(__file__).parent
@@ -190,6 +190,57 @@ def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
     return found
 
 
+SWEPT = """
+title = "Eight agents that learn digits"
+kernel = "infinite"
+[network]
+widths = [256]
+[data]
+name = "digits"
+train = 160
+test = 200
+[partition]
+agents = 8
+by = "dirichlet"
+alpha = 0.3
+min_points = 5
+[graph]
+topology = "ring"
+[method]
+name = "dgd"
+step_size = { of_limit = 0.5 }
+[run]
+rounds = 500
+"""
+
+
+@functools.cache
+def swept(*over: str, more: tuple[tuple[str, object], ...] = ()) -> xr.Dataset:
+    """What `ntkdyn sweep` writes of the spec above along these axes, with other settings."""
+    base = experiment.parse(SWEPT, "gallery")
+    base = design.varied(base, dict(more))
+    study = design.Study(experiment.Experiment(base), [*map(design.axis, over)], dtype="float32")
+    found = design.check_any(study.predict())
+    found["seconds"] = design.costs(found, "seconds")
+    return study.gridded(found)
+
+
+SEEDS = "seed=0,1,2,3"
+GRAPHS = "graph.topology=ring,star,complete"
+STEPS = "method.step_size.of_limit=0.1:1.02:13"
+SMALL_STEPS = "method.step_size.of_limit=0.02:0.9:7:log"
+MORE_AGENTS = "partition.agents+data.train=2+20,4+40,8+80,16+160,32+320"
+EVEN = (("partition.alpha", 100.0), ("partition.min_points", 1))
+NARROW = (("network.widths", (2,)), ("kernel", "empirical"), ("run.rounds", 5000))
+
+
+def followed(problem: nd.Problem, W: nd.graphs.MixingMatrix) -> list[xr.Dataset]:
+    """Predicted and observed, with parameters of some rounds."""
+    method = nd.methods.dgd(step_size=nd.of_limit(0.5))
+    save = nd.SaveOptions(parameter_rounds=[*range(0, ROUNDS + 1, 10)], outputs=False)
+    return [run(problem, method, W, ROUNDS, save=save) for run in (nd.predict, nd.train)]
+
+
 def images() -> None:
     """The overlay of demo and shipped specs, its small picture, what is kept of its comparison."""
     specs = {"demo": experiment.demo()} | {
@@ -253,6 +304,17 @@ def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
         "samples": lambda: [samples()],
         **{name: functools.partial(lambda each: [plan(each)], name) for name in PLANNED},
         "accounting": lambda: [nd.validation.account(problem, half, W, ROUNDS)],
+        "curves": lambda: [swept("method.name=dgd,diging,exact_diffusion", SEEDS)],
+        "heterogeneity": lambda: [swept(GRAPHS, "partition.alpha=0.05:20:7:log", SEEDS)],
+        "rates": lambda: [swept(GRAPHS, STEPS)],
+        "heat_map": lambda: [swept(GRAPHS, STEPS)],
+        "speed_up": lambda: [swept("graph.topology=ring,complete", MORE_AGENTS, SEEDS, more=EVEN)],
+        "steady_error": lambda: [
+            swept("method.name=dgd,diging,exact_diffusion", SMALL_STEPS, more=NARROW)
+        ],
+        "pareto": lambda: [records.read(RESULTS / "design-ranks.nc")],
+        "confirmed": lambda: [records.read(RESULTS / "design-ranks.nc")],
+        "trajectories": lambda: followed(problem, W),
         "animation": lambda: [on_star()],
     }
 

@@ -475,6 +475,8 @@ def sweep(
             others = {}
             if chosen:
                 others["observed"] = study.train(chosen, budget=allowed, progress=bar("training"))
+        if "messages_sent" in found:
+            found["seconds"] = designing.costs(found, "seconds")
         _written(study.gridded(found, **others), path, parts)
     if not quiet:
         refused = int((found["refusal"] != "").sum())
@@ -867,6 +869,23 @@ def figure(
     figures.write(drawn, path)
     if not quiet:
         print(path)
+
+
+@app.command()
+def table(
+    record: Annotated[Path, typer.Argument(help="What `ntkdyn sweep` or `design` wrote.")],
+    out: Annotated[Path, typer.Option(help="The file: .csv or .tex.")] = Path("table.csv"),
+    quiet: Quiet = False,
+) -> None:
+    """Write a table with a row for each setting of a sweep or a design."""
+    from ntkdyn import records
+    from ntkdyn.design import tables
+
+    if out.exists():
+        raise InputError(f"output: {out} is there already; write to another file with --out")
+    tables.write(tables.rows(records.read(record)), out)
+    if not quiet:
+        print(out)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import xarray as xr
 
 import ntkdyn as nd
 from ntkdyn import cli, design, experiment, precision, records
-from ntkdyn.design import axes as along, bulk, rounds as affine, study, targets
+from ntkdyn.design import axes as along, bulk, rounds as affine, study, tables, targets
 from ntkdyn.dynamics.stability import loops_of
 from ntkdyn.errors import InputError
 
@@ -97,7 +97,9 @@ def test_whatever_rounds_are(base, changes):
         spec = spec.model_copy(update={"partition": even})
     work = experiment.Experiment(spec)
     alone = nd.predict(work.system, ROUNDS)
-    (many,) = design.Bulk(ROUNDS).predict([work.system])
+    taken = []
+    (many,) = design.Bulk(ROUNDS).predict([work.system], lambda *done: taken.append(done))
+    assert taken == [(1, 1)], "in one way alone"
     for name in ("train_loss", "test_loss", "global_loss", "test_accuracy", "floats_sent"):
         np.testing.assert_allclose(many[name], alone[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -155,6 +157,14 @@ def test_settings_above_the_limit_are_stepped_through(base):
     assert (seen["train_loss"][1, 1] > 100 * seen["train_loss"][1, 0]).any()
 
 
+def test_sums_that_a_method_keeps_are_double(base):
+    """Exact diffusion's corrections drift in single precision; DGD has none."""
+    axes = [design.axis("method.name=dgd,exact_diffusion"), design.axis("method.step_size=0.05")]
+    one, two = (design.predicted(base, axes, [3000], dtype=dtype) for dtype in affine.TOLERANCE)
+    off = np.abs(one["train_loss"] - two["train_loss"]).max(("agent", "round")).values.ravel()
+    assert 0 < off[0] < 1e-5 and off[1] < 1e-12
+
+
 def test_equal_outputs_name_the_first_class():
     outputs = np.zeros((1, 1, 3, 4))
     outputs[0, 0, :, 1], outputs[0, 0, :, 2], outputs[0, 0, 0, 3] = [0, 2, 2], [1, 0, 0], np.nan
@@ -200,7 +210,8 @@ def test_other_owners_share_the_kernel(base, monkeypatch):
         ("partition.agents=2:8:4", [2, 4, 6, 8]),
         ("graph.topology=ring, star", ["ring", "star"]),
         ("network.widths=[8 8],[16]", ["(8, 8)", "(16,)"]),
-        ("a.b+c.d=1+x,2+y", ["1 + x", "2 + y"]),
+        ("a.b+c.d=1+x,2+y", [1, 2]),
+        ("a.b+c.d=1+x,1+y", ["1 + x", "1 + y"]),
     ],
 )
 def test_axes(text, values):
@@ -496,3 +507,21 @@ def _time_of(path):
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return None
+
+
+def test_a_table_has_a_row_for_each_setting_that_was_run(found, tmp_path):
+    table = tables.rows(found)
+    assert len(table) == 18 and "refusal" not in table
+    row = table.loc[("star", "dgd", "5 + 0.8")]
+    seen = found.sel({"graph.topology": "star", "method.name": "dgd"}).isel(round=-1)
+    place = [i for i, each in enumerate(found[OVER[2].split("=")[0]].values) if each == "5 + 0.8"]
+    seen = seen.isel({OVER[2].split("=")[0]: place[0]})
+    assert row["test_loss"] == seen["test_loss"].mean("agent")
+    assert row["test_loss_worst"] == seen["test_loss"].max("agent")
+    assert row["test_accuracy_worst"] == seen["test_accuracy"].min("agent")
+    assert tables.write(table, tmp_path / "t.csv").read_text().count("\n") == 19
+    assert "\\toprule" in tables.write(table, tmp_path / "t.tex").read_text()
+    with pytest.raises(InputError, match="must end in .csv or .tex, got t.txt"):
+        tables.write(table, tmp_path / "t.txt")
+    with pytest.raises(InputError, match="must be one of `ntkdyn sweep` or `ntkdyn design`"):
+        tables.rows(xr.Dataset())

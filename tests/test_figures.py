@@ -96,6 +96,41 @@ GROWING = ROUNDS[:, None] * np.array([1.0, 2.0])
 WIDTHS = np.array([64, 256, 1024])
 FALLING = WIDTHS[:, None, None] ** -0.5 * np.array([[0.9, 1.0], [1.0, 1.1]])
 
+
+def swept(**more):
+    """Of 3 graphs, 4 steps, 2 shares and 2 seeds; losses fall like 0.9^round, one is refused."""
+    axes = {
+        "graph.topology": ["ring", "star", "complete"],
+        "method.step_size": [0.1, 0.2, 0.4, 0.8],
+        "partition.alpha": [0.1, 1.0],
+        "seed": [0, 1],
+    }
+    axes = {name: more.get(name, values) for name, values in axes.items()}
+    axes |= {name: values for name, values in more.items() if name not in axes}
+    shape, rounds = [len(values) for values in axes.values()], np.array([0, 1, 10, 100, 200])
+    size = 1 + np.arange(np.prod(shape)).reshape(shape)[..., None, None]
+    loss = size * 0.9 ** rounds[:, None] * [1.0, 1.5]
+    dims = (*axes, "round", "agent")
+    accuracy = 1 - loss / loss.max() / 2
+    accuracy[0, 0, 0, 0] = np.nan
+    flat = size[..., 0, 0]
+    return xr.Dataset(
+        {
+            "global_loss": (dims, loss), "train_loss": (dims, loss), "test_loss": (dims, loss),
+            "test_accuracy": (dims, accuracy),
+            "floats_sent": (dims, rounds[:, None] * size * [1.0, 2.0]),
+            "seconds": (dims[:-1], (rounds[:, None] * size)[..., 0]),
+            "cost": (dims[:-2], 10.0 * flat), "trained_cost": (dims[:-2], 11.0 * flat**1.1),
+            "sharp_cost": (dims[:-2], 12.0 * flat), "cost_to_best": (dims[:-2], 10.0 * flat),
+            "best_seen": (dims[:-2], 1 - 1 / flat), "front": (dims[:-2], flat % 7 == 1),
+        },
+        axes | {"round": rounds, "agent": [0, 1]},
+        {"axes": "; ".join(axes), "cost": "floats", "reach": "worst test_accuracy >= 0.9"},
+    )  # fmt: skip
+
+
+SWEPT = ("curves", "heterogeneity", "rates", "steady_error", "heat_map", "pareto", "confirmed")
+
 TABLES = {
     "sweep": xr.Dataset(
         {
@@ -241,8 +276,19 @@ def records_for(name, runs):
             )
         ],
         "animation": [predicted],
-    }
+        "speed_up": [swept(**{"partition.agents": [2, 4, 8, 16]})],
+        "trajectories": [followed(predicted), followed(observed)],
+    } | dict.fromkeys(SWEPT, [swept()])
     return given.get(name) or [TABLES[name]]
+
+
+def followed(run):
+    """With two kept parameters of two agents, the second moving more."""
+    moved = np.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 3.0], [2.0, 5.0]]])
+    dims = ("parameter_round", "parameter_agent", "parameter")
+    return run.assign(parameters=(dims, moved)).assign_coords(
+        parameter_round=[0, 9], parameter_agent=[0, 3]
+    )
 
 
 STATIC = [name for name in figures.FIGURES if name != "animation"]
@@ -419,3 +465,42 @@ def test_kernel_table_and_spectrum_are_those_of_the_problem(small):
     A = np.kron(W.matrix, np.eye(2)) - 0.4 * np.diag([1.0, 0, 0, 2.0])
     assert np.allclose(np.sort(found["eigenvalue_real"]), np.linalg.eigvalsh(A))
     assert np.allclose(found["eigenvalue_imag"], 0) and found.attrs["stable"]
+
+
+def test_curves_of_a_sweep_are_means_with_their_range_over_seeds_and_the_rest():
+    record = swept()
+    one = [*figures.series.curves(record, figures.series.last(record["test_loss"].mean("agent")),
+           "method.step_size")]  # fmt: skip
+    assert [curve.label for curve in one] == ["ring", "star", "complete"]
+    seen = record["test_loss"].values[1, :, :, :, -1].mean(axis=-1).reshape(4, 4)
+    np.testing.assert_allclose(one[1].middle, seen.mean(axis=1))
+    np.testing.assert_allclose(one[1].low, seen.min(axis=1))
+    np.testing.assert_allclose(one[1].high, seen.max(axis=1))
+    short = record["test_loss"].copy()
+    short[0, 0, 0, 0, -2:] = np.nan
+    assert figures.series.last(short)[0, 0, 0, 0, 0] == short[0, 0, 0, 0, 2, 0]
+
+
+def test_figures_of_sweeps_show_what_the_record_holds():
+    record = swept()
+    np.testing.assert_allclose(figures.FIGURES["rates"].rate(record), 0.9)
+    paid = figures.draw("curves", [record]).axes[1].lines[0].get_xdata()
+    floats = (
+        record["floats_sent"][0].sum("agent").mean(("method.step_size", "partition.alpha", "seed"))
+    )
+    np.testing.assert_allclose(paid[1:], floats[1:])
+    best = figures.draw("heat_map", [record]).axes[0].images[0].get_array()
+    seen = record["test_accuracy"].isel(round=-1).min("agent").max(("partition.alpha", "seed"))
+    np.testing.assert_allclose(np.asarray(best), 100 * seen)
+    agents = swept(**{"partition.agents": [2, 4, 8, 16]})
+    line = figures.draw("speed_up", [agents]).axes[0].lines[3]
+    x, y = line.get_data()
+    np.testing.assert_allclose(y * x, y[0] * x[0])
+    with pytest.raises(nd.InputError, match="must have an axis of numbers, agents; it has graph"):
+        figures.draw("speed_up", [record])
+
+
+def test_trajectories_show_the_parameters_that_move_most(runs):
+    axes = figures.draw("trajectories", [followed(runs[0]), followed(runs[1])]).axes
+    assert [line.get_ydata()[-1] for line in axes[0].lines] == [3, 3, 5, 5]
+    assert [line.get_ydata()[-1] for line in axes[1].lines] == [1, 1, 2, 2]

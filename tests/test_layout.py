@@ -91,7 +91,7 @@ ALLOWED = {
         "records", "runs", "system", "theory", "validation",
     },
     "design": {
-        "checkpoints", "dynamics", "engine", "errors", "experiment", "losses", "measures",
+        "checkpoints", "disk", "dynamics", "engine", "errors", "experiment", "losses", "measures",
         "methods", "precision", "quantities", "records", "runs", "sizes", "spaces", "system",
         "validation",
     },

@@ -6,6 +6,7 @@ bulk      many systems predicted at once
 parts     a study kept as it goes
 study     a spec varied along axes, predicted and trained, as one record
 targets   which settings reach a target, at what cost
+tables    a row per setting, as .csv and .tex
 search    the best settings, without following those that cannot be
 """
 
@@ -18,10 +19,16 @@ from ntkdyn.design.search import (
     record_of as record_of,
     search as search,
 )
-from ntkdyn.design.study import Study as Study, check_any as check_any, predicted as predicted
+from ntkdyn.design.study import (
+    Study as Study,
+    check_any as check_any,
+    predicted as predicted,
+    varied as varied,
+)
 from ntkdyn.design.targets import (
     Clock as Clock,
     Target as Target,
+    costs as costs,
     ranked as ranked,
     reached as reached,
     said as said,

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntkdyn.checkpoints import flat
-from ntkdyn.errors import InputError, is_whole, shown
+from ntkdyn.errors import InputError, is_real, is_whole, shown
 
 MOST_SETTINGS = 10**6
 """of all axes together"""
@@ -48,12 +48,11 @@ class Axis(NamedTuple):
 
     @property
     def ticks(self) -> list[Any]:
-        """One number or word per place."""
-        single = [each[0] if len(each) == 1 else " + ".join(map(str, each)) for each in self.values]
-        numbers = all(
-            isinstance(each, int | float) and not isinstance(each, bool) for each in single
-        )
-        return single if numbers else [str(each) for each in single]
+        """One number or word per place: numbers that the first setting takes stand for all."""
+        first = [each[0] for each in self.values]
+        if all(map(is_real, first)) and len({*first}) == len(first):
+            return first
+        return [" + ".join(map(str, each)) for each in self.values]
 
 
 def axis(text: str) -> Axis:

@@ -52,7 +52,8 @@ class Bulk:
     """Predicts many systems in the same rounds; what they have in common is kept between calls.
 
     With the dtype "float32" losses after rounds that are affine maps are right to about 1e-6 of
-    those at the start, in half the time; with "float64", and of all other rounds, to 1e-9.
+    those at the start, in half the time; with "float64", of methods that keep sums (trackers,
+    corrections), and of all other rounds, to 1e-9.
     """
 
     def __init__(self, rounds: Sequence[int], dtype: str = "float64") -> None:
@@ -96,7 +97,7 @@ def _batches(
     ready: Sequence[_Ready], rounds: list[int]
 ) -> Iterator[tuple[list[int], list[Measured]]]:
     """The numbers of systems that are alike, and what is measured of each."""
-    affine = _alike(ready, lambda each: each.affine and each.affine_kind)
+    affine = _alike(ready, lambda each: each.affine_kind if each.affine else None)
     work = [part for places in affine.values() for part in _cut(places, TOGETHER)]
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         run = lambda places: _by_products([ready[k] for k in places], rounds)
@@ -138,8 +139,10 @@ class _Once:
         make = lambda: system.problem.kernel_space(system.kernel, view)
         return self._of(("space", *_learned(system), view), make)
 
-    def common(self, system: System) -> Common:
-        return self._of(("common", *_learned(system)), lambda: Common(system, self.dtype))
+    def common(self, system: System, *, sums: bool) -> Common:
+        """In double precision where a method keeps sums, which collect what is rounded."""
+        dtype = "float64" if sums else self.dtype
+        return self._of(("common", dtype, *_learned(system)), lambda: Common(system, dtype))
 
     def settled(self, system: System) -> Method:
         """The method with its step size as a number; limits are those of any step size."""
@@ -215,7 +218,8 @@ class _Ready:
 
     @functools.cached_property
     def common(self) -> Common:
-        return self._once.common(self.asked.system)
+        system = self.asked.system
+        return self._once.common(system, sums=len(self.loops[0].P) > system.task.agents)
 
     @functools.cached_property
     def low(self) -> float | None:
