@@ -91,9 +91,9 @@ ALLOWED = {
         "records", "runs", "system", "theory", "validation",
     },
     "design": {
-        "checkpoints", "disk", "dynamics", "engine", "errors", "experiment", "losses", "measures",
-        "methods", "precision", "quantities", "records", "runs", "sizes", "spaces", "system",
-        "validation",
+        "checkpoints", "disk", "dynamics", "engine", "errors", "experiment", "graphs", "losses",
+        "measures", "methods", "precision", "quantities", "records", "runs", "sizes", "spaces",
+        "system", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "saving", "kernels",

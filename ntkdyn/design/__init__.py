@@ -5,6 +5,7 @@ rounds    affine rounds of many systems, by matrix products
 bulk      many systems predicted at once
 parts     a study kept as it goes
 study     a spec varied along axes, predicted and trained, as one record
+derivative    how a predicted loss changes with links' weights and step, and the best of them
 targets   which settings reach a target, at what cost
 tables    a row per setting, as .csv and .tex
 search    the best settings, without following those that cannot be
@@ -12,6 +13,12 @@ search    the best settings, without following those that cannot be
 
 from ntkdyn.design.axes import Axis as Axis, axis as axis, of_table as of_table
 from ntkdyn.design.bulk import Bulk as Bulk
+from ntkdyn.design.derivative import (
+    Derivative as Derivative,
+    Improved as Improved,
+    derivative as derivative,
+    improve as improve,
+)
 from ntkdyn.design.parts import Parts as Parts
 from ntkdyn.design.search import (
     Found as Found,
