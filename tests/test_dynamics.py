@@ -86,8 +86,20 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
             run(via=way, stability=stability)
 
 
+def linear_part(iteration):
+    """v -> A v by differentiating the engine's own step, and how long v is."""
+    flat, unravel = jax.flatten_util.ravel_pytree(iteration.init())
+    grad, mix = iteration.gradient(0), iteration.mix(0)
+
+    def step(z):
+        after = iteration.method.update.step(unravel(z), grad, mix)
+        return jax.flatten_util.ravel_pytree(after)[0]
+
+    return jax.linearize(step, flat)[1], flat.size
+
+
 @in_double
-def test_the_affine_map_is_the_step(small):
+def test_the_affine_map_is_the_step(small, monkeypatch):
     """A and b from the open loop against finite differences of the engine's own step."""
     for name, mixing in [("dgd", "directed_ring"), ("cta", "star"), ("diging", "directed_ring")]:
         problem = bare()
@@ -95,10 +107,15 @@ def test_the_affine_map_is_the_step(small):
             plan(problem, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
         )
         map = affine.affine(iteration)
-        action, size = affine.linear_part(iteration)
+        action, size = linear_part(iteration)
         assert 2 * map.size == size
         probe = np.random.default_rng(0).standard_normal((map.size, 2))
-        assert np.abs(map.matrix() @ probe - action(probe.ravel()).reshape(-1, 2)).max() < 1e-12
+        after = np.asarray(action(probe.ravel())).reshape(-1, 2)
+        assert np.abs(map.matrix() @ probe - after).max() < 1e-12
+        for sparse in (0.5, 100.0):  # as sparse matrices, and as dense ones
+            monkeypatch.setattr(affine, "SPARSE_BELOW", sparse)
+            acted = map.action()(probe.reshape(map.drive().shape))
+            assert np.abs(acted.reshape(-1, 2) - after).max() < 1e-12
         shift = 0.3 + 0.2j
         solved = map.resolvent(shift)(None).reshape(map.size, -1)
         back = (1 + shift) * solved - map.matrix() @ solved

@@ -25,14 +25,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, Int
+import scipy.sparse
+from jaxtyping import Float, Inexact, Int
 
 from ntkdyn import losses
 from ntkdyn.dynamics.loops import Loop, open_loops
 from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
 from ntkdyn.methods.updates import State
+
+SPARSE_BELOW = 16
+"""how many entries of a sparse matrix take as long as one of a dense one"""
 
 Solver = Callable[[np.ndarray | None], np.ndarray]
 """a state (states, coordinates, sides), or None for b -> the solution, of the same shape"""
@@ -103,6 +106,24 @@ class Affine(NamedTuple):
 
         return solve
 
+    def action(self) -> Callable[[np.ndarray], np.ndarray]:
+        """z -> A z: the kernel's rows laid out agent by agent, once."""
+        P, R = map(light, (self.loop.P, self.loop.R))
+        own = [(each, self.kernel[each]) for each in self.owned()]
+        ports = (self.loop.Q[:, self.owner] / self.counts)[:, :, None]
+
+        def act(z: np.ndarray) -> np.ndarray:
+            flat = z.reshape(len(z), -1)
+            seen = (R @ flat).reshape(-1, *z.shape[1:])
+            u = np.empty_like(self.residual)
+            for (places, rows), v in zip(own, seen, strict=True):
+                u[places] = times(rows, v)
+            after = (P @ flat).reshape(z.shape)
+            after[:, : len(u)] += ports * u
+            return after
+
+        return act
+
     def change(
         self, z: Float[np.ndarray, "states coordinates sides"]
     ) -> Float[np.ndarray, "states coordinates sides"]:
@@ -121,6 +142,12 @@ class Affine(NamedTuple):
     def _injected(self, into: np.ndarray, u: np.ndarray) -> np.ndarray:
         extra = len(self.kernel) - len(u)
         return np.pad(into[:, self.owner][:, :, None] * u, ((0, 0), (0, extra), (0, 0)))
+
+
+def light(matrix: np.ndarray) -> np.ndarray | scipy.sparse.csr_array:
+    """The matrix, sparse where most of it is zero."""
+    few = np.count_nonzero(matrix) * SPARSE_BELOW < matrix.size
+    return scipy.sparse.csr_array(matrix) if few else matrix
 
 
 def times(
@@ -178,17 +205,6 @@ def affine_rounds(iteration: Iteration) -> Affine:
         owned.sum(axis=1)[owner],
         np.repeat(np.arange(train), repeated),
     )
-
-
-def linear_part(iteration: Iteration) -> tuple[Callable[[Array], Array], int]:
-    """v -> A v on flattened states, and their size."""
-    flat, unravel = ravel_pytree(iteration.init())
-    grad, mix = iteration.gradient(0), iteration.mix(0)
-
-    def step(z: Float[Array, " state"]) -> Float[Array, " state"]:
-        return ravel_pytree(iteration.method.update.step(unravel(z), grad, mix))[0]
-
-    return jax.linearize(step, flat)[1], flat.size
 
 
 def unflattened(like: State, z: np.ndarray) -> State:

@@ -17,13 +17,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import (
@@ -31,7 +28,6 @@ from ntkdyn.dynamics.affine import (
     Propagated,
     affine_rounds,
     flattened,
-    linear_part,
     times,
     unflattened,
 )
@@ -209,8 +205,8 @@ class Propagators:
 
     def _schemes(self, *, real: bool) -> dict[str, Scheme]:
         """None of them holds this object, which holds them: with it goes its kernel, at once."""
-        affine, tolerance, iteration = self._affine, self._tolerance, self._iteration
-        first, state, begun, step = self._first, self._state, self._begun, self._step_seconds
+        affine, tolerance, step = self._affine, self._tolerance, self._step_seconds
+        first, begun = self._first, self._begun
         schemes = {"steps": Scheme(lambda done, wanted: (wanted - done) * step, None)}
         if affine.size <= DENSE_UP_TO and begun is None:
             powers = Powers(affine)
@@ -225,7 +221,7 @@ class Propagators:
         if real:
             schemes["chebyshev"] = Scheme(
                 lambda done, wanted: 1.5 * degree(wanted - first, tolerance) * step,
-                lambda round: chebyshev(iteration, affine, round, tolerance, state),
+                lambda round: chebyshev(affine, round, tolerance, begun),
                 lambda round: round > 0,
             )
             solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
@@ -400,7 +396,7 @@ def degree(round: int, tolerance: float) -> int:
 
 
 def chebyshev(
-    iteration: Iteration, affine: Affine, round: int, tolerance: float, begun: State | None = None
+    affine: Affine, round: int, tolerance: float, begun: np.ndarray | None = None
 ) -> Propagated:
     """z_t = sum_k a_k T_k(A) b with the Chebyshev coefficients a_k of sum_{s<t} lambda^s.
 
@@ -408,12 +404,17 @@ def chebyshev(
     polynomial's own, relative as in `contours.error`.
     """
     coefficients, wrong = polynomial(round, tolerance)
-    terms = len(coefficients)
-    padded = np.pad(coefficients, (0, (1 << terms.bit_length()) - terms))
-    begun = iteration.init() if begun is None else begun
-    flat = _chebyshev_sum(iteration, begun, jnp.asarray(padded), jnp.asarray(terms))
-    state = np.asarray(flat).reshape(affine.drive().shape)
-    return Propagated(state, wrong, rounding(affine, round, tolerance))
+    drive = affine.drive() if begun is None else affine.change(begun)
+    action, before, current = affine.action(), np.zeros_like(drive), drive
+    total = coefficients[0] * drive
+    for k, coefficient in enumerate(coefficients[1:], 1):
+        after = action(current)
+        if k > 1:
+            after *= 2
+            after -= before
+        before, current = current, after
+        total += coefficient * after
+    return Propagated(total, wrong, rounding(affine, round, tolerance))
 
 
 def polynomial(round: int, tolerance: float) -> tuple[Float[np.ndarray, " terms"], float]:
@@ -435,21 +436,3 @@ def polynomial(round: int, tolerance: float) -> tuple[Float[np.ndarray, " terms"
     coefficients = transformed[:terms] / len(exact)
     coefficients[0] /= 2
     return coefficients, wrong(terms)
-
-
-@eqx.filter_jit
-def _chebyshev_sum(
-    iteration: Iteration, begun: State, coefficients: Float[Array, " degree"], count: Int[Array, ""]
-) -> Float[Array, " state"]:
-    action, size = linear_part(iteration)
-    grad, mix = iteration.gradient(0), iteration.mix(0)
-    after = iteration.method.update.step(begun, grad, mix)
-    drive = ravel_pytree(after)[0] - ravel_pytree(begun)[0]
-
-    def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        before, current, total = carry
-        after = jnp.where(k == 1, 1, 2) * action(current) - jnp.where(k == 1, 0, 1) * before
-        return current, after, total + coefficients[k] * after
-
-    carry = (jnp.zeros(size), drive, coefficients[0] * drive)
-    return jax.lax.fori_loop(1, count, add, carry)[2]
