@@ -26,6 +26,7 @@ def test_claims_hold_or_fail_and_other_laws_fail(name):
         assert (abs(off - other) > claims.claim.WITHIN).all()
 
 
+@pytest.mark.slow
 def test_a_wrong_law_fails_with_the_smallest_problem_that_is_off():
     found = claims.run("linear-speed-up", problems=1, law=-0.5)
     assert found.attrs["holds"] == 0 and "the smallest with 1 feature(s) and seed 0" in str(

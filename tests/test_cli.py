@@ -252,6 +252,7 @@ def test_a_curve_over_draws_is_written_drawn_and_said(spec, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
     given = ("--starts", 2, "--kernel", "empirical", "--out", tmp_path)
     assert call("sweep", spec, "--over", "width=16,64", *given) == 0
@@ -280,6 +281,7 @@ def test_a_sweep_is_written_drawn_and_said(spec, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_out_what_diverges(spec, tmp_path, capsys):
     given = ("--starts", 1, "--kernel", "empirical", "--out", tmp_path)
     assert call("sweep", spec, "--over", "step_size=0.5,1e9", *given) == 0

@@ -128,6 +128,7 @@ def test_an_own_iterate_that_is_mixed_before_it_is_updated_is_named():
     assert verdict.first == (1, 0)
 
 
+@pytest.mark.slow
 def test_two_mistakes_at_once_are_named_and_what_is_unknown_is_said_to_be():
     case = CASES["dgd"]
     two = conformance.check(plain(case, step_size=0.5, weights=case.weights.T), "dgd")

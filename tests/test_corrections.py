@@ -103,6 +103,7 @@ def test_so_they_do_with_all_else(more):
     assert corrected["sampled_round"].values.tolist() == [*range(5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, kernel",
     [("diging", "empirical"), ("cta", "implicit")],

@@ -44,12 +44,12 @@ def difference(at, h=2e-4):
 @pytest.mark.parametrize(
     "name, of",
     [
-        ("dgd", "test_loss"),
+        pytest.param("dgd", "test_loss", marks=pytest.mark.slow),
         ("dgd", "global_loss"),
-        ("atc", "global_loss"),
+        pytest.param("atc", "global_loss", marks=pytest.mark.slow),
         ("diging", "test_loss"),
-        ("extra", "test_loss"),
-        ("exact_diffusion", "global_loss"),
+        pytest.param("extra", "test_loss", marks=pytest.mark.slow),
+        pytest.param("exact_diffusion", "global_loss", marks=pytest.mark.slow),
     ],
 )
 def test_derivatives_are_differences_of_predictions(name, of, problem):
@@ -67,6 +67,7 @@ def test_derivatives_are_differences_of_predictions(name, of, problem):
     assert np.abs(found.by_link).min() > 1e-5 and found.by_step_size < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dgd", "atc"])
 def test_improved_weights_are_better_and_none_near_them_are(name, problem):
     """Nor with smaller steps; larger ones may be unstable, and better in one round for all that."""

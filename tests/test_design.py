@@ -358,6 +358,7 @@ def test_between_recorded_rounds_the_first_that_reaches_is_found(long):
     assert float(found.reached["cost"].sel(setting=best)) == np.argmax(every <= 0.6)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_stopped_goes_on(base, tmp_path, monkeypatch):
     """What is done is neither lost nor done again, and nothing differs in the end."""
     monkeypatch.setattr(study, "PART", 4)

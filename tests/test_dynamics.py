@@ -86,18 +86,6 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
             run(via=way, stability=stability)
 
 
-def linear_part(iteration):
-    """v -> A v by differentiating the engine's own step, and how long v is."""
-    flat, unravel = jax.flatten_util.ravel_pytree(iteration.init())
-    grad, mix = iteration.gradient(0), iteration.mix(0)
-
-    def step(z):
-        after = iteration.method.update.step(unravel(z), grad, mix)
-        return jax.flatten_util.ravel_pytree(after)[0]
-
-    return jax.linearize(step, flat)[1], flat.size
-
-
 @in_double
 def test_the_affine_map_is_the_step(small, monkeypatch):
     """A and b from the open loop against finite differences of the engine's own step."""
@@ -107,7 +95,7 @@ def test_the_affine_map_is_the_step(small, monkeypatch):
             plan(problem, method(name, 0.1), MIXINGS[mixing], 0), problem.kernel_space()
         )
         map = affine.affine(iteration)
-        action, size = linear_part(iteration)
+        action, size = affine.linear_part(iteration)
         assert 2 * map.size == size
         probe = np.random.default_rng(0).standard_normal((map.size, 2))
         after = np.asarray(action(probe.ravel())).reshape(-1, 2)
@@ -334,6 +322,18 @@ def test_a_polynomial_of_this_degree_is_enough_and_of_three_quarters_of_it_is_no
 
     degree = propagators.degree(round, 1e-9)
     assert left_out(degree) <= 1e-9 < left_out(degree * 3 // 4)
+
+
+def test_sums_in_one_program_and_by_own_rows_are_the_same(monkeypatch):
+    for name in ("dgd", "atc"):
+        W = graphs.lazy(MIXINGS["ring"])
+        run = functools.partial(nd.predict, bare(), method(name, 0.1), W, via="chebyshev")
+        found = []
+        for least in (0, 10**9):
+            monkeypatch.setattr(propagators, "OWN_ROWS_FROM", least)
+            found.append(run(rounds=[0, 40, 3000])["outputs"].values)
+        assert np.abs(found[0]).max() > 0.1
+        np.testing.assert_allclose(*found, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-9])
@@ -600,6 +600,7 @@ def test_rounds_until_every_error_is_below(small):
     assert dynamics.rounds_until(problem, at, W, 1e-12, at_most=50) is None
 
 
+@pytest.mark.slow
 def test_rounds_until_every_accuracy_is_above(small):
     problem, W, at = small(8).problem, MIXINGS["ring"], method("dgd", 0.2)
     accuracy = nd.predict(problem, at, W, 60, record_every=1)["train_accuracy"].min("agent").values

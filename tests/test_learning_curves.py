@@ -498,6 +498,7 @@ def test_outputs_add_up():
     assert np.allclose(two.test_loss, one.test_loss, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_pool_tells_the_spectrum_of_all_inputs():
     """Pools of 300 points, an agent with 100: losses as shares of that at the start."""
 

@@ -8,8 +8,8 @@ import pytest
 LESSONS = sorted((Path(__file__).parent.parent / "analysis" / "lessons").glob("*.py"))
 
 
-def test_there_are_five():
-    assert len(LESSONS) == 5
+def test_there_are_six():
+    assert len(LESSONS) == 6
 
 
 @pytest.mark.slow

@@ -106,6 +106,7 @@ def test_delays_have_any_round_and_the_limits_of_their_own_rounds(small):
     assert np.abs(jumped - stepped).max() < 1e-10 < 1e-2 < np.abs(stepped[1] - stepped[0]).max()
 
 
+@pytest.mark.slow
 def test_delays_have_limits_of_their_own(small):
     """Of three rounds, which turn the sign of neighbours where errors alternate."""
     problem, W = small(4).problem, graphs.metropolis(graphs.complete(4))

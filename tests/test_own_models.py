@@ -129,6 +129,7 @@ def test_the_readmes_own_model_and_log_come_to_an_overlay(folder):
         assert done.exit_code == 2 and "is predicted here (`ntkdyn predict`)" in done.output
 
 
+@pytest.mark.slow
 def test_a_flax_model_of_a_spec_is_that_model(folder):
     import ownflax
 

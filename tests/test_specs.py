@@ -70,6 +70,7 @@ def test_anchors_and_corrections_reach_the_prediction(run, said):
         work(run=run).predict()
 
 
+@pytest.mark.slow
 def test_a_prediction_is_corrected_as_the_run_says():
     record = work(run="corrections = 1").predict()
     assert record.attrs["corrections_asked"] == 1 and record.sizes["sweep"] == 2
@@ -216,6 +217,7 @@ def test_settings_that_fit_nothing(parts, message):
         _ = at.weights, at.method
 
 
+@pytest.mark.slow
 def test_the_search_for_a_limit_is_shown_and_done_once():
     directed = (np.eye(4) + np.roll(np.eye(4), 1, axis=1)) / 2
     spec = work(graph=f"matrix = {directed.tolist()}").spec

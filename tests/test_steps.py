@@ -97,6 +97,7 @@ def test_networks_are_trained_with_the_same_steps(small):
     assert (one == other).all() and np.abs(one - wanted["outputs"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_pieces_keep_their_closed_forms(small):
     problem = small(8).problem
     schedule = {300: 0.5, 2000: 0.1}

@@ -159,6 +159,7 @@ def test_a_plan_is_a_system_and_its_rounds(problem):
     assert faster.method.step_size == 2 * STEP and asked.method.step_size == STEP
 
 
+@pytest.mark.slow
 def test_training_settles_a_share_of_the_limit_as_its_prediction_does(small):
     problem, _ = small(8)
     dgd = nd.methods.dgd(step_size=nd.of_limit(0.5))

@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from jaxtyping import Float, Inexact, Int
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Inexact, Int
 
 from ntkdyn import losses
 from ntkdyn.dynamics.loops import Loop, open_loops
@@ -205,6 +206,17 @@ def affine_rounds(iteration: Iteration) -> Affine:
         owned.sum(axis=1)[owner],
         np.repeat(np.arange(train), repeated),
     )
+
+
+def linear_part(iteration: Iteration) -> tuple[Callable[[Array], Array], int]:
+    """v -> A v on flattened states, and their size."""
+    flat, unravel = ravel_pytree(iteration.init())
+    grad, mix = iteration.gradient(0), iteration.mix(0)
+
+    def step(z: Float[Array, " state"]) -> Float[Array, " state"]:
+        return ravel_pytree(iteration.method.update.step(unravel(z), grad, mix))[0]
+
+    return jax.linearize(step, flat)[1], flat.size
 
 
 def unflattened(like: State, z: np.ndarray) -> State:

@@ -17,10 +17,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import (
@@ -28,6 +30,7 @@ from ntkdyn.dynamics.affine import (
     Propagated,
     affine_rounds,
     flattened,
+    linear_part,
     times,
     unflattened,
 )
@@ -48,6 +51,9 @@ ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "contour
 
 DENSE_UP_TO = 2000
 """The largest state whose matrix is squared or decomposed."""
+
+OWN_ROWS_FROM = 2**22
+"""Entries of a kernel from which on reading each agent's own rows alone is worth a call each."""
 
 UNLUCKY = 32
 """How many times as large an error may be as the larger one that two changes at random made."""
@@ -205,8 +211,8 @@ class Propagators:
 
     def _schemes(self, *, real: bool) -> dict[str, Scheme]:
         """None of them holds this object, which holds them: with it goes its kernel, at once."""
-        affine, tolerance, step = self._affine, self._tolerance, self._step_seconds
-        first, begun = self._first, self._begun
+        affine, tolerance, iteration = self._affine, self._tolerance, self._iteration
+        first, begun, step = self._first, self._begun, self._step_seconds
         schemes = {"steps": Scheme(lambda done, wanted: (wanted - done) * step, None)}
         if affine.size <= DENSE_UP_TO and begun is None:
             powers = Powers(affine)
@@ -221,7 +227,7 @@ class Propagators:
         if real:
             schemes["chebyshev"] = Scheme(
                 lambda done, wanted: 1.5 * degree(wanted - first, tolerance) * step,
-                lambda round: chebyshev(affine, round, tolerance, begun),
+                lambda round: chebyshev(iteration, affine, round, tolerance, begun),
                 lambda round: round > 0,
             )
             solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
@@ -396,7 +402,11 @@ def degree(round: int, tolerance: float) -> int:
 
 
 def chebyshev(
-    affine: Affine, round: int, tolerance: float, begun: np.ndarray | None = None
+    iteration: Iteration,
+    affine: Affine,
+    round: int,
+    tolerance: float,
+    begun: np.ndarray | None = None,
 ) -> Propagated:
     """z_t = sum_k a_k T_k(A) b with the Chebyshev coefficients a_k of sum_{s<t} lambda^s.
 
@@ -405,6 +415,41 @@ def chebyshev(
     """
     coefficients, wrong = polynomial(round, tolerance)
     drive = affine.drive() if begun is None else affine.change(begun)
+    if affine.kernel.size < OWN_ROWS_FROM:
+        terms = len(coefficients)
+        padded = np.pad(coefficients, (0, (1 << terms.bit_length()) - terms))
+        given = map(jnp.asarray, (drive.ravel(), padded, terms))
+        total = np.asarray(_in_one_program(iteration, *given)).reshape(drive.shape)
+    else:
+        total = _by_own_rows(affine, drive, coefficients)
+    return Propagated(total, wrong, rounding(affine, round, tolerance))
+
+
+@eqx.filter_jit
+def _in_one_program(
+    iteration: Iteration,
+    drive: Float[Array, " state"],
+    coefficients: Float[Array, " degree"],
+    count: Int[Array, ""],
+) -> Float[Array, " state"]:
+    """sum_k a_k T_k(A) b, in products with all agents' coefficients."""
+    action, _ = linear_part(iteration)
+
+    def add(k: Int[Array, ""], carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        before, current, total = carry
+        after = jnp.where(k == 1, 1, 2) * action(current) - jnp.where(k == 1, 0, 1) * before
+        return current, after, total + coefficients[k] * after
+
+    carry = (jnp.zeros_like(drive), drive, coefficients[0] * drive)
+    return jax.lax.fori_loop(1, count, add, carry)[2]
+
+
+def _by_own_rows(
+    affine: Affine,
+    drive: Float[np.ndarray, "states coordinates sides"],
+    coefficients: Float[np.ndarray, " terms"],
+) -> Float[np.ndarray, "states coordinates sides"]:
+    """The same, in products of each agent's own rows of the kernel."""
     action, before, current = affine.action(), np.zeros_like(drive), drive
     total = coefficients[0] * drive
     for k, coefficient in enumerate(coefficients[1:], 1):
@@ -414,7 +459,7 @@ def chebyshev(
             after -= before
         before, current = current, after
         total += coefficient * after
-    return Propagated(total, wrong, rounding(affine, round, tolerance))
+    return total
 
 
 def polynomial(round: int, tolerance: float) -> tuple[Float[np.ndarray, " terms"], float]:
