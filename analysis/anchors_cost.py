@@ -1,10 +1,10 @@
-"""Claim: ten thousand rounds of MNIST, linearized anew six times, cost a fifth of training.
+"""Claim: ten thousand rounds of MNIST, linearized anew six times, cost a fifth of training or less.
 
 The spec `mnist`: 16 agents, 1,000 points, ten outputs, so that a kernel between training points has
 10,000 rows. Training is timed over a sample of its rounds before the prediction and after it, in
 the same process, once its programs are compiled. Run, with MNIST's files in a folder of that name,
 
-    .venv/bin/python analysis/anchors_cost.py DATA_DIR             (about 9 minutes, two cores)
+    .venv/bin/python analysis/anchors_cost.py DATA_DIR             (about 3 minutes, two cores)
 
 It prints and writes analysis/results/anchors-cost.md.
 """
