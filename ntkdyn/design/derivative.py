@@ -135,9 +135,12 @@ def _least(
         constraints={"type": "ineq", "fun": lambda x: 1 - touching @ x, "jac": lambda x: -touching},
         options={"maxiter": FOLLOWED, "ftol": 1e-12},
     )
-    return found.x * scale, math.exp(found.fun)
+    best = found.x * scale
+    best[:-1] /= max(1.0, (touching @ found.x).max())  # the optimiser keeps to it to some 1e-9
+    return best, objective(best)[0]
 
 
+@precision.in_double
 def _with(system: System, found: Float[np.ndarray, " variables"]) -> System:
     """The system with these weights and this step size."""
     matrix = _matrix(jnp.asarray(found[:-1]), _links(system), system.weights.agents)
