@@ -12,7 +12,7 @@ import tomli_w
 from test_cli import SPEC
 
 from ntkdyn import InputError, experiment, graphs
-from ntkdyn.graphs import cliques
+from ntkdyn.graphs import cliques, equitopo
 
 IRREGULAR = graphs.from_edges([(0, 1), (0, 2), (0, 3), (0, 4), (4, 5), (5, 6), (6, 4), (1, 2)])
 
@@ -109,6 +109,8 @@ def test_equistatic_weights_are_of_the_basis_and_do_not_slow_down_with_more_agen
     hop = int(np.flatnonzero(W[:, 0] > 0.5)[0])
     for i in range(7):
         assert W[(i + hop) % 7, i] == pytest.approx(6 / 7) and W[i, i] == pytest.approx(1 / 7)
+    basis = equitopo._basis(7, 2)
+    assert basis[2, 0] == basis[1, 6] == pytest.approx(6 / 7) and basis[5, 0] == 0
     both = graphs.equi_static(30, 4, seed=1)
     assert both.symmetric and peers(both.matrix) <= 8
     rates = lambda make, seeds: np.mean([make(seed).contraction for seed in range(seeds)])
