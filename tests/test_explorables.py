@@ -452,7 +452,7 @@ def check_verdict(page, compared, called):
     quick_if(
         [(4, "path", "dgd", -0.3, 1.5, 0.5, 1.0), (3, "star", "atc", -0.1, 1.2, 1.0, 0.5),
          (6, "ring", "dgd", -0.6, 0.8, 0.2, 0.0), (2, "none", "atc", -0.5, 2.4, 0.0, 2.0),
-         (5, "complete", "dgd", -0.42, 2.0, 0.7, 0.3)],
+         (5, "complete", "dgd", -0.42, 2.0, 0.7, 0.3), (4, "path", "dgd", -0.1, 2.7, 0.5, 1.0)],
         lambda agents, *_: agents in (3, 4),
     ),
 )  # fmt: skip

@@ -2,30 +2,22 @@
 // [real, imaginary] side by side in flat arrays, matrices row by row.
 explorable.equivalents = (() => {
   const { range } = dynamics;
-  const NODES = 9;
+  const NODES = 8;
 
   // --- complex matrices, m x m -----------------------------------------------------------------
 
-  // A^-1, by Gauss and Jordan on [A, I], with the largest pivot of each column.
-  function inverted(A, m) {
-    const n = 4 * m;
-    const M = new Float64Array(m * n);
-    for (let i = 0; i < m; i++) {
-      for (let k = 0; k < 2 * m; k++) M[i * n + k] = A[2 * i * m + k];
-      M[i * n + 2 * m + 2 * i] = 1;
-    }
+  // The columns of M (n numbers a row) after A, its first m, become A^-1 times themselves: Gauss and
+  // Jordan, with the largest pivot of each column.
+  function solve(M, n, m) {
     for (let c = 0; c < m; c++) {
       swap(M, n, c, pivot(M, n, c, m));
       const at = c * n + 2 * c;
       const scale = M[at] ** 2 + M[at + 1] ** 2;
       const re = M[at] / scale;
       const im = -M[at + 1] / scale;
-      for (let k = 2 * c; k < n; k += 2) times(M, c * n + k, re, im);
-      for (let r = 0; r < m; r++) if (r !== c) subtracted(M, n, r, c);
+      for (let k = at + 2; k < (c + 1) * n; k += 2) times(M, k, re, im);
+      for (let r = 0; r < m; r++) if (r !== c) subtract(M, n, r, c);
     }
-    const inverse = new Float64Array(2 * m * m);
-    for (let i = 0; i < m; i++) for (let k = 0; k < 2 * m; k++) inverse[2 * i * m + k] = M[i * n + 2 * m + k];
-    return inverse;
   }
 
   function pivot(M, n, c, m) {
@@ -44,11 +36,11 @@ explorable.equivalents = (() => {
     }
   }
 
-  // Row r less its entry in column c times row c.
-  function subtracted(M, n, r, c) {
+  // Row r less its entry in column c times row c, right of that column.
+  function subtract(M, n, r, c) {
     const re = M[r * n + 2 * c];
     const im = M[r * n + 2 * c + 1];
-    for (let k = 2 * c; k < n; k += 2) {
+    for (let k = 2 * c + 2; k < n; k += 2) {
       M[r * n + k] -= re * M[c * n + k] - im * M[c * n + k + 1];
       M[r * n + k + 1] -= re * M[c * n + k + 1] + im * M[c * n + k];
     }
@@ -60,34 +52,8 @@ explorable.equivalents = (() => {
     M[k] = real;
   }
 
-  function product(A, B, m) {
-    const C = new Float64Array(2 * m * m);
-    for (let i = 0; i < m; i++)
-      for (let k = 0; k < m; k++) {
-        const [re, im] = [A[2 * (i * m + k)], A[2 * (i * m + k) + 1]];
-        for (let j = 0; j < m; j++) {
-          const [b, c] = [2 * (k * m + j), 2 * (i * m + j)];
-          C[c] += re * B[b] - im * B[b + 1];
-          C[c + 1] += re * B[b + 1] + im * B[b];
-        }
-      }
-    return C;
-  }
-
-  // The last columns of [A, x, ...] become A^-1 x; A is near the identity.
-  function solved(M, n, m) {
-    for (let c = 0; c < m; c++) {
-      const at = c * n + 2 * c;
-      const scale = M[at] ** 2 + M[at + 1] ** 2;
-      const re = M[at] / scale;
-      const im = -M[at + 1] / scale;
-      for (let k = 2 * c; k < n; k += 2) times(M, c * n + k, re, im);
-      for (let r = 0; r < m; r++) if (r !== c) subtracted(M, n, r, c);
-    }
-  }
-
-  // --- the circle: panels of Gauss-Legendre nodes on |z| = exp(1 / last), narrow next to z = 1 ----
-  // The last panel is halved: next to z = -1 is where large steps make responses steep.
+  // --- the circle: panels of Gauss-Legendre nodes on |z| = exp(1 / last), as wide next to z = 1 as that is far -
+  // The last panel is cut in four: next to z = -1 is where large steps make responses steep.
 
   function legendre() {
     const x = range(NODES).map((i) => root(Math.cos((Math.PI * (i + 0.75)) / (NODES + 0.5))));
@@ -136,9 +102,9 @@ explorable.equivalents = (() => {
   // Nodes z - 1, and w with x_t = 2 Re sum_q w_tq f(z_q); times z / (z - 1) as `driven`.
   function circle(last, rounds) {
     const { x, coefficients } = legendre();
-    const doublings = Math.ceil(Math.log2(2 * Math.PI * last));
+    const doublings = Math.ceil(Math.log2((Math.PI / 2) * last));
     const widths = range(doublings + 1).map((k) => Math.PI * 2 ** (k - doublings));
-    const edges = [0, ...widths.slice(0, -1), 0.75 * Math.PI, Math.PI];
+    const edges = [0, ...widths.slice(0, -1), 0.7 * Math.PI, 0.86 * Math.PI, 0.95 * Math.PI, Math.PI];
     const rho = 1 / last;
     const shifts = [];
     const driven = rounds.map(() => []);
@@ -172,31 +138,44 @@ explorable.equivalents = (() => {
 
   // --- one point -------------------------------------------------------------------------------
 
-  // H(z), from gradients to where they are taken: eta (z - W)^-1 of DGD, eta W (z - W)^-1 of ATC.
+  // H(z), from gradients to where they are taken: eta (z - W)^-1 of DGD, eta (z - W)^-1 W of ATC.
   function transfer({ W, eta, method }, [a, b]) {
     const m = W.length;
-    const A = new Float64Array(2 * m * m);
+    const M = new Float64Array(4 * m * m);
     for (let i = 0; i < m; i++)
       for (let j = 0; j < m; j++) {
-        A[2 * (i * m + j)] = (i === j ? 1 + a : 0) - W[i][j];
-        if (i === j) A[2 * (i * m + j) + 1] = b;
+        const at = 4 * i * m + 2 * j;
+        M[at] = (i === j ? 1 + a : 0) - W[i][j];
+        M[at + 1] = i === j ? b : 0;
+        M[at + 2 * m] = eta * (method === "atc" ? W[i][j] : i === j ? 1 : 0);
       }
-    const inverse = inverted(A, m);
-    const weighted = Float64Array.from(W.flatMap((row) => row.flatMap((w) => [w, 0])));
-    return (method === "atc" ? product(weighted, inverse, m) : inverse).map((value) => eta * value);
+    solve(M, 4 * m, m);
+    return right(M, m);
   }
 
-  // G_k = H (I + lambda D H)^-1 of every mode, D = diag(s).
+  // The second half of the columns of M, m x 2m.
+  function right(M, m) {
+    const part = new Float64Array(2 * m * m);
+    for (let i = 0; i < m; i++) for (let k = 0; k < 2 * m; k++) part[2 * i * m + k] = M[4 * i * m + 2 * m + k];
+    return part;
+  }
+
+  // G_k = (I + lambda H D)^-1 H of every mode, D = diag(s).
   function responses(H, s, values, m) {
+    const M = new Float64Array(4 * m * m);
     return values.map((lambda) => {
-      const A = new Float64Array(2 * m * m);
       for (let i = 0; i < m; i++)
         for (let j = 0; j < m; j++) {
-          const at = 2 * (i * m + j);
-          A[at] = (i === j ? 1 : 0) + lambda * (s[2 * i] * H[at] - s[2 * i + 1] * H[at + 1]);
-          A[at + 1] = lambda * (s[2 * i] * H[at + 1] + s[2 * i + 1] * H[at]);
+          const at = 4 * i * m + 2 * j;
+          const re = H[2 * (i * m + j)];
+          const im = H[2 * (i * m + j) + 1];
+          M[at] = (i === j ? 1 : 0) + lambda * (re * s[2 * j] - im * s[2 * j + 1]);
+          M[at + 1] = lambda * (re * s[2 * j + 1] + im * s[2 * j]);
+          M[at + 2 * m] = re;
+          M[at + 2 * m + 1] = im;
         }
-      return product(H, inverted(A, m), m);
+      solve(M, 4 * m, m);
+      return right(M, m);
     });
   }
 
@@ -208,8 +187,8 @@ explorable.equivalents = (() => {
     for (let step = 0; ; step++) {
       const G = responses(H, s, modes.values, m);
       const { M, size } = linearized(G, s, modes, counts);
-      if (size < 1e-11 || step === 20) return { s, G, residual: size };
-      solved(M, n, m);
+      if (size < 1e-10 || step === 20) return { s, G, residual: size };
+      solve(M, n, m);
       let longest = 0;
       for (let j = 0; j < m; j++) longest = Math.max(longest, Math.hypot(M[j * n + 2 * m], M[j * n + 2 * m + 1]));
       const shorter = Math.min(1, 0.5 / longest);
@@ -297,24 +276,30 @@ explorable.equivalents = (() => {
     const m = counts.length;
     const added = new Float64Array(2 * driven.length * m);
     const rows = points.map((point) => scaled(point, modes, m));
+    const weights = points.map((_, z) => Float64Array.from(driven.flatMap((w) => [w[2 * z], w[2 * z + 1]])));
+    const sums = new Float64Array(4 * rowsOf(m));
     const M = new Float64Array(m * (2 * m + 4));
-    const start = new Float64Array(2 * m);
-    for (let z = 0; z < points.length; z++)
-      for (let w = z; w < points.length; w++)
-        for (let mirrored = 1; mirrored >= -1; mirrored -= 2) {
-          paired(rows[z], rows[w], mirrored, counts, modes.values.length, M, start);
-          solved(M, 2 * m + 4, m);
-          summed(added, M, start, driven, z, w, mirrored, m);
-        }
+    const [plain, mirrored] = [new Float64Array(4 * m), new Float64Array(4 * m)];
+    for (let z = 0; z < points.length; z++) {
+      const halves = new Float64Array(4 * driven.length * m);
+      for (let w = z; w < points.length; w++) {
+        multiply(rows[z], rows[w], modes.values.length, sums);
+        amplify(plain, 1, rows[z].s, rows[w].s, counts, sums, M);
+        amplify(mirrored, -1, rows[z].s, rows[w].s, counts, sums, M);
+        add(halves, plain, mirrored, weights[w], z === w ? 2 : 4, m);
+      }
+      close(added, halves, weights[z], m);
+    }
     const part = (which) => driven.map((_, t) => range(m).map((j) => added[2 * (t * m + j) + which] / 2));
     return { sampling: part(0), noise: part(1) };
   }
 
+  const rowsOf = (m) => (m * (m + 1)) / 2 + m;
+
   // lambda G_jl (j <= l) and the errors, weighted so that their products sum over modes.
   function scaled({ s, G, errors }, { values, numbers, power }, m) {
     const K = values.length;
-    const count = (m * (m + 1)) / 2 + m;
-    const [re, im] = [new Float64Array(count * K), new Float64Array(count * K)];
+    const [re, im] = [new Float64Array(rowsOf(m) * K), new Float64Array(rowsOf(m) * K)];
     let row = 0;
     for (let j = 0; j < m; j++)
       for (let l = j; l < m; l++, row++)
@@ -331,67 +316,76 @@ explorable.equivalents = (() => {
     return { s, re, im };
   }
 
-  // [I - N a, start, 1] at the pair; `mirrored` -1 takes the conjugate of the second.
-  function paired(a, b, mirrored, counts, K, M, start) {
-    const m = counts.length;
-    const n = 2 * m + 4;
-    let from = 0;
-    for (let j = 0; j < m; j++)
-      for (let l = j; l < m; l++, from += K) {
-        const re = real(a, b, from, K, mirrored);
-        const im = imaginary(a, b, from, K, mirrored);
-        put(M, j * n + 2 * l, a.s, b.s, l, re, im, mirrored, counts);
-        if (l > j) put(M, l * n + 2 * j, a.s, b.s, j, re, im, mirrored, counts);
+  // Of every row of a and b: products of real parts, imaginary ones, imaginary with real, real with imaginary.
+  function multiply(a, b, K, sums) {
+    for (let from = 0, at = 0; from < a.re.length; from += K, at += 4) {
+      let rr = 0;
+      let ii = 0;
+      let ir = 0;
+      let ri = 0;
+      for (let k = from; k < from + K; k++) {
+        rr += a.re[k] * b.re[k];
+        ii += a.im[k] * b.im[k];
+        ir += a.im[k] * b.re[k];
+        ri += a.re[k] * b.im[k];
       }
-    for (let j = 0; j < m; j++, from += K) {
-      M[j * n + 2 * j] += 1;
-      start[2 * j] = M[j * n + 2 * m] = real(a, b, from, K, mirrored);
-      start[2 * j + 1] = M[j * n + 2 * m + 1] = imaginary(a, b, from, K, mirrored);
-      M[j * n + 2 * m + 2] = 1;
-      M[j * n + 2 * m + 3] = 0;
+      sums[at] = rr;
+      sums[at + 1] = ii;
+      sums[at + 2] = ir;
+      sums[at + 3] = ri;
     }
   }
 
-  function real(a, b, from, K, mirrored) {
-    let sum = 0;
-    for (let k = from; k < from + K; k++) sum += a.re[k] * b.re[k] - mirrored * a.im[k] * b.im[k];
-    return sum;
-  }
-
-  function imaginary(a, b, from, K, mirrored) {
-    let sum = 0;
-    for (let k = from; k < from + K; k++) sum += a.im[k] * b.re[k] + mirrored * a.re[k] * b.im[k];
-    return sum;
+  // x = (I - N)^-1 [a, 1] - [a, 1] at a pair; `sign` -1 takes the conjugate of the second node.
+  function amplify(x, sign, s, r, counts, sums, M) {
+    const m = counts.length;
+    const n = 2 * m + 4;
+    let at = 0;
+    for (let j = 0; j < m; j++)
+      for (let l = j; l < m; l++, at += 4) {
+        const re = sums[at] - sign * sums[at + 1];
+        const im = sums[at + 2] + sign * sums[at + 3];
+        put(M, j * n + 2 * l, s, r, l, re, im, sign, counts);
+        if (l > j) put(M, l * n + 2 * j, s, r, j, re, im, sign, counts);
+      }
+    for (let j = 0; j < m; j++, at += 4) {
+      M[j * n + 2 * j] += 1;
+      x[4 * j] = M[j * n + 2 * m] = sums[at] - sign * sums[at + 1];
+      x[4 * j + 1] = M[j * n + 2 * m + 1] = sums[at + 2] + sign * sums[at + 3];
+      x[4 * j + 2] = M[j * n + 2 * m + 2] = 1;
+      x[4 * j + 3] = M[j * n + 2 * m + 3] = 0;
+    }
+    solve(M, n, m);
+    for (let j = 0; j < m; j++) for (let k = 0; k < 4; k++) x[4 * j + k] = M[j * n + 2 * m + k] - x[4 * j + k];
   }
 
   // -N_jl s_l s'_l / n_l
-  function put(M, at, s, r, l, re, im, mirrored, counts) {
-    const d = mirrored * r[2 * l + 1];
+  function put(M, at, s, r, l, re, im, sign, counts) {
+    const d = sign * r[2 * l + 1];
     const share = (s[2 * l] * r[2 * l] - s[2 * l + 1] * d) / counts[l];
     const turned = (s[2 * l] * d + s[2 * l + 1] * r[2 * l]) / counts[l];
     M[at] = im * turned - re * share;
     M[at + 1] = -re * turned - im * share;
   }
 
-  // Adds 2 Re w_tz w_tw (x - start) to every round; pairs of different nodes stand for two.
-  function summed(added, M, start, driven, z, w, mirrored, m) {
-    const n = 2 * m + 4;
-    const twice = z === w ? 2 : 4;
-    for (let j = 0; j < m; j++) {
-      const from = j * n + 2 * m;
-      const sampling = twice * (M[from] - start[2 * j]);
-      const turned = twice * (M[from + 1] - start[2 * j + 1]);
-      const noise = twice * (M[from + 2] - 1);
-      const spun = twice * M[from + 3];
-      for (let t = 0; t < driven.length; t++) {
-        const row = driven[t];
-        const d = mirrored * row[2 * w + 1];
-        const re = row[2 * z] * row[2 * w] - row[2 * z + 1] * d;
-        const im = row[2 * z] * d + row[2 * z + 1] * row[2 * w];
-        added[2 * (t * m + j)] += re * sampling - im * turned;
-        added[2 * (t * m + j) + 1] += re * noise - im * spun;
+  // Adds w_tw x + conj w_tw x' of the node w, x and x' without `start`, to every round of halves.
+  function add(halves, x, mirrored, w, many, m) {
+    for (let j = 0; j < 2 * m; j++) {
+      const a = many * (x[2 * j] + mirrored[2 * j]);
+      const b = many * (x[2 * j + 1] - mirrored[2 * j + 1]);
+      const c = many * (x[2 * j + 1] + mirrored[2 * j + 1]);
+      const d = many * (x[2 * j] - mirrored[2 * j]);
+      for (let t = 0, to = 2 * j; t < w.length; t += 2, to += 4 * m) {
+        halves[to] += w[t] * a - w[t + 1] * b;
+        halves[to + 1] += w[t] * c + w[t + 1] * d;
       }
     }
+  }
+
+  // Adds 2 Re w_tz times the halves of node z.
+  function close(added, halves, w, m) {
+    for (let t = 0, at = 0; t < w.length; t += 2)
+      for (let j = 0; j < 2 * m; j++, at++) added[at] += w[t] * halves[2 * at] - w[t + 1] * halves[2 * at + 1];
   }
 
   return { circle, losses };
