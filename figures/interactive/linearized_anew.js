@@ -122,12 +122,18 @@ explorable.linear = (a, width) => {
   return { a, J, K: J.map((row) => Float64Array.from(J, (other) => dot(row, other))), f: network.outputs(a, width) };
 };
 
-// The output at point p of an agent whose c and M begin at `first`, where `along` are J d_j.
-function linearOutput({ f, K }, along, x, first, p) {
-  const points = f.length;
+// Rows of derivatives of the outputs in c and M, where the d_j are `beside`: K and J d_j side by side.
+function slopes({ J, K }, beside) {
+  const size = J.length + beside.length;
+  const rows = new Float64Array(J.length * size);
+  J.forEach((row, p) => rows.set([...K[p], ...beside.map((vector) => dot(row, vector))], p * size));
+  return rows;
+}
+
+// The output at point p of an agent whose c and M begin at `first`.
+function linearOutput(f, rows, size, x, first, p) {
   let value = f[p];
-  for (let q = 0; q < points; q++) value += K[p][q] * x[first + q];
-  for (let j = 0; j < along.length; j++) value += along[j][p] * x[first + points + j];
+  for (let k = 0, at = p * size; k < size; k++, at++) value += rows[at] * x[first + k];
   return value;
 }
 
@@ -146,20 +152,20 @@ function segment({ method, W, step }, linear, beside, rounds, see) {
   const { agents, own, points } = network;
   const size = points + agents;
   const everybody = dynamics.range(agents);
-  const along = beside.map((vector) => linear.J.map((row) => dot(row, vector)));
+  const rows = slopes(linear, beside);
   const start = new Float64Array(agents * size);
   for (let i = 0; i < agents; i++) start[i * size + points + i] = 1;
   const grad = (x) => {
     const g = new Float64Array(x.length);
     for (let p = 0; p < points; p++) {
       const first = owner[p] * size;
-      g[first + p] = (linearOutput(linear, along, x, first, p) - targets[p]) / own;
+      g[first + p] = (linearOutput(linear.f, rows, size, x, first, p) - targets[p]) / own;
     }
     return g;
   };
   let last = start;
   dynamics.rollout(method, { grad, mix: dynamics.mixer(W, size), eta: step, start, rounds }, (round, x) => {
-    see(round, () => everybody.map((i) => linear.f.map((_, p) => linearOutput(linear, along, x, i * size, p))));
+    see(round, () => everybody.map((i) => linear.f.map((_, p) => linearOutput(linear.f, rows, size, x, i * size, p))));
     last = x;
   });
   return lifted(linear, beside, last);
@@ -195,24 +201,28 @@ explorable.predicted = (run, anchors, shared = null) => {
 // Share of the distance travelled under which what an agent differs in is not judged.
 const FLOOR = 1e-3;
 
-const norm = (values) => Math.hypot(...values);
-const minus = (one, other) => one.map((value, k) => value - other[k]);
-const meanOf = (rows) => rows[0].map((_, k) => dynamics.sum(rows, (row) => row[k]) / rows.length);
-const apart = (rows) => rows.map((row) => minus(row, meanOf(rows)));
+const norm = (values) => Math.sqrt(dot(values, values));
+const minus = (one, other) => dynamics.combine(1, one, -1, other);
+const meanOf = (rows) => dynamics.combine(...rows.flatMap((row) => [1 / rows.length, row]));
+const apart = (rows) => {
+  const mean = meanOf(rows);
+  return rows.map((row) => minus(row, mean));
+};
 const ratio = (part, whole) =>
   Number.isFinite(part) && Number.isFinite(whole) ? (whole > 0 ? part / whole : 0) : Infinity;
 
 // Of one round: outputs (agent, point) against what was observed, which began at `initial`.
 explorable.gaps = (outputs, observed, initial) => {
   const moved = observed.map((row) => norm(minus(row, initial)));
-  const own = apart(observed).map(norm);
+  const differing = apart(observed);
   const judged = (part, whole, travelled) =>
     ratio(whole, travelled) > FLOOR || ratio(part, whole) === Infinity ? ratio(part, whole) : NaN;
-  const missed = minus(apart(outputs).flatMap((row) => [...row]), apart(observed).flatMap((row) => [...row]));
+  const missed = apart(outputs).map((row, i) => minus(row, differing[i]));
+  const whole = (rows) => norm(rows.map(norm));
   return {
     gap: outputs.map((row, i) => ratio(norm(minus(row, observed[i])), moved[i])),
     common: ratio(norm(minus(meanOf(outputs), meanOf(observed))), norm(minus(meanOf(observed), initial))),
-    deviation: judged(norm(missed), norm(own), norm(moved)),
+    deviation: judged(whole(missed), whole(differing), norm(moved)),
   };
 };
 
