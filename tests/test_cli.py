@@ -79,7 +79,7 @@ def test_bars_are_drawn_where_somebody_looks(terminal, monkeypatch):
     stream = io.StringIO()
     stream.isatty = lambda: terminal
     monkeypatch.setattr(sys, "stderr", stream)
-    with cli._watched(quiet=False) as bar:
+    with cli.conduct.watched(quiet=False) as bar:
         bar("predicting")(3, 3)
     assert ("predicting" in stream.getvalue()) == terminal and (stream.getvalue() == "") != terminal
 

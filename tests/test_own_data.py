@@ -541,7 +541,7 @@ def test_a_spec_finds_its_table_beside_it(own, monkeypatch):
     wanted = data.read(own / "houses.csv", target="price", owner="town", test=0.25)
     work = experiment.Experiment(experiment.load(own / "spec.toml"))
     same(work.partition.data, wanted)
-    seeded = experiment.Experiment(experiment.load(own / "spec.toml").with_seed(0))
+    seeded = experiment.Experiment(experiment.with_seed(experiment.load(own / "spec.toml"), 0))
     same(seeded.partition.data, wanted)
     assert work.problem.task.about["dataset"] == "houses" and work.weights.agents == 3
     (own / "elsewhere").mkdir()

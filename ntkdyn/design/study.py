@@ -302,7 +302,7 @@ def varied(spec: Spec, changes: Mapping[str, Any]) -> Spec:
             inner = table.get(name)
             table[name] = table = dict(inner) if isinstance(inner, dict) else {}
         table[last] = [*value] if isinstance(value, tuple) else value
-    return parse(tomli_w.dumps(held), "over").in_folder(spec._folder)
+    return parse(tomli_w.dumps(held), "over").in_folder(spec.folder)
 
 
 def _tried(make: Callable, *given: Any) -> Any:

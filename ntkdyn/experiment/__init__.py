@@ -1,0 +1,27 @@
+"""Experiments: from a TOML spec to a problem, its prediction, its observation and their files.
+
+The one joint between what a user writes down and the rest of the package. Settings are documented
+at the fields of `Spec`; `demo.toml`, which ships with the package, shows them at work.
+"""
+
+from ntkdyn.checkpoints import flat
+from ntkdyn.experiment.files import (
+    Files,
+    check_machine,
+    check_replaceable,
+    files,
+    of_another,
+)
+from ntkdyn.experiment.outcome import compare, verify
+from ntkdyn.experiment.reading import LARGEST_SPEC, demo, load, parse, schema, shipped, with_seed
+from ntkdyn.experiment.spec import MethodTable, RunTable, ShareOfLimit, Spec
+from ntkdyn.experiment.varied import VARIED
+from ntkdyn.experiment.work import Experiment
+from ntkdyn.validation import from_log, widths as sweeps
+from ntkdyn.validation.verdicts import proven
+
+__all__ = [
+    "LARGEST_SPEC", "VARIED", "Experiment", "Files", "MethodTable", "RunTable", "ShareOfLimit",
+    "Spec", "check_machine", "check_replaceable", "compare", "demo", "files", "flat", "from_log",
+    "load", "of_another", "parse", "proven", "schema", "shipped", "sweeps", "verify", "with_seed",
+]  # fmt: skip

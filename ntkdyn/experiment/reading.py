@@ -1,0 +1,115 @@
+"""Specs from files, by name and from text, refused in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pydantic
+
+from ntkdyn import disk
+from ntkdyn.errors import InputError, shown, unknown
+from ntkdyn.experiment.spec import ShareOfLimit, Spec
+
+
+def schema() -> str:
+    """What a spec may hold, as a JSON schema: with it editors complete and check one."""
+    return json.dumps(Spec.model_json_schema() | {"title": "a spec of ntkdyn"}, indent=2)
+
+
+DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
+"""a key of so many parts that reading it would take a time that grows with their square"""
+
+
+LARGEST_SPEC = 2**24
+"""bytes of a spec: room for a mixing matrix of a thousand agents, and not for a device's zeros"""
+
+
+def load(path: str | Path) -> Spec:
+    """The spec in a TOML file, or the one of that name that ships with the package."""
+    path = disk.path_of("spec", path)
+    if str(path) in shipped() and not path.is_file():
+        return parse(shipped()[str(path)], str(path))
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"spec: {path} is no file, but a folder, a device or a pipe")
+        with path.open("rb") as file:
+            held = file.read(LARGEST_SPEC + 1)
+        text = held.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise InputError(f"spec: cannot read {path}; {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"spec: {path} is not a text file") from None
+    if len(held) > LARGEST_SPEC:
+        raise InputError(f"spec: {path} has more than the {LARGEST_SPEC} bytes that a spec may")
+    return parse(text, str(path)).in_folder(path.parent)
+
+
+def demo() -> Spec:
+    """The spec of `ntkdyn demo`."""
+    return parse(resources.files("ntkdyn").joinpath("demo.toml").read_text("utf-8"), "demo.toml")
+
+
+@functools.cache
+def shipped() -> dict[str, str]:
+    """Name -> text of the specs that ship with the package, on real images."""
+    folder = resources.files("ntkdyn").joinpath("specs")
+    found = {each.name.removesuffix(".toml"): each.read_text("utf-8") for each in folder.iterdir()}
+    return dict(sorted(found.items()))
+
+
+def parse(text: str, name: str) -> Spec:
+    """The spec written in `text`, which is called `name` in messages."""
+    if DOTTED.search(text):
+        raise InputError(f"spec: {name} nests its values too deeply, by a key of 100 parts or more")
+    try:
+        spec = Spec.model_validate(tomllib.loads(text))
+        if (spec.network.widths is None) == (spec.network.model is None):
+            raise InputError(f"{name}: network.widths must be given, or a model in their place")
+        return spec
+    except InputError:
+        raise
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"spec: {name} is not TOML; {error}") from None
+    except RecursionError:
+        raise InputError(f"spec: {name} nests its values too deeply") from None
+    except pydantic.ValidationError as error:
+        raise _in_one_sentence(name, error) from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise InputError(f"spec: {name} holds a number of too many digits") from None
+
+
+def with_seed(spec: Spec, seed: int) -> Spec:
+    """The spec with another seed, which is checked."""
+    text = spec.model_copy(update={"seed": seed}).text()
+    return parse(text, "--seed").in_folder(spec.folder)
+
+
+def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
+    """What is wrong with the innermost setting that is, with its full name."""
+    found = [(_setting(each["loc"]), each) for each in error.errors()]
+    path, first = max(found, key=lambda pair: len(pair[0]))
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        fields = functools.reduce(_table_of, path[:-1], Spec).model_fields
+        return InputError(f"{name}: {unknown(f'setting {where}', path[-1], fields)}")
+    if first["type"] == "missing":
+        return InputError(f"{name}: {where} must be given")
+    return InputError(f"{name}: {where}: {first['msg'].lower()}, got {shown(first['input'])}")
+
+
+def _setting(location: tuple[int | str, ...]) -> list[str]:
+    """The parts of a location that name settings, without the members of unions."""
+    branches = ("bool", "constrained-int", "float", "int", "str", "ShareOfLimit")
+    parts = [str(part) for part in location]
+    return [part for part in parts if part not in branches and not part.startswith("list[")]
+
+
+def _table_of(table: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel]:
+    annotation = table.model_fields[name].annotation
+    return annotation if inspect.isclass(annotation) else ShareOfLimit
