@@ -24,7 +24,7 @@ from ntkdyn.errors import InputError, check_kind, check_name, check_whole, shown
 from ntkdyn.graphs import mixing
 from ntkdyn.linear import KERNELS, Choice, Empirical, Given, Kernel, chosen
 from ntkdyn.methods import Method
-from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task, check_problem
+from ntkdyn.problems import LARGEST_SEED, KernelProblem, Problem, Task
 
 PARTS = ("problem", "method", "weights")
 """what a system is made of, in the order in which questions take them"""
@@ -59,7 +59,7 @@ class System:
     batches: Any = None
 
     def __post_init__(self) -> None:
-        check_problem(self.problem)
+        _check_problem(self.problem)
         set_ = functools.partial(object.__setattr__, self)
         _check_method(self.method)
         needs, task = self.method.needs, self.task
@@ -191,3 +191,11 @@ def _loose(own: inspect.Signature, settings: tuple[str, ...]) -> inspect.Signatu
     others = [each for each in after if each.kind is each.KEYWORD_ONLY]
     parts = [fields[name] for name in PARTS]
     return own.replace(parameters=[*own_ones[:place], *parts, *positional, *named, *others])
+
+
+def _check_problem(problem: Any) -> None:
+    """Refuse what is neither of the two."""
+    if not isinstance(problem, (Problem, KernelProblem)):
+        raise InputError(
+            f"problem: must be a Problem or a KernelProblem, got {type(problem).__name__}"
+        )

@@ -221,7 +221,7 @@ def test_a_kernel_goes_before_the_next_one_comes(monkeypatch):
     problem, method, asked = problem_of(bent().network), nd.methods.dgd(step_size=0.3), [0, 6, 300]
     stay = nd.predict(problem, method, PATH, asked, anchors=[5, 9])["outputs"].values
     assert "empirical" in vars(problem), "small kernels stay"
-    monkeypatch.setattr(problems, "KEPT_UP_TO", 0)
+    monkeypatch.setattr(problems.problem, "KEPT_UP_TO", 0)
     space, made, held = Linearization.space, [], []
 
     def watched(self, *known):

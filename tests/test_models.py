@@ -15,7 +15,7 @@ import ntkdyn as nd
 from ntkdyn import networks, precision
 from ntkdyn.errors import InputError
 from ntkdyn.kernels.pointwise import outputs_of
-from ntkdyn.problems import _start
+from ntkdyn.problems.starts import start_of
 
 FEATURES, OUTPUTS = (5,), 3
 
@@ -107,9 +107,9 @@ def all_settings():
 def test_a_seed_means_one_start_whatever_jaxs_settings(name):
     def started():
         if name == "mlp":
-            return _start(networks.mlp((4,), outputs=OUTPUTS), 5, FEATURES)
+            return start_of(networks.mlp((4,), outputs=OUTPUTS), 5, FEATURES)
         apply, start, more = MODELS[name]
-        return _start(networks.wrap(apply, start, OUTPUTS, **more), 5, FEATURES)
+        return start_of(networks.wrap(apply, start, OUTPUTS, **more), 5, FEATURES)
 
     with all_settings(), precision.double():
         first = started()

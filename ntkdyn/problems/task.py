@@ -1,0 +1,104 @@
+"""Task: what a run must know beyond its space."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from ntkdyn import precision
+from ntkdyn.data import Batches, Partition, full, minibatches
+from ntkdyn.losses import Loss
+
+
+class Task(NamedTuple):
+    """Targets and owners; training points come first, then public ones, then test points."""
+
+    targets: Float[np.ndarray, "points outputs"]
+    owner: Int[np.ndarray, " train"]
+    agents: int
+    loss: Loss
+    labels: Int[np.ndarray, " points"] | None
+    """class of every point, -1 for public ones; None where the task is regression"""
+    public: int = 0
+    """how many public points there are: seen by all agents, without targets"""
+    heads: int = 1
+    """how many sets of outputs the network has; the first is the main one"""
+    label_names: tuple[str, ...] = ()
+    """what the classes, or the outputs of regression, are called, if they have names"""
+    agent_names: tuple[str, ...] = ()
+    about: dict[str, Any] = {}
+    """what a record says of the data"""
+
+    def __repr__(self) -> str:
+        return f"Task({points_of(self)}, loss={self.loss.name!r})"
+
+    @property
+    def train(self) -> int:
+        return len(self.owner)
+
+    @property
+    def basis(self) -> int:
+        """How many points gradients come from: all but the test points."""
+        return self.train + self.public
+
+    @property
+    def classes(self) -> int:
+        """How many classes the outputs of one head tell apart."""
+        return 2 if self.loss.binary else self.targets.shape[1]
+
+    @property
+    def counts(self) -> Int[np.ndarray, " agents"]:
+        """How many training points each agent owns."""
+        return np.bincount(self.owner, minlength=self.agents)
+
+    def batches(self, size: int | None, seed: int | None) -> Batches:
+        """All points of every agent in every round, or `size` of them drawn from `seed`."""
+        if size is None or seed is None:
+            return full(self.owner, self.agents)
+        key = jax.random.key(seed, impl=precision.IMPLEMENTATION)
+        return minibatches(self.owner, self.agents, size, key=key)
+
+
+def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -> Task:
+    """The partition's training points, so many public ones, and its test points."""
+    data, train = partition.data, len(partition.data.train_labels)
+    unknown = np.full((public, *data.train_labels.shape[1:]), -1)
+    labels = np.concatenate([data.train_labels, unknown, data.test_labels])
+    if data.classes is None:
+        labels, targets = None, loss.read(labels)
+    else:
+        targets = loss.targets(np.maximum(labels, 0), data.classes)
+    targets[train : train + public] = 0
+    return Task(
+        targets,
+        partition.owner,
+        partition.agents,
+        loss,
+        labels,
+        public,
+        heads,
+        data.label_names,
+        partition.agent_names,
+        {**data.about, "partition": partition.rule},
+    )
+
+
+def points_of(task: Task) -> str:
+    """How many points there are, and for whom."""
+    test = len(task.targets) - task.basis
+    tested = f" and {test} test" if test else ""
+    return f"{task.train} training{tested} points, {task.agents} agents"
+
+
+def rows_of(task: Task) -> dict[str, Any]:
+    """What a table says of points and agents."""
+    counts = task.counts
+    return {
+        "points an agent": f"{counts.min()} to {counts.max()}",
+        "outputs": task.targets.shape[1],
+        "loss": task.loss.name,
+        "agents": ", ".join(task.agent_names[:8]) + (", ..." if len(task.agent_names) > 8 else ""),
+    }
