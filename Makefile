@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 # all but torch, whose builds differ by device and take gigabytes: tests that need it are skipped
-EXTRAS = --extra bounds --extra teach --extra test --extra dev
+EXTRAS = --extra bounds --extra cluster --extra teach --extra test --extra dev
 
 .PHONY: demo test test-slow lint fuzz mutants lock
 

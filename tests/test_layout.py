@@ -90,10 +90,11 @@ ALLOWED = {
         "saving", "kernels", "linear", "links", "losses", "methods", "networks", "problems",
         "records", "runs", "system", "theory", "validation",
     },
+    "cluster": {"errors", "records"},
     "design": {
-        "checkpoints", "disk", "dynamics", "engine", "errors", "experiment", "graphs", "losses",
-        "measures", "methods", "precision", "quantities", "records", "runs", "sizes", "spaces",
-        "system", "validation",
+        "checkpoints", "cluster", "disk", "dynamics", "engine", "errors", "experiment", "graphs",
+        "losses", "measures", "methods", "precision", "quantities", "records", "runs", "sizes",
+        "spaces", "system", "validation",
     },
     "bench": {
         "checkpoints", "data", "dynamics", "engine", "errors", "graphs", "saving", "kernels",
@@ -105,8 +106,8 @@ ALLOWED = {
         "archives", "arrays", "data", "disk", "errors", "graphs", "methods", "precision", "vectors",
     },
     "cli": {
-        "bench", "conformance", "design", "disk", "drafts", "errors", "experiment", "figures",
-        "health", "methods", "progress", "records", "theory",
+        "bench", "cluster", "conformance", "design", "disk", "drafts", "errors", "experiment",
+        "figures", "health", "methods", "progress", "records", "theory",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""

@@ -91,3 +91,15 @@ Yes = Annotated[bool, typer.Option("--yes", help="Take longer than the budget.")
 
 
 Budget = Annotated[float, typer.Option(help="Seconds that it may take without --yes.")]
+
+
+Workers = Annotated[
+    str | None,
+    typer.Option(help='So many processes of this machine work on it, or "all" cores.'),
+]
+
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="The workers of a scheduler of dask's do, as in tcp://node:8786."),
+]

@@ -20,8 +20,10 @@ from ntkdyn.cli.options import (
     Overwrite,
     Quiet,
     Resume,
+    Scheduler,
     Seed,
     Spec,
+    Workers,
     Yes,
 )
 from ntkdyn.cli.stopping import RESUMED, going_on
@@ -50,6 +52,8 @@ def sweep(
     ] = None,
     budget: Budget = 3600.0,
     yes: Yes = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
@@ -68,8 +72,11 @@ def sweep(
     if kernel:
         raise InputError("--kernel: goes with --starts; vary the setting with --over kernel=...")
     asked = {"over": axes, "train": observe, "dtype": "float32"}
-    with _kept(work, place, "sweep", asked, resume) as (path, parts):
-        study = designing.Study(work, axes, dtype="float32", parts=parts)
+    with (
+        _kept(work, place, "sweep", asked, resume) as (path, parts),
+        _working(workers, scheduler, quiet) as cluster,
+    ):
+        study = designing.Study(work, axes, dtype="float32", parts=parts, cluster=cluster)
         chosen = _spread("--train", observe, study.count)
         with going_on(RESUMED), watched(quiet) as bar:
             allowed = None if yes else budget
@@ -120,6 +127,18 @@ def _kept(
         experiment.check_replaceable([path], others, place.overwrite)
         settings = asked | experiment.flat(work.spec.model_dump())
         yield path, designing.Parts(place.folder / f"{name}.parts", settings, resume=resume)
+
+
+@contextlib.contextmanager
+def _working(workers: str | None, scheduler: str | None, quiet: bool) -> Iterator[Any]:
+    """The cluster that works on a study, if any; what may move last digits there is said."""
+    from ntkdyn.cluster import opened
+
+    count = int(workers) if workers and workers.isdecimal() else workers
+    with opened(count, scheduler) as cluster:
+        yield cluster
+    if cluster and cluster.unlike and not quiet:
+        print(f"last digits may differ from one process's; of a worker {cluster.unlike}")
 
 
 def _written(record, path: Path, parts) -> None:
@@ -200,6 +219,8 @@ def design(
     shared: Annotated[bool, typer.Option("--shared", help="Agents send by turns.")] = False,
     budget: Budget = 3600.0,
     yes: Yes = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     out: OfSpec = None,
     seed: Seed = None,
     quiet: Quiet = False,
@@ -218,8 +239,11 @@ def design(
     clock = designing.Clock(compute, bandwidth, latency, watts, joules_per_byte, broadcast, shared)
     goal = designing.Goal(designing.target(reach), cost, clock)
     asked = {"over": axes, "goal": goal, "whole": whole, "best": best}
-    with _kept(work, place, "design", asked, resume) as (path, parts):
-        study = designing.Study(work, axes, dtype="float32", parts=parts)
+    with (
+        _kept(work, place, "design", asked, resume) as (path, parts),
+        _working(workers, scheduler, quiet) as cluster,
+    ):
+        study = designing.Study(work, axes, dtype="float32", parts=parts, cluster=cluster)
         with going_on(RESUMED), watched(quiet) as bar:
             asked = {"best": best, "sharp": sharp, "confirm": confirm, "whole": whole}
             allowed = None if yes else budget

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,16 @@ class Parts:
         for asked in [*_asked(there)]:
             check_same(folder, asked, self._asked)
 
-    def part(self, name: str, make: Callable[[], Record]) -> Record:
-        """The part of that name, made if it is not there, or is damaged."""
-        path = self._folder / f"{name}.nc"
+    def found(self, name: str) -> Record | None:
+        """The part of that name, unless it is not there, or is damaged."""
         try:
-            return records.read(path)
+            return records.read(self._folder / f"{name}.nc")
         except InputError:
-            made = make().assign_attrs(asked=json.dumps(self._asked))
-            records.write(made, path)
-            return made
+            return None
+
+    def keep(self, name: str, record: Record) -> None:
+        marked = record.assign_attrs(asked=json.dumps(self._asked))
+        records.write(marked, self._folder / f"{name}.nc")
 
     def remove(self) -> None:
         """What was kept, as it is no longer needed."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from ntkdyn.design.study import Study, check_any
 from ntkdyn.design.targets import Clock, Target, costs, ranked, reached
@@ -78,15 +77,17 @@ def search(
     record = followed(study, goal, least, whole=whole, budget=budget, bar=bar)
     record = check_any(record).reindex(setting=range(study.count), fill_value={"refusal": ""})
     found = refined(study, goal, goal.of(record), record, least)
-    order, more = ranked(found, more=goal.target.more), {"budget": budget}
+    order = ranked(found, more=goal.target.more)
     anew = alone = None
     if sharp:
-        seen = _each(study.sharpen, found, order[:sharp], study, bar("predicting anew"), more)
+        how = {"budget": budget, "progress": bar("predicting anew")}
+        seen = _each(study.sharpen, found, order[:sharp], study, **how)
         anew = goal.of(seen).assign_attrs(by="with anchors")
         first = [int(anew["setting"][k]) for k in ranked(anew, more=goal.target.more)]
         order = [*first, *(place for place in order if place not in first)]
     if confirm:
-        seen = _each(study.train, found, order[:confirm], study, bar("training the best"), more)
+        how = {"budget": budget, "progress": bar("training the best")}
+        seen = _each(study.train, found, order[:confirm], study, **how)
         alone = goal.of(seen).assign_attrs(by="trained")
     return Found(record, found, order, anew, alone)
 
@@ -161,24 +162,16 @@ def _put(found: Record, closer: Record, places: list[int]) -> None:
 
 
 def _each(
-    how: Callable[..., Record],
-    found: Record,
-    places: Sequence[int],
-    study: Study,
-    progress: Progress | None,
-    more: dict[str, Any],
+    how: Callable[..., Record], found: Record, places: Sequence[int], study: Study, **more: Any
 ) -> Record:
     """Settings alone: to twice the round in which each should reach the target, or to the last."""
-    seen = []
-    for done, place in enumerate(places, start=1):
+    rounds = {}
+    for place in places:
         hit = float(found["reached_round"].sel(setting=place))
         end = study.rounds[-1] if np.isnan(hit) else min(study.rounds[-1], int(2 * hit) + 2)
-        rounds = {round for round in study.rounds if round <= end}
-        rounds |= {*np.linspace(0, end, BETWEEN).round().astype(int).tolist()}
-        seen.append(how([place], sorted(rounds), **more))
-        if progress:
-            progress(done, len(places))
-    return check_any(xr.concat(seen, "setting", join="outer"))
+        own = {round for round in study.rounds if round <= end}
+        rounds[place] = sorted({*own, *np.linspace(0, end, BETWEEN).round().astype(int).tolist()})
+    return check_any(how(places, rounds, **more))
 
 
 def record_of(study: Study, found: Found) -> Record:

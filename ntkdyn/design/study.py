@@ -6,8 +6,10 @@ its first dimension; `gridded` gives it a dimension for each axis.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ import numpy as np
 import tomli_w
 import xarray as xr
 
+from ntkdyn.cluster import Cluster
 from ntkdyn.design.axes import Axis, check_apart, checked, settings, told
 from ntkdyn.design.bulk import Bulk, sent_by
 from ntkdyn.design.parts import Parts
@@ -42,12 +45,29 @@ PART = 64
 DIMS = ("setting", "round", "agent")
 
 
-class Work(NamedTuple):
-    """Settings with one kernel, to be predicted at once."""
+class Piece(NamedTuple):
+    """What is computed, and kept, as one: settings with one kernel, or a single one by itself."""
 
-    name: str
-    kernel: str
+    what: str
+    """predicted, or one of `ALONE`"""
     places: list[int]
+    rounds: list[int]
+
+    @property
+    def name(self) -> str:
+        asked = _named(self.places) if self.what == "predicted" else self.places[0]
+        return f"{self.what}-{asked}-{_named(self.rounds)}"
+
+
+class Asked(NamedTuple):
+    """A study, as those are told who work for it."""
+
+    base: Experiment
+    axes: tuple[Axis, ...]
+    dtype: str
+
+    def study(self) -> Study:
+        return Study(self.base, self.axes, dtype=self.dtype)
 
 
 class Study:
@@ -55,7 +75,7 @@ class Study:
 
     Predictions are those around the start, whatever the spec says of anchors. A setting with which
     the spec cannot be run is NaN, and `refusal` says why. Where there are fewer agents than
-    elsewhere, those that are lacking are NaN. `parts` keep what is done.
+    elsewhere, those that are lacking are NaN. `parts` keep what is done; a `cluster` does it.
     """
 
     def __init__(
@@ -66,11 +86,12 @@ class Study:
         *,
         dtype: str = "float64",
         parts: Parts | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.base, self.axes, self.dtype = base, [*map(checked, axes)], dtype
         self.count = check_apart(self.axes)
         self.rounds = recorded(base.spec.run) if rounds is None else list(rounds)
-        self._parts = parts
+        self._parts, self._cluster = parts, cluster
         self._kernel, self._kept = "", {}
 
     @functools.cached_property
@@ -92,59 +113,80 @@ class Study:
         """
         places = list(range(self.count)) if places is None else list(places)
         rounds = self.rounds if rounds is None else list(rounds)
-        parts, begun, done = [], time.perf_counter(), 0
-        for work in self._work(places, rounds):
-            parts.append(self._part(work.name, functools.partial(self._seen, work, rounds)))
-            done += len(work.places)
-            if progress:
-                progress(done, len(places))
-            _check_budget(budget, time.perf_counter() - begun, done, len(places))
-        return _joined(parts, rounds)
+        return _joined(self._all([*self._together(places, rounds)], budget, progress), rounds)
 
-    def train(
-        self,
-        places: Sequence[int],
-        rounds: Sequence[int] | None = None,
-        *,
-        budget: float | int | None = None,
-        progress: Progress | None = None,
-    ) -> Record:
-        """The same of these settings, trained."""
-        return self._one_by_one(places, rounds, "trained", _trained, budget, progress)
+    def train(self, places: Sequence[int], *given: Any, **more: Any) -> Record:
+        """The same of these settings, trained: `alone`."""
+        return self.alone("trained", places, *given, **more)
 
-    def sharpen(
-        self,
-        places: Sequence[int],
-        rounds: Sequence[int] | None = None,
-        *,
-        budget: float | int | None = None,
-        progress: Progress | None = None,
-    ) -> Record:
-        """The same, each predicted alone: with the spec's anchors, or those that are chosen."""
-        return self._one_by_one(places, rounds, "sharp", _sharp, budget, progress)
+    def sharpen(self, places: Sequence[int], *given: Any, **more: Any) -> Record:
+        """The same, each predicted by itself, with the spec's anchors or chosen ones: `alone`."""
+        return self.alone("sharp", places, *given, **more)
 
-    def _one_by_one(
+    def alone(
         self,
-        places: Sequence[int],
-        rounds: Sequence[int] | None,
         what: str,
-        how: Callable[[System, RunTable, list[int]], Record],
-        budget: float | int | None,
-        progress: Progress | None,
+        places: Sequence[int],
+        rounds: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
+        *,
+        budget: float | int | None = None,
+        progress: Progress | None = None,
     ) -> Record:
-        rounds = self.rounds if rounds is None else list(rounds)
-        parts, begun = [], time.perf_counter()
-        for done, place in enumerate(places, start=1):
-            one = functools.partial(self._alone, place, how, rounds)
-            parts.append(self._part(f"{what}-{place}-{_named(rounds)}", one))
-            if progress:
-                progress(done, len(places))
-            _check_budget(budget, time.perf_counter() - begun, done, len(places))
-        return _joined(parts, rounds)
+        """These settings one by one, in the same rounds or each in its own."""
+        every = self.rounds if rounds is None else rounds
+        own = every if isinstance(every, Mapping) else dict.fromkeys(places, every)
+        pieces = [Piece(what, [place], list(own[place])) for place in places]
+        seen = sorted({*itertools.chain(*own.values())})
+        return _joined(self._all(pieces, budget, progress), seen)
 
-    def _alone(
-        self, place: int, how: Callable[[System, RunTable, list[int]], Record], rounds: list[int]
-    ) -> Record:
+    def _all(
+        self, pieces: Sequence[Piece], budget: float | int | None, progress: Progress | None
+    ) -> list[Record]:
+        """In their order, in whatever order they are done."""
+        found: dict[int, Record] = {}
+        begun, done, asked = time.perf_counter(), 0, sum(len(each.places) for each in pieces)
+        for number, record in self._done(pieces):
+            found[number] = record
+            done += len(pieces[number].places)
+            if progress:
+                progress(done, asked)
+            _check_budget(budget, time.perf_counter() - begun, done, asked)
+        return [found[number] for number in sorted(found)]
+
+    def _done(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Record]]:
+        """The number and the record of each: of those that are kept, then of all others."""
+        lacking = []
+        for number, piece in enumerate(pieces):
+            if (there := self._parts and self._parts.found(piece.name)) is not None:
+                yield number, there
+            else:
+                lacking.append(number)
+        with contextlib.closing(self._computed([pieces[number] for number in lacking])) as computed:
+            for place, record in computed:
+                number = lacking[place]
+                if self._parts:
+                    self._parts.keep(pieces[number].name, record)
+                yield number, record
+
+    def _computed(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Record]]:
+        if self._cluster and pieces:
+            yield from self._cluster.map(_by_worker, self._asked, pieces)
+        else:
+            yield from ((place, self.record(piece)) for place, piece in enumerate(pieces))
+
+    @property
+    def _asked(self) -> Asked:
+        """With folders that are found from elsewhere, and nothing that is computed."""
+        spec, data = self.base.spec.model_copy(), self.base.data_dir
+        base = Experiment(spec.in_folder(spec.folder.absolute()), data and data.absolute())
+        return Asked(base, tuple(self.axes), self.dtype)
+
+    def record(self, piece: Piece) -> Record:
+        """What is asked for, computed here."""
+        return self._predicted(piece) if piece.what == "predicted" else self._alone(piece)
+
+    def _alone(self, piece: Piece) -> Record:
+        place, how, rounds = piece.places[0], ALONE[piece.what], piece.rounds
         spec = self.specs[place]
         seen = spec if isinstance(spec, str) else _tried(self._run, place, how, rounds)
         if isinstance(seen, str):
@@ -160,18 +202,14 @@ class Study:
         own = {str(n): each.values for n, each in seen.items() if each.dims == DIMS[1:]}
         return own | sent_by(system, rounds)
 
-    def _part(self, name: str, make: Callable[[], Record]) -> Record:
-        return self._parts.part(name, make) if self._parts else make()
-
-    def _work(self, places: Sequence[int], rounds: Sequence[int]) -> Iterator[Work]:
+    def _together(self, places: Sequence[int], rounds: list[int]) -> Iterator[Piece]:
         """Those with the same kernel and owners next to one another, so many at once."""
         names = {place: self._shared(place) for place in places}
         ordered = sorted(places, key=lambda place: (*names[place], place))
-        for kernel, alike in itertools.groupby(ordered, key=lambda place: names[place][0]):
+        for _, alike in itertools.groupby(ordered, key=lambda place: names[place][0]):
             alike = list(alike)
             for first in range(0, len(alike), PART):
-                some = alike[first : first + PART]
-                yield Work(f"predicted-{_named(some)}-{_named(rounds)}", kernel, some)
+                yield Piece("predicted", alike[first : first + PART], rounds)
 
     def _shared(self, place: int) -> tuple[str, str]:
         """What names the kernel, and the owners of its points."""
@@ -181,9 +219,9 @@ class Study:
         of = lambda names: repr(spec.model_dump(include=names))
         return of(SHARED), of({"partition"})
 
-    def _seen(self, work: Work, rounds: list[int]) -> Record:
-        """A part."""
-        known = {place: self._system(place) for place in work.places}
+    def _predicted(self, piece: Piece) -> Record:
+        rounds = piece.rounds
+        known = {place: self._system(place) for place in piece.places}
         refused = {place: each for place, each in known.items() if isinstance(each, str)}
         found = {place: each for place, each in known.items() if place not in refused}
         bulk = self._once(("bulk", *rounds), lambda: Bulk(rounds, self.dtype))
@@ -336,6 +374,20 @@ def _sharp(system: System, run: RunTable, rounds: list[int]) -> Record:
         anchors = [round for round in run.anchors if round < rounds[-1]] or [0]
     system = system.with_(kernel="empirical")
     return predict(system, rounds, anchors=anchors, corrections=run.corrections)
+
+
+ALONE = {"trained": _trained, "sharp": _sharp}
+"""what one setting may be asked for by itself -> how"""
+
+_own = threading.local()
+"""of a worker: the `study` it works for, which was `asked` for; kernels stay from part to part"""
+
+
+def _by_worker(asked: Asked, piece: Piece) -> Record:
+    """A part, computed by whoever works for the study."""
+    if getattr(_own, "asked", None) != asked:
+        _own.asked, _own.study = asked, asked.study()
+    return _own.study.record(piece)
 
 
 def _named(numbers: Sequence[int]) -> str:
