@@ -14,6 +14,7 @@ import pytest
 
 from ntkdyn import cluster, design, experiment, records
 from ntkdyn.design import study
+from ntkdyn.dynamics import ensemble
 from ntkdyn.errors import InputError
 
 distributed = pytest.importorskip("distributed")
@@ -90,6 +91,14 @@ def test_rounds_of_ones_own(base, axes, within):
     assert seen.identical(alone.train([0, 4, 18], rounds))
     assert seen["train_loss"].notnull().all("agent").sum("round").values.tolist() == [2, 3, 0]
     assert "hypercube" in str(seen["refusal"].sel(setting=18).values)
+
+
+@pytest.mark.slow
+def test_an_ensemble_that_is_shared(base, within):
+    asked = {"rounds": [0, 4], "draws": 4, "seed": 0, "width": "own"}
+    shared = ensemble(base.system, **asked, cluster=within)
+    assert shared.identical(ensemble(base.system, **asked))
+    assert (shared["train_loss_std"].values > 0).all()
 
 
 def refusing(common, task):

@@ -192,7 +192,9 @@ def test_settings_that_cannot_be_run_are_left_out(found):
 def test_other_owners_share_the_kernel(base, monkeypatch):
     computed = []
     ntk = nd.problems.problem.infinite.ntk
-    monkeypatch.setattr(nd.problems.problem.infinite, "ntk", lambda *a: computed.append(1) or ntk(*a))
+    monkeypatch.setattr(
+        nd.problems.problem.infinite, "ntk", lambda *a: computed.append(1) or ntk(*a)
+    )
     axes = [design.axis("partition.alpha=0.4,2,7"), design.axis("partition.agents=2,3")]
     seen = design.predicted(base, axes, [2])
     assert len(computed) == 1

@@ -67,7 +67,7 @@ ALLOWED = {
         "sharding", "sizes", "spaces", "system", "vectors",
     },
     "dynamics": {
-        "arrays", "data", "engine", "errors", "graphs", "saving", "kernels", "linear",
+        "arrays", "cluster", "data", "engine", "errors", "graphs", "saving", "kernels", "linear",
         "linearization", "losses", "measures", "methods", "networks", "precision", "problems",
         "processes", "progress", "quantities", "records", "runs", "sizes", "spaces", "system",
         "vectors",

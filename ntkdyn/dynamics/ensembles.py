@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -32,6 +32,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ntkdyn import precision, sizes
+from ntkdyn.cluster import Cluster
 from ntkdyn.dynamics.predict import predict
 from ntkdyn.dynamics.stability import assess
 from ntkdyn.engine import Progress
@@ -67,6 +68,7 @@ def ensemble(
     nngp: Float[np.ndarray, "points points"] | None = None,
     via: str = "auto",
     width: str = "infinite",
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """Mean, spread and bands over random starts of every agent's outputs, losses and accuracies.
@@ -81,6 +83,7 @@ def ensemble(
     estimated, and `mean_outputs`, `NAME_mean` and `NAME_std` have a standard error `..._error`
     beside them. (Losses are skewed: from fewer than a hundred draws spreads and their errors tend
     to be too small.) The step size is the same for all, a share of the limit at infinite width.
+    A `cluster` (`ntkdyn.cluster.opened`) shares these networks among its workers.
     """
     problem = system.problem
     draws = _checked(problem, draws, width, nngp)
@@ -90,7 +93,7 @@ def ensemble(
     system = system.with_(method=stability.method, **whole)
     how = {"record_every": record_every, "via": via}
     if width == "own":
-        record = _own(system, rounds, how, draws, seed, progress)
+        record = _own(system, rounds, how, draws, seed, cluster, progress)
     else:
         covariance = _nngp(problem) if nngp is None else nngp
         starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
@@ -131,26 +134,46 @@ def _own(
     how: dict[str, Any],
     draws: int,
     seed: int,
+    cluster: Cluster | None,
     progress: Progress | None,
 ) -> Record:
     """Estimates from linear predictions of networks that start from seeds of their own."""
-    seeds = np.random.default_rng(seed).choice(LARGEST_SEED, draws, replace=False)
-    measured, outputs = [], []
-    for done, each in enumerate(map(int, seeds), start=1):
-        one = system.with_(problem=dataclasses.replace(system.problem, seed=each))
-        run = predict(one, rounds, **how)
+    seeds = np.random.default_rng(seed).choice(LARGEST_SEED, draws, replace=False).tolist()
+    asked, seen = (system, rounds, how), {}
+    shared = (
+        cluster.map(_of_seed, asked, seeds)
+        if cluster
+        else enumerate(_of_seed(asked, each) for each in seeds)
+    )
+    for place, run in shared:
         held = f"ensemble: the outputs of {draws} starts"
-        sizes.check_room(held, 2 * draws * run["outputs"].nbytes, "draw fewer, or record less")
-        outputs.append(run["outputs"].values)
-        measured.append([measure(system.task, seen) for seen in outputs[-1]])
+        sizes.check_room(held, 2 * draws * run.outputs.nbytes, "draw fewer, or record less")
+        seen[place] = run
         if progress:
-            progress(done, draws)
-    record = _of_outputs(np.stack(outputs))
-    for name in measured[0][0]:
-        values = np.array([[row[name] for row in run] for run in measured])
-        record |= _of_samples(name, values)
-    coordinates = {"round": run["round"].values, "quantile": list(QUANTILES)}
-    return xr.Dataset(record, coordinates)
+            progress(len(seen), draws)
+    runs = [seen[place] for place in range(draws)]
+    record = _of_outputs(np.stack([run.outputs for run in runs]))
+    for name in runs[0].measured:
+        record |= _of_samples(name, np.stack([run.measured[name] for run in runs]))
+    return xr.Dataset(record, {"round": runs[0].rounds, "quantile": list(QUANTILES)})
+
+
+class _OfSeed(NamedTuple):
+    """What a network shows."""
+
+    rounds: np.ndarray
+    outputs: Float[np.ndarray, "rounds agents points outputs"]
+    measured: dict[str, Float[np.ndarray, "rounds agents"]]
+
+
+def _of_seed(asked: tuple[System, int | Sequence[int], dict[str, Any]], seed: int) -> _OfSeed:
+    system, rounds, how = asked
+    one = system.with_(problem=dataclasses.replace(system.problem, seed=seed))
+    run = predict(one, rounds, **how)
+    outputs = run["outputs"].values
+    rows = [measure(system.task, seen) for seen in outputs]
+    measured = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return _OfSeed(run["round"].values, outputs, measured)
 
 
 def _of_outputs(
