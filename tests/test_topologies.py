@@ -168,19 +168,36 @@ def test_the_cliques_skew_and_bad_counts():
         ({"changes": {"kind": "hyper_hypercube"}}, "hyper-hypercube"),
         ({"changes": {"kind": "equi_dynamic", "length": 5}}, "OD-EquiDyn"),
         ({"topology": "d_cliques", "size": 2}, "metropolis"),
+        ({"changes": {"kind": "equi_dynamic", "share": 0.9}}, "OD-EquiDyn"),
+        ({"topology": "equi_static", "links": 2}, "U-EquiStatic"),
+        ({"topology": "equi_static", "links": 2, "directed": True, "seed": 1}, "D-EquiStatic"),
         ({"topology": "ring", "weights": "fastest"}, "fastest mixing"),
+        ({"topology": "ring", "weights": "fastest averaging"}, "fastest linear averaging"),
     ],
 )
 def test_a_spec_names_them(graph, name):
     text = tomli_w.dumps(tomllib.loads(SPEC) | {"graph": graph})
     work = experiment.Experiment(experiment.parse(text, "spec"))
     assert work.weights.name == name and work.weights.agents == 4
+    again = experiment.Experiment(experiment.with_seed(work.spec, work.spec.seed))
+    assert np.array_equal(again.weights.matrix, work.weights.matrix), "written out and read again"
+
+
+def test_a_spec_says_how_much_is_taken_of_what_is_heard():
+    text = tomli_w.dumps(tomllib.loads(SPEC) | {"graph": {"changes": SHARED}})
+    found = experiment.Experiment(experiment.parse(text, "spec")).weights.rounds[0].matrix
+    assert np.allclose(np.diag(found), 0.1 + 0.9 / 4)
+
+
+SHARED = {"kind": "equi_dynamic", "share": 0.9}
 
 
 def test_a_spec_that_does_not_go_together_is_refused():
     for graph, said in (
         ({"changes": {"kind": "base"}, "topology": "ring"}, "base goes without other settings"),
         ({"changes": {"kind": "equi_dynamic", "peers": 2}}, "peers go with"),
+        ({"changes": {"kind": "base", "share": 0.5}}, "a share goes with equi_dynamic"),
+        ({"topology": "equi_static", "links": 2, "weights": "metropolis"}, "weights of its own"),
     ):
         text = tomli_w.dumps(tomllib.loads(SPEC) | {"graph": graph})
         with pytest.raises(InputError, match=said):

@@ -145,6 +145,8 @@ class Assembly:
             raise InputError(
                 "graph.changes: peers go with hyper_hypercube and base, and only there"
             )
+        if (changes.share is not None) > (changes.kind == "equi_dynamic"):
+            raise InputError("graph.changes: a share goes with equi_dynamic, and only there")
         drawn = {"length": changes.length, "seed": self._seed(changes.seed)}
         if changes.kind in WITHOUT_TOPOLOGY:
             if self.spec.graph.model_fields_set != {"changes"} or self.spec.graph.model_extra:
@@ -158,7 +160,8 @@ class Assembly:
         self, changes: ChangesTable, agents: int, drawn: dict[str, int]
     ) -> graphs.MixingSequence:
         if changes.kind == "equi_dynamic":
-            return graphs.equi_dynamic(agents, **drawn)
+            share = {} if changes.share is None else {"share": changes.share}
+            return graphs.equi_dynamic(agents, **drawn, **share)
         if changes.kind == "one_peer_exponential":
             return graphs.one_peer_exponential(agents)
         return getattr(graphs, changes.kind)(agents, changes.peers or 1)
@@ -180,10 +183,12 @@ class Assembly:
             return graphs.mixing(table.matrix, agents=agents, sums=sums)
         if table.topology is not None:
             defaults = {"agents": agents, "seed": self.spec.seed, "counts": self.partition.counts}
-            return graphs.build(table.topology, table.weights, defaults, **table.model_extra or {})
+            own = settings.keys() & {"directed"}
+            given = (table.model_extra or {}) | {name: settings[name] for name in own}
+            return graphs.build(table.topology, table.weights, defaults, **given)
         reading = {name: settings[name] for name in READING if name in settings}
         graph = graphs.read(self.spec.found(table.file, self.data_dir), **reading)
-        weights = graphs.weigh(graph, table.weights, sums)
+        weights = graphs.weigh(graph, table.weights or graphs.RULES[0], sums)
         names = self.partition.agent_names
         return graphs.mixing(weights, agents=agents, sums=sums, names=names)
 

@@ -153,6 +153,8 @@ class ChangesTable(StrictTable):
     """of a link to fail in a round"""
     peers: Count | None = None
     """neighbours in a round of hyper_hypercube and base; one if left out"""
+    share: float | None = None
+    """what agents take of what they hear in equi_dynamic; a half if left out"""
     seed: Seed | None = None
 
 
@@ -174,8 +176,11 @@ class GraphTable(StrictTable):
     weighted: bool | None = None
     """whether weights of a file's links are heeded; true if left out"""
     directed: bool | None = None
-    """whether in a file's list of links the second of two hears from the first alone"""
-    weights: Annotated[str, _one_of(graphs.RULES)] = "metropolis"
+    """whether in a file's list of links the second of two hears from the first alone; or whether an
+    equi_static graph is"""
+    weights: Annotated[str | None, _one_of(graphs.RULES)] = None
+    """how much each link counts, metropolis if left out; of the optimised, "fastest" are none below
+    zero, "fastest averaging" may be"""
     matrix: list[list[float]] | None = None
     """a mixing matrix of one's own, row by row"""
     changes: ChangesTable | None = None
@@ -186,7 +191,7 @@ READING = ("names", "weighted", "directed")
 
 
 OF_GRAPHS = {
-    "topology": ("weights", "changes"),
+    "topology": ("weights", "changes", "directed"),
     "file": ("weights", "changes", *READING),
     "matrix": ("changes",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import networkx as nx
 
 from ntkdyn.errors import InputError, check_kind, check_name, unknown
 from ntkdyn.graphs.cliques import d_cliques
+from ntkdyn.graphs.equitopo import equi_static
 from ntkdyn.graphs.fastest import fastest
 from ntkdyn.graphs.matrices import MixingMatrix
 from ntkdyn.graphs.topologies import TOPOLOGIES
@@ -18,17 +20,18 @@ from ntkdyn.graphs.weights import WEIGHTS, lazy
 
 
 def build(
-    topology: str, weights: str, defaults: Mapping[str, Any], **settings: Any
+    topology: str, weights: str | None, defaults: Mapping[str, Any], **settings: Any
 ) -> MixingMatrix:
     """The mixing matrix of a named topology with named weights, as a spec gives them.
 
-    `weights` is a name that `weigh` takes. `settings` are
+    `weights` is a name that `weigh` takes, Metropolis' if None, as it must be where a topology has
+    weights of its own. `settings` are
     the topology's arguments, those it does not take refused by name; `defaults` are used where
     it takes them and they are not set, and `agents` of them is how many there must be.
     """
     check_name("graph", topology, BUILT)
     check_kind("defaults", defaults, Mapping, "of settings by name")
-    check_name("weights", weights, RULES)
+    check_name("weights", weights or RULES[0], RULES)
     parameters = inspect.signature(BUILT[topology]).parameters
     for name in settings:
         if name not in parameters:
@@ -37,11 +40,15 @@ def build(
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in settings:
             raise InputError(f"graph {topology}: {name} must be given")
-    graph = BUILT[topology](**settings)
-    wanted = defaults.get("agents", len(graph))
-    if len(graph) != wanted:
-        raise InputError(f"graph {topology}: has {len(graph)} agents, the problem has {wanted}")
-    return weigh(graph, weights)
+    made = BUILT[topology](**settings)
+    agents = made.agents if isinstance(made, MixingMatrix) else len(made)
+    if agents != (wanted := defaults.get("agents", agents)):
+        raise InputError(f"graph {topology}: has {agents} agents, the problem has {wanted}")
+    if not isinstance(made, MixingMatrix):
+        return weigh(made, weights or RULES[0])
+    if weights is not None:
+        raise InputError(f"graph {topology}: has weights of its own; leave out {weights}")
+    return made
 
 
 def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> MixingMatrix:
@@ -55,9 +62,12 @@ def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> MixingMatrix:
     return lazy(weighed) if weights.startswith("lazy ") else weighed
 
 
-BUILT = TOPOLOGIES | {"d_cliques": d_cliques}
+BUILT = TOPOLOGIES | {"d_cliques": d_cliques, "equi_static": equi_static}
 """topology -> what makes it; of `d_cliques` the data's counts are among the defaults"""
 
-WEIGHING = WEIGHTS | WEIGHTED | {"fastest": fastest}
+OPTIMISED = {"fastest": fastest, "fastest averaging": functools.partial(fastest, negative=True)}
+"""without weights below zero, and with them"""
+
+WEIGHING = WEIGHTS | WEIGHTED | OPTIMISED
 
 RULES = [f"{lazily}{name}" for lazily in ("", "lazy ") for name in WEIGHING]
