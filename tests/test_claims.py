@@ -84,11 +84,6 @@ def test_variance_of_one_agent_is_that_of_its_own_recursion():
     assert found == pytest.approx(second - mean**2, rel=1e-8)
 
 
-def test_effective_neighbours_of_no_link_and_of_all():
-    assert known.effective_neighbours(nd.graphs.isolated(5), 0.9) == pytest.approx(1)
-    assert known.effective_neighbours(known.average(5), 0.9) == pytest.approx(5)
-
-
 def test_fedavg_ends_where_centralized_descent_does():
     drawn = Drawn(3, 3, 0)
     inputs = np.random.default_rng(0).normal(size=(15, 20))

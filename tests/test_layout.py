@@ -107,7 +107,7 @@ ALLOWED = {
     },
     "cli": {
         "bench", "cluster", "conformance", "design", "disk", "drafts", "errors", "experiment",
-        "figures", "health", "methods", "progress", "records", "theory",
+        "figures", "graphs", "health", "methods", "progress", "records", "theory",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""

@@ -170,7 +170,7 @@ def test_the_cliques_skew_and_bad_counts():
         ({"topology": "d_cliques", "size": 2}, "metropolis"),
         ({"changes": {"kind": "equi_dynamic", "share": 0.9}}, "OD-EquiDyn"),
         ({"topology": "equi_static", "links": 2}, "U-EquiStatic"),
-        ({"topology": "equi_static", "links": 2, "directed": True, "seed": 1}, "D-EquiStatic"),
+        ({"topology": "equi_static", "links": 3, "directed": True, "seed": 2}, "D-EquiStatic"),
         ({"topology": "ring", "weights": "fastest"}, "fastest mixing"),
         ({"topology": "ring", "weights": "fastest averaging"}, "fastest linear averaging"),
     ],

@@ -9,9 +9,24 @@ import typer
 
 from ntkdyn import disk
 from ntkdyn.cli.application import app
-from ntkdyn.cli.conduct import has_screen
-from ntkdyn.cli.options import Out, Quiet
+from ntkdyn.cli.conduct import has_screen, seeded
+from ntkdyn.cli.options import DataDir, Out, Quiet, Seed, Spec
 from ntkdyn.errors import InputError
+
+
+@app.command()
+def graph(
+    spec: Spec,
+    seed: Seed = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say what a spec's graph is: gap, all eigenvalues, effective number of neighbours."""
+    from ntkdyn import experiment
+    from ntkdyn.graphs import described
+
+    work = experiment.Experiment(seeded(experiment.load(spec), seed), data_dir)
+    for line in described(work.weights):
+        print(line)
 
 
 @app.command()

@@ -182,7 +182,9 @@ class Assembly:
         if table.matrix is not None:
             return graphs.mixing(table.matrix, agents=agents, sums=sums)
         if table.topology is not None:
-            defaults = {"agents": agents, "seed": self.spec.seed, "counts": self.partition.counts}
+            defaults = {"agents": agents, "seed": self.spec.seed}
+            if table.topology == "d_cliques":
+                defaults["counts"] = self.partition.counts
             own = settings.keys() & {"directed"}
             given = (table.model_extra or {}) | {name: settings[name] for name in own}
             return graphs.build(table.topology, table.weights, defaults, **given)

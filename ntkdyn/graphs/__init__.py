@@ -12,12 +12,14 @@ sends to i, so that W[i, j] > 0.
 from ntkdyn.errors import public
 from ntkdyn.graphs.checks import mixing
 from ntkdyn.graphs.cliques import d_cliques
+from ntkdyn.graphs.described import described
 from ntkdyn.graphs.equitopo import equi_dynamic, equi_static
 from ntkdyn.graphs.fastest import fastest
 from ntkdyn.graphs.files import read
 from ntkdyn.graphs.finite_time import base, hyper_hypercube
 from ntkdyn.graphs.matrices import LANCZOS_FROM, ROUNDING, MixingMatrix, MixingSequence, Weights
 from ntkdyn.graphs.named import BUILT, RULES, build, weigh
+from ntkdyn.graphs.neighbours import effective_neighbours, neighbours_rate
 from ntkdyn.graphs.sequences import by_round, link_failures, one_peer_exponential, random_matchings
 from ntkdyn.graphs.topologies import (
     TOPOLOGIES,
@@ -71,9 +73,11 @@ __all__ = [
     "complete",
     "d_cliques",
     "davis",
+    "described",
     "directed_exponential",
     "directed_ring",
     "dyck",
+    "effective_neighbours",
     "equi_dynamic",
     "equi_static",
     "erdos_renyi",
@@ -92,6 +96,7 @@ __all__ = [
     "max_degree",
     "metropolis",
     "mixing",
+    "neighbours_rate",
     "one_peer_exponential",
     "path",
     "petersen",

@@ -108,19 +108,13 @@ def ring(agents: int) -> MixingMatrix:
     return graphs.metropolis(graphs.ring(agents))
 
 
-def effective_neighbours(weights: MixingMatrix, decay: float) -> float:
-    """n_W = 1/(1 - decay) / mean_i [lambda_i^2 / (1 - decay lambda_i^2)] (Vogels et al. 2022)."""
-    squares = np.linalg.eigvalsh(weights.matrix) ** 2
-    return float(1 / (1 - decay) / np.mean(squares / (1 - decay * squares)))
-
-
 def variance_by_effective_neighbours(drawn: Drawn) -> Points:
     """1/m sum_i E |x_i - E x_i|^2 on several graphs, all losses |x - x*|^2 / 2 but for noise."""
     step, m = 0.02, drawn.agents
     problem, method = drawn.alike(isotropic=True), atc(step_size=step)
     weights = [graphs.isolated(m), drawn.weights, average(m)]
     weights += [graphs.lazy(drawn.weights, stay) for stay in (0.9, 0.98)]
-    known = [effective_neighbours(W, (1 - step) ** 2) for W in weights]
+    known = [graphs.effective_neighbours(W, (1 - step) ** 2) for W in weights]
     return np.array(known), np.array([variance(problem, method, W) for W in weights])
 
 
