@@ -207,7 +207,7 @@ def test_jumps_within_a_segment_are_steps():
         save=nd.SaveOptions(parameter_rounds=[400], distances=True),
     )  # fmt: skip
     stepped = run(via="steps")
-    for via in ("chebyshev", "contour"):
+    for via in ("chebyshev", "krylov", "contour"):
         there = run(via=via)
         assert there["reached_by"].values.tolist() == ["start", via, "anchor", via]
         off = apart(there, stepped, MEASURED)

@@ -73,7 +73,7 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
     stepped = run(via="steps", stability=stability)
     assert "error_estimate" not in stepped
     real = name in PLAIN and W.symmetric and (name == "dgd" or W.smallest_eigenvalue > -1e-9)
-    ways = ["powers"] + real * ["chebyshev", "contour"] + (real and name == "dgd") * ["modes"]
+    ways = ["powers"] + real * ["chebyshev", "krylov", "contour"] + (real and name == "dgd") * ["modes"]
     for way in ways:
         there = run(via=way, stability=stability)
         assert set(there["reached_by"].values[-2:]) == {way}
@@ -81,7 +81,7 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
         assert gap.max() < 1e-9, (way, gap)
         assert (gap <= 10 * there["error_estimate"].values + 1e-14 * np.array(ROUNDS)).all()
         assert there["error_estimate"].max() <= 1e-9
-    for way in {"chebyshev", "contour", "modes"} - set(ways):
+    for way in {"chebyshev", "krylov", "contour", "modes"} - set(ways):
         with pytest.raises(nd.InputError, match="via"):
             run(via=way, stability=stability)
 
@@ -205,7 +205,7 @@ def test_a_scalar_kernel_is_a_full_one(small):
     scalar = nd.KernelProblem(F @ F.T, y, owner)
     full = nd.KernelProblem(np.kron(F @ F.T, np.eye(3)), y, owner)
     at = method("dgd", nd.methods.of_limit(0.7))
-    for way in ("powers", "modes", "chebyshev", "contour"):
+    for way in ("powers", "modes", "chebyshev", "krylov", "contour"):
         one, other = (nd.predict(p, at, W, [0, 100], via=way) for p in (scalar, full))
         assert apart(one, other).max() < 1e-8
 
@@ -282,7 +282,7 @@ def test_no_error_is_larger_than_its_estimate(name, seed, rank):
     at = dynamics.assess(problem, method(name, nd.of_limit(0.5)), graphs.mixing(W))
     truth = exactly(problem, F, at.method, graphs.mixing(W), rounds)
     for way in (
-        ["powers"] + ["chebyshev", "contour"] * (name in PLAIN) + ["modes"] * (name == "dgd")
+        ["powers"] + ["chebyshev", "krylov", "contour"] * (name in PLAIN) + ["modes"] * (name == "dgd")
     ):
         asked = rounds if way in ("powers", "modes") else rounds[:2]
         told = nd.predict(problem, at.method, W, asked, via=way, stability=at)
@@ -903,7 +903,7 @@ def test_closed_forms_meet_the_message_passing_reference(small):
         task.targets[: task.train], task.owner, W.matrix, "mse", 0.05, 200,
     )  # fmt: skip
     truth = reference.outputs(jacobian, problem.initial, displaced[-1])
-    for way in ("powers", "modes", "chebyshev", "contour"):
+    for way in ("powers", "modes", "chebyshev", "krylov", "contour"):
         record = nd.predict(problem, method("dgd", 0.05), W, [200], via=way)
         assert np.abs(record["outputs"].values[0] - truth).max() < 1e-9
 

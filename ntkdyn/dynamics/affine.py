@@ -89,13 +89,18 @@ class Affine(NamedTuple):
         pulled = np.einsum("sa,at,ab->satb", *ports, felt, optimize=True)
         return (free + pulled).reshape(self.size, self.size)
 
-    def resolvent(self, shift: complex | float) -> Solver:
-        """(lambda - A)^-1 for lambda = 1 + shift, to be applied to b (None) or to a state."""
+    def coupled(self, shift: complex | float) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """(lambda - P)^-1 for lambda = 1 + shift, and the factors of diag(n_o) - K * G(lambda)."""
         inverse, transfer = self.loop.at(shift)
         trained = len(self.owner)
-        between = self.kernel[:trained, :trained]
-        coupled = np.diag(self.counts) - between * transfer[np.ix_(self.owner, self.owner)]
-        factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
+        coupled = transfer[np.ix_(self.owner, self.owner)]
+        coupled *= -self.kernel[:trained, :trained]
+        coupled[np.diag_indices(trained)] += self.counts
+        return inverse, scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
+
+    def resolvent(self, shift: complex | float) -> Solver:
+        """(lambda - A)^-1 for lambda = 1 + shift, to be applied to b (None) or to a state."""
+        inverse, factors = self.coupled(shift)
         into = inverse @ self.loop.Q
 
         def solve(force: np.ndarray | None = None) -> np.ndarray:

@@ -15,7 +15,8 @@ lambda = -exp(sigma / t) takes the negative eigenvalues. The spectrum must be re
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -39,9 +40,16 @@ def nodes_for(round: int, tolerance: float) -> int:
     return min(errors, key=errors.get)
 
 
+@runtime_checkable
+class Resolved(Protocol):
+    """A map given by its resolvent: an `Affine`, or what stands for it."""
+
+    def resolvent(self, shift: complex | float) -> Callable[[np.ndarray | None], np.ndarray]: ...
+
+
 def state_at(
-    affine: Affine, round: int, nodes: int, force: np.ndarray | None = None
-) -> Float[np.ndarray, "states coordinates sides"]:
+    affine: Resolved, round: int, nodes: int, force: np.ndarray | None = None
+) -> Float[np.ndarray, "..."]:
     """The sum of A^s b over s < t, t = `round` from `FROM_ROUND` on; or of A^s `force`."""
     points = _nodes(round, nodes)
     return sum(_real(weight, affine.resolvent(shift)(force)) for weight, shift in points)

@@ -4,6 +4,7 @@
     powers       A^2, A^4, A^8, ... and their sums      small states
     modes        eigenvectors (`modes`)                 small states, DGD with symmetric W
     chebyshev    about sqrt(2 t log(1/tolerance)) products with A     spectrum real, in [-1, 1]
+    krylov       one factorization of the kernel, and some 25 directions (`krylov`)  likewise, not near -1
     contour      linear systems as large as the kernel, as many at any t (`contours`)   likewise
 
 What each scheme costs is estimated from the operations it takes, and the cheapest is taken.
@@ -34,6 +35,7 @@ from ntkdyn.dynamics.affine import (
     times,
     unflattened,
 )
+from ntkdyn.dynamics.krylov import Krylov
 from ntkdyn.dynamics.modes import Modes
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.engine import Iteration
@@ -46,7 +48,7 @@ BYTES = 8e9
 CALL = 3e-5
 """Seconds that a round takes beside its arithmetic."""
 
-ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "contour": 0.03}
+ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "krylov": 0.1, "contour": 0.03}
 """Seconds that a scheme takes beside its arithmetic, the compilation of its program included."""
 
 DENSE_UP_TO = 2000
@@ -118,11 +120,13 @@ class Propagators:
         stepping = (wanted - done) * self._step_seconds
         if self._via == "auto" and stepping < self._study_seconds:
             return self._step(done, wanted)
-        schemes = {name: one for name, one in self._open.items() if one.valid(wanted - self._first)}
-        best, by, enough = None, "", self._tolerance + self.error[self._first]
+        schemes, best, by = self._open, None, ""
+        enough = self._tolerance + self.error[self._first]
         for name in sorted(
             schemes, key=lambda each: ONCE[each] + schemes[each].seconds(done, wanted)
         ):
+            if not schemes[name].valid(wanted - self._first):
+                continue
             if schemes[name].propagate is None:
                 if best is None or self._stepped(done, wanted) < best.total:
                     return self._step(done, wanted)
@@ -230,6 +234,12 @@ class Propagators:
                 lambda round: chebyshev(iteration, affine, round, tolerance, begun),
                 lambda round: round > 0,
             )
+            krylov = Krylov(affine, tolerance, begun)
+            schemes["krylov"] = Scheme(
+                lambda done, wanted: krylov.flops(wanted - first) / FLOPS,
+                lambda round: in_krylov_space(krylov, affine, round),
+                krylov.valid,
+            )
             solve = 8 / 3 * len(affine.owner) ** 3 + 8 * len(affine.loop.P) ** 3
             schemes["contour"] = Scheme(
                 lambda done, wanted: max(contours.NODES) * solve / FLOPS,
@@ -280,7 +290,7 @@ class Propagators:
         return ONCE["contour"] + 10 * states**3 / FLOPS + known
 
     def _closed(self, via: str, stable: bool) -> InputError:
-        every = ("auto", "steps", "powers", "modes", "chebyshev", "contour")
+        every = ("auto", "steps", "powers", "modes", "chebyshev", "krylov", "contour")
         if via not in every:
             return unknown("via", via, every)
         if via in ("powers", "modes") and self._affine.size > DENSE_UP_TO:
@@ -366,6 +376,13 @@ def along_contour(
     force = None if begun is None else affine.change(begun)
     state = contours.state_at(affine, round, nodes, force)
     return Propagated(state, contours.error(round, nodes), rounding(affine, round, tolerance))
+
+
+def in_krylov_space(krylov: Krylov, affine: Affine, round: int) -> Propagated:
+    """The same by projection; rounding stays as long as the slowest mode that was found."""
+    state, error, slowest = krylov.state_at(round)
+    carried = min(round, 2 / (1 / round + slowest))
+    return Propagated(state, error, rounded(affine.kernel.dtype, carried))
 
 
 def rounded(kernel: np.dtype, rounds: int | float) -> float:

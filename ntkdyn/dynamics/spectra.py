@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse.linalg
 from jaxtyping import Complex, Float
 
 from ntkdyn.dynamics.realization import Realization
@@ -46,6 +47,15 @@ def outer_eigenvalues(whole: Realization) -> Complex[np.ndarray, " found"]:
         if not np.isfinite(matrix).all():
             return np.array([complex(np.inf)])
         return np.linalg.eigvals(matrix).astype(complex)
+
+
+def largest_eigenvalue(matrix: Float[np.ndarray, "rows rows"]) -> float:
+    """Of a symmetric matrix, in its precision, by Lanczos iteration where it has 10 rows or more."""
+    if len(matrix) < 10:
+        return float(np.linalg.eigvalsh(matrix)[-1])
+    start = np.random.default_rng(0).standard_normal(len(matrix)).astype(matrix.dtype)
+    values = scipy.sparse.linalg.eigsh(matrix, 1, which="LA", v0=start, return_eigenvectors=False)
+    return float(values[0])
 
 
 class Ritz(NamedTuple):

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-import scipy.sparse.linalg
 from jaxtyping import Float
 
 from ntkdyn import losses, precision
@@ -35,6 +34,7 @@ from ntkdyn.dynamics.realization import Features, Realization, triangular
 from ntkdyn.dynamics.spectra import (
     DENSE_UP_TO,
     GROWS,
+    largest_eigenvalue,
     outer_eigenvalues,
     spectral_radius,
     wholly,
@@ -235,11 +235,7 @@ def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], system: Sy
     root = 1 / np.sqrt(task.counts)
     whole = (coupling * root * root[:, None]).astype(matrix.dtype)[np.ix_(owner, owner)]
     whole *= matrix
-    if len(matrix) < 10:
-        return float(np.linalg.eigvalsh(whole).max())
-    start = np.random.default_rng(0).standard_normal(len(matrix)).astype(matrix.dtype)
-    values = scipy.sparse.linalg.eigsh(whole, 1, which="LA", v0=start, return_eigenvectors=False)
-    return float(values[0])
+    return largest_eigenvalue(whole)
 
 
 class Family:
