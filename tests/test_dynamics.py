@@ -16,7 +16,7 @@ from cases import MIXINGS, method, quick_if
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs
-from ntkdyn.dynamics import affine, contours, ensembles, propagators, spectra
+from ntkdyn.dynamics import affine, contours, ensembles, krylov, propagators, spectra
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.kernels.compat import neural_tangents
 from ntkdyn.precision import in_double
@@ -73,7 +73,8 @@ def test_every_way_to_a_round_is_stepping(name, mixing):
     stepped = run(via="steps", stability=stability)
     assert "error_estimate" not in stepped
     real = name in PLAIN and W.symmetric and (name == "dgd" or W.smallest_eigenvalue > -1e-9)
-    ways = ["powers"] + real * ["chebyshev", "krylov", "contour"] + (real and name == "dgd") * ["modes"]
+    ways = ["powers"] + real * ["chebyshev", "krylov", "contour"]
+    ways += (real and name == "dgd") * ["modes"]
     for way in ways:
         there = run(via=way, stability=stability)
         assert set(there["reached_by"].values[-2:]) == {way}
@@ -182,6 +183,63 @@ def test_a_contour_takes_complex_factorizations_at_every_node():
     assert not way.valid(contours.FROM_ROUND - 1) and way.valid(contours.FROM_ROUND)
 
 
+@functools.cache
+def larger(share=0.5):
+    """90 points of 6 unlike agents, eigenvalues over five decades, three outputs; DGD on it."""
+    rng = np.random.default_rng(5)
+    F = rng.standard_normal((90, 90)) * np.geomspace(1, 3e-3, 90)
+    problem = nd.KernelProblem(F @ F.T, rng.standard_normal((90, 3)), rng.integers(0, 6, 90))
+    W = graphs.metropolis(graphs.path(6))
+    return problem, W, dynamics.assess(problem, method("dgd", nd.of_limit(share)), W)
+
+
+@in_double
+def test_krylov_spaces_are_contours_at_the_cost_of_one_factorization():
+    """Also where rounds share a space, and where sides are taken in turn."""
+    problem, W, at = larger()
+    run = functools.partial(nd.predict, problem, at.method, W, stability=at)
+    rounds = [1200, 2000, 10**6]
+    one, other = (run(rounds, via=way) for way in ("krylov", "contour"))
+    assert set(one["reached_by"].values) == {"krylov"} and apart(one, other).max() < 1e-10
+    iteration = iteration_of(plan(problem, at.method, W, 0), problem.kernel_space())
+    ways = propagators.Propagators(iteration)._open
+    assert ways["krylov"].seconds(0, 10**6) < ways["contour"].seconds(0, 10**6) / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(krylov, "ROOM", 1)
+        in_turn = run(rounds, via="krylov")
+    assert apart(in_turn, one).max() < 1e-10
+    alone = np.concatenate([run([round], via="krylov")["outputs"] for round in rounds])
+    assert np.abs(alone - one["outputs"]).max() < 1e-10 * np.abs(alone).max()
+
+
+def test_krylov_spaces_that_are_too_small_are_not_taken(monkeypatch):
+    problem, W, at = larger()
+    monkeypatch.setattr(krylov, "MOST", 9)
+    run = functools.partial(nd.predict, problem, at.method, W, [2000], stability=at)
+    with pytest.raises(nd.InputError, match="cannot be met in round 2000; krylov comes closest"):
+        run(via="krylov", tolerance=1e-9)
+    rough, close = run(via="krylov"), run(via="contour")
+    wrong = apart(rough, close).max()
+    assert 1e-8 < wrong < float(rough["error_estimate"].max())
+    monkeypatch.setattr(krylov, "STEPS", 0)  # the cheapest, were it true
+    assert run(tolerance=1e-9)["reached_by"].values[-1] != "krylov"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@in_double
+def test_krylov_spaces_stay_clear_of_minus_one(name):
+    """Valid just where |lambda|^t of the lowest eigenvalue is a hundredth of the tolerance."""
+    problem, W = bare(), MIXINGS["star"]
+    at = dynamics.assess(problem, method(name, nd.of_limit(0.97)), W)
+    map = affine.affine(iteration_of(plan(problem, at.method, W, 0), problem.kernel_space()))
+    lowest = np.linalg.eigvals(map.matrix()).real.min()
+    assert -1 < lowest < -0.5
+    felt = math.log(1e-11) / math.log(-lowest)
+    ways = krylov.Krylov(map, 1e-9)
+    assert not ways.valid(math.floor(felt)) and ways.valid(math.ceil(felt))
+    assert not ways.valid(math.floor(felt))
+
+
 @in_double
 def test_errors_of_ritz_values_are_residuals(monkeypatch):
     """|A v - theta v| of v in a Krylov space much smaller than the state."""
@@ -282,7 +340,9 @@ def test_no_error_is_larger_than_its_estimate(name, seed, rank):
     at = dynamics.assess(problem, method(name, nd.of_limit(0.5)), graphs.mixing(W))
     truth = exactly(problem, F, at.method, graphs.mixing(W), rounds)
     for way in (
-        ["powers"] + ["chebyshev", "krylov", "contour"] * (name in PLAIN) + ["modes"] * (name == "dgd")
+        ["powers"]
+        + ["chebyshev", "krylov", "contour"] * (name in PLAIN)
+        + ["modes"] * (name == "dgd")
     ):
         asked = rounds if way in ("powers", "modes") else rounds[:2]
         told = nd.predict(problem, at.method, W, asked, via=way, stability=at)

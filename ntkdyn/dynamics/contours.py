@@ -49,7 +49,7 @@ class Resolved(Protocol):
 
 def state_at(
     affine: Resolved, round: int, nodes: int, force: np.ndarray | None = None
-) -> Float[np.ndarray, "..."]:
+) -> np.ndarray:
     """The sum of A^s b over s < t, t = `round` from `FROM_ROUND` on; or of A^s `force`."""
     points = _nodes(round, nodes)
     return sum(_real(weight, affine.resolvent(shift)(force)) for weight, shift in points)

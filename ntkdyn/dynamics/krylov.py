@@ -58,7 +58,8 @@ class Krylov:
         self._affine, self._begun, self._wanted = affine, begun, tolerance / 100
         self._decade, self._spaces, self._clear = -1, [], 1.0
         sides, each = affine.residual.shape[1], 16 * MOST * affine.size
-        self._cuts = np.array_split(np.arange(sides), math.ceil(each * sides / ROOM))
+        parts = min(sides, math.ceil(each * sides / ROOM))
+        self._cuts = np.array_split(np.arange(sides), parts)
 
     def valid(self, round: int) -> bool:
         """Whether no eigenvalue is so near to -1 that its powers are still felt."""
@@ -180,7 +181,7 @@ class Space:
         self, new: Float[np.ndarray, "2 sides size"], place: int
     ) -> Float[np.ndarray, " sides"]:
         """The new direction there, of length one, or none where nothing is left; its length."""
-        of = lambda one, other: np.einsum("sn,sn->s", one, other)
+        of = lambda one, other: (one[:, None] @ other[:, :, None])[:, 0, 0]
         square, terms = of(new[0], new[1]), np.sqrt(of(new[0], new[0]) * of(new[1], new[1]))
         left = square > SPENT * terms
         length = np.sqrt(np.where(left, square, 0.0))
@@ -207,7 +208,7 @@ def _shifted(affine: Affine, shift: float) -> Callable[[Pair], Pair]:
     """(z, K z) -> (S z, K S z) with S = (1 + shift - A)^-1."""
     inverse, factors = affine.coupled(shift)
     into, read = inverse @ affine.loop.Q, affine.loop.R @ inverse
-    rows = [(own, affine.kernel[own].astype(np.float64)) for own in affine.owned()]
+    rows = [(own, affine.kernel[own].astype(np.float64, copy=False)) for own in affine.owned()]
     places, trained = np.arange(len(affine.owner)), len(affine.owner)
 
     def solve(pair: Pair) -> Pair:

@@ -68,10 +68,11 @@ def predict(
 
     With the squared error and all points in each round no round needs the ones before, nor where
     exchanges or the graph repeat after some rounds: `via` says how they are reached ("steps",
-    "powers", "modes", "chebyshev", "contour"; `dynamics.propagators`), by default the cheapest. The
-    record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding included. It
-    is below `tolerance`, or the call is refused; without one, below 1e-9 or as little as double
-    precision allows: modes so slow that t rounds are few to them are known to t times 1e-15.
+    "powers", "modes", "chebyshev", "krylov", "contour"; `dynamics.propagators`), by default the
+    cheapest. The record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding
+    included. It is below `tolerance`, or the call is refused; without one, below 1e-9 or as little
+    as double precision allows: modes so slow that t rounds are few to them are known to t times
+    1e-15.
 
     With `anchors`, the networks are linearized anew at the agents' predicted mean in these rounds
     (`dynamics.anchored`): a list of rounds, of which 0 is always one, or "auto" for up to 12

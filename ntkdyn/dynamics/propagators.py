@@ -4,7 +4,7 @@
     powers       A^2, A^4, A^8, ... and their sums      small states
     modes        eigenvectors (`modes`)                 small states, DGD with symmetric W
     chebyshev    about sqrt(2 t log(1/tolerance)) products with A     spectrum real, in [-1, 1]
-    krylov       one factorization of the kernel, and some 25 directions (`krylov`)  likewise, not near -1
+    krylov       one factorization of the kernel, and some 25 directions (`krylov`)  likewise
     contour      linear systems as large as the kernel, as many at any t (`contours`)   likewise
 
 What each scheme costs is estimated from the operations it takes, and the cheapest is taken.
@@ -48,7 +48,14 @@ BYTES = 8e9
 CALL = 3e-5
 """Seconds that a round takes beside its arithmetic."""
 
-ONCE = {"steps": 1e-3, "powers": 2e-3, "modes": 5e-3, "chebyshev": 0.3, "krylov": 0.1, "contour": 0.03}
+ONCE = {
+    "steps": 1e-3,
+    "powers": 2e-3,
+    "modes": 5e-3,
+    "chebyshev": 0.3,
+    "krylov": 0.1,
+    "contour": 0.03,
+}
 """Seconds that a scheme takes beside its arithmetic, the compilation of its program included."""
 
 DENSE_UP_TO = 2000
@@ -364,7 +371,8 @@ def _carried(squares: Sequence[float]) -> float:
 
 def _norm(matrix: np.ndarray) -> float:
     """Not less than the largest singular value, and not much more."""
-    columns, rows = (np.abs(matrix).sum(axis=axis).max() for axis in (0, 1))
+    sizes = np.abs(matrix)
+    columns, rows = (sizes.sum(axis=axis).max() for axis in (0, 1))
     return float(min(np.sqrt(columns * rows), np.linalg.norm(matrix)))
 
 

@@ -50,7 +50,7 @@ def outer_eigenvalues(whole: Realization) -> Complex[np.ndarray, " found"]:
 
 
 def largest_eigenvalue(matrix: Float[np.ndarray, "rows rows"]) -> float:
-    """Of a symmetric matrix, in its precision, by Lanczos iteration where it has 10 rows or more."""
+    """Of a symmetric matrix, in its precision, by Lanczos iteration from 10 rows on."""
     if len(matrix) < 10:
         return float(np.linalg.eigvalsh(matrix)[-1])
     start = np.random.default_rng(0).standard_normal(len(matrix)).astype(matrix.dtype)
