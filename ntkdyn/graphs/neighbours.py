@@ -38,7 +38,7 @@ def effective_neighbours(weights: Any, decay: Any) -> float:
     if not is_real(decay) or not 0 <= decay < 1:
         raise InputError(f"effective neighbours: decay must be in [0, 1), got {shown(decay)}")
     weights = _fixed(weights)
-    return 1 / (1 - decay) / _variance(weights, decay)
+    return 1 / (1 - decay) / _variance(weights, float(decay))
 
 
 def neighbours_rate(weights: Any, step_size: Any, noise: Any) -> float:
@@ -65,10 +65,12 @@ def neighbours_rate(weights: Any, step_size: Any, noise: Any) -> float:
     def off(left: float) -> float:
         return left - kept - drawn * (1 - kept / left) * _variance(weights, kept / left)
 
+    if drawn == 0:
+        return 1 - kept
     low, high = kept + drawn / weights.agents * (1 - ROUNDING), kept + drawn
     while off(high) < 0:
         high *= 2
-    return float(1 - scipy.optimize.brentq(off, low, high, xtol=ROUNDING**2)) if drawn else 1 - kept
+    return float(1 - scipy.optimize.brentq(off, low, high, xtol=ROUNDING**2))
 
 
 def _variance(weights: MixingMatrix, decay: float) -> float:
