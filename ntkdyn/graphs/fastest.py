@@ -30,7 +30,8 @@ def fastest(graph: nx.Graph, *, negative: bool = False) -> MixingMatrix:
     linear averaging (Xiao, Boyd 2004). Needs the extra `bounds`; accurate to about 1e-7.
 
     It is the fastest at averaging and not at learning: where its smallest eigenvalue is further
-    below zero than that of other weights, the largest stable step is smaller.
+    below zero than that of other weights, the largest stable step is smaller. DGD with it needs
+    twice the rounds of Metropolis' in the median (`analysis/results/fastest-mixing.md`).
 
     Raises:
         InputError: for directed graphs, more than 64 agents, and without cvxpy.
