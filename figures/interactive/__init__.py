@@ -7,6 +7,8 @@ methods_side_by_side   six methods on the same heterogeneous data
 one_mode               one kernel mode x one graph mode: the recursion behind every method
 linearized_anew        training in the page, predictions linearized anew, and wrong explanations
 learning_curves        every agent's expected test loss, from spectrum, graph and counts
+
+own_run                a page of a run of one's own, made by `ntkdyn explore`
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
     flow_and_steps,
@@ -25,6 +28,7 @@ from ntkdyn.figures.interactive import (
     linearized_anew,
     methods_side_by_side,
     one_mode,
+    own_run,
     width,
 )
 from ntkdyn.figures.interactive.page import contents, render
@@ -58,6 +62,12 @@ def write(folder: Path) -> Path:
     for page in pages:
         _write(folder / f"{page.name}.html", render(page, pages))
     return _write(folder / INDEX, contents(pages))
+
+
+def write_own(record: xr.Dataset, path: Path) -> Path:
+    """Write the page of a run of one's own, from what `Experiment.explored` gives."""
+    check_ours([path])
+    return _write(path, render(own_run.page(record), ()))
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:

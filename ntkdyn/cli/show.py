@@ -10,7 +10,7 @@ import typer
 from ntkdyn import disk
 from ntkdyn.cli.application import app
 from ntkdyn.cli.conduct import has_screen, seeded
-from ntkdyn.cli.options import DataDir, Out, Quiet, Seed, Spec
+from ntkdyn.cli.options import DataDir, Open, Out, Quiet, Seed, Spec
 from ntkdyn.errors import InputError
 
 
@@ -72,6 +72,38 @@ def table(
     tables.write(tables.rows(records.read(record)), out)
     if not quiet:
         print(out)
+
+
+@app.command()
+def explore(
+    run: Annotated[
+        Path, typer.Argument(help="A spec, or a record that predict, train or run wrote.")
+    ],
+    observed: Annotated[
+        Path | None, typer.Option(help="What train wrote, to be laid over the curves.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page, .html.")] = Path("explore.html"),
+    show: Open = False,
+    quiet: Quiet = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a page of your own run: drag step, graph, method and data, and its curves follow."""
+    from ntkdyn import experiment, records
+    from ntkdyn.figures import interactive
+
+    if out.suffix != ".html":
+        raise InputError(f"output: {out} must end in .html")
+    disk.check_ours([out])
+    spec, seen = experiment.spec_and_observed(run)
+    if observed is not None:
+        seen = records.read(observed)
+    found = experiment.explored(experiment.Experiment(spec, data_dir), seen)
+    interactive.write_own(found, out)
+    if not quiet:
+        worst = 100 * max(found["error"].values[0], found["other_error"].values.max())
+        print(f"{out}: losses within {worst:.2g} % of the whole kernel's, where that was tried")
+    if show:
+        typer.launch(str(out))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
 from ntkdyn.dynamics.predict import predict, predict_beside
+from ntkdyn.dynamics.reduced import reduced
 from ntkdyn.dynamics.stability import (
     Stability,
     assess,
@@ -35,6 +36,7 @@ __all__ = [
     "minibatch_noise",
     "predict",
     "predict_beside",
+    "reduced",
     "rounds_until",
     "slowest_modes",
     "spectrum",

@@ -5,6 +5,7 @@ at the fields of `Spec`; `demo.toml`, which ships with the package, shows them a
 """
 
 from ntkdyn.checkpoints import flat
+from ntkdyn.experiment.explored import explored
 from ntkdyn.experiment.files import (
     Files,
     check_machine,
@@ -13,7 +14,16 @@ from ntkdyn.experiment.files import (
     of_another,
 )
 from ntkdyn.experiment.outcome import compare, verify
-from ntkdyn.experiment.reading import LARGEST_SPEC, demo, load, parse, schema, shipped, with_seed
+from ntkdyn.experiment.reading import (
+    LARGEST_SPEC,
+    demo,
+    load,
+    parse,
+    schema,
+    shipped,
+    spec_and_observed,
+    with_seed,
+)
 from ntkdyn.experiment.spec import MethodTable, RunTable, ShareOfLimit, Spec
 from ntkdyn.experiment.varied import VARIED
 from ntkdyn.experiment.work import Experiment
@@ -22,6 +32,7 @@ from ntkdyn.validation.verdicts import proven
 
 __all__ = [
     "LARGEST_SPEC", "VARIED", "Experiment", "Files", "MethodTable", "RunTable", "ShareOfLimit",
-    "Spec", "check_machine", "check_replaceable", "compare", "demo", "files", "flat", "from_log",
-    "load", "of_another", "parse", "proven", "schema", "shipped", "sweeps", "verify", "with_seed",
+    "Spec", "check_machine", "check_replaceable", "compare", "demo", "explored", "files",
+    "flat", "from_log", "load", "of_another", "parse", "proven", "schema", "shipped",
+    "spec_and_observed", "sweeps", "verify", "with_seed",
 ]  # fmt: skip

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pydantic
 
-from ntkdyn import disk
+from ntkdyn import disk, records
 from ntkdyn.errors import InputError, shown, unknown
 from ntkdyn.experiment.spec import ShareOfLimit, Spec
+from ntkdyn.records import Record
 
 
 def schema() -> str:
@@ -82,6 +83,17 @@ def parse(text: str, name: str) -> Spec:
         raise _in_one_sentence(name, error) from None
     except ValueError:  # Python reads no whole number of more than 4,300 digits
         raise InputError(f"spec: {name} holds a number of too many digits") from None
+
+
+def spec_and_observed(path: Path) -> tuple[Spec, Record | None]:
+    """The spec in a TOML file; or that of a record, and the record if it was observed."""
+    if path.suffix != ".nc":
+        return load(path), None
+    record = records.read(path)
+    if "spec" not in record.attrs:
+        raise InputError(f"record: {path} holds no spec")
+    observed = record if record.attrs.get("space") == "network" else None
+    return parse(str(record.attrs["spec"]), "the record's spec"), observed
 
 
 def with_seed(spec: Spec, seed: int) -> Spec:
