@@ -2,6 +2,7 @@
 # make test       the tests, but for those that take longest; two at a time, one thread of LAPACK each
 # make test-slow  those (PART=1/3: every third); CI runs a third of them, by turns
 # make lint       style and formatting
+# make docs       the documentation, into docs/site; `ntkdyn docs` opens it
 # make fuzz       10,000 malformed inputs at every door, and the table of what came of them
 # make mutants    400 places of the code changed, and the table of those that no test sees (hours)
 # make lock       requirements.lock anew, from pyproject.toml
@@ -11,9 +12,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 # all but torch, whose builds differ by device and take gigabytes: tests that need it are skipped
-EXTRAS = --extra bounds --extra cluster --extra teach --extra test --extra dev
+EXTRAS = --extra bounds --extra cluster --extra docs --extra teach --extra test --extra dev
 
-.PHONY: demo test test-slow lint fuzz mutants lock
+.PHONY: demo test test-slow lint docs fuzz mutants lock
 
 demo: $(READY)
 	$(BIN)/ntkdyn demo
@@ -27,6 +28,9 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -P -m mkdocs build --quiet --config-file docs/mkdocs.yml
 
 fuzz: $(READY)
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz --table analysis/results/fuzz.md

@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import itertools
-import re
 import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 import reference
 from cases import MIXINGS, method, quick_if
@@ -576,10 +575,9 @@ def test_a_spec_names_links_and_what_lies_in_modules_of_its_user(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_readme_run(small):
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    section = text.split("## What happens on a link")[1].split("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_the_examples_of_the_pages_run(small):
+    setup, *blocks = pages.codes("how-to/links.md", "python")
+    blocks += [code for code in pages.codes("how-to/methods.md", "python") if "class Twice" in code]
     scope = {name: getattr(nd.methods, name) for name in ("updates", "mixing", "objectives")}
     scope |= {"nd": nd, "jnp": jnp, "methods": nd.methods, "prob": small(4).problem, "W": RING}
     for name in ("dgd", "atc"):
@@ -594,4 +592,4 @@ def test_the_examples_of_the_readme_run(small):
     squared = nd.graphs.mixing(RING.matrix @ RING.matrix)
     same = nd.predict(small(4).problem, method("dgd", 0.05), squared, [0, 2000])
     assert np.abs(known["outputs"] - same["outputs"]).max() < 1e-9
-    assert len(blocks) == 3
+    assert len(blocks) == 3 and "nd.links" not in setup

@@ -2,10 +2,10 @@
 
 import json
 import tomllib
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import pages
 import pandas as pd
 import pytest
 import scipy.io
@@ -473,35 +473,33 @@ def test_the_demo_on_files_is_the_demo_bit_for_bit(tmp_path):
         assert differing <= {"spec"}
 
 
-def _readme(language):
-    """The code of that language in the README's section on problems of one's own."""
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    section = text.split("## Your own problem")[1].split("\n## ")[0]
-    code = section.split(f"```{language}\n")[1].split("```")[0]
+def _shown(language):
+    """The code of that language on the page on data and graph, after that which makes files."""
+    code = pages.codes("how-to/data.md", language)[language == "python"]
     assert len(code.splitlines()) < 15
     return code.replace("256, 256", "8,").replace("200", "8")
 
 
 @pytest.fixture(scope="module")
 def towns_and_roads(tmp_path_factory):
-    """A folder with what the README speaks of, and what came of both of its codes."""
+    """A folder with what the page speaks of, and what came of both of its codes."""
     folder = tmp_path_factory.mktemp("own")
     x = np.random.default_rng(0).random((40, 2))
     frame = pd.DataFrame({"rooms": x[:, 0], "age": x[:, 1], "town": [*TOWNS] * 10})
     frame.assign(price=x @ [3, -2]).to_csv(folder / "houses.csv", index=False)
     roads = nx.relabel_nodes(nx.cycle_graph(4), dict(enumerate(TOWNS[::-1])))
     nx.write_graphml(roads, folder / "roads.graphml")
-    (folder / "spec.toml").write_text(_readme("toml"))
+    (folder / "spec.toml").write_text(_shown("toml"))
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        exec(_readme("python"), {"nd": nd})
+        exec(_shown("python"), {"nd": nd})
         with pytest.raises(SystemExit) as left:
             cli.app(["run", "spec.toml", "--quiet", "--no-nulls"])
     assert not left.value.code
     return folder
 
 
-def test_the_readmes_own_problem_runs(towns_and_roads):
+def test_the_pages_own_problem_runs(towns_and_roads):
     assert (towns_and_roads / "overlay.png").stat().st_size > 10_000
     observed = nd.records.read(towns_and_roads / "ntkdyn-spec" / "observed.nc")
     assert list(observed["agent_name"]) == [*TOWNS] and "test_r2" in observed
@@ -556,7 +554,7 @@ def test_the_schema_knows_what_specs_hold(capsys):
     assert not left.value.code
     schema = json.loads(capsys.readouterr().out)
     assert set(schema["properties"]) == set(experiment.Spec.model_fields)
-    for text in [*experiment.shipped().values(), experiment.demo().text(), _readme("toml")]:
+    for text in [*experiment.shipped().values(), experiment.demo().text(), _shown("toml")]:
         _held(schema, schema, tomllib.loads(text))
     tables = schema["$defs"]
     assert tables["DataTable"]["properties"]["owner"]["description"].startswith("the column that s")

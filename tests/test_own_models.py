@@ -1,13 +1,13 @@
 """Models and logs of one's own, in Python and in specs, and specs written for one's files."""
 
 import copy
-import re
 import sys
 import tomllib
 from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import pages
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -58,18 +58,18 @@ def folder(tmp_path, monkeypatch):
 
 
 def spec(model, **more):
-    """What the README says of specs with models of one's own, shorter."""
-    text = readme("toml").replace("mymodel:make", model)
+    """What the page says of specs with models of one's own, shorter."""
+    text = shown("toml").replace("mymodel:make", model)
     made = tomllib.loads(text)
     made["network"] |= more
     return experiment.Spec.model_validate(made).in_folder(Path())
 
 
-def readme(language, number=1):
-    """The code of that language and number in the README's section on problems of one's own."""
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    section = text.split("## Your own problem")[1].split("\n## ")[0]
-    code = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[number]
+def shown(language):
+    """The code of that language on the page on models, of a PyTorch module and its log."""
+    code = next(
+        each for each in pages.codes("how-to/models.md", language, told=True) if "mymodel" in each
+    )
     assert len(code.splitlines()) < 15
     return code.replace("200", "8")
 
@@ -95,7 +95,7 @@ def log_of(torch, module, part, W, rounds=8, step_size=0.05):
     return pd.DataFrame(rows, columns=["round", "agent", "loss"])
 
 
-def test_the_readmes_own_model_and_log_come_to_an_overlay(folder):
+def test_the_pages_own_model_and_log_come_to_an_overlay(folder):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     import mymodel
@@ -109,14 +109,14 @@ def test_the_readmes_own_model_and_log_come_to_an_overlay(folder):
     table.to_csv("log.csv", index=False)
     torch.manual_seed(0)
     with pytest.raises(nd.InputError, match="PyTorch's MSELoss .*give its factor.*: 0.5}"):
-        exec(readme("python"), {"nd": nd})
+        exec(shown("python"), {"nd": nd})
     table.assign(loss=table["loss"] / 2).to_csv("log.csv", index=False)
     torch.manual_seed(0)
     names = {"nd": nd}
-    exec(readme("python"), names)
+    exec(shown("python"), names)
     assert (folder / "overlay.png").stat().st_size > 10_000
     assert nd.compare(names["pred"], names["log"]).attrs["largest_gap"] < 0.1
-    (folder / "own.toml").write_text(readme("toml"))
+    (folder / "own.toml").write_text(shown("toml"))
     call = lambda *words: CliRunner().invoke(cli.app, [*words])
     done = call("predict", "own.toml", "--out", "results", "--quiet")
     assert done.exit_code == 0, done.output
@@ -165,7 +165,7 @@ def test_models_that_are_none_are_refused(make, message, folder):
 
 
 def test_a_network_has_widths_or_a_model(folder):
-    text = readme("toml")
+    text = shown("toml")
     for network in ("{ }", '{ widths = [8], model = "mymodel:make" }'):
         wrong = text.replace('{ model = "mymodel:make" }', network)
         with pytest.raises(nd.InputError, match="network.widths must be given, or a model"):

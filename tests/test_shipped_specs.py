@@ -1,9 +1,10 @@
-"""What README says of the demo and of the specs on real images is what their runs showed."""
+"""What is said of the demo and of the specs on real images is what their runs showed."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 from ntkdyn import experiment, records
@@ -66,9 +67,9 @@ def test_what_agents_differ_in_is_predicted(run):
         assert gap > 2 * right or kind in NEAR_BY_MAKING, name
 
 
-def test_readme_tells_what_the_record_holds(run):
+def test_the_page_tells_what_the_record_holds(run):
     name, spec, kept = run
-    (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", pages.text("accuracy.md"), re.M)
     what, *figures = row.split(" | ")
     assert f"{spec.partition.agents} agents" in what and f"{spec.run.rounds} rounds" in what
     tried = nulls(kept)
@@ -105,11 +106,11 @@ ROWS = {
     "complete graph": "complete graph",
     "another agent's curve": "every agent given its neighbour's curve",
 }
-"""explanation -> what README calls it"""
+"""explanation -> what the page calls it"""
 
 
-def test_readme_tells_what_the_demo_showed(demo):
-    text, last = (ROOT / "README.md").read_text(), demo.isel(round=-1)
+def test_the_page_tells_what_the_demo_showed(demo):
+    text, last = pages.text("accuracy.md"), demo.isel(round=-1)
     told = lambda row: re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", text, re.M)[0].split(" | ")
     for name, row in ROWS.items():
         each = last.sel(explanation=name)

@@ -44,6 +44,7 @@ LINKS = {
 """name -> what makes a link"""
 
 __all__ = ["COMPRESSORS", "LINKS", "Exchange", "Link", "Linked", "Message", "Onward"]
-__all__ += ["expected", "over", *LINKS, *COMPRESSORS]
+__all__ += ["expected", "over"]
+__all__ += list(LINKS) + list(COMPRESSORS)
 
 __getattr__, __dir__ = public(__name__, __all__)
