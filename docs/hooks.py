@@ -30,6 +30,16 @@ OTHERS = re.compile(r"\[([^]]+)\]\([^)\s]*(?:\.nc|\.py|\.json|/)\)")
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
+SHOWN = "{ show_root_heading: true, show_root_toc_entry: true }"
+
+NORM = re.compile(r"(?:\\[bB]ig[lr])?\\[lr]Vert")
+
+REPLACED = {
+    '<mn mathvariant="bold">1</mn>': "<mn>&#x1D7CF;</mn>",
+    "<m[oi][^>]*>&#x02016;": '<mo stretchy="false" lspace="0" rspace="0">&#x02016;',
+}
+"""what browsers do not know of MathML, or would stretch, and what is written in its place"""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is taken, and a page for every module that `nav` names under reference/."""
@@ -63,14 +73,14 @@ def _reference(name: str, pages: Sequence[str]) -> Iterator[str]:
     """The page of a module: what it says of itself, and all it offers, once in the whole site."""
     module = importlib.import_module(name)
     offered = {each: getattr(module, each) for each in _public(module)}
-    here = [each for each, value in offered.items() if not _home(value)]
-    yield f"# {name}\n\n::: {_source(name)}\n    options: {{ members: {here} }}\n"
-    paths = {_path(value): value for value in offered.values() if _home(value)}
+    values = sorted(offered.items(), key=lambda item: not _home(item[1]))  # constants last
+    paths = {_path(value) or f"{_source(name)}.{each}": value for each, value in values}
+    yield f"# {name}\n\n::: {_source(name)}\n    options: {{ members: false }}\n"
     for path, value in paths.items():
         within = [page for page in pages if f"{_home(value)}.".startswith(f"{page}.")]
         page = max((each for each in within if _offers(each, value)), key=len, default=name)
         if page in ("ntkdyn", name):
-            yield f"::: {path}\n    options: {{ show_root_heading: true }}\n"
+            yield f"::: {path}\n    options: {SHOWN}\n"
         else:
             yield f"- [`{value.__qualname__}`][{path}]"
 
@@ -96,7 +106,8 @@ def _home(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    return _source(f"{_home(value)}.{value.__qualname__}")
+    """That of a function or class; a constant has none of its own."""
+    return _source(f"{_home(value)}.{value.__qualname__}") if _home(value) else ""
 
 
 def _source(name: str) -> str:
@@ -106,7 +117,10 @@ def _source(name: str) -> str:
 
 def _formula(found: re.Match) -> str:
     tag, opening, latex = found.groups()
-    made = convert(html.unescape(latex), display="block" if opening == "[" else "inline")
+    source = NORM.sub(r"\\|", html.unescape(latex))
+    made = convert(source, display="block" if opening == "[" else "inline")
+    for given, wanted in REPLACED.items():
+        made = re.sub(given, wanted, made)
     return f"<{tag} class='formula'>{made}</{tag}>"
 
 

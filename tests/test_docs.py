@@ -6,7 +6,6 @@ import re
 import shlex
 import tomllib
 
-import click
 import pages
 import pytest
 import typer.main
@@ -17,8 +16,6 @@ from ntkdyn import cli, figures
 
 ALL = sorted(path.relative_to(pages.PAGES).as_posix() for path in pages.PAGES.rglob("*.md"))
 WITH_CODE = [page for page in ALL if pages.codes(page, "python")]
-FAST = ("how-to/notebooks.md",)
-"""pages whose code takes seconds"""
 
 SMALLER = {
     "index.md": {
@@ -59,13 +56,8 @@ def ran(page, folder, monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("page", FAST)
-def test_code_of_quick_pages_runs(page, tmp_path, monkeypatch):
-    ran(page, tmp_path, monkeypatch)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if page not in FAST])
+@pytest.mark.parametrize("page", WITH_CODE)
 def test_code_of_all_pages_runs(page, tmp_path, monkeypatch):
     ran(page, tmp_path, monkeypatch)
 
@@ -107,7 +99,7 @@ def test_commands_and_their_options_are_there():
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert options <= {*known, "--help"}, (page, words)
         seen += 1
-    assert seen > 80 and isinstance(command, click.Command)
+    assert seen > 100
 
 
 def test_functions_that_theory_names_are_there():
@@ -126,7 +118,7 @@ def test_names_that_pages_speak_of_are_there():
             for part in name.split("."):
                 found = getattr(found, part)
             seen += 1
-    assert seen > 60
+    assert seen > 40
 
 
 def test_the_gallery_has_every_figure():
