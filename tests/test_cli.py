@@ -568,6 +568,7 @@ def test_the_kernel_benchmark_in_small(capsys, monkeypatch):
     assert 0 < rate["everything computed / time / matmul rate"] < 1.5
 
 
+@pytest.mark.slow
 def test_a_step_above_the_limit_runs_and_says_so(tmp_path, capsys):
     path = tmp_path / "spec.toml"
     path.write_text(SPEC.replace("of_limit = 0.5", "of_limit = 1.5"))

@@ -335,6 +335,7 @@ def long():
     return experiment.Experiment(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", ["floats", "rounds"])
 @pytest.mark.parametrize("reach", ["worst train_loss <= 0.6", "mean test_loss <= 3.6"])
 def test_settings_that_are_dropped_are_not_among_the_best(long, cost, reach):

@@ -811,6 +811,7 @@ def test_variances_below_zero_by_rounding_are_zero():
     assert row["test_loss_mean"][1] == pytest.approx(0.5) and row["test_loss_std"][1] == 0
 
 
+@pytest.mark.slow
 def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):
     """Mean, spread, bands and standard errors of three starts, from the runs themselves."""
     problem, _ = small(3)

@@ -42,6 +42,7 @@ def test_all_coordinates_are_the_whole_problem_and_few_are_not(work):
     assert few["error"].item() > 0.01
 
 
+@pytest.mark.slow
 def test_coordinates_come_nearest_to_the_runs_they_are_made_for(work, explored):
     system = work.settled
     other = system.with_(
@@ -75,6 +76,7 @@ def test_runs_that_a_page_cannot_show_are_refused(change, said):
     assert said in str(refused.value)
 
 
+@pytest.mark.slow
 def test_what_was_observed_must_be_of_this_spec(work, explored):
     other = explored.assign_attrs(space="network").assign(global_loss=explored["error"])
     with pytest.raises(nd.InputError, match="of another spec"):
@@ -83,6 +85,7 @@ def test_what_was_observed_must_be_of_this_spec(work, explored):
         experiment.explored(work, explored)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_from_a_spec_and_refuses_a_record_without(tmp_path, explored):
     spec, page = tmp_path / "spec.toml", tmp_path / "page.html"
     spec.write_text(SPEC)
@@ -122,6 +125,7 @@ def in_page(shown, **settings):
     return json.loads(shown.evaluate(f"JSON.stringify({called})"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, topology, what, stay",
     [("dgd", "given", "global", 1), ("atc", "ring", "test", 1), ("extra", "star", "train", 0.5),
@@ -148,6 +152,7 @@ def test_a_page_computes_what_python_predicts(work, explored, shown, method, top
         assert found["limit"] == pytest.approx(nd.step_size_limit(asked), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_page_lays_what_was_observed_over_its_curves(work, explored, shown):
     found = in_page(shown)
     marks = found["sources"]["marks"]
@@ -157,6 +162,7 @@ def test_a_page_lays_what_was_observed_over_its_curves(work, explored, shown):
     assert in_page(shown, step=0.9 * float(explored.attrs["step_size"]))["said"].endswith("rounds.")
 
 
+@pytest.mark.slow
 def test_a_step_above_the_limit_is_said_to_be(shown):
     limit = in_page(shown)["limit"]
     assert in_page(shown, step=1.02 * limit)["unstable"]

@@ -106,6 +106,7 @@ def test_drt_weights_are_stochastic_and_uniform_at_consensus(layered, normalised
             assert np.abs(weights - weights.swapaxes(1, 2)).max() < 1e-14
 
 
+@pytest.mark.slow
 def test_drt_where_starts_differ():
     """Each linearized where it is, in every round, agents weigh one another as in training."""
     asked = problem_of(seed=[1, 2, 3, 4]), methods.drt(step_size=0.1), RING

@@ -253,6 +253,7 @@ def test_without_a_kernel_all_are_left_out_and_a_bare_one_is_always_there(proble
     assert one.sizes["explanation"] and one.equals(other)
 
 
+@pytest.mark.slow
 def test_other_methods_take_the_step_that_a_momentum_amounts_to(problem):
     drawn = {"batch_size": 2, "batch_seed": 5}
     for by, step, other, its in (("heavy_ball", 0.02, "dgd", 0.2), ("dgd", 0.2, "atc", 0.2)):

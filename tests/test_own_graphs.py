@@ -444,6 +444,7 @@ def _digits(folder):
     nx.write_graphml(nx.cycle_graph(8), folder / "ring.graphml")
 
 
+@pytest.mark.slow
 def test_the_demo_on_files_is_the_demo_bit_for_bit(tmp_path):
     _digits(tmp_path)
     small = tomllib.loads(experiment.demo().text())

@@ -114,6 +114,7 @@ def test_training_an_affine_network_is_predicting_it(name):
     assert np.abs(seen[1] - seen[0]).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_updates_that_know_where_zero_is_are_refused(monkeypatch):
     problem = affine(1)
     for update in (FromZero(0.05), Leaking(0.05)):

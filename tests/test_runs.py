@@ -110,6 +110,7 @@ def test_a_kernel_for_all_outputs_is_kept_small(small):
     assert np.abs(whole["outputs"][:, :, :14] - one["outputs"]).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_parameters_are_kept_as_asked(small):
     problem, jacobian = small(8)
     save = nd.SaveOptions(parameter_rounds=[5], parameter_agents=[2, 6], per_tensor=4)

@@ -42,6 +42,7 @@ def work(name="dgd", **parts):
     return experiment.Experiment(experiment.parse(text, "spec.toml"))
 
 
+@pytest.mark.slow
 def test_heads_and_public_points_are_those_of_the_method():
     method = "aux = 1\npool = 2\npool_every = 2\npublic_batch = 5"
     mhd, plain = work("mhd", data="public = 9", method=method), work()
