@@ -157,6 +157,12 @@ class _Once:
         one = system.with_(method=system.method.with_step_size(OfLimit(1.0)))
         return self._of(key, lambda: assess(one).limit)
 
+    def loops(self, system: System) -> tuple[Loop, ...]:
+        """Those of a method on a graph, whoever owns what."""
+        step_size = float(system.method.step_size)
+        key = ("loops", step_size, *_exchanged(system))
+        return self._of(key, lambda: loops_of(system, step_size))
+
     def sent(self, ready: _Ready) -> Measured:
         """What agents have sent, where there are networks to send parameters of."""
         system = ready.asked.system
@@ -213,8 +219,7 @@ class _Ready:
 
     @functools.cached_property
     def loops(self) -> tuple[Loop, ...]:
-        system = self.asked.system
-        return loops_of(system, float(system.method.step_size))
+        return self._once.loops(self.asked.system)
 
     @functools.cached_property
     def common(self) -> Common:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.fft
+import scipy.linalg
 from jaxtyping import Float, Int
 
 from ntkdyn.dynamics.contours import geometric_sum
@@ -107,8 +108,11 @@ def _right(
         right = (most > 0) == labels
     else:
         right = outputs[:, :, labels, np.arange(len(labels))] == most
-        alike = np.nonzero((outputs == most[:, :, None]).sum(axis=2) > 1)
-        right[alike] = outputs[alike[0], alike[1], :, alike[2]].argmax(axis=1) == labels[alike[2]]
+        largest = outputs == most[:, :, None]
+        if np.count_nonzero(largest) != most.size:
+            alike = np.nonzero(largest.sum(axis=2) > 1)
+            first = outputs[alike[0], alike[1], :, alike[2]].argmax(axis=1)
+            right[alike] = first == labels[alike[2]]
     return np.where(np.isnan(most), np.nan, right)
 
 
@@ -126,9 +130,13 @@ class Together:
         """Of every system, what is measured in these rounds; `low` says where spectra begin."""
         states = self._stepped(rounds) if low is None else self._reached(rounds, low)
         with np.errstate(over="ignore", invalid="ignore"):
-            taken = [self.common.measured(mixed(self.loops[0].X, z)) for z in states]
+            taken = [self.common.measured(self._iterate(z)) for z in states]
         tables = {name: np.stack([each[name] for each in taken]) for name in taken[0]}
         return [{name: each[:, :, k] for name, each in tables.items()} for k in range(self.systems)]
+
+    def _iterate(self, z: States) -> States:
+        X = self.loops[0].X
+        return z if _is_identity(X) else mixed(X, z)
 
     def start(self) -> States:
         sides, coordinates = self.common.drive.shape
@@ -174,7 +182,7 @@ class Together:
                 twice.step(held[k - 1], drive=0.0, out=held[k])
                 held[k] -= held[k - 2] if first + k > 2 else held[k] / 2
             still = int(np.searchsorted(degrees, first, side="right"))
-            reached[still:] += block[still:] @ held[1 : count + 1].reshape(count, -1)
+            _add_product(reached[still:], block[still:], held[1 : count + 1].reshape(count, -1))
         return [*reached.reshape(-1, *drive.shape)]
 
     def _scaled(self, low: float) -> Together:
@@ -185,6 +193,16 @@ class Together:
             for p, q, r, x in zip(P.astype(float), Q, R, X, strict=True)
         ]
         return Together(self.common, scaled)
+
+
+def _add_product(
+    total: Float[np.ndarray, "rounds size"],
+    weights: Float[np.ndarray, "rounds terms"],
+    terms: Float[np.ndarray, "terms size"],
+) -> None:
+    """total += weights @ terms, in place."""
+    gemm = scipy.linalg.get_blas_funcs("gemm", (total,))
+    gemm(1.0, terms.T, weights.T, beta=1.0, c=total.T, overwrite_c=True)
 
 
 def mixed(
