@@ -169,16 +169,17 @@ statistic orders them), and in brackets what 95 % of shuffled problems stay with
 {said}
 """
 
-SAID = """**Found.** Nearly always. With each at a share of its own largest step, the fastest weights need more
-rounds in 96 to 100 % of cases, about twice as many (three times where weights may be negative);
-exceptions are stars and a few dense random graphs whose agents have very different data. At one
-and the same step they are slower in 0 to 4 % of cases, but gain only 1 to 4 % of the rounds. So it
-is the step that they lose: the largest one falls with 1 + the smallest eigenvalue, which orders the
-ratio of rounds (0.92 and 0.95), partly by construction, as each runs at a share of its limit. The
-gap orders it weakly and the wrong way round, and so does the sum of 1 / (1 - lambda); the
-effective number of neighbours, which squares eigenvalues, sees negative ones and is between. This
-is of DGD, one kernel family and equal shares of points; where the step is given by something else
-than the limit, the second half holds."""
+SAID = """\
+**Found.** Nearly always. With each at a share of its own largest step, the fastest weights need
+more rounds in 96 to 100 % of cases, about twice as many (three times where weights may be
+negative); exceptions are stars and a few dense random graphs whose agents have very different data.
+At one and the same step they are slower in 0 to 4 % of cases, but gain only 1 to 4 % of the rounds.
+So it is the step that they lose: the largest one falls with 1 + the smallest eigenvalue, which
+orders the ratio of rounds (0.92 and 0.95), partly by construction, as each runs at a share of its
+limit. The gap orders it weakly and the wrong way round, the sum of 1 / (1 - lambda) clearly and the
+wrong way round too; the effective number of neighbours, which squares eigenvalues, tells it where
+weights are not negative (0.72). This is of DGD, one kind of kernel and equal numbers of points;
+where the step is given by something else than the limit, the second half holds."""
 
 
 def markdown(table: pd.DataFrame) -> str:
