@@ -558,6 +558,7 @@ def test_networks_of_a_spec(spec, tmp_path, capsys):
 @pytest.mark.slow
 def test_the_kernel_benchmark_in_small(capsys, monkeypatch):
     monkeypatch.setattr("ntkdyn.bench.kernel._peaks", lambda sizes: {})
+    monkeypatch.setattr("ntkdyn.bench.structured.python", lambda: "false")
     assert call("bench", "kernel", "--small", "--json") == 0
     measured = json.loads(capsys.readouterr().out)
     assert len(measured["comparisons"]) == 13
@@ -566,6 +567,8 @@ def test_the_kernel_benchmark_in_small(capsys, monkeypatch):
         assert each["relative_difference"] < (1e-12 if "float64" in each["case"] else 1e-5)
     (rate,) = (f for name, f in measured["figures"].items() if name.startswith("trace form"))
     assert 0 < rate["everything computed / time / matmul rate"] < 1.5
+    (told,) = (f for name, f in measured["figures"].items() if "structured" in name)
+    assert told == {"not measured": "does not run in its environment"}
 
 
 @pytest.mark.slow

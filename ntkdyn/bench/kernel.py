@@ -8,6 +8,7 @@ compiled before it is timed, and the best of a few runs counts. `difference` is 
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -23,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkdyn import precision
+from ntkdyn.bench import structured
+from ntkdyn.errors import InputError
 from ntkdyn.kernels import compute, empirical
 from ntkdyn.kernels.compat import neural_tangents, stax
 from ntkdyn.kernels.computing import in_bytes
@@ -73,14 +76,16 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         with precision.double():
             comparisons += _against_peers(dense, flat, sizes.mlp_double_points, 1)
             comparisons += _against_peers(conv, image, sizes.cnn_double_points, 1)
+        rate = _rate(sizes)
+        rows, told = _against_structured(sizes, dense, conv, rate)
         budget, comparison = _budget(sizes)
+    trace = f"trace form, {_name(sizes.inputs, sizes.rate_widths)}, {sizes.rate_points} points"
     return {
         "title": "empirical kernels",
-        "comparisons": [*comparisons, comparison],
+        "comparisons": [*comparisons, *rows, comparison],
         "figures": {
-            f"trace form, {_name(sizes.inputs, sizes.rate_widths)}, {sizes.rate_points} points": (
-                _rate(sizes)
-            ),
+            trace: rate,
+            structured.NAME: told,
             f"budget {sizes.budget}, {sizes.budget_points} points": budget,
         },
         "machine": machine(),
@@ -138,6 +143,39 @@ def _against_peers(
         )
         del other
     return rows
+
+
+def _against_structured(
+    sizes: Sizes, dense: Network, conv: Network, rate: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The full kernels and the trace, and their share of the machine's rate; or why not."""
+    wide = mlp(sizes.rate_widths, outputs=OUTPUTS)
+    flat, turns = (sizes.inputs,), 3 * sizes.repeats
+    cases = (
+        (dense, "dense", sizes.mlp, flat, sizes.mlp_points, "full"),
+        (conv, "convolutional", sizes.cnn, sizes.image, sizes.cnn_points, "full"),
+        (wide, "dense", sizes.rate_widths, flat, sizes.rate_points, "trace"),
+    )
+    rows = []
+    try:
+        for network, kind, widths, features, points, form in cases:
+            params, x = _setup(network, features, points)
+            asked = {"kind": kind, "widths": [*widths], "outputs": OUTPUTS}
+            name = f"{network.name}, {points} points, {x.dtype}, {form}"
+            call = functools.partial(_ours, network.apply, params, x, form)
+            trace = {"trace": form == "trace"}
+            rows.append(structured.against(name, asked | trace, params, x, call, turns))
+    except InputError as reason:
+        return rows, {"not measured": str(reason)}
+    share = rate["Gram form Gflop"] / rate["matmul Gflop/s"]
+    names = ("Gram form / time / matmul rate, ours", "theirs")
+    return rows, dict(zip(names, (share / rows[-1][w] for w in ("ours", "theirs")), strict=True))
+
+
+def _ours(apply: Callable, params: Any, x: jax.Array, form: str) -> Any:
+    if form == "full":
+        return empirical.ntk(apply, params, x)
+    return compute(apply, params, x, form=form).values
 
 
 def _peers(apply: Callable) -> dict[str, Callable]:
