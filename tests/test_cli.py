@@ -464,7 +464,7 @@ WRONG = {
 def test_options_are_refused_before_anything_is_computed(
     options, message, spec, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.delattr(cli, "_predicted")
+    monkeypatch.delattr(cli.conduct, "prediction")
     assert call("run", spec, "--out", tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*"))
@@ -481,7 +481,7 @@ def test_an_interruption_says_how_to_go_on_where_one_can(spec, tmp_path, capsys,
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_predicted", interrupted)
+    monkeypatch.setattr(cli.conduct, "prediction", interrupted)
     monkeypatch.setattr(experiment.Experiment, "train", interrupted)
     monkeypatch.setattr(experiment.Experiment, "kernel", interrupted)
     for command, said in (

@@ -38,8 +38,9 @@ STEPS = 30
 MOST = 64
 """Directions that are tried."""
 
-LAG = 3
-"""The error of a solution is its difference from that of so many directions before."""
+LAG = 6
+"""The error of a solution is its difference from that of so many directions before: of three, a
+standstill of as many has been taken for the end."""
 
 SPENT = 64 * float(np.finfo(np.float64).eps)
 """A squared length below this share of its terms is none: there are no more directions."""
