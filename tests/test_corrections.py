@@ -75,6 +75,7 @@ def linear_methods():
             yield pytest.param(method, marks=() if quick else pytest.mark.slow, id=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*linear_methods()])
 def test_sweeps_through_all_rounds_end_in_training(method):
     weights = DIRECTED if method.name == "push_sum" else PATH

@@ -172,6 +172,7 @@ def test_equal_outputs_name_the_first_class():
     np.testing.assert_array_equal(right[0, 0], [1, 0, 1, np.nan])
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_as_a_batch_of_many(base, monkeypatch):
     for more, size in (({}, "TOGETHER"), ({"run.batch_size": 2}, "ROOM")):
         work = experiment.Experiment(study.varied(base.spec, more))
@@ -401,6 +402,7 @@ def records_of(path):
     return int((records.read(path)["refusal"] == "").sum())
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_must_be_agreed_to(base, monkeypatch):
     monkeypatch.setattr(study, "PART", 4)
     work = design.Study(base, [design.axis(each) for each in OVER], ROUNDS)

@@ -649,6 +649,7 @@ def test_time_constants_of_a_period_are_in_rounds():
     assert np.allclose(found["time_constant"], -1 / np.log(0.8))
 
 
+@pytest.mark.slow
 def test_rounds_until_every_error_is_below(small):
     problem, W = bare(), MIXINGS["petersen"]
     problem = bare(W.agents)

@@ -240,6 +240,7 @@ def test_what_does_not_apply_is_left_out_with_the_reason(problem, by, W, reasons
     assert found.sizes["explanation"] and np.isfinite(found["null_gap"]).all()
 
 
+@pytest.mark.slow
 def test_without_a_kernel_all_are_left_out_and_a_bare_one_is_always_there(problem, small):
     net, _ = small(AGENTS)
     asked = nd.System(net, method("dgd", STEP), DIRECTED, "implicit")

@@ -159,6 +159,7 @@ def test_starts_of_their_own_can_be_trained_only():
         apart.predict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["empirical", "infinite"])
 def test_a_run_is_predicted_with_the_kernel_of_its_spec(kernel):
     spec = work(top=f'kernel = "{kernel}"')

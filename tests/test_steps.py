@@ -114,6 +114,7 @@ def test_pieces_keep_their_closed_forms(small):
     np.testing.assert_allclose(far["outputs"][-1], rest["outputs"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_stability_is_that_of_the_largest_step_size(small):
     problem = small(8).problem
     limit = nd.step_size_limit(problem, methods.dgd(step_size=1.0), RING)
