@@ -120,3 +120,27 @@ def dense_jacobian(problem: nd.Problem, apply=None) -> np.ndarray:
     rows = jax.jacrev(apply or problem.network.apply)(params, inputs)
     leaves = [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
     return np.concatenate(leaves, axis=2)
+
+
+STUDIED = """
+kernel = "infinite"
+[data]
+name = "digits"
+train = 30
+test = 12
+[partition]
+agents = 5
+by = "dirichlet"
+alpha = 1.0
+[network]
+widths = [16]
+[graph]
+topology = "ring"
+[method]
+name = "dgd"
+step_size = 0.3
+[run]
+rounds = 8
+record_every = 4
+"""
+"""what studies vary: five agents on a ring, digits"""

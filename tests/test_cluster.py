@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from cases import STUDIED as SPEC
 
 from ntkdyn import cluster, design, experiment, records
 from ntkdyn.design import study
@@ -19,27 +20,6 @@ from ntkdyn.errors import InputError
 
 distributed = pytest.importorskip("distributed")
 
-SPEC = """
-kernel = "infinite"
-[data]
-name = "digits"
-train = 30
-test = 12
-[partition]
-agents = 5
-by = "dirichlet"
-alpha = 1.0
-[network]
-widths = [16]
-[graph]
-topology = "ring"
-[method]
-name = "dgd"
-step_size = 0.3
-[run]
-rounds = 8
-record_every = 4
-"""
 OVER = [
     "graph.topology=ring,star,hypercube",
     "method.name=dgd,diging,cta",

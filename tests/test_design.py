@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
+from cases import STUDIED as SPEC
 
 import ntkdyn as nd
 from ntkdyn import cli, design, experiment, precision, records
@@ -15,27 +16,6 @@ from ntkdyn.design import axes as along, bulk, rounds as affine, study, tables, 
 from ntkdyn.dynamics.stability import loops_of
 from ntkdyn.errors import InputError
 
-SPEC = """
-kernel = "infinite"
-[data]
-name = "digits"
-train = 30
-test = 12
-[partition]
-agents = 5
-by = "dirichlet"
-alpha = 1.0
-[network]
-widths = [16]
-[graph]
-topology = "ring"
-[method]
-name = "dgd"
-step_size = 0.3
-[run]
-rounds = 8
-record_every = 4
-"""
 ROUNDS = [0, 4, 8]
 OVER = [
     "graph.topology=ring,star,hypercube",

@@ -153,6 +153,28 @@ def test_a_page_computes_what_python_predicts(work, explored, shown, method, top
 
 
 @pytest.mark.slow
+def test_who_hears_whom_is_as_the_rows_of_w_say(work, explored, shown):
+    ring = nd.graphs.uniform(nd.graphs.directed_ring(5)).matrix
+    kept = json.dumps(explored["weight"].values.tolist())
+    shown.evaluate(f"explorable.data.W = {json.dumps(ring.tolist())}")
+    found = in_page(shown, step=0.2, topology="given")
+    shown.evaluate(f"explorable.data.W = {kept}")
+    feature, task, f0 = (
+        explored["feature"].values[:40],
+        work.problem.task,
+        work.problem.initial[:40],
+    )
+    bare = KernelProblem(feature @ feature.T, task.targets[:40], task.owner, f0)
+    dgd = nd.methods.dgd(step_size=0.2)
+    right, turned = (
+        nd.predict(nd.System(bare, dgd, W, Given()), [int(t) for t in found["times"]])
+        for W in (ring, ring.T)
+    )
+    np.testing.assert_allclose(found["seen"], right["global_loss"].values, rtol=2e-5)
+    assert np.abs(right["global_loss"] / turned["global_loss"] - 1).max() > 0.01
+
+
+@pytest.mark.slow
 def test_a_page_lays_what_was_observed_over_its_curves(work, explored, shown):
     found = in_page(shown)
     marks = found["sources"]["marks"]

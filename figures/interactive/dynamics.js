@@ -372,7 +372,7 @@ const dynamics = (() => {
   }
 
   return {
-    GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, mixer, eigenvalues, cholesky, problem, ownLoss,
+    GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, mixer, eigenvalues, cholesky, solve, problem, ownLoss,
     commonLoss, optimum, roundOfDGD, limitOfDGD, combine, rollout, average, distance, runOn, roots, radius, oneMode,
   };
 })();

@@ -74,7 +74,7 @@ const own = (() => {
   // The largest stable step size of DGD, W symmetric: where (I + W) x I - eta H loses its sign.
   function limit(all, W) {
     const shifted = W.map((row, i) => row.map((w, j) => w + (i === j ? 1 : 0)));
-    const inverse = dynamics.range(agents).map((i) => solved(shifted, i));
+    const inverse = dynamics.range(agents).map((i) => dynamics.solve(shifted, dynamics.range(agents).map((j) => +(i === j))));
     let x = Float64Array.from(dynamics.range(agents * d), (k) => Math.cos(1 + k));
     let largest = 0;
     for (let step = 0; step < 60; step++) {
@@ -88,21 +88,6 @@ const own = (() => {
       x = next.map((value) => value / size);
     }
     return 1 / largest;
-  }
-
-  // Column i of the inverse of a symmetric positive definite matrix.
-  function solved(A, i) {
-    const L = dynamics.cholesky(A);
-    const x = A.map((_, j) => (j === i ? 1 : 0));
-    for (let j = 0; j < x.length; j++) {
-      for (let k = 0; k < j; k++) x[j] -= L[j][k] * x[k];
-      x[j] /= L[j][j];
-    }
-    for (let j = x.length - 1; j >= 0; j--) {
-      for (let k = j + 1; k < x.length; k++) x[j] -= L[k][j] * x[k];
-      x[j] /= L[j][j];
-    }
-    return x;
   }
 
   const test = train < features.length ? quadratic(dynamics.range(features.length - train).map((a) => a + train)) : null;
@@ -163,7 +148,7 @@ explorable.compute = ({ step, topology, method, stay, what, rounds }) => {
       ends: { x: range(agents), y: final.map(explorable.shown), colour: colours },
     },
     ranges: {
-      losses_x: { start: 0, end: rounds }, losses_y: explorable.decades(grown ? shown : shown, 1e-9),
+      losses_x: { start: 0, end: rounds }, losses_y: explorable.decades(shown, 1e-9),
       ends_x: { start: -0.6, end: agents - 0.4 }, ends_y: explorable.decades(final.map(explorable.shown), 1e-9),
     },
     readouts: { limit: limit ?? "–", mean: mean(final), worst: Math.max(...final), best: Math.min(...final) },
