@@ -15,6 +15,7 @@ os.environ |= {
 import jax
 import jaxtyping
 import pytest
+from browser import browser, opened, pages, read  # noqa: F401  (fixtures)
 from cases import small_problem
 
 import ntkdyn.caches

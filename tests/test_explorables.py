@@ -1,12 +1,11 @@
 """The explorables: their numbers are Python's, nothing is fetched, and they answer at once."""
 
 import contextlib
-import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from browser import ARGUMENTS, chromium
+from browser import press_and_time
 from cases import quick_if
 from ntkdyn.figures import interactive
 
@@ -15,96 +14,6 @@ from ntkdyn import records
 
 NAMES = [module.__name__.rsplit(".")[-1] for module in interactive.PAGES]
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teach")
-    interactive.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-class Reader:
-    """Somebody in front of a page, who also hears its console and its network."""
-
-    def __init__(self, browser, path):
-        self.page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
-        self.said, self.fetched = [], []
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.fetched.append(request.url))
-        self.path = path
-        self.open()
-
-    def _hear(self, message):
-        if message.type in ("error", "warning"):
-            self.said.append(message.text)
-
-    def open(self, settings=""):
-        self.page.goto("about:blank")
-        self.page.goto(self.path.as_uri() + settings)
-        self.page.wait_for_function("document.documentElement.dataset.ready === 'true'")
-
-    def reset(self):
-        """As it was when it was opened."""
-        before = self.page.evaluate("explorable.timings.length")
-        self.page.click("#reset")
-        self.page.wait_for_function(f"explorable.timings.length > {before}")
-
-    def set(self, **settings):
-        """Move controls as a reader does, and wait until the page has answered."""
-        for name, value in settings.items():
-            before = self.page.evaluate("explorable.timings.length")
-            self.page.evaluate(
-                """([name, value]) => {
-                  const input = document.getElementById(`control-${name}`);
-                  if (input.type === "checkbox") input.checked = value; else input.value = value;
-                  input.dispatchEvent(new Event("input", { bubbles: true }));
-                }""",
-                [name, value],
-            )
-            self.page.wait_for_function(f"explorable.timings.length > {before}")
-
-    def ask(self, expression):
-        """A value computed in the page, as Python has it."""
-        text = self.page.evaluate(f"JSON.stringify({expression})")
-        return json.loads(text, parse_int=float)
-
-    def readout(self, name):
-        return float(self.page.evaluate(f"document.getElementById('readout-{name}').dataset.value"))
-
-
-@pytest.fixture(scope="module")
-def opened():
-    return {}
-
-
-@pytest.fixture
-def read(browser, folder, opened):
-    """name -> a reader of that page, as it opens; a fault in the page fails the test."""
-
-    def of(name):
-        if name in opened:
-            opened[name].reset()
-        else:
-            opened[name] = Reader(browser, folder / f"{name}.html")
-        return opened[name]
-
-    yield of
-    for reader in opened.values():
-        away = [url for url in reader.fetched if not url.startswith(("file:", "data:", "about:"))]
-        assert away == [] and reader.said == []
 
 
 def circle_problem(agents, heterogeneity):
@@ -542,32 +451,6 @@ def test_keyboard_moves_a_slider_and_the_page_answers_within_50_ms(read, name):
     assert 1 < taken.min() < 50, taken
 
 
-def press_and_time(page, times=6):
-    """Milliseconds of the processor from each key press until the page has drawn.
-
-    Not of the clock, and the least counts: others use the machine, and what they take, of the time
-    and of the processor's pace, is not the page's doing.
-    """
-    metrics = page.page.context.new_cdp_session(page.page)
-    metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
-    spent = [_processor_time(metrics)]
-    for press in range(times):
-        before = page.page.evaluate("explorable.timings.length")
-        page.page.keyboard.press("ArrowLeft" if press % 2 else "ArrowRight")
-        page.page.wait_for_function(f"explorable.timings.length > {before}")
-        spent.append(_processor_time(metrics))
-    metrics.detach()
-    return np.diff(spent)
-
-
-def _processor_time(metrics):
-    """Milliseconds that the page's main thread has spent in tasks."""
-    told = {
-        each["name"]: each["value"] for each in metrics.send("Performance.getMetrics")["metrics"]
-    }
-    return 1e3 * told["TaskDuration"]
-
-
 def test_dragging_a_slider_changes_the_curves(read):
     page = read("dgd_on_a_graph")
     before = page.ask("explorable.models.curves.data.y[0]")
@@ -634,8 +517,8 @@ def test_every_exercise_knows_its_answer(read, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pages_fit_every_screen_and_have_a_dark_mode(read, folder, name):
-    assert (folder / f"{name}.html").stat().st_size < 3_000_000
+def test_pages_fit_every_screen_and_have_a_dark_mode(read, pages, name):
+    assert (pages / f"{name}.html").stat().st_size < 3_000_000
     reader = read(name)
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     ink = "Object.values(explorable.models).at(-1).left[0].axis_label_text_color"

@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 from bokeh.models import Span
-from ntkdyn.figures.interactive.page import Choice, Exercise, Page, Plot, Slider, axes, source
+from ntkdyn.figures.interactive.page import (
+    Button,
+    Choice,
+    Drawing,
+    Drawn,
+    Exercise,
+    Page,
+    Plot,
+    Slider,
+    axes,
+    source,
+)
+
+GRAPH = """Click one agent, then another: a link is added or cut. Click a link to cut it; drag
+agents where you like. Large discs: agents whose error is large. Play, and values travel along the
+links, as large as what they change."""
+
+DATA = """Click an agent of the graph, then drag over points: they become its own. Curves: what
+every agent has learned in the round shown."""
 
 
 def page() -> Page:
@@ -20,16 +38,8 @@ def page() -> Page:
         tags=["ink"],
         source=(least := source("x", "y")),
     )
-    graph = axes("", "", x=(-1.35, 1.35), y=(-1.35, 1.35), height=300)
-    graph.axis.visible = False
-    graph.grid.visible = False
-    graph.multi_line("x", "y", line_width=1.6, tags=["ink"], source=(links := source("x", "y")))
-    nodes = source("x", "y", "size", "colour", "label", "ink")
-    graph.scatter("x", "y", size="size", color="colour", source=nodes)
-    graph.text(
-        "x", "y", text="label", text_align="center", text_baseline="middle", text_color="ink",
-        text_font_size="12px", text_font_style="bold", source=nodes,
-    )  # fmt: skip
+    playhead = Span(dimension="height", line_color="#D55E00", line_width=1.5)
+    errors.add_layout(playhead)
     spectrum = axes("number, from the smallest", "eigenvalue", x=(-1, 80), y=(-1.4, 1.2))
     for at in (-1, 1):
         spectrum.add_layout(
@@ -60,23 +70,30 @@ def page() -> Page:
             Slider("step", "Step size η", -2.0, 0.3, -0.5, 0.01, scale="log"),
             Slider("heterogeneity", "Heterogeneity", 0, 1, 0.8, 0.01),
             Slider("rounds", "Rounds", 20, 400, 150, 10),
+            Drawn("links", on=["agents", "topology"]),
+            Drawn("places", on=["agents"]),
+            Drawn("moved", on=["agents"]),
+            Button("play", "Play", beside="graph"),
+            Slider("at", "Round shown", 0, 150, 150, 1, upto="rounds", beside="graph"),
         ],
         readouts={
             "limit": "stability limit of η",
             "gap": "spectral gap of W",
             "smallest": "smallest eigenvalue",
+            "now": "mean objective, round shown",
             "mean": "mean final objective",
             "optimum": "least objective",
         },
         plots={
             "errors": Plot(errors, "Error of every agent", wide=True,
                            caption="One curve per agent; dashed: the best there is."),
-            "graph": Plot(graph, "Who talks to whom",
-                          caption="Large discs: agents whose final error is large."),
-            "spectrum": Plot(spectrum, "Spectrum of one round",
+            "graph": Drawing("Who talks to whom", view="-150 -130 300 260", caption=GRAPH),
+            "data": Drawing("Whose data, and what agents make of it", view="-156 -120 312 240",
+                            caption=DATA),
+            "spectrum": Plot(spectrum, "Spectrum of one round", wide=True,
                              caption="Between the dashed lines errors shrink."),
         },
-        models={"curves": curves, "least": least, "links": links, "nodes": nodes, "values": values},
+        models={"curves": curves, "least": least, "values": values, "playhead": playhead},
         exercises=[
             Exercise(
                 "Set 8 agents. What is the spectral gap of the ring with Metropolis weights? "

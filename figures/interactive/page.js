@@ -14,7 +14,7 @@ const explorable = (() => {
 
   function valueOf(input) {
     if (input.type === "checkbox") return input.checked;
-    if (input.tagName === "SELECT") return input.value;
+    if (input.tagName === "SELECT" || input.type === "hidden") return input.value;
     return input.dataset.scale === "log" ? 10 ** Number(input.value) : Number(input.value);
   }
 
@@ -30,37 +30,128 @@ const explorable = (() => {
     input.setAttribute("aria-valuetext", output.textContent);
   }
 
-  // The address holds the settings, so that a lecture can link to them.
-  function remember() {
+  const stored = (input) => (input.type === "checkbox" ? String(input.checked) : input.value);
+
+  // Whether the control takes the value, which it then has.
+  function store(input, value) {
+    if (input.type === "checkbox") input.checked = value === "true";
+    else input.value = value;
+    follow(input);
+    show(input);
+    if (input.type !== "range") return stored(input) === value;
+    return value.trim() !== "" && Math.abs(input.value - value) <= Number(input.step);
+  }
+
+  // What depends on a control that has changed: sliders that it ends, drawings that it takes away.
+  function follow({ name, value }) {
+    for (const slider of document.querySelectorAll(`[data-upto="${name}"]`)) {
+      const last = slider.value === slider.max;
+      slider.max = value;
+      if (last) slider.value = value;
+      show(slider);
+    }
+    for (const drawn of document.querySelectorAll(`[data-on~="${name}"]`)) drawn.value = "";
+  }
+
+  // --- the state: in the address, so that one can link to it, undone and redone -------------------
+
+  const past = [];
+  const future = [];
+  let present = "";
+
+  function state() {
     const changed = inputs().filter((input) => stored(input) !== input.dataset.initial);
-    const hash = new URLSearchParams(changed.map((input) => [input.name, stored(input)]));
+    return String(new URLSearchParams(changed.map((input) => [input.name, stored(input)])));
+  }
+
+  function remember() {
     try {
-      history.replaceState(null, "", `#${hash}`);
+      history.replaceState(null, "", `#${state()}`);
     } catch {
       // a browser that keeps local files from changing their address
     }
   }
 
-  const stored = (input) => (input.type === "checkbox" ? String(input.checked) : input.value);
-
-  function store(input, value) {
-    if (input.type === "checkbox") input.checked = value === "true";
-    else input.value = value;
-    show(input);
+  // All controls as that text has them; where it cannot be read, as they are at first, and says why.
+  function restore(text) {
+    const asked = new URLSearchParams(text);
+    const put = (input) => store(input, asked.get(input.name) ?? input.dataset.initial) || !asked.has(input.name);
+    const refused = inputs().filter((input) => !put(input)).map((input) => input.name);
+    const unknown = [...asked.keys()].filter((name) => !document.getElementById(`control-${name}`));
+    const [name] = [...unknown, ...refused];
+    const fault = name ? `there is no ${name} ${asked.get(name) || "without a value"}` : explorable.fault?.(settings());
+    say(fault ? `The address cannot be read, ${fault}: here is the page as it opens.` : "");
+    if (fault) for (const input of inputs()) store(input, input.dataset.initial);
   }
 
   function recall() {
-    const asked = new URLSearchParams(location.hash.slice(1));
-    for (const input of inputs()) {
-      input.dataset.initial = stored(input);
-      if (asked.has(input.name)) store(input, asked.get(input.name));
-      show(input);
+    for (const input of inputs()) input.dataset.initial = stored(input);
+    restore(asked());
+    present = state();
+  }
+
+  // An address without = names a place on the page.
+  const asked = () => (location.hash.includes("=") ? location.hash.slice(1) : "");
+
+  function say(sentence) {
+    const notice = document.getElementById("notice");
+    notice.textContent = sentence;
+    notice.hidden = !sentence;
+    notice.classList.remove("late");
+  }
+
+  // What was changed becomes one step that can be undone.
+  function commit() {
+    if (state() !== present) {
+      past.push(present);
+      future.length = 0;
     }
+    present = state();
+    offer();
+  }
+
+  function offer() {
+    for (const [name, steps] of [["undo", past], ["redo", future]])
+      document.getElementById(name).setAttribute("aria-disabled", String(!steps.length));
+  }
+
+  function travel(from, to) {
+    commit();
+    if (!from.length) return;
+    to.push(present);
+    present = from.pop();
+    restore(present);
+    offer();
+    changed();
+  }
+
+  const undo = () => travel(past, future);
+  const redo = () => travel(future, past);
+
+  // Controls as the page's script wants them, as one step.
+  function edit(values) {
+    for (const [name, value] of Object.entries(values)) store(document.getElementById(`control-${name}`), String(value));
+    say("");
+    commit();
+    changed();
+  }
+
+  function keys(event) {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || !["y", "z"].includes(key)) return;
+    if (event.target.closest("form")) return;
+    event.preventDefault();
+    if (key === "y" || event.shiftKey) redo();
+    else undo();
   }
 
   // Answers at once, and once per frame however fast the events come.
   function changed(event) {
-    if (event && event.target.dataset) show(event.target);
+    if (event) {
+      follow(event.target);
+      show(event.target);
+      say("");
+    }
     if (busy) {
       again = true;
       return;
@@ -215,14 +306,29 @@ const explorable = (() => {
 
   function start(given) {
     models = given;
+    explorable.prepare?.();
     recall();
-    for (const input of inputs()) input.addEventListener("input", changed);
+    for (const input of inputs()) {
+      input.addEventListener("input", changed);
+      input.addEventListener("change", commit);
+    }
+    addEventListener("keydown", keys);
+    addEventListener("hashchange", () => {
+      if (!location.hash.includes("=")) return;
+      restore(asked());
+      commit();
+      changed();
+    });
+    document.getElementById("undo").addEventListener("click", undo);
+    document.getElementById("redo").addEventListener("click", redo);
     for (const form of document.querySelectorAll("form.exercise")) form.addEventListener("submit", check);
     document.getElementById("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark", true));
     document.getElementById("reset").addEventListener("click", () => {
-      for (const input of inputs()) store(input, input.dataset.initial);
+      restore("");
+      commit();
       changed();
     });
+    offer();
     addEventListener("resize", () => changed());
     system.addEventListener("change", () => kept() || setTheme(preferred(), false));
     paint();
@@ -230,6 +336,6 @@ const explorable = (() => {
     root.dataset.ready = "true";
   }
 
-  return { start, setTheme, kept, preferred, shown, decades, square, agentColours, inkOn, dark, timings, settings,
+  return { start, edit, say, commit, show, setTheme, kept, preferred, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
     get result() { return result; }, get models() { return models; } };
 })();

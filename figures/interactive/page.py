@@ -27,7 +27,7 @@ Number = int | float
 
 FONT = "system-ui, sans-serif"
 
-SCRIPTS = ("dynamics.js", "circle.js", "page.js")
+SCRIPTS = ("dynamics.js", "circle.js", "drawing.js", "page.js")
 
 HERE = resources.files("ntkdyn.figures.interactive")
 
@@ -45,6 +45,10 @@ class Slider:
     scale: str = "linear"
     values: Sequence[str] | None = None
     """what to show at 0, 1, 2, ...; None shows the number itself"""
+    upto: str | None = None
+    """the slider whose value ends this one"""
+    beside: str | None = None
+    """the plot under which it stands, not among the others"""
     kind: str = "range"
 
 
@@ -71,6 +75,26 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What the reader draws by hand, as the page's script writes it: numbers `1_2.3_4`."""
+
+    name: str
+    on: Sequence[str]
+    """controls that, when changed, take it away"""
+    kind: str = "hidden"
+
+
+@dataclass(frozen=True)
+class Button:
+    """Does what the page's script says."""
+
+    name: str
+    label: str
+    beside: str
+    kind: str = "button"
+
+
+@dataclass(frozen=True)
 class Exercise:
     """A question whose answer is a number within `tolerance`, or one of `options`."""
 
@@ -93,16 +117,28 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A picture under the reader's hand, drawn by the page's script."""
+
+    title: str
+    caption: str
+    view: str
+    """the viewBox"""
+    wide: bool = False
+    figure: None = None
+
+
+@dataclass(frozen=True)
 class Page:
     """One explorable. Its formula and text are the blocks of NAME.html, which extends page.html."""
 
     name: str
     title: str
     lead: str
-    controls: Sequence[Slider | Choice | Switch]
+    controls: Sequence[Slider | Choice | Switch | Drawn | Button]
     readouts: Mapping[str, str]
     """name -> what it is"""
-    plots: Mapping[str, Plot]
+    plots: Mapping[str, Plot | Drawing]
     models: Mapping[str, Model]
     """what the page's script fills: sources, by name"""
     exercises: Sequence[Exercise]
@@ -174,14 +210,13 @@ def ticks(plot: Any, axis: str, values: Sequence[Number]) -> None:
 
 def render(page: Page, pages: Sequence[Page]) -> str:
     """The page as one HTML file; `pages` are those it names beside itself."""
-    ranges = {}
-    for name, plot in page.plots.items():
-        ranges |= {f"{name}_x": plot.figure.x_range, f"{name}_y": plot.figure.y_range}
-        plot.figure.name = name
-    models = {**page.models, **ranges, **{n: p.figure for n, p in page.plots.items()}}
-    document = Document()
-    for plot in page.plots.values():
-        document.add_root(plot.figure)
+    plotted = {name: plot.figure for name, plot in page.plots.items() if plot.figure is not None}
+    ranges, document = {}, Document()
+    for name, drawn in plotted.items():
+        ranges |= {f"{name}_x": drawn.x_range, f"{name}_y": drawn.y_range}
+        drawn.name = name
+        document.add_root(drawn)
+    models = {**page.models, **ranges, **plotted}
     document.js_on_event(
         "document_ready", CustomJS(args={"models": models}, code="explorable.start(models)")
     )
