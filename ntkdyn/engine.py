@@ -27,7 +27,7 @@ from ntkdyn.methods.objectives import Context
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Point, Vector
 
 Progress = Callable[[int, int], None]
 """called with (rounds done, rounds in all)"""
@@ -92,7 +92,7 @@ class Iteration(eqx.Module):
 
     def local(
         self, round: Int[Array, ""] | int, state: State, known: Callable[..., Vector] | None = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[Point], Vector]:
         """x -> the local gradients there, as a step from that state takes them one by one.
 
         `known` are the gradients of that round, where they are at hand.
@@ -104,7 +104,7 @@ class Iteration(eqx.Module):
         added = iter(self.forcing.at(round))
         return lambda x: grad(x) + next(added)
 
-    def mix(self, round: Int[Array, ""] | int) -> Callable[[Vector], Vector]:
+    def mix(self, round: Int[Array, ""] | int) -> Callable[[ByAgent], ByAgent]:
         """The combination of that round."""
         mix = self.method.mixing.bind(self.weights, round, self)
         if self.layout is None:
@@ -153,12 +153,12 @@ class Snapshot(NamedTuple):
     """of the mean of all theta"""
 
 
-def take_snapshot(iteration: Iteration, x: Vector) -> Snapshot:
+def take_snapshot(iteration: Iteration, x: Point) -> Snapshot:
     """Outputs (all heads) at all points and distances in parameter space."""
     return _snapshot(iteration.space, x, *_seen(iteration))
 
 
-def snapshot_program(iteration: Iteration, x: Vector) -> jax.stages.Lowered:
+def snapshot_program(iteration: Iteration, x: Point) -> jax.stages.Lowered:
     """The program of `take_snapshot`, for an x that may be shapes alone."""
     return _snapshot.lower(iteration.space, x, *_seen(iteration))
 
@@ -169,7 +169,7 @@ def _seen(iteration: Iteration) -> tuple[int, int]:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _snapshot(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
+def _snapshot(space: Space, x: Point, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
     if not space.common_start:
         _, apart = space.spread(x)
@@ -182,7 +182,7 @@ def _snapshot(space: Space, x: Vector, points: int, outputs: int) -> Snapshot:
 
 
 @jax.jit
-def distances(iteration: Iteration, x: Vector) -> Float[Array, "agents agents"]:
+def distances(iteration: Iteration, x: Point) -> Float[Array, "agents agents"]:
     """|theta_i - theta_j|, one rotation of the agents at a time."""
     agents = iteration.space.agents
 
@@ -195,7 +195,7 @@ def distances(iteration: Iteration, x: Vector) -> Float[Array, "agents agents"]:
     return by_shift[(here[None, :] - here[:, None]) % agents, here[:, None]]
 
 
-def _of_mean(space: Space, x: Vector, points: int) -> Float[Array, "points outputs"]:
+def _of_mean(space: Space, x: Point, points: int) -> Float[Array, "points outputs"]:
     """Of the mean of all theta; linearized at anchors of their own, as agents see it on average."""
     mean = x.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
     if space.kind == "tangent" and not space.common_start:
@@ -204,7 +204,7 @@ def _of_mean(space: Space, x: Vector, points: int) -> Float[Array, "points outpu
     return _all_outputs(space, mean, points)[0]
 
 
-def _all_outputs(space: Space, x: Vector, points: int) -> Float[Array, "agents points outputs"]:
+def _all_outputs(space: Space, x: Point, points: int) -> Float[Array, "agents points outputs"]:
     parts = [slice(first, first + POINTS_AT_ONCE) for first in range(0, points, POINTS_AT_ONCE)]
     return jnp.concatenate([space.readout(part)(x)[0] for part in parts], axis=1)
 
@@ -212,7 +212,7 @@ def _all_outputs(space: Space, x: Vector, points: int) -> Float[Array, "agents p
 def rollout(
     iteration: Iteration,
     rounds: Sequence[int],
-    see: Callable[[int, Vector], Any],
+    see: Callable[[int, Point], Any],
     progress: Progress | None = None,
     propagator: Propagator | None = None,
     start: tuple[int, State] | None = None,

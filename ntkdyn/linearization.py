@@ -35,7 +35,7 @@ from ntkdyn.methods.updates import State
 from ntkdyn.precision import EXACT
 from ntkdyn.problems import Problem, only_layer
 from ntkdyn.spaces import KernelSpace, LayeredKernelSpace, TangentSpace
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 ByLayer = dict[str, Array]
 
@@ -73,12 +73,12 @@ class Linearization(eqx.Module):
         return Linearization(problem.tangent_space(view), columns, view, kept=kept)
 
     @eqx.filter_jit
-    def lift(self, x: Vector) -> Vector:
+    def lift(self, x: ByAgent) -> ByAgent:
         """Every agent's theta - theta_0, from its coefficients."""
-        return Vector(jax.vmap(self._lifted)(x.tree))
+        return type(x)(jax.vmap(self._lifted)(x.tree))
 
     @eqx.filter_jit
-    def outputs(self, x: Vector) -> Float[Array, "agents points outputs"]:
+    def outputs(self, x: ByAgent) -> Float[Array, "agents points outputs"]:
         """What the real networks make of all points, agent by agent."""
         return jax.lax.map(lambda own: _real_outputs(self.tangent, self._lifted(own)), x.tree)
 
@@ -122,7 +122,7 @@ class Linearization(eqx.Module):
         return jax.vmap(jax.vmap(self._lifted))(held)
 
     @eqx.filter_jit
-    def _directions(self, held: PyTree, x: Vector) -> tuple[PyTree, PyTree]:
+    def _directions(self, held: PyTree, x: ByAgent) -> tuple[PyTree, PyTree]:
         """The directions of the vectors (vectors, agents, ...), and the mean of x as parameters."""
         lifted = self._all_lifted(held)
 
@@ -256,12 +256,12 @@ class Implicit(eqx.Module):
         """At the start, in JAX's current precision."""
         return Implicit(problem.tangent_space(view))
 
-    def lift(self, x: Vector) -> Vector:
+    def lift(self, x: ByAgent) -> ByAgent:
         """Every agent's theta - theta_0: x itself."""
         return x
 
     @eqx.filter_jit
-    def outputs(self, x: Vector) -> Float[Array, "agents points outputs"]:
+    def outputs(self, x: ByAgent) -> Float[Array, "agents points outputs"]:
         """What the real networks make of all points, agent by agent."""
         return jax.lax.map(lambda own: _real_outputs(self.tangent, own), x.tree)
 
@@ -362,18 +362,19 @@ def _with_held(state: State, held: PyTree) -> State:
             stack = _stack(each, state.x)
             stop = begun + math.prod(stack)
             part = jax.tree.map(lambda leaf: leaf[begun:stop], held)  # noqa: B023
-            leaves[place] = Vector(part).map(lambda leaf: leaf.reshape(*stack, *leaf.shape[1:]))  # noqa: B023
+            whole = lambda leaf: leaf.reshape(*stack, *leaf.shape[1:])  # noqa: B023
+            leaves[place] = type(each)(jax.tree.map(whole, part))
             begun = stop
     return tree.unflatten(leaves)
 
 
 def _is_vector(each: Any) -> bool:
-    return isinstance(each, Vector)
+    return isinstance(each, ByAgent)
 
 
-def _alike(each: Any, x: Vector) -> bool:
+def _alike(each: Any, x: ByAgent) -> bool:
     """Whether it is a vector like x, or several of them stacked."""
-    if not _is_vector(each) or jax.tree.structure(each) != jax.tree.structure(x):
+    if not _is_vector(each) or jax.tree.structure(each.tree) != jax.tree.structure(x.tree):
         return False
     pairs = zip(jax.tree.leaves(each), jax.tree.leaves(x), strict=True)
     return all(_shaped(leaf, own) for leaf, own in pairs)
@@ -383,7 +384,7 @@ def _shaped(leaf: Any, own: Array) -> bool:
     return jnp.shape(leaf)[-own.ndim :] == own.shape
 
 
-def _stack(each: Vector, x: Vector) -> tuple[int, ...]:
+def _stack(each: ByAgent, x: ByAgent) -> tuple[int, ...]:
     """How many are stacked, along each axis before that of the agents."""
     leaf, own = jax.tree.leaves(each)[0], jax.tree.leaves(x)[0]
     return leaf.shape[: leaf.ndim - own.ndim]

@@ -43,7 +43,7 @@ from ntkdyn.saving import Sample, SaveOptions, parameter_variables, sample
 from ntkdyn.sharding import Layout
 from ntkdyn.spaces import Space
 from ntkdyn.system import System, question
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 KEPT = {
     "distance": ("round", "agent", "other_agent"),
@@ -157,7 +157,7 @@ def run(
     origin: PyTree | None = None,
     parameters_each: int | None = None,
     lift: Callable[[Vector], Vector] | None = None,
-    kernels: Callable[[Vector], Sequence[np.ndarray]] | None = None,
+    kernels: Callable[[Point], Sequence[np.ndarray]] | None = None,
     progress: Progress | None = None,
     propagator: Callable[[Iteration], Propagator] | None = None,
     watchers: Sequence[Callable[[Snapshot, Vector], None]] = (),
@@ -185,7 +185,7 @@ def run(
     saved = checkpoints and checkpoints.open(built.init(), _identity(plan, built))
     seen: list[Seen] = list(saved.seen) if saved else []
 
-    def see(round: int, x: Vector) -> None:
+    def see(round: int, x: Point) -> None:
         snapshot, more = look(round, x)
         for each in watchers:
             each(snapshot, built.space.displacement(x))
@@ -208,9 +208,9 @@ def looking(
     built: Iteration,
     kept: Sample,
     lift: Callable[[Vector], Vector] | None,
-    kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
+    kernels: Callable[[Point], Sequence[np.ndarray]] | None,
     reference: np.ndarray | None = None,
-) -> Callable[[int, Vector], tuple[Snapshot, Seen]]:
+) -> Callable[[int, Point], tuple[Snapshot, Seen]]:
     """(round, iterate) -> what is measured there, and what the plan keeps beside it.
 
     Kernels drift from `reference`, by default from that at the start of the iteration's space.
@@ -218,7 +218,7 @@ def looking(
     space = built.space
     watched = plan.save.kernel and _kernel_watch(plan, kernels, space.start(), reference)
 
-    def look(round: int, x: Vector) -> tuple[Snapshot, Seen]:
+    def look(round: int, x: Point) -> tuple[Snapshot, Seen]:
         more = {}
         if plan.save.distances:
             more["distance"] = on_host(distances(built, x))
@@ -293,17 +293,17 @@ def _identity(plan: Plan, built: Iteration) -> dict[str, str]:
 
 def _kernel_watch(
     plan: Plan,
-    kernels: Callable[[Vector], Sequence[np.ndarray]] | None,
-    start: Vector,
+    kernels: Callable[[Point], Sequence[np.ndarray]] | None,
+    start: Point,
     reference: np.ndarray | None,
-) -> Callable[[Vector], tuple[list[float], list[float]]]:
+) -> Callable[[Point], tuple[list[float], list[float]]]:
     """x -> drift and label alignment of every agent's kernel."""
     if kernels is None:
         raise InputError("save: the kernel of this run is never formed, so its drift is not known")
     initial = kernels(start)[0] if reference is None else reference
     targets = plan.task.targets[: plan.task.train]
 
-    def measures(x: Vector) -> tuple[list[float], list[float]]:
+    def measures(x: Point) -> tuple[list[float], list[float]]:
         now = kernels(x)
         return (
             [diagnostics.drift(kernel, initial) for kernel in now],
@@ -313,11 +313,11 @@ def _kernel_watch(
     return measures
 
 
-def own_kernels(problem: Problem) -> Callable[[Vector], list[np.ndarray]]:
+def own_kernels(problem: Problem) -> Callable[[Point], list[np.ndarray]]:
     """The kernel of every agent's network at its own parameters, between the training points."""
     points = jnp.asarray(problem.inputs[: problem.task.train], jnp.zeros(()).dtype)
 
-    def kernels(x: Vector) -> list[np.ndarray]:
+    def kernels(x: Point) -> list[np.ndarray]:
         if problem.origin is None:
             raise InputError("save: agents of different architectures have no kernel in common")
         tree, apply = on_host(x.tree), problem.network.apply

@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from ntkdyn.errors import InputError
 from ntkdyn.processes import distinct, from_first
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 AGENTS, PARAMETERS = "agents", "parameters"
 
@@ -62,7 +62,7 @@ class Layout:
         held = lambda leaf: jax.lax.with_sharding_constraint(leaf, self.sharding(leaf.shape))
         return jax.tree.map(held, tree)
 
-    def combining(self, mix: Callable[[Vector], Vector]) -> Callable[[Vector], Vector]:
+    def combining(self, mix: Callable[[ByAgent], ByAgent]) -> Callable[[ByAgent], ByAgent]:
         """`mix`, with a few entries of all agents on each device while it runs."""
 
         def by_entry(leaf: Any) -> Any:

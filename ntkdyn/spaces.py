@@ -27,12 +27,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import distinct_layers, layer_names
 from ntkdyn.precision import EXACT
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Point, Vector
 
 Rows = Int[Array, "agents rows"] | slice
 """each agent's own rows, or the same for all"""
 Outputs = Float[Array, "agents rows outputs"]
-Readout = Callable[[Vector], tuple[Outputs, Callable[[Outputs], Vector]]]
+Readout = Callable[[Point], tuple[Outputs, Callable[[Outputs], Vector]]]
 """x -> (outputs, pullback); pullback maps dL/df to the gradient of L, a vector of the same space"""
 
 GATHERED_UP_TO = 2**27
@@ -47,9 +47,9 @@ SPREAD_UP_TO = 2
 class Space(Protocol):
     """What a method, an objective and a measurement may ask of a representation.
 
-    Spaces that are no kernel's also have `parameters(x)`, theta. Spaces that tell layers apart have
-    `gram(x)` (layers, agents, agents), the inner products <J^T x_i, J^T x_j> of displacements, and
-    `square_norms(x)` (layers, agents), |theta_i|^2.
+    Spaces that are no kernel's also have `parameters(x)`, theta as a vector from zero. Spaces that
+    tell layers apart have `gram(x)` (layers, agents, agents), the inner products <J^T x_i, J^T x_j>
+    of displacements, and `square_norms(x)` (layers, agents), |theta_i|^2.
     """
 
     kind: ClassVar[str]
@@ -61,7 +61,7 @@ class Space(Protocol):
     common_start: bool
     """whether all agents, or all of an architecture, start from the same parameters"""
 
-    def start(self) -> Vector:
+    def start(self) -> Point:
         """Every agent at the start."""
         ...
 
@@ -69,7 +69,7 @@ class Space(Protocol):
         """The outputs at these rows as a function of the vector, with its pullback J^T."""
         ...
 
-    def displacement(self, x: Vector) -> Vector:
+    def displacement(self, x: Point) -> Vector:
         """x minus the start."""
         ...
 
@@ -77,7 +77,7 @@ class Space(Protocol):
         """<J^T x, J^T y> of two displacements in parameter space, layer by layer."""
         ...
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         """|x_i|^2 by layer, and |x_i - mean of all|^2, of displacements in parameter space."""
         ...
 
@@ -104,36 +104,37 @@ class NetworkSpace(eqx.Module):
     def layers(self) -> tuple[str, ...]:
         return distinct_layers(self.origin)
 
-    def start(self) -> Vector:
-        return Vector(self.origin if self.apart else _repeated(self.origin, self.agents))
+    def start(self) -> Point:
+        return Point(self.origin if self.apart else _repeated(self.origin, self.agents))
 
     def readout(self, rows: Rows) -> Readout:
         points = self.inputs[rows]
         outputs = jax.vmap(self.apply, in_axes=(0, _point_axis(rows)))
 
-        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+        def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             values, pull = jax.vjp(lambda tree: outputs(tree, points), x.tree)
             return values, lambda cotangents: Vector(*pull(cotangents))
 
         return look
 
-    def displacement(self, x: Vector) -> Vector:
+    def displacement(self, x: Point) -> Vector:
         return x - self.start()
 
-    def parameters(self, x: Vector) -> Vector:
-        return x
+    def parameters(self, x: Point) -> Vector:
+        return Vector(x.tree)
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
         return _layer_gram(x)
 
-    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
-        return _layer_dot(x, x)
+    def square_norms(self, x: Point) -> Float[Array, "layers agents"]:
+        absolute = self.parameters(x)
+        return _layer_dot(absolute, absolute)
 
 
 class TangentSpace(eqx.Module):
@@ -162,10 +163,10 @@ class TangentSpace(eqx.Module):
     def layers(self) -> tuple[str, ...]:
         return distinct_layers(self.origin)
 
-    def start(self) -> Vector:
+    def start(self) -> Point:
         if self.begun is not None:
-            return Vector(self.begun)
-        return Vector(_repeated(jax.tree.map(jnp.zeros_like, self.origin), self.agents))
+            return Point(self.begun)
+        return Point(_repeated(jax.tree.map(jnp.zeros_like, self.origin), self.agents))
 
     def readout(self, rows: Rows) -> Readout:
         points, axis = self.inputs[rows], _point_axis(rows)
@@ -200,23 +201,23 @@ class TangentSpace(eqx.Module):
         """J times one displacement."""
         return pushing(lambda params: self.apply(params, points), self.at)(tangent)
 
-    def displacement(self, x: Vector) -> Vector:
-        return x if self.common_start else x - self.start()
+    def displacement(self, x: Point) -> Vector:
+        return Vector(x.tree) if self.common_start else x - self.start()
 
-    def parameters(self, x: Vector) -> Vector:
-        return x + Vector(_repeated(self.origin, self.agents))
+    def parameters(self, x: Point) -> Vector:
+        return Vector(x.tree) + Vector(_repeated(self.origin, self.agents))
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
         return _layer_gram(x)
 
-    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
-        absolute = Vector(_repeated(self.origin, self.agents)) + x
+    def square_norms(self, x: Point) -> Float[Array, "layers agents"]:
+        absolute = self.parameters(x)
         return _layer_dot(absolute, absolute)
 
 
@@ -231,7 +232,7 @@ class DisplacedSpace(TangentSpace):
         def at(moved: PyTree, own: Array) -> Float[Array, "points outputs"]:
             return self.apply(jax.tree.map(jnp.add, self.origin, moved), own)
 
-        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+        def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             outputs = jax.vmap(at, in_axes=(0, axis))
             values, pull = jax.vjp(lambda tree: outputs(tree, points), x.tree)
             return values, lambda cotangents: Vector(*pull(cotangents))
@@ -270,9 +271,9 @@ class KernelSpace(eqx.Module):
     def train(self) -> int:
         return self.kernel.shape[self.kernel.ndim // 2] - self.extra
 
-    def start(self) -> Vector:
+    def start(self) -> Point:
         shape = (self.agents, self.train + self.extra, self.initial.shape[1])
-        return Vector(jnp.zeros(shape, self.initial.dtype))
+        return Point(jnp.zeros(shape, self.initial.dtype))
 
     def readout(self, rows: Rows) -> Readout:
         per_agent, initial = _point_axis(rows) == 0, _initial(self.initial, rows)
@@ -283,18 +284,18 @@ class KernelSpace(eqx.Module):
             kernel = self.kernel[rows]
             own = lambda x: _applied(kernel, x.tree, per_agent=per_agent)
 
-        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+        def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             return initial + own(x), lambda cotangents: Vector(pull(cotangents))
 
         return look
 
-    def displacement(self, x: Vector) -> Vector:
-        return x
+    def displacement(self, x: Point) -> Vector:
+        return Vector(x.tree)
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return jnp.stack([jnp.sum(x.tree * moved, axis=(1, 2)) for moved in self._moved(y)])
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         moved, apart = self._moved(x), x.tree - _mean(x.tree)
         squares = [jnp.sum(x.tree * each, axis=(1, 2)) for each in moved]
         around = [jnp.sum(apart * (each - _mean(each)), axis=(1, 2)) for each in moved]
@@ -311,7 +312,7 @@ def _mean(leaf: Array) -> Array:
 
 
 def _spread(
-    space: Space, x: Vector
+    space: Space, x: ByAgent
 ) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
     apart = x - x.map(_mean)
     return space.dot(x, x), space.dot(apart, apart).sum(axis=0)
@@ -346,9 +347,9 @@ class LayeredKernelSpace(eqx.Module):
     def _shape(self) -> tuple[int, int, int]:
         return self.agents, self.kernels[self.layers[0]].shape[2], self.initial.shape[1]
 
-    def start(self) -> Vector:
+    def start(self) -> Point:
         zeros = jnp.zeros(self._shape, self.initial.dtype)
-        return Vector(dict.fromkeys(self.layers, zeros))
+        return Point(dict.fromkeys(self.layers, zeros))
 
     def readout(self, rows: Rows) -> Readout:
         per_agent = _point_axis(rows) == 0
@@ -356,20 +357,20 @@ class LayeredKernelSpace(eqx.Module):
         blocks = {layer: kernel[rows] for layer, kernel in self.kernels.items()}
         pull = _scatter(rows, self._shape)
 
-        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+        def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
             parts = [_applied(blocks[n], x.tree[n], per_agent=per_agent) for n in self.layers]
             everywhere = lambda cotangents: {layer: pull(cotangents) for layer in self.layers}
             return initial + sum(parts), lambda cotangents: Vector(everywhere(cotangents))
 
         return look
 
-    def displacement(self, x: Vector) -> Vector:
-        return x
+    def displacement(self, x: Point) -> Vector:
+        return Vector(x.tree)
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return jnp.stack([jnp.sum(x.tree[n] * self._moved(n, y), axis=(1, 2)) for n in self.layers])
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
@@ -380,10 +381,11 @@ class LayeredKernelSpace(eqx.Module):
             ]
         )
 
-    def square_norms(self, x: Vector) -> Float[Array, "layers agents"]:
+    def square_norms(self, x: Point) -> Float[Array, "layers agents"]:
         cross = [jnp.sum(x.tree[n] * self.along_origin[n][None], axis=(1, 2)) for n in self.layers]
         origin = jnp.stack([self.origin_norms[n] for n in self.layers])
-        return origin[:, None] + 2 * jnp.stack(cross) + self.dot(x, x)
+        moved = self.displacement(x)
+        return origin[:, None] + 2 * jnp.stack(cross) + self.dot(moved, moved)
 
     def _moved(self, layer: str, x: Vector) -> Outputs:
         """K_l c_l, inner products with all of the basis."""
@@ -420,8 +422,8 @@ class TeamSpace(eqx.Module):
     def layers(self) -> tuple[str, ...]:
         return ("all",)
 
-    def start(self) -> Vector:
-        return Vector(tuple(part.start().tree for part in self.parts))
+    def start(self) -> Point:
+        return Point(tuple(part.start().tree for part in self.parts))
 
     def readout(self, rows: Rows) -> Readout:
         own = lambda team: rows if isinstance(rows, slice) else rows[jnp.array(team)]
@@ -430,8 +432,8 @@ class TeamSpace(eqx.Module):
         ]
         widest = max(self.seen)
 
-        def look(x: Vector) -> tuple[Outputs, Callable[[Outputs], Vector]]:
-            seen = [each(Vector(tree)) for each, tree in zip(looks, x.tree, strict=True)]
+        def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
+            seen = [each(Point(tree)) for each, tree in zip(looks, x.tree, strict=True)]
 
             def pull(cotangents: Outputs) -> Vector:
                 teams = zip(seen, self.members, strict=True)
@@ -455,20 +457,20 @@ class TeamSpace(eqx.Module):
         ]
         return tuple(each.shape[2] for each in shapes)
 
-    def displacement(self, x: Vector) -> Vector:
+    def displacement(self, x: Point) -> Vector:
         trees = zip(self.parts, x.tree, strict=True)
-        return Vector(tuple(part.displacement(Vector(tree)).tree for part, tree in trees))
+        return Vector(tuple(part.displacement(Point(tree)).tree for part, tree in trees))
 
-    def parameters(self, x: Vector) -> Vector:
+    def parameters(self, x: Point) -> Vector:
         trees = zip(self.parts, x.tree, strict=True)
-        return Vector(tuple(part.parameters(Vector(tree)).tree for part, tree in trees))
+        return Vector(tuple(part.parameters(Point(tree)).tree for part, tree in trees))
 
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         triples = zip(self.parts, x.tree, y.tree, strict=True)
         sums = [part.dot(Vector(a), Vector(b)).sum(axis=0) for part, a, b in triples]
         return self._in_order(sums)[None]
 
-    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def _in_order(self, by_team: list[Array]) -> Array:

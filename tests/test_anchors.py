@@ -179,7 +179,11 @@ def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view, apart):
     linear = Linearization.of(problem, view)
     onward, state = linear.onward("dgd", Iterate(start.map(drawn)))
     known = onward.blocks() if apart else onward.whole()
-    space, tangent, x = onward.space(known), onward.tangent, state.x + 0.1 * state.x.map(drawn)
+    space, tangent, x = (
+        onward.space(known),
+        onward.tangent,
+        state.x.map(lambda leaf: leaf + 0.1 * drawn(leaf)),
+    )
     assert space.layers == (tangent.layers if apart else ("all",))
     lifted, rows = onward.lift(x), jnp.array([[0, 1], [5, 6], [10, 13]])
     pairs = [(space.spread(x), tangent.spread(lifted))]

@@ -20,7 +20,7 @@ from ntkdyn import experiment, graphs, links, precision
 from ntkdyn.links import compression
 from ntkdyn.methods import mixing
 from ntkdyn.theory import symbolic
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 RING = graphs.metropolis(graphs.ring(4))
 DIRECTED = MIXINGS["directed_exponential"]
@@ -180,7 +180,7 @@ def test_expected_links_run_through_the_mean_over_all_draws(name):
     mix = mixing.Fixed().bind(mixing.Plain(graphs.metropolis(graphs.ring(3)).matrix))
 
     def run(over):
-        state = over.update.init(Vector(np.zeros((3, 3))))
+        state = over.update.init(Point(np.zeros((3, 3))))
         for t in range(2):
             grad = lambda x, t=t: Vector(problem.gradient(problem.rows(t))(x.tree))
             state = over.update.step(state, grad, dataclasses.replace(mix, round=t))
@@ -267,7 +267,7 @@ def gossip(link, x0, moves, W=RING.matrix):
         state = once.step(state, lambda x: Vector(-jnp.asarray(moves)[t]), at)
         return state, state.x.tree
 
-    begun = once.init(Vector(jnp.asarray(x0)))
+    begun = once.init(Point(jnp.asarray(x0)))
     return np.asarray(jax.lax.scan(go, begun, jnp.arange(len(moves)))[1])
 
 

@@ -12,7 +12,7 @@ import ntkdyn as nd
 from ntkdyn import experiment, graphs, methods
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.methods import merging
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point
 
 PAIR = graphs.mixing([[0.5, 0.5], [0.5, 0.5]])
 
@@ -99,7 +99,7 @@ def disguised(problem):
     order = {name: rng.permutation(seen[name].shape[-1]) for name in network.permutable}
     arrays = jax.tree.map(jnp.asarray, order)
     other = merging.permuted(problem.start, arrays, network.permutable)
-    pair = Vector(jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.start, other))
+    pair = Point(jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.start, other))
     return pair, order
 
 

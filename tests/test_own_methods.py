@@ -86,11 +86,47 @@ class FromZero(Heavy):
         return Past(x, 0.0 * x)
 
 
+class AtZero(Heavy):
+    """The same, made beneath points and vectors."""
+
+    def init(self, x):
+        return Past(x, x.map(jnp.zeros_like))
+
+
 class Leaking(updates.Memoryless):
     """Weights that sum to less than one."""
 
     def step(self, state, grad, mix):
         return updates.Iterate(0.999 * mix(state.x) - self.step_size * grad(state.x))
+
+
+class Leaving(updates.Memoryless):
+    """x+ = W x - eta g(x) - x, a vector where a point was."""
+
+    def step(self, state, grad, mix):
+        return updates.Iterate(mix(state.x) - self.step_size * grad(state.x) - state.x)
+
+
+class Added(updates.Memoryless):
+    """x+ = x + W x - x - eta g(x), which adds points on its way."""
+
+    def step(self, state, grad, mix):
+        return updates.Iterate(state.x + mix(state.x) - state.x - self.step_size * grad(state.x))
+
+
+REFUSED = {
+    FromZero: r"mine: number \* point: .* a memory that starts at zero starts as x - x",
+    Leaking: r"mine: number \* point: depends on where parameters are zero",
+    Leaving: "mine: its state must keep its form, but starts as point and becomes vector",
+    Added: r"mine: point \+ point: .* x \+ \(y - z\) for x \+ y - z",
+    AtZero: "mine: its iterates depend from round 1 on where",
+}
+
+
+@pytest.mark.parametrize("update", REFUSED)
+def test_own_updates_that_know_where_zero_is_are_refused_with_what_to_do(update):
+    with pytest.raises(nd.InputError, match=REFUSED[update]):
+        origin.check("mine", update(0.05))
 
 
 def own(update, rule=None):
@@ -117,12 +153,12 @@ def test_training_an_affine_network_is_predicting_it(name):
 @pytest.mark.slow
 def test_updates_that_know_where_zero_is_are_refused(monkeypatch):
     problem = affine(1)
-    for update in (FromZero(0.05), Leaking(0.05)):
-        with pytest.raises(nd.InputError, match="mine: its iterates depend from round 1 on where"):
-            nd.train(problem, own(update), RING, 1)
+    for update in (FromZero, AtZero):
+        with pytest.raises(nd.InputError, match=REFUSED[update]):
+            nd.train(problem, own(update(0.05)), RING, 1)
     monkeypatch.setattr(Method, "check_update", lambda self: None)
     spaces = problem.network_space(), problem.tangent_space()
-    network, tangent = (rounds_in(space, problem, own(FromZero(0.05))) for space in spaces)
+    network, tangent = (rounds_in(space, problem, own(AtZero(0.05))) for space in spaces)
     assert np.abs(network - tangent).max() > 1e-2
 
 
@@ -138,7 +174,8 @@ class Growing(updates.BaseUpdate):
         return Counted(x, jnp.array(1e-10))
 
     def step(self, state, grad, mix):
-        moved = mix(state.x) - self.step_size * grad(state.x) + state.done * state.x
+        grown = state.x.map(lambda leaf: (1 + state.done) * leaf) - state.x
+        moved = mix(state.x) - self.step_size * grad(state.x) + grown
         return Counted(moved, 1000 * state.done)
 
 
@@ -219,7 +256,8 @@ class Norms(updates.Memoryless):
 
     def step(self, state, grad, mix):
         mass = mix(nd.vectors.Vector(jnp.ones(len(jax.tree.leaves(state.x)[0]))))
-        return updates.Iterate((1 / mass.tree[0]) * mix(state.x) - self.step_size * grad(state.x))
+        average = mix(state.x).map(lambda leaf: leaf / mass.tree[0])
+        return updates.Iterate(average - self.step_size * grad(state.x))
 
 
 class Twofold(mixing.BaseMixing):

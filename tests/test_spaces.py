@@ -12,7 +12,7 @@ from reference import message_passing, outputs
 
 import ntkdyn as nd
 from ntkdyn import graphs, spaces
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point
 
 ROUNDS = 50
 BATCH = {"batch_size": 2, "batch_seed": 5}
@@ -84,7 +84,7 @@ def test_rows_of_large_kernels_are_those_of_small_ones(monkeypatch, outputs):
     kernel = rng.standard_normal((train + 2, *outputs, train, *outputs))
     initial = rng.standard_normal((train + 2, 2))
     space = spaces.KernelSpace(*map(jnp.asarray, (kernel, initial)), agents, {})
-    x = Vector(jnp.asarray(rng.standard_normal((agents, train, 2))))
+    x = Point(jnp.asarray(rng.standard_normal((agents, train, 2))))
     rows = jnp.array([[4, 0], [1, 1], [3, 2]])
     small, pull = space.readout(rows)(x)
     monkeypatch.setattr(spaces, "GATHERED_UP_TO", 0)

@@ -16,7 +16,7 @@ from ntkdyn.methods import Method, updates
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
 from ntkdyn.precision import in_double
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 LAZY = graphs.lazy(graphs.metropolis(graphs.ring(4)))
 """no eigenvalue below zero"""
@@ -62,7 +62,7 @@ def radius(name, W, step_size, rank):
     hessians = np.stack([each.T @ each / len(each) for each in own])
     reach = np.stack([each.T @ np.linalg.pinv(each.T) for each in own])
     agents, rank = task.agents, rows.shape[1]
-    start, tree = jax.tree.flatten(update.init(Vector(np.zeros((agents, rank, 1)))))
+    start, tree = jax.tree.flatten(update.init(Point(np.zeros((agents, rank, 1)))))
     size, inputs = len(start) * agents * rank, agents * rank
     columns = np.eye(size + inputs)[:size].reshape(len(start), agents, rank, -1)
     force = np.eye(size + inputs)[size:].reshape(agents, rank, -1)
@@ -150,7 +150,7 @@ class Climbing(updates.BaseUpdate):
     """x+ = W x - eta (g(x) - 3/2 g(x')), in the long run along + g / 2."""
 
     def init(self, x):
-        return Before(x, 0.0 * x)
+        return Before(x, x - x)
 
     def step(self, state, grad, mix):
         now = grad(state.x)

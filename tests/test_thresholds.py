@@ -13,7 +13,7 @@ from ntkdyn import engine, graphs, precision, spaces
 from ntkdyn.graphs import matrices
 from ntkdyn.methods import mixing
 from ntkdyn.theory import constants, rates, theorems
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 AGENTS, POINTS = 6, 12
 PROBLEMS = [(rank, unit) for rank in (POINTS, 3) for unit in (1e-6, 1.0, 1e6)]
@@ -55,7 +55,7 @@ def test_scattered_and_compared_rows_are_the_same(problem, monkeypatch):
     """One point that is drawn twice, and agents that draw each other's, included."""
     space = problem.kernel_space()
     rows = jnp.array(np.random.default_rng(1).integers(0, POINTS, (AGENTS, 2))).at[0].set(5)
-    x = Vector(jnp.asarray(np.random.default_rng(2).standard_normal((AGENTS, POINTS, 1))))
+    x = Point(jnp.asarray(np.random.default_rng(2).standard_normal((AGENTS, POINTS, 1))))
 
     def pulled():
         outputs, pull = space.readout(rows)(x)
@@ -78,7 +78,7 @@ def test_outer_eigenvalues_by_lanczos_are_those_of_all(name, monkeypatch):
 @precision.in_double
 def test_points_measured_in_parts_are_those_measured_at_once(problem, monkeypatch):
     space = problem.kernel_space()
-    x = Vector(jnp.asarray(np.random.default_rng(2).standard_normal((AGENTS, POINTS, 1))))
+    x = Point(jnp.asarray(np.random.default_rng(2).standard_normal((AGENTS, POINTS, 1))))
     outputs = lambda: engine._all_outputs(space, x, POINTS)
     close(*both(monkeypatch, engine, "POINTS_AT_ONCE", (NEVER, 5), outputs), rounding=1e-15)
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from ntkdyn import precision
 from ntkdyn.conformance.cases import Case
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 Stack = Float[np.ndarray, "agents ..."]
 Mix = Callable[[np.ndarray, Stack, Stack], Stack]
@@ -54,12 +54,13 @@ class Run:
         method, old = self.case.built, self.case.start
         update, every = method.update, method.mixing.every
         due = {round % every for round in method.mixing.due} if every > 1 else {0}
-        state = self.remembered(update.init(Vector(self.case.start)), self)
+        state = self.remembered(update.init(Point(self.case.start)), self)
         seen = [self.case.start]
         for round in range(self.case.rounds):
             own, exchanges = np.asarray(state.x.tree), round % every in due
             grad = lambda x, old=old: Vector(self.gradients(np.asarray(x.tree), old))
-            mixed = lambda v, own=own: Vector(self.mix(self.weights, np.asarray(v.tree), own))
+            mix = lambda sent, own=own: self.mix(self.weights, np.asarray(sent), own)
+            mixed = lambda v, mix=mix: v.map(mix)
             state = update.step(state, grad, mixed if exchanges else lambda v: v)
             old = own
             seen.append(np.asarray(state.x.tree))
@@ -133,7 +134,11 @@ def _first_gradient(state: Any, run: Run) -> Vector:
 
 
 def _zero(state: Any, run: Run) -> Vector:
-    return 0.0 * state.x
+    return state.x - state.x
+
+
+def _zero_point(state: Any, run: Run) -> Point:
+    return state.x.map(np.zeros_like)
 
 
 def every(case: Case) -> Iterator[Mistake]:
@@ -194,7 +199,8 @@ def every(case: Case) -> Iterator[Mistake]:
         "tracking starts at the first gradient and mixes it before it is used",
         _started(tracker=_first_gradient, gradient=_first_gradient),
     )
-    yield Mistake("the adapted iterate starts at zero, not at the start", _started(adapted=_zero))
+    said = "the adapted iterate starts at zero, not at the start"
+    yield Mistake(said, _started(adapted=_zero_point))
     if "beta" in case.settings:
         share = 1 - case.settings["beta"]
         yield Mistake(

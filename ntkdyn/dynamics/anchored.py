@@ -44,7 +44,7 @@ from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, looking, recorded
 from ntkdyn.saving import sample
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point
 
 LADDER = 2
 """By what factor the lengths grow at which a segment's error is looked at before it is chosen."""
@@ -141,7 +141,7 @@ class Segment(NamedTuple):
             if not found[-1][2] <= tolerance:
                 return
 
-    def off(self, x: Vector, initial: np.ndarray) -> tuple[float, float]:
+    def off(self, x: Point, initial: np.ndarray) -> tuple[float, float]:
         """How far from the real networks an agent is at most, and as a share of the way."""
         outputs = take_snapshot(self.iteration, x).outputs
         apart, share = stretched(self.linear, initial, outputs, x)
@@ -194,7 +194,7 @@ class Beside:
         start = None if self._state is None else (begun, self._state)
         propagator = self._propagator_of(iteration, start)
 
-        def see(round: int, x: Vector) -> None:
+        def see(round: int, x: Point) -> None:
             if round in rounds:
                 self.seen.append(on_host(take_snapshot(iteration, x).outputs))
 
@@ -344,7 +344,7 @@ class Anchored:
             if segment.begun <= round < stop or (final and round == stop)
         ]
 
-        def see(round: int, x: Vector) -> None:
+        def see(round: int, x: Point) -> None:
             nonlocal error
             if round in rounds:
                 self._seen.append(look(round, x))
@@ -356,7 +356,7 @@ class Anchored:
         state = rollout(segment.iteration, visited, see, told, segment.propagator, segment.start)
         return state, error
 
-    def _looking(self, segment: Segment) -> Callable[[int, Vector], Seen]:
+    def _looking(self, segment: Segment) -> Callable[[int, Point], Seen]:
         """(round, iterate) -> what the record holds of it."""
         plan, linear, kernels = self._plan, segment.linear, None
         if plan.save.kernel:
@@ -366,7 +366,7 @@ class Anchored:
         iteration = segment.iteration
         look = looking(plan, iteration, self._kept, linear.lift, kernels, self._reference)
 
-        def look_on(round: int, x: Vector) -> Seen:
+        def look_on(round: int, x: Point) -> Seen:
             snapshot, more = look(round, x)
             if plan.save.trust:
                 initial = self._problem.initial

@@ -93,7 +93,7 @@ from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, looking, plan, recorded
 from ntkdyn.saving import SaveOptions, sample
 from ntkdyn.system import System, question
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Point, Vector
 
 MOST = 64
 """sweeps: each takes as long as training, and few are of use"""
@@ -285,7 +285,7 @@ class Paths(NamedTuple):
     paths: State
     bounds: Float[Array, " paths"]
 
-    def path(self, path: int) -> Vector:
+    def path(self, path: int) -> Point:
         """The iterate of one path."""
         return self.paths.x.map(lambda leaf: leaf[path])
 
@@ -302,9 +302,13 @@ class Climb(eqx.Module):
     terms: int = eqx.field(static=True)
 
     @property
-    def start(self) -> Vector:
+    def start(self) -> Point:
         """theta_0 of every agent."""
         return self.network.space.start()
+
+    def real(self, x: Point) -> Point:
+        """An iterate of the linear model, as parameters of the network."""
+        return self.start + self.tangent.space.displacement(x)
 
     def init(self, paths: int) -> Paths:
         """Everybody at the start, without an error."""
@@ -319,12 +323,13 @@ class Climb(eqx.Module):
         def onward(missed: Vector, own: tuple) -> tuple[Vector, tuple]:
             path, bound = own
             here = _where_gradients_are_taken(update, path, mix)
-            real, linear = bent(self.start + here), straight(here)
+            real, linear = bent(self.real(here)), straight(here)
             then = update.step(path, _always(linear + missed), mix)
             defect = _norm(then.x - update.step(path, _always(real), mix).x)
             return real - linear, (then, self._grown(round, bound, defect, here, then.x))
 
-        nothing = self.tangent.space.start()
+        start = self.tangent.space.start()
+        nothing = start - start
         _, ahead = jax.lax.scan(onward, nothing, (at.paths, at.bounds))
         return Paths(*ahead)
 
@@ -333,15 +338,15 @@ class Climb(eqx.Module):
         round: Int[Array, ""],
         bound: Float[Array, ""],
         defect: Float[Array, ""],
-        here: Vector,
-        then: Vector,
+        here: Point,
+        then: Point,
     ) -> Float[Array, ""]:
         """b(t + 1)."""
         step = self.tangent.method.step_size
         outer, top, beyond, share = (
             each[round % len(self.contraction.outer)] for each in self.contraction
         )
-        along, theta = self.along(here, share * bound), _norm(self.start + here)
+        along, theta = self.along(here, share * bound), _norm(self.real(here))
         eps = jnp.finfo(jnp.float64).eps
         pulled = along.jacobian * along.residuals * jnp.max(along.shares, axis=1)
         moved = _norm(then) + step * jnp.linalg.norm(pulled)
@@ -350,7 +355,7 @@ class Climb(eqx.Module):
         grown = (1 + self.terms * eps) * factor * bound + defect + rounding
         return jnp.where(jnp.isfinite(grown), grown, jnp.inf)
 
-    def along(self, here: Vector, radius: Float[Array, ""]) -> Along:
+    def along(self, here: Point, radius: Float[Array, ""]) -> Along:
         """What is measured of every agent at its own points."""
         batch = self.network.everything
         points = self.network.space.inputs[batch.rows]
@@ -419,7 +424,7 @@ def _measure(climb: Climb, at: Paths) -> dict[str, Array]:
     everywhere = slice(0, len(climb.network.targets))
     linear, _ = climb.tangent.space.readout(everywhere)(at.path(0))
     real = climb.network.space.readout(everywhere)
-    last, start = (real(x)[0] for x in (climb.start + at.path(-1), climb.start))
+    last, start = (real(x)[0] for x in (climb.real(at.path(-1)), climb.start))
     by_path = jax.lax.map(lambda own: climb.outputs(*own), (at.paths, at.bounds))
     travelled = jnp.linalg.norm(last - start, axis=(1, 2))
     left = _norm(at.path(-1)) > 0
@@ -433,14 +438,14 @@ def _measure(climb: Climb, at: Paths) -> dict[str, Array]:
 
 
 def _where_gradients_are_taken(
-    update: Any, state: State, mix: Callable[[Vector], Vector]
-) -> Vector:
+    update: Any, state: State, mix: Callable[[ByAgent], ByAgent]
+) -> Point:
     """The point of the round at which the update asks for its gradient."""
-    asked: list[Vector] = []
+    asked: list[Point] = []
 
-    def asking(x: Vector) -> Vector:
+    def asking(x: Point) -> Vector:
         asked.append(x)
-        return x
+        return x - x
 
     update.step(state, asking, mix)
     (point,) = asked

@@ -56,7 +56,7 @@ from ntkdyn.records import Record
 from ntkdyn.runs import Plan, check, iteration_of, looking, own_kernels, recorded
 from ntkdyn.saving import sample
 from ntkdyn.spaces import DisplacedSpace, Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 NOTHING = 1e-13
 """A defect up to here is rounding: nothing is left to correct."""
@@ -351,12 +351,12 @@ class Corrected:
         """Sees the recorded rounds, as the real networks there are; the state at the end."""
         plan, problem, stop = self._plan, self._problem, segment.stop
         start, own = _stacked((self._real.space.origin,)), own_kernels(problem)
-        kernels = lambda moved: own(Vector(jax.tree.map(jnp.add, start, moved.tree)))
+        kernels = lambda moved: own(Point(jax.tree.map(jnp.add, start, moved.tree)))
         look = looking(plan, self._real, self._kept, None, kernels)
         upto = stop if final else stop - 1
         rounds = [round for round in plan.rounds if segment.begun <= round <= upto]
 
-        def see(round: int, x: Vector) -> None:
+        def see(round: int, x: Point) -> None:
             if round not in rounds:
                 return
             moved = path.linear.lift(x)
@@ -373,7 +373,7 @@ class Corrected:
         self,
         iteration: Iteration,
         rounds: list[int],
-        see: Callable[[int, Vector], None],
+        see: Callable[[int, Point], None],
         start: tuple[int, State],
         sweep: int,
     ) -> State:
@@ -424,11 +424,11 @@ class Corrected:
 
 
 @eqx.filter_jit
-def _looked_at(iteration: Iteration, state: State, round: Int[Array, ""]) -> list[Vector]:
+def _looked_at(iteration: Iteration, state: State, round: Int[Array, ""]) -> list[Point]:
     """The points at which the step of that round takes its gradients."""
     points, grad = [], iteration.local(round, state)
 
-    def noting(x: Vector) -> Vector:
+    def noting(x: Point) -> Vector:
         points.append(x)
         return grad(x)
 
@@ -438,7 +438,7 @@ def _looked_at(iteration: Iteration, state: State, round: Int[Array, ""]) -> lis
 
 @eqx.filter_jit
 def _defects(
-    real: Iteration, tangent: Iteration, points: list[Vector], state: State, round: Int[Array, ""]
+    real: Iteration, tangent: Iteration, points: list[Point], state: State, round: Int[Array, ""]
 ) -> tuple[Gradients, Gradients]:
     """The real gradients, and how much more they are than the linear ones."""
     seen = [iteration.gradient(round) for iteration in (real, tangent)]

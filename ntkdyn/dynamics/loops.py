@@ -29,7 +29,7 @@ from ntkdyn.errors import InputError
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, Plain
 from ntkdyn.spaces import KernelSpace
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 LINEAR = 1e-10
 """How far from linear a step may be, relative to its values, and still count as rounded."""
@@ -176,7 +176,7 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
     """
     agents, method = iteration.space.agents, iteration.method
     name, update = method.name, method.with_step_size(float(method.step_size)).update
-    start, tree = jax.tree.flatten(update.init(Vector(np.zeros((agents, 1)))))
+    start, tree = jax.tree.flatten(update.init(Point(np.zeros((agents, 1)))))
     if any(leaf.shape != (agents, 1) for leaf in start):
         raise InputError(f"{name}: has no closed form, its state is not made of vectors")
     states = len(start) * agents
@@ -184,9 +184,9 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
     columns = np.concatenate([np.eye(states + agents), probe[:, None]], axis=1)
     seen: list[np.ndarray] = []
 
-    def grad(x: Vector) -> Vector:
+    def grad(x: Point) -> Vector:
         seen.append(np.asarray(x.tree))
-        return method.objective.onto(Vector(columns[states:]), x)
+        return method.objective.onto(Vector(columns[states:]), Vector(x.tree))
 
     state = tree.unflatten(np.split(columns[:states], len(start)))
     after = update.step(state, grad, method.mixing.bind(weights, round, iteration))

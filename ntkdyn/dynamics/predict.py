@@ -31,7 +31,7 @@ from ntkdyn.runs import Plan, check, plan, run
 from ntkdyn.saving import SaveOptions
 from ntkdyn.spaces import Space
 from ntkdyn.system import System, question
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point
 
 
 @question("kernel", "batch_size", "batch_seed", "batches")
@@ -292,7 +292,7 @@ def _stable(asked: Plan, iteration: Iteration) -> bool | None:
     return assess(asked.system.with_(kernel=Given(kernel))).stable
 
 
-def _constant(system: System) -> Callable[[Vector], list[np.ndarray]]:
+def _constant(system: System) -> Callable[[Point], list[np.ndarray]]:
     """The one kernel of every agent in every round, between the training points."""
     kernel = system.matrix.summed
     return lambda x: [kernel] * system.task.agents

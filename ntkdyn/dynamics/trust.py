@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ntkdyn.engine import Snapshot
 from ntkdyn.linearization import Implicit, Linearization
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Vector
 
 
 class Trust:
@@ -38,7 +38,7 @@ def stretched(
     linear: Linearization | Implicit,
     initial: Float[np.ndarray, "*agents points outputs"],
     outputs: Float[Array | np.ndarray, "agents points seen"],
-    displacement: Vector,
+    displacement: ByAgent,
 ) -> tuple[Float[np.ndarray, " agents"], Float[np.ndarray, " agents"]]:
     """|f(theta_i) - f_lin(theta_i)| of every agent, and as a share of the distance travelled."""
     predicted = np.asarray(outputs)

@@ -16,7 +16,7 @@ from ntkdyn.links.compression import ON_PARAMETERS
 from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
 from ntkdyn.links.noise import gaussian
 from ntkdyn.methods.updates import EVERYWHERE
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 KINDS = {
     "sign_flip": "r - scale (x - r), r the message at rest",
@@ -46,18 +46,18 @@ class Adversarial(Link):
     def why_not(self) -> str:
         return "" if self.affine else "its messages are on parameters, and a kernel knows none"
 
-    def init(self, rest: Vector) -> tuple[Vector, ...]:
+    def init(self, rest: ByAgent) -> tuple[ByAgent, ...]:
         return (rest,) if self.affine else ()
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         honest, agents = message.sent, len(jax.tree.leaves(message.sent.tree)[0])
         lying = np.isin(np.arange(agents), self.agents).astype(float)
         sent = honest + (self._false(honest, memory, at) - honest) * lying
         return onward(message._replace(sent=sent)), memory
 
-    def _false(self, honest: Vector, memory: Any, at: Exchange) -> Vector:
+    def _false(self, honest: ByAgent, memory: Any, at: Exchange) -> ByAgent:
         if self.attack == "stuck":
             return memory[0]
         if self.attack == "sign_flip":

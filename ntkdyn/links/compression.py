@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from ntkdyn.errors import InputError, check_name, check_whole, is_real, shown
 from ntkdyn.links.link import WORD, Exchange, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import EVERYWHERE
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Vector
 
 Rows = Float[Array, "agents entries"]
 
@@ -128,7 +128,7 @@ def _count(share: float, entries: int) -> int:
     return max(1, round(share * entries))
 
 
-def by_rows(function: Callable[[Rows], Rows], x: Vector) -> Vector:
+def by_rows(function: Callable[[Rows], Rows], x: ByAgent) -> Vector:
     """The vector of which all entries of an agent are a row of `function`'s."""
     leaves, tree = jax.tree.flatten(x.tree)
     rows = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
@@ -163,12 +163,12 @@ class Compressed(Link):
             else "compression looks at single parameters, and a kernel knows none"
         )
 
-    def init(self, rest: Vector) -> tuple[Vector, ...]:
-        return (rest, 0.0 * rest) if self.scheme == "feedback" else (rest,)
+    def init(self, rest: ByAgent) -> tuple[ByAgent, ...]:
+        return (rest, rest - rest) if self.scheme == "feedback" else (rest,)
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         known, *left = memory
         off = message.sent - known
         off = off + left[0] if left else off

@@ -9,7 +9,7 @@ import numpy as np
 
 from ntkdyn.errors import InputError, check_whole, shown
 from ntkdyn.links.link import Exchange, Link, Message, Onward
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 LONGEST = 1000
 """rounds of delay; every one of them takes a copy of all messages"""
@@ -20,12 +20,12 @@ class Delayed(Link):
 
     rounds: int = eqx.field(static=True)
 
-    def init(self, rest: Vector) -> tuple[Vector, ...]:
+    def init(self, rest: ByAgent) -> tuple[ByAgent, ...]:
         return (rest,) * self.rounds
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         late, *waiting = (*memory, message.sent)
         return onward(message._replace(sent=late)), tuple(waiting)
 
@@ -42,12 +42,12 @@ class DelayedByLink(Link):
     def _longest(self) -> int:
         return max(map(max, self.rounds))
 
-    def init(self, rest: Vector) -> tuple[Vector, ...]:
+    def init(self, rest: ByAgent) -> tuple[ByAgent, ...]:
         return (rest,) * self._longest
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         known = (*memory, message.sent)
         delays, total = np.array(self.rounds), None
         arrives = 1.0 if message.arrives is None else message.arrives

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ntkdyn.errors import InputError, check_flag, is_real, shown
 from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import check_share
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 
 class _Failing(Link):
@@ -41,7 +41,7 @@ class _Failing(Link):
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         agents = len(jax.tree.leaves(message.own.tree)[0])
         if self.seed is None:
             arrives: Any = np.full((agents, agents), self.share())

@@ -30,7 +30,7 @@ from ntkdyn.graphs import Weights
 from ntkdyn.methods import updates
 from ntkdyn.methods.mixing import Combination, Dense, Marking, Plain, marked, where_due
 from ntkdyn.methods.updates import EVERYWHERE, Update
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, per_agent
 
 WORD = 32
 """bits of a number on a link that does not compress"""
@@ -47,15 +47,15 @@ def check_seed(link: str, seed: Any) -> int:
 class Message(NamedTuple):
     """What is on its way in one exchange."""
 
-    own: Vector
+    own: ByAgent
     """what each agent has itself, which goes over no link"""
-    sent: Vector
+    sent: ByAgent
     """what its neighbours are sent"""
     arrives: Float[Array, "agents agents"] | None = None
     """the share of j's message that reaches i; None: all of every one"""
 
 
-Onward = Callable[[Message], Vector]
+Onward = Callable[[Message], ByAgent]
 """what the rest of the way makes of a message: every agent's combination"""
 
 
@@ -77,7 +77,7 @@ class Exchange(NamedTuple):
         key = jax.random.fold_in(jax.random.key(seed), self.round)
         return jax.random.fold_in(key, self.number) if exchange else key
 
-    def combined(self, message: Message) -> Vector:
+    def combined(self, message: Message) -> ByAgent:
         """x_i by its own weight, and of others what arrives; what is lost stays where it is."""
         if message.arrives is None:
             if message.sent is message.own:
@@ -89,10 +89,11 @@ class Exchange(NamedTuple):
         heard = others * message.arrives
         lost = (others - heard).sum(axis={"rows": 1, "columns": 0}[self.keeps])
         own = matrix.diagonal() + lost
-        return message.own * own + product(heard, message.sent)
+        added = lambda mine, rest: mine * per_agent(own, mine) + rest
+        return message.own.map(added, product(heard, message.sent))
 
 
-def product(weights: Array | np.ndarray, x: Vector) -> Vector:
+def product(weights: Array | np.ndarray, x: ByAgent) -> ByAgent:
     """sum_j weights_ij x_j."""
     return (Plain(weights) if isinstance(weights, np.ndarray) else Dense(weights))(x)
 
@@ -116,13 +117,13 @@ class Link(eqx.Module):
     def spaces(self) -> frozenset[str]:
         return EVERYWHERE
 
-    def init(self, rest: Vector) -> Any:
+    def init(self, rest: ByAgent) -> Any:
         """What is remembered of the message at rest."""
         return ()
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         """Every agent's combination, and what is remembered."""
         return onward(message), memory
 
@@ -212,7 +213,7 @@ class Linked(eqx.Module):
             rests.append(message)
             return message
 
-        self.inner.step(state, lambda x: 0.0 * x, resting)
+        self.inner.step(state, lambda x: x - x, resting)
         memory = tuple(tuple(link.init(rest) for link in self.links) for rest in rests)
         return Exchanged(state, memory)
 
@@ -225,7 +226,7 @@ class Linked(eqx.Module):
         operator = mix.operator.weights if counted else mix.operator
         due = dataclasses.replace(mix, due=True, operator=operator)
 
-        def exchanged(x: Vector) -> Vector:
+        def exchanged(x: ByAgent) -> ByAgent:
             at = Exchange(due, next(number), self.keeps)
             go = lambda kept: self._sent(*kept, at)
             sent = marked(x) if counted and mix.due is not False else x
@@ -236,12 +237,12 @@ class Linked(eqx.Module):
         return Exchanged(inner, tuple(memories))
 
     def _sent(
-        self, x: Vector, memories: tuple[Any, ...], at: Exchange
-    ) -> tuple[Vector, tuple[Any, ...]]:
+        self, x: ByAgent, memories: tuple[Any, ...], at: Exchange
+    ) -> tuple[ByAgent, tuple[Any, ...]]:
         """Over one link after the other; what each of them remembers."""
         after: dict[int, Any] = {}
 
-        def onward(link: int, message: Message) -> Vector:
+        def onward(link: int, message: Message) -> ByAgent:
             if link == len(self.links):
                 return at.combined(message)
             next_one = lambda message: onward(link + 1, message)

@@ -13,7 +13,7 @@ from ntkdyn.errors import InputError, is_real, shown
 from ntkdyn.links.compression import ON_PARAMETERS, Rows, by_rows
 from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import check_positive
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Vector
 
 
 class Noisy(Link):
@@ -29,12 +29,12 @@ class Noisy(Link):
     def spaces(self) -> frozenset[str]:
         return ON_PARAMETERS
 
-    def init(self, rest: Vector) -> tuple[Vector, ...]:
+    def init(self, rest: ByAgent) -> tuple[ByAgent, ...]:
         return () if self.clip is None else (rest,)
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         sent = message.sent
         if self.clip is not None:
             (before,) = memory
@@ -54,7 +54,7 @@ def clipped(x: Vector, radius: float) -> Vector:
     return by_rows(shorter, x)
 
 
-def gaussian(like: Vector, std: float, key: Array) -> Vector:
+def gaussian(like: ByAgent, std: float, key: Array) -> Vector:
     """Independent numbers of that standard deviation, drawn in float32 whatever `like` is."""
     drawn = lambda rows: (std * jax.random.normal(key, rows.shape, jnp.float32)).astype(rows.dtype)
     return by_rows(drawn, like)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
@@ -23,7 +22,7 @@ from ntkdyn.graphs import Weights
 from ntkdyn.links.compression import ON_PARAMETERS
 from ntkdyn.links.link import Exchange, Link, Message, Onward
 from ntkdyn.links.noise import clipped
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 RULES = ("trimmed_mean", "median", "clipped")
 
@@ -46,7 +45,7 @@ class Robust(Link):
 
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
-    ) -> tuple[Vector, Any]:
+    ) -> tuple[ByAgent, Any]:
         del onward
         sent, links = message.sent, at.mix.heard
         matrix = at.mix.matrix()
@@ -62,9 +61,8 @@ class Robust(Link):
             return combined, memory
         lowest, highest = self._window((weights > 0).sum(axis=1))
         middle = _between(lowest, highest, weights > 0)
-        everything = [message.own, *heard]
-        trees = [each.tree for each in everything]
-        return Vector(jax.tree.map(lambda *leaves: middle(jnp.stack(leaves)), *trees)), memory
+        stacked = lambda *leaves: middle(jnp.stack(leaves))
+        return message.own.map(stacked, *heard), memory
 
     def _window(self, heard: Int[Array, " agents"]) -> tuple[Array, Array]:
         """The ranks, of heard + 1 values, whose mean is taken."""

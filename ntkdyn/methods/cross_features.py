@@ -30,7 +30,7 @@ from ntkdyn.methods.objectives import (
 )
 from ntkdyn.methods.updates import check_positive
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 
 class CrossFeature(BaseObjective):
@@ -63,7 +63,7 @@ class CrossFeature(BaseObjective):
         classes = wanted.shape[-1]
         member = jax.nn.one_hot(wanted.argmax(axis=-1), classes) * (batch.weights > 0)[..., None]
 
-        def grad(x: Vector, state: Any, round: Any = None) -> Vector:
+        def grad(x: Point, state: Any, round: Any = None) -> Vector:
             del round
             outputs, pull = look(x)
             own = outputs[..., classes:]
@@ -101,7 +101,7 @@ def _slots(context: Context) -> range:
     return range(context.links.heard.shape[1])
 
 
-def _features(look: Callable, x: Vector, context: Context, k: int, classes: int) -> Array:
+def _features(look: Callable, x: Point, context: Context, k: int, classes: int) -> Array:
     """What the k-th neighbour's parameters make of each agent's own batch."""
     received = x.map(lambda leaf: leaf[context.links.heard[:, k]])
     return look(received)[0][..., classes:]

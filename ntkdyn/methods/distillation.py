@@ -36,7 +36,7 @@ from ntkdyn.methods.objectives import (
 )
 from ntkdyn.methods.updates import check_count, check_positive
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 
 class Distillation(BaseObjective):
@@ -106,7 +106,7 @@ class Distillation(BaseObjective):
         if not context.links.heard.shape[1]:
             raise InputError("mhd: needs teachers, but nobody hears from anybody on this graph")
 
-        def grad(x: Vector, state: Any, round: Any) -> Vector:
+        def grad(x: Point, state: Any, round: Any) -> Vector:
             public = self._public_rows(context.public, round)
             shared = jnp.broadcast_to(public, (len(batch.rows), len(public)))
             rows = jnp.concatenate([jnp.asarray(batch.rows), shared], axis=1)

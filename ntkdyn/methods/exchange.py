@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from ntkdyn.methods.mixing import Combination, Dense, Fixed, Marking, Operator, marked
 from ntkdyn.methods.updates import Update
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Point
 
-Mix = Callable[[Vector], Vector]
+Mix = Callable[[ByAgent], ByAgent]
 Shapes = list[tuple[int, ...]]
 
 
@@ -41,7 +41,7 @@ def watched(rule: Any, weights: Operator, round: int, scene: Any) -> Mix:
     if isinstance(mix, Combination):
         return mix
 
-    def watching(x: Vector) -> Vector:
+    def watching(x: ByAgent) -> ByAgent:
         marking.used = False
         mixed = mix(x)
         return mixed if mixed is x or marking.used else mix(marked(x))
@@ -49,13 +49,13 @@ def watched(rule: Any, weights: Operator, round: int, scene: Any) -> Mix:
     return watching
 
 
-def sent(update: Update, x: Vector, mix: Mix) -> Sent:
+def sent(update: Update, x: Point, mix: Mix) -> Sent:
     """What a round from the start x sends, of an update whose `mix` marks.
 
     A loop counts as often as it runs, of the branches of a condition the one that sends most. What
     listeners can work out from what they have heard before is not sent again (`update.recalled`).
     """
-    step = lambda x: update.step(update.init(x), lambda x: x, mix)
+    step = lambda x: update.step(update.init(x), lambda x: x - x, mix)
     own = [leaf.shape for leaf in jax.tree.leaves(x)]
     vectors, numbers = -update.recalled, 0
     for times, shapes in _marks(jax.make_jaxpr(step)(x).jaxpr):
@@ -70,7 +70,7 @@ def of_update(update: Update) -> Sent:
     """The same of an update on any space and graph, with all that it mixes exchanged."""
     agents = update.made_for or 2
     mix = watched(Fixed(), Dense(jnp.full((agents, agents), 1 / agents)), 0, None)
-    return sent(update, Vector(jnp.zeros((agents, 3))), mix)
+    return sent(update, Point(jnp.zeros((agents, 3))), mix)
 
 
 def _marks(jaxpr: Any) -> Iterator[tuple[int, Shapes]]:

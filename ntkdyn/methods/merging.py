@@ -32,7 +32,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ntkdyn.errors import InputError, check_name
 from ntkdyn.methods.mixing import BaseMixing, Operator, Round, weighted
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 BY = ("activations", "weights")
 DATA = ("own", "neighbours", "all")
@@ -68,18 +68,18 @@ class Merge(BaseMixing):
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[ByAgent], ByAgent]:
         average = weights.at(round)
         if scene.space.kind != "network":
             return average
         matrix = average.matrix()
 
-        def mix(x: Vector) -> Vector:
+        def mix(x: ByAgent) -> ByAgent:
             return merged(x, self.permutations(x, matrix, scene), matrix, scene.space.anatomy)
 
         return mix
 
-    def permutations(self, x: Vector, matrix: Array, scene: Any) -> dict[str, Permutation]:
+    def permutations(self, x: ByAgent, matrix: Array, scene: Any) -> dict[str, Permutation]:
         """Per hidden layer, how each agent's channels fit each other agent's that it hears from."""
         anatomy = scene.space.anatomy
         if self.by == "weights":
@@ -107,8 +107,8 @@ class Merge(BaseMixing):
 
 
 def merged(
-    x: Vector, fits: dict[str, Permutation], matrix: Float[Array, "agents agents"], anatomy: Any
-) -> Vector:
+    x: ByAgent, fits: dict[str, Permutation], matrix: Float[Array, "agents agents"], anatomy: Any
+) -> ByAgent:
     """sum_j W_ij P_ij x_j for every agent i."""
 
     def of_agent(own: tuple[Array, dict[str, Array]]) -> PyTree:
@@ -116,7 +116,7 @@ def merged(
         aligned = jax.vmap(lambda tree, order: permuted(tree, order, anatomy.permutable))
         return jax.tree.map(lambda leaf: weighted(weights, leaf), aligned(x.tree, order))
 
-    return Vector(jax.lax.map(of_agent, (matrix, fits)))
+    return type(x)(jax.lax.map(of_agent, (matrix, fits)))
 
 
 def permuted(
@@ -182,7 +182,7 @@ def _for_links(
     return orders
 
 
-def _by_weights(x: Vector, matrix: Array, anatomy: Any) -> dict[str, Permutation]:
+def _by_weights(x: ByAgent, matrix: Array, anatomy: Any) -> dict[str, Permutation]:
     leaves, permutable = jax.tree.leaves(x.tree), anatomy.permutable
     sizes = {
         layer: min(leaves[number].shape[axis + 1] for number, axis in places)

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from ntkdyn.data.batches import Batch
 from ntkdyn.methods.updates import EVERYWHERE, check_count, check_share
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, per_agent
 
 SPARSE_FROM = 64
 """From how many agents on neighbour lists may pay."""
@@ -44,7 +44,7 @@ class Dense(eqx.Module):
     length: ClassVar[int] = 1
     """of the cycle that the weights go through"""
 
-    def __call__(self, x: Vector) -> Vector:
+    def __call__(self, x: ByAgent) -> ByAgent:
         return x.map(functools.partial(weighted, self.weights))
 
     def at(self, round: Round) -> Dense:
@@ -68,12 +68,13 @@ class Sparse(eqx.Module):
     """zero where an agent hears from fewer than `degree`"""
     length: ClassVar[int] = 1
 
-    def __call__(self, x: Vector) -> Vector:
-        def heard(k: int) -> Vector:
-            sent = x.map(lambda leaf: leaf.at[self.heard[:, k]].get(mode="promise_in_bounds"))
-            return sent * self.weights[:, k]
+    def __call__(self, x: ByAgent) -> ByAgent:
+        def heard(leaf: Array, k: int) -> Array:
+            sent = leaf.at[self.heard[:, k]].get(mode="promise_in_bounds")
+            return sent * per_agent(self.weights[:, k], leaf)
 
-        return functools.reduce(operator.add, map(heard, range(self.heard.shape[1])))
+        slots = range(self.heard.shape[1])
+        return x.map(lambda leaf: functools.reduce(operator.add, [heard(leaf, k) for k in slots]))
 
     def at(self, round: Round) -> Sparse:
         del round
@@ -118,7 +119,7 @@ class Plain(NamedTuple):
         few = 4 * np.count_nonzero(matrix) < matrix.size
         return Plain(scipy.sparse.csr_array(matrix) if few else matrix)
 
-    def __call__(self, x: Vector) -> Vector:
+    def __call__(self, x: ByAgent) -> ByAgent:
         return x.map(lambda leaf: self.weights @ leaf)
 
     def at(self, round: Round) -> Plain:
@@ -131,7 +132,7 @@ class Plain(NamedTuple):
 
 
 @jax.jit
-def marked(x: Vector) -> Vector:
+def marked(x: ByAgent) -> ByAgent:
     """x; in a traced program the call is a mark (`exchange`)."""
     return x
 
@@ -150,7 +151,7 @@ class Marking:
         """W."""
         return self.weights.matrix()
 
-    def __call__(self, x: Vector) -> Vector:
+    def __call__(self, x: ByAgent) -> ByAgent:
         self.used = True
         return self.weights(marked(x))
 
@@ -219,10 +220,10 @@ class Combination:
     around: Callable = lambda average: average
     """what is done to the averaging by whoever shares it out among devices"""
 
-    def __call__(self, x: Vector) -> Vector:
+    def __call__(self, x: ByAgent) -> ByAgent:
         return where_due(self.due, self._combined, x)
 
-    def _combined(self, x: Vector) -> Vector:
+    def _combined(self, x: ByAgent) -> ByAgent:
         average = self.around(self.operator)
         return average(x) if self.rate == 1 else x + self.rate * (average(x) - x)
 
@@ -261,7 +262,7 @@ class Mixing(Protocol):
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[ByAgent], ByAgent]:
         """x -> the combined x of that round."""
         ...
 
@@ -310,7 +311,7 @@ class Fixed(BaseMixing):
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[ByAgent], ByAgent]:
         heard = getattr(scene, "links", None)
         return Combination(weights.at(round), self.gamma, round, heard=heard)
 
@@ -355,7 +356,7 @@ class Periodic(BaseMixing):
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[ByAgent], ByAgent]:
         mix, due = self.mixing.bind(weights, round, scene), (round + 1) % self.tau == 0
         if isinstance(mix, Combination) and mix.due is True:
             return dataclasses.replace(mix, due=due)

@@ -25,7 +25,7 @@ from ntkdyn.losses import Loss
 from ntkdyn.methods.mixing import Links
 from ntkdyn.methods.updates import EVERYWHERE, Number, check_positive
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 
 class Context(NamedTuple):
@@ -100,7 +100,7 @@ class Local(BaseObjective):
         look = context.space.readout(batch.rows)
         wanted = context.targets[batch.rows]
 
-        def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
+        def grad(x: Point, state: Any = None, round: Any = None) -> Vector:
             del state, round
             outputs, pull = look(x)
             return pull(slopes(outputs, wanted, batch, context.loss))
@@ -183,7 +183,7 @@ class Decayed(Around):
         inner, space = self.inner.gradient(context, batch), context.space
         from_end = space.displacement if self.toward == "start" else space.parameters
 
-        def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
+        def grad(x: Point, state: Any = None, round: Any = None) -> Vector:
             return inner(x, state, round) + self.decay * from_end(x)
 
         return grad
@@ -209,7 +209,7 @@ class Weighted(Around):
     def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
         inner, factors = self.inner.gradient(context, batch), len(self.weights) * self.weights
 
-        def grad(x: Vector, state: Any = None, round: Any = None) -> Vector:
+        def grad(x: Point, state: Any = None, round: Any = None) -> Vector:
             return inner(x, state, round) * factors
 
         return grad

@@ -1,14 +1,15 @@
 """Origin: an update must not know where parameters have their zero.
 
-Iterates are points and their differences displacements. In NetworkSpace a point is theta, in the
-linear spaces theta - theta_0: the same update is the same algorithm there only if a shift of the
-start, and of the losses with it, shifts every later iterate by as much. So it is where whatever it
-adds up has weights that sum to one for a point, and to zero for a displacement (a momentum, a
-tracker, a correction), which alone may start as 0 * x. A point that starts as 0 * x is theta = 0 in
-one space and theta_0 in the others.
+In NetworkSpace a point is theta, in the linear spaces theta - theta_0: the same update is the same
+algorithm there only if a shift of the start, and of the losses with it, shifts every later iterate
+by as much. What is written with points and vectors alone cannot do otherwise. An update of
+another's making may look beneath them, at single numbers (`map`, `tree`), or leave a vector where
+a point was; so it is tried.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ from jaxtyping import Float
 from ntkdyn import precision
 from ntkdyn.errors import InputError
 from ntkdyn.methods.mixing import Combination, Dense, links_of
-from ntkdyn.methods.updates import Update
-from ntkdyn.vectors import Vector
+from ntkdyn.methods.updates import State, Update
+from ntkdyn.vectors import ByAgent, Point, Vector
 
 AGENTS, ROUNDS = 3, 4
 """All hear from all; one thing remembered may reach x by way of another, a round later each.
@@ -37,15 +38,17 @@ ROUNDING = 1e-9
 @precision.in_double
 def check(name: str, update: Update) -> None:
     """Refuse an update whose iterates depend on where zero is."""
-    here, there = _iterates(update, 0.0), _iterates(update, SHIFT)
+    try:
+        here, there = _iterates(update, 0.0), _iterates(update, SHIFT)
+    except InputError as refusal:
+        raise InputError(f"{name}: {refusal}") from None
     off = np.abs(there - SHIFT - here).max(axis=(1, 2))
     if not off.max() <= ROUNDING * SHIFT:
         first = int(np.argmax(~(off <= ROUNDING * SHIFT)))
         raise InputError(
             f"{name}: its iterates depend from round {first + 1} on where parameters are zero, "
             f"so that it would be another algorithm on networks than in their linearization; what "
-            f"it compares with x must start as x (only differences may start as 0 * x), and what "
-            f"it adds up to a new x must have weights that sum to one"
+            f"it does to single numbers must give y + c where it gives y, if all are c larger"
         )
 
 
@@ -54,11 +57,27 @@ def _iterates(update: Update, shift: float) -> Float[np.ndarray, "rounds agents 
     rng, agents = np.random.default_rng(0), update.made_for or AGENTS
     slopes, forces = jnp.asarray(rng.uniform(0.5, 1.5, (2, agents, 2)))
     weights = (np.eye(agents) + 1) / (agents + 1)
-    grad = lambda x: x.map(lambda leaf: slopes * (leaf - shift) + forces)
+    grad = lambda x: Vector(slopes * (x.tree - shift) + forces)
     everybody = links_of(weights)
-    state, seen = update.init(Vector(jnp.full((agents, 2), shift))), []
+    state, seen = update.init(Point(jnp.full((agents, 2), shift))), []
+    kinds = _kinds(state)
     for round in range(ROUNDS):
         mix = Combination(Dense(jnp.asarray(weights)), round=round, heard=everybody)
         state = update.step(state, grad, mix)
+        if _kinds(state) != kinds:
+            raise InputError(
+                f"its state must keep its form, but starts as {', '.join(kinds)} and becomes "
+                f"{', '.join(_kinds(state))}"
+            )
         seen.append(np.asarray(jax.tree.leaves(state.x)[0]))
     return np.stack(seen)
+
+
+def _kinds(state: State) -> list[str]:
+    """What a state is made of, in words."""
+    named = lambda each: type(each).__name__.lower() if _is_kind(each) else "array"
+    return list(map(named, jax.tree.leaves(state, is_leaf=_is_kind)))
+
+
+def _is_kind(each: Any) -> bool:
+    return isinstance(each, ByAgent)

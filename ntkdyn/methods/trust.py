@@ -36,7 +36,7 @@ from ntkdyn.kernels.structure import layer_names
 from ntkdyn.methods.mixing import BaseMixing, Operator, Round, weighted
 from ntkdyn.methods.updates import Number, check_positive
 from ntkdyn.spaces import Space
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 VARIANTS = ("squared", "unsquared")
 NORMALISED = ("rows", "symmetric")
@@ -75,15 +75,15 @@ class DRT(BaseMixing):
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
-    ) -> Callable[[Vector], Vector]:
+    ) -> Callable[[ByAgent], ByAgent]:
         links = weights.at(round).matrix() > 0
 
-        def mix(psi: Vector) -> Vector:
+        def mix(psi: ByAgent) -> ByAgent:
             return by_layer(self.weights(scene.space, psi, links), psi)
 
         return mix
 
-    def weights(self, space: Space, psi: Vector, links: Array) -> Weights:
+    def weights(self, space: Space, psi: ByAgent, links: Array) -> Weights:
         """A^(p)_kl for what agents send; rows sum to one."""
         norms, apart = distances(space, psi)
         trusted = _trust(self.variant, norms, apart, self.kappa)
@@ -93,7 +93,7 @@ class DRT(BaseMixing):
 
 
 def distances(
-    space: Space, psi: Vector
+    space: Space, psi: ByAgent
 ) -> tuple[Float[Array, "layers agents"], Float[Array, "layers agents agents"]]:
     """|psi_l|^2 and |psi_k - psi_l|^2, layer by layer, the latter from differences to the mean."""
     gram = space.gram(psi - psi.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True)))
@@ -134,10 +134,10 @@ def _symmetric(rows: Weights) -> Weights:
     return others + identity * (1 - others.sum(axis=2, keepdims=True))
 
 
-def by_layer(weights: Weights, x: Vector) -> Vector:
+def by_layer(weights: Weights, x: ByAgent) -> ByAgent:
     """Every leaf of x averaged with the weights of its layer."""
     leaves, tree = jax.tree.flatten(x.tree)
     names = layer_names(x.tree)
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     pairs = zip(names, leaves, strict=True)
-    return Vector(tree.unflatten([weighted(weights[places[n]], leaf) for n, leaf in pairs]))
+    return type(x)(tree.unflatten([weighted(weights[places[n]], leaf) for n, leaf in pairs]))

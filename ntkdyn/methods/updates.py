@@ -1,18 +1,17 @@
 """Updates: what an agent does in a round with its gradient and its neighbours' average.
 
-An update is `init` and `step`, both pure. It knows the iterate x only by +, -, multiples,
-`grad(x)`, the local gradients of this round, and `mix(x)`, the average over this round's graph;
-so it runs on parameters, displacements, kernel coefficients, symbols and worst-case solvers alike.
-(Two need more: push-sum divides by each agent's own mass, and an optax optimiser may look at
-single parameters.)
+An update is `init` and `step`, both pure. It knows the iterate x, a point, only by differences
+and by what is added to it (`vectors`), `grad(x)`, the local gradients of this round, and `mix(x)`,
+the average over this round's graph; so it runs on parameters, displacements, kernel coefficients,
+symbols and worst-case solvers alike. (Two need more: push-sum divides by each agent's own mass,
+and an optax optimiser may look at single parameters.)
 
     class Mine(Memoryless):
         def step(self, state, grad, mix):
             return Iterate(mix(state.x) - self.step_size * grad(state.x))
 
-What is remembered starts as what needs no case of its own for the first round: a displacement (a
-momentum, a tracker, a gradient) as 0 * x, a point (a former iterate) as x. A point must not start
-as 0 * x, which is theta = 0 on networks and theta_0 in the linear spaces; `origin` refuses that.
+What is remembered starts as what needs no case of its own for the first round: a vector (a
+momentum, a tracker, a gradient) as x - x, a point (a former iterate) as x.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.errors import InputError, check_flag, check_name, check_whole, is_real, shown
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import Point, Vector
 
 EVERYWHERE = frozenset({"network", "tangent", "kernel"})
 """the spaces that whatever is linear in vectors runs in"""
@@ -202,7 +201,7 @@ class _Momentum(BaseUpdate):
         check_share("momentum beta", self.beta)
 
     def init(self, x: Any) -> Moving:
-        return Moving(x, 0.0 * x)
+        return Moving(x, x - x)
 
 
 class HeavyBall(_Momentum):
@@ -279,7 +278,7 @@ class Tracking(NamedTuple):
 
 class _Tracker(BaseUpdate):
     def init(self, x: Any) -> Tracking:
-        return Tracking(x, 0.0 * x, 0.0 * x)
+        return Tracking(x, x - x, x - x)
 
 
 class DIGing(_Tracker):
@@ -329,7 +328,7 @@ class EXTRA(BaseUpdate):
     """
 
     def init(self, x: Any) -> Corrected:
-        return Corrected(x, 0.0 * x)
+        return Corrected(x, x - x)
 
     def step(self, state: Corrected, grad: Callable, mix: Callable) -> Corrected:
         mixed = mix(state.x)
@@ -355,7 +354,7 @@ class D2(BaseUpdate):
 
     def step(self, state: Adapted, grad: Callable, mix: Callable) -> Adapted:
         adapted = state.x - self.step_size * grad(state.x)
-        return Adapted(mix(adapted + state.x - state.adapted), adapted)
+        return Adapted(mix(adapted + (state.x - state.adapted)), adapted)
 
 
 class GUTState(NamedTuple):
@@ -390,7 +389,7 @@ class GUT(BaseUpdate):
         check_flag("nesterov", self.nesterov)
 
     def init(self, x: Any) -> GUTState:
-        return GUTState(x, 0.0 * x, 0.0 * x, 0.0 * x)
+        return GUTState(x, x - x, x - x, x - x)
 
     def step(self, state: GUTState, grad: Callable, mix: Callable) -> GUTState:
         gossip = mix(state.x) - state.x
@@ -417,19 +416,20 @@ class PushSum(BaseUpdate):
     """u = P (w x - eta g(x)),  w <- P w,  x <- u / w,  with w = 1 at the start.
 
     P is column-stochastic: what an agent sends adds up to what it has. Numerator and mass drift
-    alike, so their ratio reaches the unweighted mean on every strongly connected graph.
+    alike, so their ratio reaches the unweighted mean on every strongly connected graph. A numerator
+    is no point: it is one times its mass.
     """
 
     affine: ClassVar[bool] = False
 
-    def init(self, x: Vector) -> PushSumState:
+    def init(self, x: Point) -> PushSumState:
         leaf = jax.tree.leaves(x.tree)[0]
         return PushSumState(x, Vector(jnp.ones(len(leaf), leaf.dtype)))
 
     def step(self, state: PushSumState, grad: Callable, mix: Callable) -> PushSumState:
-        numerator = state.x * state.mass.tree - self.step_size * grad(state.x)
+        numerator = Vector(state.x.tree) * state.mass.tree - self.step_size * grad(state.x)
         mass = mix(state.mass)
-        return PushSumState(mix(numerator) / mass.tree, mass)
+        return PushSumState(Point((mix(numerator) / mass.tree).tree), mass)
 
 
 # --- local optimisers ---------------------------------------------------------------------
@@ -470,16 +470,17 @@ class LocalOptimiser(BaseUpdate):
     def spaces(self) -> frozenset[str]:
         return EVERYWHERE - {"kernel"} if self.optimiser == "adam" else EVERYWHERE
 
-    def init(self, x: Vector) -> Optimised:
-        return Optimised(x, OPTIMISERS[self.optimiser]().init(x), jnp.array(0))
+    def init(self, x: Point) -> Optimised:
+        return Optimised(x, OPTIMISERS[self.optimiser]().init(x - x), jnp.array(0))
 
     def step(self, state: Optimised, grad: Callable, mix: Callable) -> Optimised:
         optimiser = OPTIMISERS[self.optimiser]()
         restart = state.round % self.every == 0
+        gradient = grad(state.x)
         memory = jax.tree.map(
-            lambda old, new: jnp.where(restart, new, old), state.memory, optimiser.init(state.x)
+            lambda old, new: jnp.where(restart, new, old), state.memory, optimiser.init(gradient)
         )
-        direction, memory = optimiser.update(grad(state.x), memory)
+        direction, memory = optimiser.update(gradient, memory)
         return Optimised(mix(state.x - self.step_size * direction), memory, state.round + 1)
 
 
@@ -507,7 +508,7 @@ class PooledSGD(BaseUpdate):
         check_count("pool", self.pool)
         check_count("pool_every", self.every)
 
-    def init(self, x: Vector) -> Pooled:
+    def init(self, x: Point) -> Pooled:
         copies = x.map(lambda leaf: jnp.broadcast_to(leaf, (self.pool, *leaf.shape)))
         return Pooled(x, copies, jnp.array(0))
 
@@ -516,9 +517,8 @@ class PooledSGD(BaseUpdate):
         moved, done = state.x - self.step_size * grad(state.x), state.round + 1
         oldest = (done // self.every - 1) % self.pool
 
-        def refreshed(pool: Vector) -> Vector:
-            renew = lambda old, new: old.at[oldest].set(new)
-            return Vector(jax.tree.map(renew, pool.tree, moved.tree))
+        def refreshed(pool: Point) -> Point:
+            return pool.map(lambda old, new: old.at[oldest].set(new), moved)
 
         pool = jax.lax.cond(done % self.every == 0, refreshed, lambda pool: pool, state.pool)
         return Pooled(moved, pool, done)

@@ -38,7 +38,7 @@ from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import operator_of
 from ntkdyn.theory.agent_tuple import AgentTuple, applied, mixer
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent, Point, Vector
 
 EXTRA = ("PEPit", "cvxpy", "clarabel")
 
@@ -255,7 +255,7 @@ def _hessians(
 
 def _largest_error(
     method: Method,
-    mix: Callable[[Vector], Vector],
+    mix: Callable[[ByAgent], ByAgent],
     hessians: Float[Array, "agents dimension dimension"],
     rounds: int,
     heterogeneity: float,
@@ -264,7 +264,7 @@ def _largest_error(
     agents, dimension, _ = hessians.shape
     start, forces = _directions(agents, dimension, heterogeneity)
     grad = lambda x: Vector(jnp.einsum("aij,ajc->aic", hessians, x.tree) + forces)
-    state = method.update.init(Vector(start))
+    state = method.update.init(Point(start))
     for _ in range(rounds):
         state = method.update.step(state, grad, mix)
     flat = state.x.tree.reshape(agents * dimension, -1)
