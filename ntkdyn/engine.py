@@ -172,7 +172,7 @@ def _seen(iteration: Iteration) -> tuple[int, int]:
 def _snapshot(space: Space, x: Point, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
     if not space.common_start:
-        _, apart = space.spread(x)
+        _, apart = space.spread(x - _mean(x))
     return Snapshot(
         outputs=_all_outputs(space, x, points)[..., :outputs],
         consensus_outputs=_of_mean(space, x, points)[..., :outputs],
@@ -195,9 +195,13 @@ def distances(iteration: Iteration, x: Point) -> Float[Array, "agents agents"]:
     return by_shift[(here[None, :] - here[:, None]) % agents, here[:, None]]
 
 
+def _mean(x: Point) -> Point:
+    return x.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
+
+
 def _of_mean(space: Space, x: Point, points: int) -> Float[Array, "points outputs"]:
     """Of the mean of all theta; linearized at anchors of their own, as agents see it on average."""
-    mean = x.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
+    mean = _mean(x)
     if space.kind == "tangent" and not space.common_start:
         of_each = mean.map(lambda leaf: jnp.repeat(leaf, space.agents, axis=0))
         return _all_outputs(space, of_each, points).mean(axis=0)

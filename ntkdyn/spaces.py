@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import distinct_layers, layer_names
 from ntkdyn.precision import EXACT
-from ntkdyn.vectors import ByAgent, Point, Vector
+from ntkdyn.vectors import Point, Vector
 
 Rows = Int[Array, "agents rows"] | slice
 """each agent's own rows, or the same for all"""
@@ -77,7 +77,7 @@ class Space(Protocol):
         """<J^T x, J^T y> of two displacements in parameter space, layer by layer."""
         ...
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         """|x_i|^2 by layer, and |x_i - mean of all|^2, of displacements in parameter space."""
         ...
 
@@ -126,7 +126,7 @@ class NetworkSpace(eqx.Module):
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
@@ -210,7 +210,7 @@ class TangentSpace(eqx.Module):
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return _layer_dot(x, y)
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
@@ -295,7 +295,7 @@ class KernelSpace(eqx.Module):
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return jnp.stack([jnp.sum(x.tree * moved, axis=(1, 2)) for moved in self._moved(y)])
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         moved, apart = self._moved(x), x.tree - _mean(x.tree)
         squares = [jnp.sum(x.tree * each, axis=(1, 2)) for each in moved]
         around = [jnp.sum(apart * (each - _mean(each)), axis=(1, 2)) for each in moved]
@@ -312,7 +312,7 @@ def _mean(leaf: Array) -> Array:
 
 
 def _spread(
-    space: Space, x: ByAgent
+    space: Space, x: Vector
 ) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
     apart = x - x.map(_mean)
     return space.dot(x, x), space.dot(apart, apart).sum(axis=0)
@@ -370,7 +370,7 @@ class LayeredKernelSpace(eqx.Module):
     def dot(self, x: Vector, y: Vector) -> Float[Array, "layers agents"]:
         return jnp.stack([jnp.sum(x.tree[n] * self._moved(n, y), axis=(1, 2)) for n in self.layers])
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def gram(self, x: Vector) -> Float[Array, "layers agents agents"]:
@@ -470,7 +470,7 @@ class TeamSpace(eqx.Module):
         sums = [part.dot(Vector(a), Vector(b)).sum(axis=0) for part, a, b in triples]
         return self._in_order(sums)[None]
 
-    def spread(self, x: ByAgent) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
+    def spread(self, x: Vector) -> tuple[Float[Array, "layers agents"], Float[Array, " agents"]]:
         return _spread(self, x)
 
     def _in_order(self, by_team: list[Array]) -> Array:

@@ -186,7 +186,8 @@ def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view, apart):
     )
     assert space.layers == (tangent.layers if apart else ("all",))
     lifted, rows = onward.lift(x), jnp.array([[0, 1], [5, 6], [10, 13]])
-    pairs = [(space.spread(x), tangent.spread(lifted))]
+    moved = space.displacement(x), tangent.displacement(lifted)
+    pairs = [(space.spread(moved[0]), tangent.spread(moved[1]))]
     for at in (slice(None), rows):
         (seen, pull), (wanted, pull_there) = space.readout(at)(x), tangent.readout(at)(lifted)
         pairs.append((seen, wanted))

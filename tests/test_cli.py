@@ -21,9 +21,8 @@ import xarray as xr
 from ntkdyn.figures import interactive
 
 import ntkdyn as nd
-from ntkdyn import cli, disk, experiment, figures, records
+from ntkdyn import cli, disk, experiment, figures, records, thresholds
 from ntkdyn.checkpoints import Checkpoints
-from ntkdyn.theory import rates
 
 SPEC = """
 title = "small"
@@ -754,7 +753,7 @@ def test_bounds_prints_the_whole_table_and_fails_on_a_violation(
     capsys.readouterr()
     table, rates_of = tmp_path / "bounds.nc", tmp_path / "rates.nc"
     asked = "bounds", spec, *reused, "--quiet", "--out", table, "--rate-map", rates_of
-    monkeypatch.setattr(rates, "MAP_ROWS_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "MAP_ROWS_UP_TO", 1)
     assert call(*asked) == 2 and table.exists() and not rates_of.exists()
     said, err = capsys.readouterr()
     assert "takes 128 exact rates" in err and "D-SGD, convex" in said

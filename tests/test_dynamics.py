@@ -15,7 +15,7 @@ import scipy.fft
 from cases import MIXINGS, method, quick_if
 
 import ntkdyn as nd
-from ntkdyn import dynamics, graphs
+from ntkdyn import dynamics, graphs, thresholds
 from ntkdyn.dynamics import affine, contours, ensembles, krylov, propagators, spectra
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.kernels.compat import neural_tangents
@@ -486,7 +486,7 @@ def test_flows_take_eigenvectors_of_small_states_and_a_contour_for_large_ones(mo
     run = lambda: dynamics.flow(bare(), method("dgd", 0.2), graphs.lazy(MIXINGS["ring"]), [0, 30])
     small = run()
     assert asked == [96]
-    monkeypatch.setattr(dynamics.flows, "DENSE_UP_TO", 95)
+    monkeypatch.setattr(thresholds, "MATRIX_UP_TO", 95)
     assert np.abs(run()["outputs"] - small["outputs"]).max() < 1e-9 and asked == [96]
 
 
@@ -625,7 +625,7 @@ def test_limit_is_where_long_runs_end(name, mixing, rank):
 )
 def test_slowest_modes_are_eigenvalues(name, mixing, dense, monkeypatch):
     """All eigenvalues but those at one, of what is never moved; by decomposition and iteration."""
-    monkeypatch.setattr(dynamics.limits, "DENSE_UP_TO", 1000 if dense else 0)
+    monkeypatch.setattr(thresholds, "DECOMPOSED_UP_TO", 1000 if dense else 0)
     problem, W = bare(rank=5), MIXINGS[mixing]
     at = known(name, mixing, rank=5).method
     found = dynamics.slowest_modes(problem, at, W, count=3)
@@ -733,7 +733,7 @@ def test_noise_of_methods_that_keep_sums_or_repeat_comes_to_rest(name):
 
 def test_noise_is_followed_where_what_moves_is_small(monkeypatch):
     """The size that counts is that of the minimal realization: 4 points in one dimension."""
-    monkeypatch.setattr(dynamics.noise, "STATE_UP_TO", 4)
+    monkeypatch.setattr(thresholds, "COVARIANCE_UP_TO", 4)
     W, at = np.array([[0.75, 0.25], [0.25, 0.75]]), method("dgd", 0.1)
     F = np.array([[1.0], [2.0], [-1.0], [0.5]])
     flat = nd.KernelProblem(F @ F.T, np.ones((4, 1)), [0, 0, 1, 1])
@@ -934,8 +934,7 @@ def test_refusals(small):
 
 
 def test_too_large_for_dense_is_said(small, monkeypatch):
-    monkeypatch.setattr(propagators, "DENSE_UP_TO", 10)
-    monkeypatch.setattr(dynamics.flows, "DENSE_UP_TO", 10)
+    monkeypatch.setattr(thresholds, "MATRIX_UP_TO", 10)
     problem, W = bare(), MIXINGS["directed_ring"]
     with pytest.raises(nd.InputError, match="96 entries and powers are for up to 10"):
         nd.predict(problem, method("dgd", 0.1), W, [100], via="powers")

@@ -27,7 +27,8 @@ ALLOWED = {
     "precision": {"caches"},
     "quantities": set(),
     "processes": {"errors"},
-    "vectors": set(),
+    "vectors": {"errors"},
+    "thresholds": set(),
     "losses": {"errors"},
     "names": {"errors"},
     "graphs": {"archives", "arrays", "disk", "display", "errors", "names", "sizes"},
@@ -70,7 +71,7 @@ ALLOWED = {
         "arrays", "cluster", "data", "engine", "errors", "graphs", "saving", "kernels", "linear",
         "linearization", "losses", "measures", "methods", "networks", "precision", "problems",
         "processes", "progress", "quantities", "records", "runs", "sizes", "spaces", "system",
-        "vectors",
+        "thresholds", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {
@@ -81,8 +82,8 @@ ALLOWED = {
     },
     "theory": {
         "arrays", "dynamics", "engine", "errors", "graphs", "kernels", "linear", "losses",
-        "methods", "networks", "precision", "problems", "records", "system", "validation",
-        "vectors",
+        "methods", "networks", "precision", "problems", "records", "system", "thresholds",
+        "validation", "vectors",
     },
     "drafts": {"data", "disk", "errors", "graphs"},
     "experiment": {

@@ -490,7 +490,7 @@ def test_links_that_do_not_go_together_are_refused(small, types_unchecked):
     ]:
         with pytest.raises(nd.InputError, match=said):
             nd.predict(problem, over(dgd, link), RING, 3, kernel=kernel)
-    with pytest.raises(nd.InputError, match="depend from round 1 on where parameters are zero"):
+    with pytest.raises(nd.InputError, match="depends on where parameters are zero"):
         nd.predict(problem, over(dgd, Scaled()), RING, 3)
 
 

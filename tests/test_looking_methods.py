@@ -12,6 +12,7 @@ import ntkdyn as nd
 from ntkdyn import graphs, methods, precision
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.methods import trust
+from ntkdyn.vectors import Vector
 
 ROUNDS = 50
 RING = graphs.metropolis(graphs.from_edges([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]))
@@ -96,7 +97,8 @@ def test_drt_weights_are_stochastic_and_uniform_at_consensus(layered, normalised
         rule = trust.DRT(variant, 1e-2, 3.0, normalised)
         at_rest = np.asarray(rule.weights(space, space.start(), links))
         assert np.abs(at_rest - CYCLE.matrix).max() < 1e-12
-        moved = space.start() + 3 * space.start().map(jnp.ones_like) * jnp.array([1, -2, 0.5, 0])
+        ones = Vector(jax.tree.map(jnp.ones_like, space.start().tree))
+        moved = space.start() + 3 * ones * jnp.array([1, -2, 0.5, 0])
         weights = np.asarray(rule.weights(space, moved, links))
         assert np.abs(weights.sum(axis=2) - 1).max() < 1e-12 and (weights >= 0).all()
         assert (weights[:, CYCLE.matrix == 0] == 0).all()

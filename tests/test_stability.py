@@ -10,8 +10,8 @@ import pytest
 from cases import AFFINE, MIXINGS, method, quick_if
 
 import ntkdyn as nd
-from ntkdyn import graphs
-from ntkdyn.dynamics import criterion, spectra, stability
+from ntkdyn import graphs, thresholds
+from ntkdyn.dynamics import criterion, stability
 from ntkdyn.methods import Method, updates
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
@@ -126,7 +126,7 @@ def test_every_way_to_a_limit_finds_the_same(name, W, monkeypatch):
     for unit in (1e-6, 1e6):
         assert np.isclose(stability._limit(asked(name, W, unit=unit)).value * unit, limit, 1e-7)
     by_all = stability._crossing(asked(name, W), None)
-    monkeypatch.setattr(spectra, "DENSE_UP_TO", 0)
+    monkeypatch.setattr(thresholds, "EIGENVALUES_UP_TO", 0)
     by_rim = stability._crossing(asked(name, W), None)
     assert (by_all.by, by_rim.by) == ("eigenvalues", "iteration")
     assert np.isclose(by_all.value, limit, rtol=1e-7)

@@ -14,7 +14,7 @@ from cases import quick_if
 from theory_cases import AGENTS, NAMES, drawn, method
 
 import ntkdyn as nd
-from ntkdyn import graphs
+from ntkdyn import graphs, thresholds
 from ntkdyn.dynamics import Stability
 from ntkdyn.methods import Method, updates
 from ntkdyn.methods.mixing import Fixed
@@ -372,7 +372,7 @@ def test_whole_maps_are_of_small_kernels(monkeypatch):
     assert np.allclose(table["step_size"][[0, -1]], np.array([0.02, 2.5]) / 4)
     assert np.allclose(table["spectral_gap"][[0, -1]], [0.02, 1])
     assert table["rate"].values.min() < 1 < table["rate"].values.max()
-    monkeypatch.setattr(rates, "MAP_ROWS_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "MAP_ROWS_UP_TO", 1)
     with pytest.raises(nd.InputError, match="this kernel has 2 rows; at most 1"):
         rates.whole_map(case)
 
@@ -524,7 +524,7 @@ def test_the_ends_of_a_large_spectrum_are_those_of_the_dense_one(by, seed, monke
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
     case = theorems.case(one.problem, method(by, one.step_size), W)
     dense, flow = rates.rate(case), rates.flow_exponent(case)
-    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "DECOMPOSED_UP_TO", 1)
     assert rates.computable(case)
     assert abs(rates.rate(case) - dense) < 1e-9
     assert abs(rates.flow_exponent(case) - flow) < 1e-9
@@ -540,7 +540,7 @@ def test_the_largest_modulus_of_a_large_spectrum_is_that_of_the_dense_one(by, sh
     step = share / cases[0].constants.smoothness
     cases = [case._replace(method=method(by, step)) for case in cases]
     dense = [rates.rate(case) for case in cases]
-    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "DECOMPOSED_UP_TO", 1)
     assert not any(rates.open_loop(case).moving.symmetrisable for case in cases)
     assert all(rates.computable(case) for case in cases)
     assert np.allclose([rates.rate(case) for case in cases], dense, rtol=1e-11)
@@ -551,7 +551,7 @@ def test_iterations_find_no_more_eigenvalues_than_there_are(monkeypatch):
     few = nd.KernelProblem(np.ones((2, 2)), np.ones((2, 1)), [0, 1])
     case = theorems.case(few, method("heavy_ball", 0.1), [[0.9, 0.1], [0.1, 0.9]])
     dense = rates.rate(case)
-    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "DECOMPOSED_UP_TO", 1)
     assert len(rates.open_loop(case).moving.P) <= rates.NEAREST
     assert np.isclose(rates.rate(case), dense, rtol=1e-11)
 
@@ -560,7 +560,7 @@ def test_a_spectrum_that_is_not_found_is_not_told(monkeypatch):
     one = drawn(3)
     W = graphs.uniform(graphs.directed_ring(AGENTS))
     case = theorems.case(one.problem, method("cta", one.step_size), W)
-    monkeypatch.setattr(rates, "DENSE_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "DECOMPOSED_UP_TO", 1)
 
     def stuck(*_, **__):
         raise scipy.sparse.linalg.ArpackNoConvergence("no", [], [])
@@ -569,7 +569,7 @@ def test_a_spectrum_that_is_not_found_is_not_told(monkeypatch):
     record = nd.predict(one.problem, case.method, W, [0, 3])
     (found,) = [b.check(record) for b in theorems.bounds_of(case) if b.name == "linear rate"]
     assert found.state == "not computed"
-    monkeypatch.setattr(rates, "KERNEL_UP_TO", 1)
+    monkeypatch.setattr(thresholds, "ROWS_UP_TO", 1)
     assert not rates.computable(case)
 
 

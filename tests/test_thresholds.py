@@ -9,10 +9,10 @@ import pytest
 from cases import method
 
 import ntkdyn as nd
-from ntkdyn import engine, graphs, precision, spaces
+from ntkdyn import engine, graphs, precision, spaces, thresholds
 from ntkdyn.graphs import matrices
 from ntkdyn.methods import mixing
-from ntkdyn.theory import constants, rates, theorems
+from ntkdyn.theory import rates, theorems
 from ntkdyn.vectors import Point, Vector
 
 AGENTS, POINTS = 6, 12
@@ -105,7 +105,9 @@ def test_sparse_and_dense_weights_mix_the_same(rule, monkeypatch):
 def test_iterated_rates_are_those_of_all_eigenvalues(name, problem, monkeypatch):
     W = graphs.lazy(graphs.metropolis(graphs.ring(AGENTS)))
     case = theorems.case(problem, method(name, step_size(problem)), W)
-    dense, iterated = both(monkeypatch, rates, "DENSE_UP_TO", (NEVER, 0), lambda: rates.rate(case))
+    dense, iterated = both(
+        monkeypatch, thresholds, "DECOMPOSED_UP_TO", (NEVER, 0), lambda: rates.rate(case)
+    )
     assert 0 < dense < 1
     assert abs(iterated - dense) < rates.EXACTLY * dense
 
@@ -114,7 +116,7 @@ def test_iterated_exponents_of_the_flow_are_those_of_all_eigenvalues(problem, mo
     W = graphs.metropolis(graphs.ring(AGENTS))
     case = theorems.case(problem, method("dgd", step_size(problem)), W)
     exponent = lambda: 1 + rates.flow_exponent(case)
-    dense, iterated = both(monkeypatch, rates, "DENSE_UP_TO", (NEVER, 0), exponent)
+    dense, iterated = both(monkeypatch, thresholds, "DECOMPOSED_UP_TO", (NEVER, 0), exponent)
     assert 0 < dense < 1
     assert abs(iterated - dense) < rates.EXACTLY
 
@@ -124,4 +126,4 @@ def test_growth_of_noise_by_lanczos_is_that_of_all_eigenvalues(problem, monkeypa
         problem, method("dgd", step_size(problem)), graphs.metropolis(graphs.ring(AGENTS))
     )
     growth = lambda: case.constants.batch_growth(1)
-    close(*both(monkeypatch, constants, "DENSE_UP_TO", (NEVER, 1), growth), rounding=1e-11)
+    close(*both(monkeypatch, thresholds, "ALONE_UP_TO", (NEVER, 1), growth), rounding=1e-11)

@@ -18,7 +18,9 @@ of the period has a map of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -27,9 +29,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Float, Inexact
 
 from ntkdyn import losses
+from ntkdyn.dynamics.linear_problem import LinearProblem
 from ntkdyn.dynamics.loops import Loop, open_loops
 from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
@@ -42,24 +45,12 @@ Solver = Callable[[np.ndarray | None], np.ndarray]
 """a state (states, coordinates, sides), or None for b -> the solution, of the same shape"""
 
 
-class Affine(NamedTuple):
-    """z -> A z + b, started from 0, on states (states, coordinates, sides).
-
-    With a scalar kernel the coordinates are points and the sides are outputs; with a full one
-    the coordinates are points x outputs and there is one side. Where the space has other directions
-    than those of training points, their coordinates are the last: gradients feel them, as K has
-    them, and never move along them.
-    """
+@dataclass(frozen=True, eq=False)
+class Affine(LinearProblem):
+    """z -> A z + b, started from 0, on states (states, coordinates, sides)."""
 
     loops: tuple[Loop, ...]
     """one for every round of the period"""
-    kernel: Float[np.ndarray, "coordinates coordinates"]
-    residual: Float[np.ndarray, "trained sides"]
-    """e = f(theta_0) - y"""
-    owner: Int[np.ndarray, " trained"]
-    counts: Int[np.ndarray, " trained"]
-    """how many points the owner of the coordinate has"""
-    point: Int[np.ndarray, " trained"]
 
     @property
     def loop(self) -> Loop:
@@ -71,10 +62,6 @@ class Affine(NamedTuple):
     def size(self) -> int:
         """The dimension of the state, per side."""
         return len(self.loops[0].P) * len(self.kernel)
-
-    def owned(self) -> list[Int[np.ndarray, " coordinates_i"]]:
-        """The coordinates of each agent."""
-        return [np.flatnonzero(self.owner == agent) for agent in range(self.loops[0].Q.shape[1])]
 
     def drive(self) -> Float[np.ndarray, "states coordinates sides"]:
         """b."""
@@ -200,17 +187,10 @@ def affine_rounds(iteration: Iteration) -> Affine:
     for agent, (own, real) in enumerate(zip(rows, owned, strict=True)):
         owner[own[real]] = agent
     kernel = np.asarray(sum(space.layer_kernels.values()) if space.extra else space.kernel[:train])
-    repeated = residual.shape[1] if kernel.ndim == 4 else 1
-    owner = np.repeat(owner, repeated)
-    coordinates = (train + space.extra) * repeated
-    return Affine(
-        open_loops(iteration),
-        kernel.reshape(coordinates, coordinates),
-        residual.reshape(len(owner), -1),
-        owner,
-        owned.sum(axis=1)[owner],
-        np.repeat(np.arange(train), repeated),
-    )
+    coordinates = math.prod(kernel.shape[: kernel.ndim // 2])
+    square = kernel.reshape(coordinates, coordinates)
+    loops, more = open_loops(iteration), space.extra
+    return Affine.of(square, residual, owner, space.agents, extra=more, loops=loops)
 
 
 def linear_part(iteration: Iteration) -> tuple[Callable[[Array], Array], int]:

@@ -143,7 +143,7 @@ def certify(
         at = jax.block_until_ready(_advance(climb, at, jnp.array(done), jnp.array(wanted)))
         done = wanted
         bounds.append(jax.device_get(_measure(climb, at)))
-        snapshot, more = see(wanted, climb.start + at.path(-1))
+        snapshot, more = see(wanted, climb.real(at.path(-1)))
         seen.append(snapshot._asdict() | more)
         if progress:
             progress(done, asked.rounds[-1])

@@ -49,6 +49,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ntkdyn import thresholds
 from ntkdyn.errors import InputError
 from ntkdyn.networks import ACTIVATIONS, Network
 from ntkdyn.precision import EXACT
@@ -73,9 +74,6 @@ SMOOTH = {
     ),
 }
 """name -> bounds of its derivatives: gelu's slope is largest at sqrt(2), its bend at 0"""
-
-LARGEST_SOLVED = 1024
-"""Rows of a Gram matrix up to which its norm comes from its eigenvalues."""
 
 
 class Chain(NamedTuple):
@@ -176,7 +174,7 @@ def jacobian_norm(
 
 def _largest(gram: Float[Array, "n n"]) -> Float[Array, ""]:
     """The largest eigenvalue, or a bound of it."""
-    if len(gram) > LARGEST_SOLVED:
+    if len(gram) > thresholds.GRAM_UP_TO:
         return jnp.minimum(jnp.trace(gram), jnp.max(jnp.sum(jnp.abs(gram), axis=1)))
     finite = jnp.all(jnp.isfinite(gram))
     largest = jnp.linalg.eigvalsh(jnp.where(finite, gram, 0))[-1]

@@ -28,7 +28,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ntkdyn import losses, precision
+from ntkdyn import losses, precision, thresholds
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import Affine, affine, unflattened
 from ntkdyn.dynamics.modes import Modes
@@ -46,9 +46,6 @@ from ntkdyn.records import Record
 from ntkdyn.runs import Plan, iteration_of, plan, run
 from ntkdyn.saving import SaveOptions
 from ntkdyn.system import System, question
-
-DENSE_UP_TO = 2000
-"""The largest state whose matrix exponential is formed."""
 
 NODES = 24
 
@@ -115,15 +112,15 @@ class Flow:
         return (matrix - np.eye(len(matrix))) / self.step_size
 
     def _check_dense(self) -> None:
-        if self._affine.size > DENSE_UP_TO:
+        if self._affine.size > thresholds.MATRIX_UP_TO:
             raise InputError(
                 f"flow: a state of {self._affine.size} entries is too large for a matrix, which "
-                f"is formed up to {DENSE_UP_TO}; apply the transition to states instead"
+                f"is formed up to {thresholds.MATRIX_UP_TO}; apply the transition to states instead"
             )
 
     @functools.cached_property
     def _modes(self) -> Modes | None:
-        small = self._affine.size <= DENSE_UP_TO
+        small = self._affine.size <= thresholds.MATRIX_UP_TO
         return Modes(self._affine) if small and Modes.exist(self._affine) else None
 
 
@@ -235,7 +232,7 @@ def _rounds(name: str, time: float | int, step_size: float) -> float:
 def _closed(iteration: Iteration) -> Callable[[State, int, int], State]:
     """Goes to any time by the closed form."""
     map = affine(iteration)
-    small = map.size <= DENSE_UP_TO
+    small = map.size <= thresholds.MATRIX_UP_TO
     modes = Modes(map) if small and Modes.exist(map) else None
     return lambda state, done, wanted: unflattened(state, _driven(map, modes, wanted))
 
@@ -248,10 +245,11 @@ def _driven(map: Affine, modes: Modes | None, rounds: float | int) -> np.ndarray
         return modes.states(lambda apart: _phi(apart, rounds)[:, None])[0]
     if map.loop.symmetrisable:
         return contours.flow_at(map, rounds, NODES)
-    if map.size > DENSE_UP_TO:
+    if map.size > thresholds.MATRIX_UP_TO:
         raise InputError(
             f"flow: a state of {map.size} entries is too large for a dense exponential, made up to "
-            f"{DENSE_UP_TO}, and W is not symmetric and positive; use predict with small steps"
+            f"{thresholds.MATRIX_UP_TO}, and W is not symmetric and positive; use predict with "
+            f"small steps"
         )
     drive = map.drive()
     augmented = np.zeros((map.size + drive.shape[2],) * 2)

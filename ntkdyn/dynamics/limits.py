@@ -24,7 +24,7 @@ import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
-from ntkdyn import precision
+from ntkdyn import precision, thresholds
 from ntkdyn.dynamics.affine import Affine, affine_rounds
 from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.predict import predict
@@ -45,9 +45,6 @@ AT_ONE = 1e-8
 
 BESIDE = 1e-6
 """How far from one, where A may be singular, eigenvalues near one are looked for."""
-
-DENSE_UP_TO = 1000
-"""The largest state that moves whose matrix is decomposed or solved with."""
 
 INTERPOLATES = 1e-8
 """Residuals this small, relative to those at the start, count as none."""
@@ -114,10 +111,11 @@ def _resting(map: Affine, features: Features) -> Float[np.ndarray, "agents coord
 def _returning(map: Affine, features: Features) -> Float[np.ndarray, "agents coordinates sides"]:
     """The same by the fixed point of a period, for small problems."""
     whole = Realization(map, features.rows)
-    if whole.size > DENSE_UP_TO:
+    if whole.size > thresholds.DECOMPOSED_UP_TO:
         raise InputError(
             f"limit: the state that moves has {whole.size} entries, and a period of "
-            f"{whole.period} rounds is solved for up to {DENSE_UP_TO}; take fewer points or agents"
+            f"{whole.period} rounds is solved for up to {thresholds.DECOMPOSED_UP_TO}; take "
+            f"fewer points or agents"
         )
     matrix, drive = whole.over_period
     fixed = np.linalg.lstsq(np.eye(whole.size) - matrix, drive, rcond=None)[0]
@@ -188,14 +186,15 @@ def slowest_modes(system: System, *, count: int = 6) -> Record:
     map = affine_rounds(_iteration(system, assess(system).method))
     whole = Realization(map, Features(map.kernel).rows)
     count = check_whole("count:", count, 1, whole.size)
-    if whole.size <= DENSE_UP_TO:
+    if whole.size <= thresholds.DECOMPOSED_UP_TO:
         found = np.linalg.eigvals(whole.over_period[0]).astype(complex)
     elif whole.period == 1:
         found = _nearest_to_one(whole, count)
     else:
         raise InputError(
             f"modes: the state that moves has {whole.size} entries, and a period of "
-            f"{whole.period} rounds is decomposed up to {DENSE_UP_TO}; take fewer points or agents"
+            f"{whole.period} rounds is decomposed up to {thresholds.DECOMPOSED_UP_TO}; take "
+            f"fewer points or agents"
         )
     found = found[np.argsort(np.abs(found - 1), kind="stable")][:count]
     with np.errstate(divide="ignore"):

@@ -29,13 +29,8 @@ from ntkdyn.errors import InputError
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, Plain
 from ntkdyn.spaces import KernelSpace
+from ntkdyn.thresholds import LINEAR, REACHED
 from ntkdyn.vectors import Point, Vector
-
-LINEAR = 1e-10
-"""How far from linear a step may be, relative to its values, and still count as rounded."""
-
-REACHED = 1e-10
-"""Directions that a round adds to those reached before by less than this share are none."""
 
 EPS = 8 * float(np.finfo(np.float64).eps)
 """What rounding makes of zero, relative to the largest value there is."""
@@ -140,6 +135,17 @@ def _directions(
     """An orthonormal basis of the columns, without what is a negligible share of `scale`."""
     basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     return basis[:, sizes > REACHED * scale]
+
+
+def closed(
+    loop: Loop, hessians: Float[np.ndarray, "agents features features"]
+) -> Float[np.ndarray, "state state"]:
+    """A = P (x) I + sum_i Q_i R_i (x) H_i: the loop with its own gradients, dense."""
+    states, rank = len(loop.P), hessians.shape[1]
+    ports = np.einsum("si,it->sti", loop.Q, loop.R).reshape(states * states, -1)
+    pulled = (ports @ hessians.reshape(len(hessians), -1)).reshape(states, states, rank, rank)
+    pulled = np.swapaxes(pulled, 1, 2).reshape(states * rank, -1)
+    return np.kron(loop.P, np.eye(rank)) + pulled
 
 
 def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...]:

@@ -20,8 +20,8 @@ from jaxtyping import Float
 
 from ntkdyn.dynamics.affine import Affine, Propagated
 from ntkdyn.dynamics.contours import geometric_sum
-from ntkdyn.dynamics.loops import LINEAR
 from ntkdyn.dynamics.realization import Features
+from ntkdyn.thresholds import LINEAR
 
 
 class Modes:

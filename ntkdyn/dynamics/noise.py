@@ -24,7 +24,7 @@ import scipy.linalg
 import xarray as xr
 from jaxtyping import Float, Int
 
-from ntkdyn import precision
+from ntkdyn import precision, thresholds
 from ntkdyn.dynamics.affine import affine_rounds
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.stability import assess
@@ -34,9 +34,6 @@ from ntkdyn.quantities import described
 from ntkdyn.records import Record
 from ntkdyn.runs import iteration_of, plan, recorded_rounds
 from ntkdyn.system import System, question
-
-STATE_UP_TO = 2000
-"""The largest state that moves, per output, whose covariance is followed."""
 
 STEADY = 1e-10
 """A covariance that changes by less than this share has come to rest."""
@@ -111,10 +108,11 @@ class Moments:
         self.covariance = np.zeros((sides, whole.size, whole.size))
 
     def _check_size(self, size: int) -> None:
-        if size > STATE_UP_TO:
+        if size > thresholds.COVARIANCE_UP_TO:
             raise InputError(
                 f"noise: the state has {size} entries per output and its covariance is "
-                f"followed up to {STATE_UP_TO}; take fewer points, outputs or agents"
+                f"followed up to {thresholds.COVARIANCE_UP_TO}; take fewer points, outputs or "
+                f"agents"
             )
 
     def advance(self, rounds: int) -> None:

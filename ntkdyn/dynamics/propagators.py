@@ -25,6 +25,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Array, Float, Int
 
+from ntkdyn import thresholds
 from ntkdyn.dynamics import contours
 from ntkdyn.dynamics.affine import (
     Affine,
@@ -57,9 +58,6 @@ ONCE = {
     "contour": 0.03,
 }
 """Seconds that a scheme takes beside its arithmetic, the compilation of its program included."""
-
-DENSE_UP_TO = 2000
-"""The largest state whose matrix is squared or decomposed."""
 
 OWN_ROWS_FROM = 2**22
 """Entries of a kernel from which on reading each agent's own rows alone is worth a call each."""
@@ -225,7 +223,7 @@ class Propagators:
         affine, tolerance, iteration = self._affine, self._tolerance, self._iteration
         first, begun, step = self._first, self._begun, self._step_seconds
         schemes = {"steps": Scheme(lambda done, wanted: (wanted - done) * step, None)}
-        if affine.size <= DENSE_UP_TO and begun is None:
+        if affine.size <= thresholds.MATRIX_UP_TO and begun is None:
             powers = Powers(affine)
             schemes["powers"] = Scheme(
                 lambda done, wanted: powers.seconds(wanted), powers.propagate
@@ -300,10 +298,10 @@ class Propagators:
         every = ("auto", "steps", "powers", "modes", "chebyshev", "krylov", "contour")
         if via not in every:
             return unknown("via", via, every)
-        if via in ("powers", "modes") and self._affine.size > DENSE_UP_TO:
+        if via in ("powers", "modes") and self._affine.size > thresholds.MATRIX_UP_TO:
             return InputError(
                 f"via: the state has {self._affine.size} entries and {via} are for up to "
-                f'{DENSE_UP_TO}; use via="auto"'
+                f'{thresholds.MATRIX_UP_TO}; use via="auto"'
             )
         if via == "modes":
             return InputError('via: modes are those of dgd with symmetric W; use via="auto"')

@@ -20,11 +20,9 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from ntkdyn import thresholds
 from ntkdyn.dynamics.affine import Affine
-from ntkdyn.dynamics.loops import Loop, Reached
-
-RANK = 1e-14
-"""Eigenvalues of K below this share of the largest are none, per dimension."""
+from ntkdyn.dynamics.loops import Loop, Reached, closed
 
 
 class Features:
@@ -32,7 +30,7 @@ class Features:
 
     def __init__(self, kernel: Float[np.ndarray, "coordinates coordinates"]) -> None:
         values, vectors = scipy.linalg.eigh(kernel, driver="evd", check_finite=False)
-        none = np.searchsorted(values, RANK * len(values) * values[-1], side="right")
+        none = np.searchsorted(values, thresholds.RANK * len(values) * values[-1], side="right")
         self.values, self.vectors = values[none:], vectors[:, none:]
         self.rows = self.vectors * np.sqrt(self.values)
 
@@ -65,7 +63,7 @@ def triangular(
     Where K is not positive to rounding, the least power of ten of its mean diagonal is added that
     makes it so: directions that K does not have become features of next to no curvature.
     """
-    mean, share = np.trace(kernel) / len(kernel), RANK * len(kernel)
+    mean, share = np.trace(kernel) / len(kernel), thresholds.RANK * len(kernel)
     while True:
         try:
             raised = kernel + share * mean * np.eye(len(kernel))
@@ -110,10 +108,7 @@ class Realization:
 
     def matrix(self, round: int = 0) -> Float[np.ndarray, "state state"]:
         """A of a round, dense."""
-        (free, rank), loop = self.shape, self.reached.loops[round % self.period]
-        ports = np.einsum("si,it->sti", loop.Q, loop.R).reshape(free * free, -1)
-        pulled = (ports @ self._hessians.reshape(len(ports.T), -1)).reshape(free, free, rank, rank)
-        return np.kron(loop.P, np.eye(rank)) + np.swapaxes(pulled, 1, 2).reshape(self.size, -1)
+        return closed(self.reached.loops[round % self.period], self._hessians)
 
     def drive(self, round: int = 0) -> Float[np.ndarray, "state sides"]:
         """b of a round."""

@@ -15,10 +15,8 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Complex, Float
 
+from ntkdyn import thresholds
 from ntkdyn.dynamics.realization import Realization
-
-DENSE_UP_TO = 600
-"""Up to this size of the state A is formed and all its eigenvalues are computed."""
 
 KRYLOV = 150
 """The dimension of the Krylov space in which the outermost eigenvalues of a larger A are sought."""
@@ -32,7 +30,7 @@ GROWS = 1e-9
 
 def wholly(whole: Realization) -> bool:
     """Whether all eigenvalues are computed, not only those on the rim."""
-    return whole.size <= DENSE_UP_TO
+    return whole.size <= thresholds.EIGENVALUES_UP_TO
 
 
 def outer_eigenvalues(whole: Realization) -> Complex[np.ndarray, " found"]:

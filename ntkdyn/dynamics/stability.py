@@ -16,6 +16,7 @@ derivative: sufficient, not necessary.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -25,14 +26,13 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from ntkdyn import losses, precision
+from ntkdyn import losses, precision, thresholds
 from ntkdyn.data import full
 from ntkdyn.dynamics.affine import Affine, affine_rounds
 from ntkdyn.dynamics.criterion import crosses_at_minus_one
 from ntkdyn.dynamics.loops import PERIOD_UP_TO, Loop, loops_on
 from ntkdyn.dynamics.realization import Features, Realization, triangular
 from ntkdyn.dynamics.spectra import (
-    DENSE_UP_TO,
     GROWS,
     largest_eigenvalue,
     outer_eigenvalues,
@@ -246,7 +246,7 @@ class Family:
 
     def at(self, step_size: float) -> Realization:
         """The minimal realization at this step size."""
-        map = self._map._replace(loops=loops_of(self._system, step_size))
+        map = dataclasses.replace(self._map, loops=loops_of(self._system, step_size))
         return Realization(map, self._rows)
 
     def growth(self, step_size: float) -> float:
@@ -275,7 +275,7 @@ class Family:
 
     @functools.cached_property
     def _rows(self) -> Float[np.ndarray, "coordinates features"]:
-        small = len(self._map.kernel) <= DENSE_UP_TO
+        small = len(self._map.kernel) <= thresholds.EIGENVALUES_UP_TO
         return Features(self._map.kernel).rows if small else triangular(self._map.kernel)
 
 

@@ -23,17 +23,13 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
-from ntkdyn import precision
+from ntkdyn import precision, thresholds
+from ntkdyn.dynamics.linear_problem import LinearProblem
 from ntkdyn.dynamics.noise import batch_covariance
 from ntkdyn.linear import Choice
 from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
-
-NEGLIGIBLE = 1e-10
-"""Eigenvalues below this share of the largest count as zero: nothing is reached along them."""
-
-DENSE_UP_TO = 64
-"""Up to this many eigenvalues all are computed at once, sooner than Lanczos finds the largest."""
+from ntkdyn.thresholds import NEGLIGIBLE
 
 
 class Reach(NamedTuple):
@@ -45,23 +41,20 @@ class Reach(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ProblemConstants:
-    """A linearized problem: rows are training points, or pairs of a point and an output."""
+class ProblemConstants(LinearProblem):
+    """The linear problem, whose coordinates are rows here, and what theorems ask of it."""
 
-    kernel: Float[np.ndarray, "rows rows"]
-    residual: Float[np.ndarray, "rows columns"]
-    """f(theta_0) - y; one column per output where the kernel is the same for all"""
-    owner: Int[np.ndarray, " rows"]
-    point: Int[np.ndarray, " rows"]
-    share: Float[np.ndarray, " rows"]
-    """D: the weight of each row in F"""
-    agents: int
     loss: Loss
     local_starts: Float[np.ndarray, " agents"]
     """f_i(0)"""
     initial: Float[np.ndarray, "train outputs"]
     """f(theta_0)"""
     kernel_name: str
+
+    @functools.cached_property
+    def share(self) -> Float[np.ndarray, " rows"]:
+        """D: the weight of each row in F."""
+        return 1 / (self.agents * self.counts)
 
     @property
     def quadratic(self) -> bool:
@@ -78,12 +71,8 @@ class ProblemConstants:
     def _local_spectra(self) -> list[Float[np.ndarray, " rows_i"]]:
         """Eigenvalues of K_ii / n_i, descending."""
         return [
-            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self.rows()
+            self.agents * np.linalg.eigvalsh(self._weighted(rows))[::-1] for rows in self.owned()
         ]
-
-    def rows(self) -> list[Int[np.ndarray, " rows_i"]]:
-        """The rows that each agent owns."""
-        return [np.flatnonzero(self.owner == agent) for agent in range(self.agents)]
 
     def _weighted(self, rows: np.ndarray) -> Float[np.ndarray, "rows_i rows_i"]:
         root = np.sqrt(self.share[rows])
@@ -177,7 +166,7 @@ class ProblemConstants:
         """f_i(0) - min f_i; with the cross-entropy f_i(0), as f_i may come near zero."""
         if not self.quadratic:
             return self.local_starts
-        return np.array([self._local_excess(rows) for rows in self.rows()])
+        return np.array([self._local_excess(rows) for rows in self.owned()])
 
     def _local_excess(self, rows: np.ndarray) -> float:
         values, vectors = np.linalg.eigh(self._weighted(rows))
@@ -214,13 +203,13 @@ class ProblemConstants:
 
         The largest eigenvalue of s^(-1/2) U^T C U s^(-1/2), C the blocks K_ii / n_i.
         """
-        blocks = [self.agents * self._weighted(rows) for rows in self.rows()]
+        blocks = [self.agents * self._weighted(rows) for rows in self.owned()]
         return self._against_gradient(blocks)
 
     def _against_gradient(self, blocks: list[Float[np.ndarray, "_ _"]]) -> float:
         """The largest v^T J^T D^(1/2) C D^(1/2) J v over |mean H v|^2, C by its agents' blocks."""
         values, vectors = self.reach
-        rows = self.rows()
+        rows = self.owned()
         if not any(np.any(block) for block in blocks):
             return 0.0
 
@@ -232,7 +221,7 @@ class ProblemConstants:
             return vectors.T @ through / np.sqrt(values)
 
         size = len(values)
-        if size <= DENSE_UP_TO:
+        if size <= thresholds.ALONE_UP_TO:
             return float(np.linalg.eigvalsh(np.stack([apply(e) for e in np.eye(size)])).max())
         acting = scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, dtype=float)
         start = np.random.default_rng(0).standard_normal(size)
@@ -256,7 +245,7 @@ class ProblemConstants:
         blocks = self._batch_blocks(size)
         felt = lambda rest: sum(
             np.sum(rest[own] * (block @ rest[own]))
-            for own, block in zip(self.rows(), blocks, strict=True)
+            for own, block in zip(self.owned(), blocks, strict=True)
         )
         found, scale = float(felt(self._left)), float(felt(self._scaled))
         return found if found > NEGLIGIBLE**2 * scale else 0.0
@@ -267,12 +256,11 @@ class ProblemConstants:
 
     def _batch_blocks(self, size: int) -> list[Float[np.ndarray, "_ _"]]:
         """C with v^T C v = 1/m sum_i Var g_i, v the rows of D^(1/2) (f - y)."""
-        counts = np.rint(1 / (self.agents * self.share)).astype(int)
         return [
             self.agents
-            * batch_covariance(self.owner[own], counts[own], self.point[own], size)
+            * batch_covariance(self.owner[own], self.counts[own], self.point[own], size)
             * self._weighted(own)
-            for own in self.rows()
+            for own in self.owned()
         ]
 
     # --- what a record shows ------------------------------------------------------------------
@@ -295,18 +283,21 @@ class ProblemConstants:
         return np.sum(self.reach.values[:, None] * inside**2, axis=(1, 2))
 
     @functools.cached_property
+    def features(self) -> Float[np.ndarray, "rows rank"]:
+        """F with K = F F^T, in an orthonormal basis of what training can reach."""
+        return self.reach.vectors * np.sqrt(self.reach.values / self.share[:, None])
+
+    @functools.cached_property
     def hessians(self) -> Float[np.ndarray, "agents rank rank"]:
-        """H_i in an orthonormal basis of what training can reach; for small problems."""
-        features = self.reach.vectors * np.sqrt(self.reach.values)
-        return np.stack([self.agents * features[rows].T @ features[rows] for rows in self.rows()])
+        """H_i in that basis; for small problems."""
+        own = [(self.features[rows], self.counts[rows][0]) for rows in self.owned()]
+        return np.stack([rows.T @ rows / count for rows, count in own])
 
     @functools.cached_property
     def start_gradients(self) -> Float[np.ndarray, "agents rank columns"]:
-        """grad f_i(0) in the same basis."""
-        features = self.reach.vectors * np.sqrt(self.reach.values)
-        return np.stack(
-            [self.agents * features[rows].T @ self._scaled[rows] for rows in self.rows()]
-        )
+        """grad f_i(0) in that basis."""
+        own = [(rows, self.counts[rows][0]) for rows in self.owned()]
+        return np.stack([self.features[rows].T @ self.residual[rows] / n for rows, n in own])
 
 
 @precision.in_double
@@ -315,18 +306,14 @@ def problem_constants(
 ) -> ProblemConstants:
     """The linearized problem with the kernel of that name."""
     task, matrix = problem.task, problem.kernel(kernel).training
-    per_point = len(matrix) // task.train
     initial, targets = problem.initial[: task.train], task.targets[: task.train]
     losses = np.asarray(task.loss.value(jnp.asarray(initial), jnp.asarray(targets)))
     starts = np.bincount(task.owner, losses, minlength=task.agents) / task.counts
-    owner = np.repeat(task.owner, per_point)
-    return ProblemConstants(
-        kernel=matrix,
-        residual=(initial - targets).reshape(len(matrix), -1),
-        owner=owner,
-        point=np.repeat(np.arange(task.train), per_point),
-        share=1 / (task.agents * task.counts[owner]),
-        agents=task.agents,
+    return ProblemConstants.of(
+        matrix,
+        initial - targets,
+        task.owner,
+        task.agents,
         loss=task.loss,
         local_starts=starts,
         initial=initial,

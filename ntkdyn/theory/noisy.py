@@ -38,8 +38,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from ntkdyn import precision
-from ntkdyn.dynamics.noise import AT_REST, STATE_UP_TO, Moments
+from ntkdyn import precision, thresholds
+from ntkdyn.dynamics.noise import AT_REST, Moments
 from ntkdyn.engine import Progress
 from ntkdyn.errors import check_whole
 from ntkdyn.methods.updates import ATC, CTA, DGD
@@ -50,15 +50,14 @@ from ntkdyn.theory.bounds import Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
 from ntkdyn.theory.theorems.gossip import Gossip
 
-OPERATIONS_UP_TO = 1e13
-"""For some minutes of following a covariance."""
-
 
 def followable(case: Case, rounds: int) -> bool:
     """Whether `expected` takes the case's method so far, and within minutes."""
     constants = case.constants
     entries, sides = constants.agents * len(constants.kernel), constants.residual.shape[1]
-    return entries <= STATE_UP_TO and 4 * constants.size**3 * sides * rounds <= OPERATIONS_UP_TO
+    operations = 4 * constants.size**3 * sides * rounds
+    small = entries <= thresholds.COVARIANCE_UP_TO
+    return small and operations <= thresholds.COVARIANCE_OPERATIONS
 
 
 @precision.in_double

@@ -27,20 +27,17 @@ import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Complex, Float
 
-from ntkdyn import precision
-from ntkdyn.dynamics.loops import Loop, loops_on
+from ntkdyn import precision, thresholds
+from ntkdyn.dynamics.affine import Affine
+from ntkdyn.dynamics.linear_problem import LinearProblem
+from ntkdyn.dynamics.loops import Loop, closed, loops_on
+from ntkdyn.dynamics.realization import Realization
 from ntkdyn.engine import Progress
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingMatrix
 from ntkdyn.methods.mixing import Fixed, operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case, Observation, not_computed
-
-DENSE_UP_TO = 800
-"""Up to this many numbers in the state all eigenvalues are computed."""
-
-KERNEL_UP_TO = 6000
-"""Up to this many rows of the kernel the ends of a real spectrum are."""
 
 ROUGHLY, EXACTLY = 1e-4, 1e-9
 """Relative errors of iterated eigenvalues: to see which end decides, and to tell it"""
@@ -66,16 +63,14 @@ def open_loop(case: Case) -> Loop:
 
 def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
     """A, dense."""
-    loop = _loop(case)
-    hessians = case.constants.hessians
-    size, rank = len(loop.P), hessians.shape[1]
-    if size * rank > DENSE_UP_TO:
+    loop, rank = _loop(case), len(case.constants.reach.values)
+    size = len(loop.P) * rank
+    if size > thresholds.DECOMPOSED_UP_TO:
         raise InputError(
-            f"rates: the state has {size * rank} numbers and exact spectra are computed "
-            f"up to {DENSE_UP_TO}; take fewer agents or points"
+            f"rates: the state has {size} numbers and exact spectra are computed "
+            f"up to {thresholds.DECOMPOSED_UP_TO}; take fewer agents or points"
         )
-    pulled = np.einsum("si,it,irq->srtq", loop.Q, loop.R, hessians, optimize=True)
-    return np.kron(loop.P, np.eye(rank)) + pulled.reshape(size * rank, -1)
+    return closed(loop, case.constants.hessians)
 
 
 def _loop(case: Case) -> Loop:
@@ -84,10 +79,17 @@ def _loop(case: Case) -> Loop:
     return open_loop(case).moving
 
 
+def _realized(case: Case, loop: Loop) -> Realization:
+    """The loop on what training can reach."""
+    problem = case.constants
+    kept = {each.name: getattr(problem, each.name) for each in dataclasses.fields(LinearProblem)}
+    return Realization(Affine(**kept, loops=(loop,)), problem.features)
+
+
 def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
     """All eigenvalues of A, from the largest modulus down."""
     matrix = linear_map(case)
-    symmetric = np.abs(matrix - matrix.T).max() <= 1e-12 * np.abs(matrix).max()
+    symmetric = np.abs(matrix - matrix.T).max() <= thresholds.SYMMETRIC * np.abs(matrix).max()
     values = (np.linalg.eigvalsh if symmetric else np.linalg.eigvals)(matrix).astype(complex)
     return values[np.argsort(-np.abs(values), kind="stable")]
 
@@ -97,28 +99,28 @@ def computable(case: Case) -> bool:
     constants = case.constants
     if not constants.quadratic:
         return False
-    small = len(_loop(case).P) * len(constants.reach.values) <= DENSE_UP_TO
-    return small or len(constants.kernel) <= KERNEL_UP_TO
+    small = len(_loop(case).P) * len(constants.reach.values) <= thresholds.DECOMPOSED_UP_TO
+    return small or len(constants.kernel) <= thresholds.ROWS_UP_TO
 
 
 def rate(case: Case) -> float:
     """The factor by which errors shrink per round in the end; above one they grow."""
-    loop, constants = _loop(case), case.constants
-    if len(loop.P) * len(constants.reach.values) <= DENSE_UP_TO:
+    whole = _realized(case, open_loop(case))
+    if whole.size <= thresholds.DECOMPOSED_UP_TO:
         return float(np.abs(eigenvalues(case)[0]))
-    if not loop.symmetrisable:
-        return _largest_modulus(case, loop)
-    slow, fast = _slow_end(case, loop), -_fast_end(case, loop, ROUGHLY)
+    if not whole.reached.loops[0].symmetrisable:
+        return _largest_modulus(case, whole)
+    slow, fast = _slow_end(case, whole), -_fast_end(case, whole, ROUGHLY)
     if fast < slow - 10 * ROUGHLY:
         return slow
-    return max(slow, -_fast_end(case, loop, EXACTLY))
+    return max(slow, -_fast_end(case, whole, EXACTLY))
 
 
 def flow_exponent(case: Case) -> float:
     """lambda_max of the symmetric part of DGD's flow, -(I - (W + W')/2) - eta H, per round."""
     loop, rank = _flow(case), len(case.constants.reach.values)
-    if len(loop.P) * rank > DENSE_UP_TO:
-        return _slow_end(case, loop) - 1
+    if len(loop.P) * rank > thresholds.DECOMPOSED_UP_TO:
+        return _slow_end(case, _realized(case, loop)) - 1
     pulled = scipy.linalg.block_diag(*case.constants.hessians) * case.step_size
     return float(np.linalg.eigvalsh(np.kron(loop.P, np.eye(rank)) - pulled)[-1]) - 1
 
@@ -128,10 +130,10 @@ def _flow(case: Case) -> Loop:
     return Loop((matrix + matrix.T) / 2, -case.step_size * identity, identity, identity)
 
 
-def _slow_end(case: Case, loop: Loop) -> float:
+def _slow_end(case: Case, whole: Realization) -> float:
     """The largest of real eigenvalues, at most one: the nearest to a point just above one."""
     beside = _just_above(case)
-    (found,) = _extreme(case, loop, _resolvent(case, loop, beside), "LM", EXACTLY)
+    (found,) = _extreme(case, whole, _resolvent(whole, beside), "LM", EXACTLY)
     return 1 + beside - 1 / found
 
 
@@ -140,31 +142,38 @@ def _just_above(case: Case) -> float:
     return max(0.1 * case.step_size * case.constants.mean_convexity, 1e-12)
 
 
-def _fast_end(case: Case, loop: Loop, tolerance: float) -> float:
+def _fast_end(case: Case, whole: Realization, tolerance: float) -> float:
     """The smallest of real eigenvalues."""
-    (found,) = _extreme(case, loop, _acting(case, loop), "SR", tolerance)
+    (found,) = _extreme(case, whole, _acting(whole), "SR", tolerance)
     return float(found)
 
 
-def _largest_modulus(case: Case, loop: Loop) -> float:
+def _largest_modulus(case: Case, whole: Realization) -> float:
     """Of the eigenvalues next to one, and of those that a power of A finds to be larger."""
-    act, beside = _acting(case, loop), _just_above(case)
+    act, beside = _acting(whole), _just_above(case)
     power = lambda x: functools.reduce(lambda z, _: act(z), range(POWER), x)
-    nearest = _iterated(case, loop, _resolvent(case, loop, beside), NEAREST)
+    nearest = _iterated(case, whole, _resolvent(whole, beside), NEAREST)
     slow = float(np.abs(1 + beside - 1 / nearest).max())
-    fast = float(np.abs(_iterated(case, loop, power, 1)).max() ** (1 / POWER))
+    fast = float(np.abs(_iterated(case, whole, power, 1)).max() ** (1 / POWER))
     return fast if fast > slow * (1 + EXACTLY) else slow
 
 
-def _acting(case: Case, loop: Loop) -> Callable[[np.ndarray], np.ndarray]:
+def _acting(whole: Realization) -> Callable[[np.ndarray], np.ndarray]:
     """x -> A x."""
-    gather, spread = _through(case)
-    return lambda x: loop.P @ x + loop.Q @ gather(spread(loop.R @ x))
+    return lambda x: whole.act(x[:, :, None])[:, :, 0]
 
 
-def _iterated(case: Case, loop: Loop, act: Callable, many: int) -> Complex[np.ndarray, " many"]:
+def _resolvent(whole: Realization, shift: float) -> Callable[[np.ndarray], np.ndarray]:
+    """(lambda - A)^-1 at lambda = 1 + shift."""
+    solve = whole.resolvent(shift)
+    return lambda x: solve(x[:, :, None])[:, :, 0]
+
+
+def _iterated(
+    case: Case, whole: Realization, act: Callable, many: int
+) -> Complex[np.ndarray, " many"]:
     """The largest eigenvalues of an operator on states."""
-    operator, start = _operator(case, loop, act)
+    operator, start = _operator(whole, act)
     many = min(many, len(start) - 2)
     try:
         return scipy.sparse.linalg.eigs(
@@ -178,59 +187,23 @@ def _iterated(case: Case, loop: Loop, act: Callable, many: int) -> Complex[np.nd
 
 
 def _extreme(
-    case: Case, loop: Loop, act: Callable, which: str, tolerance: float
+    case: Case, whole: Realization, act: Callable, which: str, tolerance: float
 ) -> Float[np.ndarray, " one"]:
-    operator, start = _operator(case, loop, act)
-    symmetric = np.abs(loop.Q + case.step_size * loop.R.T).max() <= 1e-12 * case.step_size
+    operator, start = _operator(whole, act)
+    loop, step_size = whole.reached.loops[0], case.step_size
+    symmetric = np.abs(loop.Q + step_size * loop.R.T).max() <= thresholds.SYMMETRIC * step_size
     which = {"SR": "SA"}.get(which, which) if symmetric else which
     find = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
     return find(operator, 1, which=which, v0=start, tol=tolerance, return_eigenvectors=False).real
 
 
 def _operator(
-    case: Case, loop: Loop, act: Callable
+    whole: Realization, act: Callable
 ) -> tuple[scipy.sparse.linalg.LinearOperator, Float[np.ndarray, " size"]]:
     """`act` for SciPy, and where iterations start."""
-    shape = len(loop.P), len(case.constants.reach.values)
-    size = shape[0] * shape[1]
-    operator = scipy.sparse.linalg.LinearOperator(
-        (size, size), matvec=lambda x: act(x.reshape(shape)).reshape(-1), dtype=float
-    )
-    return operator, np.random.default_rng(0).standard_normal(size)
-
-
-def _through(case: Case) -> tuple[Callable, Callable]:
-    """u -> sum of F_a u_a per agent, and x -> F_a x_o(a), with F / sqrt(n): together x -> H x."""
-    constants = case.constants
-    features = constants.reach.vectors * np.sqrt(constants.reach.values * constants.agents)
-    owned = [(own, features[own]) for own in constants.rows()]
-
-    def spread(x: np.ndarray) -> np.ndarray:
-        felt = np.empty(len(features))
-        for (own, rows), one in zip(owned, x, strict=True):
-            felt[own] = rows @ one
-        return felt
-
-    return lambda u: np.stack([u[own] @ rows for own, rows in owned]), spread
-
-
-def _resolvent(case: Case, loop: Loop, shift: float) -> Callable:
-    """(lambda - A)^-1 at lambda = 1 + shift, by one factorization of the size of the kernel."""
-    constants = case.constants
-    inverse, transfer = loop.at(shift)
-    gather, spread = _through(case)
-    root = np.sqrt(constants.agents * constants.share)
-    coupled = np.eye(len(root)) - (
-        root[:, None] * constants.kernel * root * transfer[np.ix_(constants.owner, constants.owner)]
-    )
-    factors = scipy.linalg.lu_factor(coupled, overwrite_a=True, check_finite=False)
-    into = inverse @ loop.Q
-
-    def solve(x: np.ndarray) -> np.ndarray:
-        free = inverse @ x
-        return free + into @ gather(scipy.linalg.lu_solve(factors, spread(loop.R @ free)))
-
-    return solve
+    flat = lambda x: act(x.reshape(whole.shape)).reshape(-1)
+    operator = scipy.sparse.linalg.LinearOperator((whole.size,) * 2, matvec=flat, dtype=float)
+    return operator, np.random.default_rng(0).standard_normal(whole.size)
 
 
 class Optimum(NamedTuple):
@@ -287,17 +260,14 @@ def rate_map(
     )
 
 
-MAP_ROWS_UP_TO = 1000
-"""Rows of the kernel up to which a whole map of rates is made."""
-
-
 def whole_map(case: Case, progress: Progress | None = None) -> Record:
     """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
     rows = len(case.constants.kernel)
-    if rows > MAP_ROWS_UP_TO:
+    if rows > thresholds.MAP_ROWS_UP_TO:
         raise InputError(
             f"rate map: takes 128 exact rates, and this kernel has {rows} rows; at most "
-            f"{MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which outputs share"
+            f"{thresholds.MAP_ROWS_UP_TO}, so take fewer points, or kernel = 'infinite', which "
+            f"outputs share"
         )
     steps = np.geomspace(0.02, 2.5, 16) / case.constants.smoothness
     return rate_map(case, list(steps), list(np.linspace(0.02, 1, 8)), progress)
@@ -336,7 +306,7 @@ def exactly(case: Case, value: Callable[[], float]) -> Callable[[Record], Observ
         if not case.constants.quadratic:
             return not_computed(record, "needs the squared error")
         if not computable(case):
-            return not_computed(record, f"needs at most {KERNEL_UP_TO} rows of the kernel")
+            return not_computed(record, f"needs at most {thresholds.ROWS_UP_TO} rows of the kernel")
         try:
             return Observation(np.full(record.sizes["round"], value()), 1e-9)
         except NotFound:

@@ -1,0 +1,55 @@
+"""Thresholds of the linear problem: what is decomposed whole or iterated, and what counts as zero.
+
+Each is one number for all that ask the same, with the reason why it is no other. Sizes are numbers
+in the state that moves, per output, or rows of the kernel; times are those of one core.
+"""
+
+# --- decomposed whole up to here, iterated or refused beyond -----------------------------------
+
+MATRIX_UP_TO = 2000
+"""A state whose matrix is squared, exponentiated or has modes: 32 MB, seconds a product."""
+
+COVARIANCE_UP_TO = 2000
+"""A state whose covariance is followed: two products of that size in every round."""
+
+DECOMPOSED_UP_TO = 1000
+"""A state whose map is solved with, or all of whose eigenvalues are told once: some seconds."""
+
+EIGENVALUES_UP_TO = 600
+"""The same where a step size is sought, twenty times in a row; the rim alone is found sooner."""
+
+ROWS_UP_TO = 6000
+"""Rows of a kernel that is factorized for a few eigenvalues: 288 MB and half a minute."""
+
+MAP_ROWS_UP_TO = 1000
+"""Rows of a kernel for a map of rates: some hundred factorizations of that size."""
+
+GRAM_UP_TO = 1024
+"""A Gram matrix of points whose norm comes from its eigenvalues, not from a bound of it."""
+
+ALONE_UP_TO = 64
+"""A symmetric matrix whose largest eigenvalue is sooner told with all others than by Lanczos."""
+
+COVARIANCE_OPERATIONS = 1e13
+"""Multiplications in following a covariance: some minutes."""
+
+# --- zero up to here ---------------------------------------------------------------------------
+
+RANK = 1e-14
+"""Eigenvalues of a kernel in double precision, as a share of the largest, per dimension: what its
+decomposition rounds to."""
+
+NEGLIGIBLE = 1e-10
+"""Eigenvalues of a mean Hessian, as a share of the largest: constants divide by the least that
+counts, so that it must be well above what rounding leaves."""
+
+REACHED = 1e-10
+"""Directions that a round adds to those reached before, as a share of what it adds: after some
+rounds rounding is far below, and what a method does with numbers of order one far above."""
+
+LINEAR = 1e-10
+"""What a step is off from a linear one, relative to its values: sums of a few hundred numbers round
+to a thousandth of it."""
+
+SYMMETRIC = 1e-12
+"""What a matrix is off from a symmetric one, relative to its largest entry: rounding alone."""
