@@ -41,7 +41,7 @@ def main() -> None:
     """Time both sides, and write what came out."""
     spec = experiment.load("mnist")
     system = experiment.Experiment(spec, Path(sys.argv[1])).settled
-    train = lambda rounds: nd.train(system, rounds, record_every=rounds)
+    train = lambda rounds: nd.train(system, rounds, save=nd.SaveOptions(record_every=rounds))
     train(2)
     sample = lambda: seconds(lambda: train(SAMPLE)) / SAMPLE
     before = sample()

@@ -66,7 +66,9 @@ def row(width: int, say: Callable[[str], None]) -> str:
     """One line of the table."""
     problem, method = problem_of(width), nd.methods.dgd(step_size=nd.of_limit(0.5))
     told = {
-        name: nd.dynamics.ensemble(problem, method, W, [ROUNDS], draws=draws, seed=0, width=name)
+        name: nd.dynamics.ensemble(
+            problem, method, W, [ROUNDS], starts=nd.dynamics.Starts(0, draws, name)
+        )
         for name, draws in (("infinite", 2000), ("own", DRAWN))
     }
     losses = real(problem, told["infinite"].attrs["step_size"])

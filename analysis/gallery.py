@@ -185,7 +185,7 @@ def tradeoff_runs(problem: nd.Problem) -> list[xr.Dataset]:
     for name, topology in chosen:
         W = nd.graphs.metropolis(nd.graphs.TOPOLOGIES[topology](8))
         method = nd.methods.METHODS[name](step_size=nd.of_limit(0.5))
-        record = nd.predict(problem, method, W, ROUNDS, record_every=4)
+        record = nd.predict(problem, method, W, ROUNDS, save=nd.SaveOptions(record_every=4))
         found.append(record.drop_vars("outputs").assign_attrs(graph=topology))
     return found
 

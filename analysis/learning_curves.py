@@ -58,7 +58,11 @@ class Images(NamedTuple):
         """The network's own kernel at its start, of one output."""
         params = self.problem(*[np.arange(points)] * 2, np.zeros(points, int)).start
         found = nd.kernels.compute(
-            self.network.apply, params, self.inputs[:points], form="trace", dtype="float64"
+            self.network.apply,
+            params,
+            self.inputs[:points],
+            form="trace",
+            options=nd.kernels.ComputeOptions(dtype="float64"),
         )
         return found.values / self.targets.shape[1]
 

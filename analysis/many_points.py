@@ -50,7 +50,11 @@ def question(points: int) -> Callable[[int, str], Any]:
     x *= np.sqrt(20) / np.linalg.norm(x, axis=1, keepdims=True)
     with precision.double():
         net = networks.mlp((8, 8), outputs=OUTPUTS)
-        K = np.array(kernels.infinite.compute(net.kernel, x, dtype="float64").values)
+        K = np.array(
+            kernels.infinite.compute(
+                net.kernel, x, options=kernels.ComputeOptions(dtype="float64")
+            ).values
+        )
     y = rng.standard_normal((points, OUTPUTS))
     problem = KernelProblem(K, y, np.arange(points) % AGENTS)
     W = graphs.metropolis(graphs.ring(AGENTS))

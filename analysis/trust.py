@@ -23,10 +23,10 @@ def pairs(width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     problem = nd.Problem(network, shares, seed=seed)
     W = nd.graphs.metropolis(nd.graphs.ring(8))
     method = nd.methods.dgd(step_size=nd.of_limit(0.5))
-    run = {"record_every": 20}
-    predicted = nd.predict(problem, method, W, ROUNDS, save=nd.SaveOptions(trust=True), **run)
+    save = nd.SaveOptions(record_every=20)
+    predicted = nd.predict(problem, method, W, ROUNDS, save=save._replace(trust=True))
     known = nd.methods.dgd(step_size=predicted.attrs["step_size"])
-    gap = nd.compare(predicted, nd.train(problem, known, W, ROUNDS, **run))["gap"]
+    gap = nd.compare(predicted, nd.train(problem, known, W, ROUNDS, save=save))["gap"]
     return predicted["trust_gap"].values[1:].ravel(), gap.values[1:].ravel()
 
 

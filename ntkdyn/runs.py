@@ -27,7 +27,7 @@ from ntkdyn.engine import (
     rollout,
     take_snapshot,
 )
-from ntkdyn.errors import InputError, check_whole, is_whole, shown
+from ntkdyn.errors import InputError, check_kind, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights
 from ntkdyn.kernels import diagnostics, empirical
 from ntkdyn.measures import measure, measure_consensus, measure_heads
@@ -93,11 +93,11 @@ class Plan(NamedTuple):
 def plan(
     system: System,
     rounds: int | Sequence[int],
-    record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
 ) -> Plan:
     """Check what was asked for, and say which rounds are recorded."""
-    recorded = recorded_rounds(rounds, record_every, _record_of_a_round(system.task))
+    check_kind("save", save, SaveOptions, "as `ntkdyn.SaveOptions()` gives")
+    recorded = recorded_rounds(rounds, save.record_every, _record_of_a_round(system.task))
     if (given := system.batches) is not None and len(given.given.rows) < recorded[-1]:
         raise InputError(
             f"batches: are listed for {len(given.given.rows)} rounds, and the run has "

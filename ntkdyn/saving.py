@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn import arrays
-from ntkdyn.errors import InputError, check_flag, check_kind, check_whole, shown
+from ntkdyn.errors import InputError, check_flag, check_whole, shown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
@@ -47,11 +47,12 @@ class SaveOptions(NamedTuple):
     kernel: bool = False
     """kernel_drift |K_t - K_0| / |K_0| and label_alignment of every agent's own kernel, summed over
     outputs, between the training points, in every recorded round"""
+    record_every: int | None = None
+    """of a number of rounds, how often one is recorded; None: about a hundred times"""
 
 
 def checked(save: SaveOptions, recorded: Sequence[int]) -> SaveOptions:
     """What is kept of a run that records these rounds; its own rounds ascending, each once."""
-    check_kind("save", save, SaveOptions, "as `ntkdyn.SaveOptions()` gives")
     for name in ("outputs", "trust", "distances", "kernel"):
         check_flag(f"save: {name}", getattr(save, name))
     if save.per_tensor is not None:

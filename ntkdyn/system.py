@@ -45,6 +45,7 @@ class System:
         batch_seed: draws them, the same in prediction and training.
         batches: in place of both, the points of every round: an array (rounds, agents, batch) of
             numbers of training points, or lists of them round by round and agent by agent.
+        stability: what is known of it, as `dynamics.assess` gives it, which saves working it out.
 
     Raises:
         InputError: for parts that do not fit each other.
@@ -57,6 +58,7 @@ class System:
     batch_size: int | None = None
     batch_seed: int | None = None
     batches: Any = None
+    stability: Any = None
 
     def __post_init__(self) -> None:
         _check_problem(self.problem)
@@ -119,8 +121,8 @@ class System:
         return self if self.kernel.formed else self.with_(kernel=Empirical())
 
     def with_(self, **parts: Any) -> System:
-        """The same but for some of its parts."""
-        return dataclasses.replace(self, **parts)
+        """The same but for some of its parts; of others' stability nothing is known."""
+        return dataclasses.replace(self, **({"stability": None} | parts))
 
 
 def _check_method(method: Any) -> None:

@@ -76,7 +76,13 @@ def test_precisions_are_as_near_to_numpy_as_their_bits(problem):
 @pytest.fixture(scope="module")
 def accounts(problem):
     return accounting.account(
-        problem, method("dgd", nd.of_limit(0.3)), W, 40, record_every=4, batch_size=2, batch_seed=7
+        problem,
+        method("dgd", nd.of_limit(0.3)),
+        W,
+        40,
+        save=nd.SaveOptions(record_every=4),
+        batch_size=2,
+        batch_seed=7,
     )
 
 
@@ -85,7 +91,9 @@ def test_every_source_is_the_difference_of_two_runs(problem, accounts):
     whole = [*accounting.SOURCES, "gap"]
     assert set(accounts.data_vars) == {*whole, *(f"deviation_{name}" for name in whole)}
     step, batches = accounts.attrs["step_size"], {"batch_size": 2, "batch_seed": 7}
-    run = lambda make, **more: make(problem, method("dgd", step), W, 40, record_every=4, **more)
+    run = lambda make, **more: make(
+        problem, method("dgd", step), W, 40, save=nd.SaveOptions(record_every=4), **more
+    )
     outputs = lambda record: record["outputs"].values.astype(np.float64)
     observed = run(nd.train, **batches)
     travelled = outputs(observed) - observed["initial_outputs"].values

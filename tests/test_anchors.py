@@ -462,7 +462,7 @@ def test_a_large_kernel_in_single_precision_is_off_by_as_much_as_it_says(
     double = predicted()
     monkeypatch.setattr(linearization, "SINGLE_FROM", 0)
     monkeypatch.setattr(propagators, "OWN_ROWS_FROM", own_rows_from)
-    single, within = predicted(), predicted(tolerance=1e-6)
+    single, within = predicted(), predicted(via=dynamics.Scheme(tolerance=1e-6))
     for name in ("outputs", "parameters", "displacement", "consensus_distance"):
         size = float(np.abs(double[name]).max())
         off = float(np.abs(single[name] - double[name]).max() / size)

@@ -24,7 +24,13 @@ def predicted(case, made, rounds=ROUNDS, every=1, **more):
     """The linear run itself; its stability is not asked for."""
     known = Stability(made, True, None)
     return nd.predict(
-        case.problem, made, case.weights, rounds, record_every=every, stability=known, **more
+        case.problem,
+        made,
+        case.weights,
+        rounds,
+        save=nd.SaveOptions(record_every=every),
+        stability=known,
+        **more,
     )
 
 

@@ -15,7 +15,7 @@ from cases import STUDIED as SPEC
 
 from ntkdyn import cluster, design, experiment, records
 from ntkdyn.design import study
-from ntkdyn.dynamics import ensemble
+from ntkdyn.dynamics import Starts, ensemble
 from ntkdyn.errors import InputError
 
 distributed = pytest.importorskip("distributed")
@@ -75,7 +75,7 @@ def test_rounds_of_ones_own(base, axes, within):
 
 @pytest.mark.slow
 def test_an_ensemble_that_is_shared(base, within):
-    asked = {"rounds": [0, 4], "draws": 4, "seed": 0, "width": "own"}
+    asked = {"rounds": [0, 4], "starts": Starts(0, 4, "own")}
     shared = ensemble(base.system, **asked, cluster=within)
     assert shared.identical(ensemble(base.system, **asked))
     assert (shared["train_loss_std"].values > 0).all()

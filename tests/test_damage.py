@@ -88,7 +88,9 @@ def test_damaged_tiles_are_computed_again_and_other_damage_is_one_sentence(outpu
 
 def test_one_at_a_time_writes_a_kernel(tmp_path):
     path = tmp_path / "k.h5"
-    compute = lambda: nd.kernels.compute(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3), file=path)
+    compute = lambda: nd.kernels.compute(
+        lambda w, x: x @ w, np.ones((3, 2)), np.eye(3), options=nd.kernels.ComputeOptions(file=path)
+    )
     with disk.claimed_file(path), pytest.raises(nd.InputError, match="k.h5 is in use by another"):
         compute()
     compute()

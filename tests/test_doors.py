@@ -134,7 +134,10 @@ WRONG_KINDS = [
     (lambda: nd.step_size_limit(BARE, "dgd", HALVES), "method: must be a Method, .* got str"),
     (lambda: nd.predict(BARE, DGD, HALVES, 1, stability=True), "stability: must be a Stability"),
     (lambda: nd.predict(BARE, DGD, HALVES, 1, via=[]), r"via: must be the name .*, got \[\]"),
-    (lambda: nd.predict(BARE, DGD, HALVES, 1, tolerance="a"), "tolerance: must be .*, got 'a'"),
+    (
+        lambda: nd.predict(BARE, DGD, HALVES, 1, via=nd.dynamics.Scheme(tolerance="a")),
+        "tolerance: must be .*, got 'a'",
+    ),
     (lambda: nd.predict(BARE, DGD, HALVES, 1, kernel=[]), r"no kernel is called \[\]"),
     (lambda: nd.dynamics.minibatch_noise(BARE, DGD, HALVES, [1], batch_size=None), "batch_size: m"),
     (lambda: nd.dynamics.slowest_modes(BARE, DGD, HALVES, count=None), "count: must be a whole"),
@@ -150,6 +153,8 @@ def test_what_is_of_another_kind_is_refused(make, message):
     refused(message, make)
 
 
+every = lambda rounds: nd.SaveOptions(record_every=rounds)
+
 WRONG_RUNS = [
     ({"rounds": [0.9, 1.9]}, r"rounds: must be a whole .*, or a list of .* got \[0.9, 1.9\]"),
     ({"rounds": 6.0}, "rounds: must be a whole number, or a list of whole numbers, got 6.0"),
@@ -162,10 +167,10 @@ WRONG_RUNS = [
     ({"rounds": 2**63}, "rounds: must be a whole number from 0 to 9007.*, got 9223"),
     ({"rounds": [3, 2]}, "rounds: must be ascending and not negative"),
     ({"rounds": [2**60]}, "rounds: must be ascending"),
-    ({"rounds": [1], "record_every": 1}, "record_every: goes with a number of rounds"),
-    ({"rounds": 3, "record_every": 0}, "record_every: must be a whole number from 1 on, got 0"),
-    ({"rounds": 3, "record_every": 0.5}, "record_every: must be .*, got 0.5"),
-    ({"rounds": 10**9, "record_every": 1}, "a record of 1000000001 rounds takes about 244 GB of"),
+    ({"rounds": [1], "save": every(1)}, "record_every: goes with a number of rounds"),
+    ({"rounds": 3, "save": every(0)}, "record_every: must be a whole number from 1 on, got 0"),
+    ({"rounds": 3, "save": every(0.5)}, "record_every: must be .*, got 0.5"),
+    ({"rounds": 10**9, "save": every(1)}, "a record of 1000000001 rounds takes about 244 GB of"),
     ({"rounds": 3, "batch_size": 1.5, "batch_seed": 0}, "batch_size: must be .*, got 1.5"),
     ({"rounds": 3, "batch_size": 1, "batch_seed": 2**32}, "batch_seed: .* to 4294967295, got"),
 ]  # fmt: skip

@@ -217,12 +217,12 @@ def test_krylov_spaces_that_are_too_small_are_not_taken(monkeypatch):
     monkeypatch.setattr(krylov, "MOST", 9)
     run = functools.partial(nd.predict, problem, at.method, W, [2000], stability=at)
     with pytest.raises(nd.InputError, match="cannot be met in round 2000; krylov comes closest"):
-        run(via="krylov", tolerance=1e-9)
+        run(via=dynamics.Scheme("krylov", 1e-9))
     rough, close = run(via="krylov"), run(via="contour")
     wrong = apart(rough, close).max()
     assert 1e-8 < wrong < float(rough["error_estimate"].max())
     monkeypatch.setattr(krylov, "STEPS", 0)  # the cheapest, were it true
-    assert run(tolerance=1e-9)["reached_by"].values[-1] != "krylov"
+    assert run(via=dynamics.Scheme(tolerance=1e-9))["reached_by"].values[-1] != "krylov"
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -604,7 +604,12 @@ def test_limit_is_where_long_runs_end(name, mixing, rank):
     stability = known(name, mixing, rank=rank)
     end = dynamics.limit(problem, stability.method, W)
     late = nd.predict(
-        problem, stability.method, W, [2**30], via="powers", tolerance=0.1, stability=stability
+        problem,
+        stability.method,
+        W,
+        [2**30],
+        via=dynamics.Scheme("powers", 0.1),
+        stability=stability,
     )
     moved = np.abs(late["outputs"] - late["initial_outputs"]).max()
     assert np.abs(late["outputs"][-1] - end["outputs"]).max() < 1e-6 * moved
@@ -654,7 +659,11 @@ def test_rounds_until_every_error_is_below(small):
     problem, W = bare(), MIXINGS["petersen"]
     problem = bare(W.agents)
     at = method("dgd", nd.methods.of_limit(0.5))
-    losses = nd.predict(problem, at, W, 400, record_every=1)["train_loss"].max("agent").values
+    losses = (
+        nd.predict(problem, at, W, 400, save=nd.SaveOptions(record_every=1))["train_loss"]
+        .max("agent")
+        .values
+    )
     below = float(losses[137])
     assert dynamics.rounds_until(problem, at, W, below * (1 + 1e-9)) == 137
     assert dynamics.rounds_until(problem, at, W, 2 * float(losses[0])) == 0
@@ -664,7 +673,11 @@ def test_rounds_until_every_error_is_below(small):
 @pytest.mark.slow
 def test_rounds_until_every_accuracy_is_above(small):
     problem, W, at = small(8).problem, MIXINGS["ring"], method("dgd", 0.2)
-    accuracy = nd.predict(problem, at, W, 60, record_every=1)["train_accuracy"].min("agent").values
+    accuracy = (
+        nd.predict(problem, at, W, 60, save=nd.SaveOptions(record_every=1))["train_accuracy"]
+        .min("agent")
+        .values
+    )
     first = int((accuracy > accuracy[0]).argmax())
     assert first > 0 and (np.diff(accuracy[: first + 1]) >= 0).all() and accuracy[first] <= 1
     until = functools.partial(dynamics.rounds_until, problem, at, W, measured="train_accuracy")
@@ -756,7 +769,7 @@ def test_ensemble_is_what_many_starts_do(small):
     wide = dataclasses.replace(problem, network=network)
     W, at = MIXINGS["path"], method("dgd", 0.3)
     W = graphs.metropolis(graphs.path(3))
-    told = dynamics.ensemble(wide, at, W, [0, 20], seed=0)
+    told = dynamics.ensemble(wide, at, W, [0, 20], starts=dynamics.Starts(0))
     assert told.attrs["width"].startswith("infinite; networks of finite width lie outside its band")
     space = wide.kernel_space("infinite")
     train = wide.task.train
@@ -817,7 +830,7 @@ def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):
     """Mean, spread, bands and standard errors of three starts, from the runs themselves."""
     problem, _ = small(3)
     W, at = graphs.metropolis(graphs.path(3)), method("dgd", 0.15)
-    told = dynamics.ensemble(problem, at, W, [0, 20], draws=3, seed=5, width="own")
+    told = dynamics.ensemble(problem, at, W, [0, 20], starts=dynamics.Starts(5, 3, "own"))
     seeds = np.random.default_rng(5).choice(2**32 - 1, 3, replace=False)
     runs = [
         nd.predict(dataclasses.replace(problem, seed=int(seed)), at, W, [0, 20]) for seed in seeds
@@ -842,9 +855,11 @@ def test_ensembles_of_ones_own_width_are_those_of_its_starts(small):
     assert told["std_outputs"].min() > 0.01 and "test_accuracy_mean" not in told
     assert told.attrs["width"] == "that of the networks" and told.attrs["draws"] == 3
     with pytest.raises(nd.InputError, match='nngp goes with width="infinite"'):
-        dynamics.ensemble(problem, at, W, 1, seed=0, nngp=np.eye(18), width="own")
+        dynamics.ensemble(
+            problem, at, W, 1, starts=dynamics.Starts(0, width="own", nngp=np.eye(18))
+        )
     with pytest.raises(nd.InputError, match="width .*did you mean 'own'"):
-        dynamics.ensemble(problem, at, W, 1, seed=0, width="owm")
+        dynamics.ensemble(problem, at, W, 1, starts=dynamics.Starts(0, width="owm"))
 
 
 def test_trust_is_the_real_network_at_the_predicted_parameters(small):
@@ -883,11 +898,19 @@ def test_refusals(small):
 
     refused("did you mean 'contour'", nd.predict, problem, at, W, [100], via="contuor")
     for tolerance in (0.0, 1.0):
-        refused("tolerance: must be betw", nd.predict, problem, at, W, [100], tolerance=tolerance)
+        refused(
+            "tolerance: must be betw",
+            nd.predict,
+            problem,
+            at,
+            W,
+            [100],
+            via=dynamics.Scheme(tolerance=tolerance),
+        )
     refused("at_most: must be", dynamics.rounds_until, problem, at, W, 0.1, at_most=0)
     refused(
-        "cannot be met in round 1000", nd.predict, problem, at, W, [1000], via="contour",
-        tolerance=1e-17,
+        "cannot be met in round 1000", nd.predict, problem, at, W, [1000],
+        via=dynamics.Scheme("contour", 1e-17),
     )  # fmt: skip
     refused("ascending", nd.predict, problem, at, W, [100, 10])
     refused("not negative", nd.predict, problem, at, W, [-3, 10])

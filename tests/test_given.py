@@ -222,4 +222,4 @@ def test_a_bare_kernel_has_the_names_of_kernels_and_no_others():
     with pytest.raises(nd.InputError, match="no kernel is called 'nonsense'; known: empirical, gi"):
         nd.predict(problem, dgd, W, 1, kernel="nonsense")
     with pytest.raises(nd.InputError, match="ensemble: needs networks, whose starts are random"):
-        nd.dynamics.ensemble(problem, dgd, W, 1, seed=0)
+        nd.dynamics.ensemble(problem, dgd, W, 1, starts=nd.dynamics.Starts(0))

@@ -20,7 +20,7 @@ import scipy.sparse
 import ntkdyn as nd
 from ntkdyn import precision
 from ntkdyn.errors import InputError
-from ntkdyn.kernels import budget, results, store
+from ntkdyn.kernels import ComputeOptions, budget, results, store
 from ntkdyn.kernels.programs import Cost
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.kernels.tiles import Tiling
@@ -115,7 +115,12 @@ def test_every_form_by_every_method_is_the_dense_jacobians(name, form, truths):
         if (form, method) == ("diagonal", "products"):
             continue
         seen = nd.kernels.compute(
-            apply, params, x, form=form, method=method, dtype="float64", by_layer=True
+            apply,
+            params,
+            x,
+            form=form,
+            options=ComputeOptions(method=method, dtype="float64"),
+            by_layer=True,
         )
         wanted = {layer: in_form(part, form) for layer, part in same.items()}
         scale = max(np.abs(part).max() for part in wanted.values())
@@ -125,7 +130,12 @@ def test_every_form_by_every_method_is_the_dense_jacobians(name, form, truths):
         assert np.abs(seen.values - sum(wanted.values())).max() < 1e-12 * scale
         if form in ("trace", 1):
             block = nd.kernels.compute(
-                apply, params, x, z, form=form, method=method, dtype="float64"
+                apply,
+                params,
+                x,
+                z,
+                form=form,
+                options=ComputeOptions(method=method, dtype="float64"),
             )
             wanted = in_form(sum(between.values()), form)
             assert np.abs(block.values - wanted).max() < 1e-12 * scale
@@ -136,7 +146,11 @@ def test_the_plan_says_what_was_done():
     free = nd.kernels.compute(apply, params, points(features, 7), form="trace").plan
     assert free.method == min(free.work, key=lambda name: free.work[name].flops)
     plan = nd.kernels.compute(
-        apply, params, points(features, 7), form="trace", method="structured"
+        apply,
+        params,
+        points(features, 7),
+        form="trace",
+        options=ComputeOptions(method="structured"),
     ).plan
     assert plan.method == "structured" and plan.work == free.work
     assert set(plan.rules) == {
@@ -200,7 +214,13 @@ def test_a_bias_spread_over_places_is_one_parameter():
     spread = lambda p, x: jnp.broadcast_to(p["b"], (len(x), 5, 4))
     apply = lambda p, x: jnp.tanh(x @ p["w"] + spread(p, x)).sum(axis=1)
     x = points((5, 3), 4)
-    seen = nd.kernels.compute(apply, params, x, method="structured", dtype="float64", by_layer=True)
+    seen = nd.kernels.compute(
+        apply,
+        params,
+        x,
+        options=ComputeOptions(method="structured", dtype="float64"),
+        by_layer=True,
+    )
     for layer, part in dense(apply, params, x, x).items():
         assert np.abs(seen.layers[layer] - part).max() < 1e-12 * np.abs(part).max(), layer
 
@@ -217,7 +237,12 @@ def test_tiles_are_the_whole(form, monkeypatch):
     monkeypatch.setattr(nd.kernels.budget, "SLACK", 0)
     budget = whole.nbytes + (30_000 if form == "diagonal" else 90_000)
     seen = nd.kernels.compute(
-        WIDE.apply, WIDE_PARAMS, x, form=form, memory=budget, progress=lambda *s: steps.append(s)
+        WIDE.apply,
+        WIDE_PARAMS,
+        x,
+        form=form,
+        options=ComputeOptions(memory=budget),
+        progress=lambda *s: steps.append(s),
     )
     assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
     assert seen.plan.tiling.block < 100 and seen.plan.peak <= budget
@@ -225,7 +250,12 @@ def test_tiles_are_the_whole(form, monkeypatch):
     if form != "diagonal":
         other = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, z, form=form)
         tight = nd.kernels.compute(
-            WIDE.apply, WIDE_PARAMS, x, z, form=form, memory=other.values.nbytes + 70_000
+            WIDE.apply,
+            WIDE_PARAMS,
+            x,
+            z,
+            form=form,
+            options=ComputeOptions(memory=other.values.nbytes + 70_000),
         )
         assert tight.plan.tiling.tiles > 4
         cut = {"full": tight, "trace": seen}[form].plan.tiling
@@ -275,7 +305,9 @@ def test_two_passes_add_up(monkeypatch):
     whole = nd.kernels.compute(deep.apply, params, x, form="trace").values
     for more in (190_000, 170_000, 150_000, 130_000):
         memory = whole.nbytes + more
-        seen = nd.kernels.compute(deep.apply, params, x, form="trace", memory=memory)
+        seen = nd.kernels.compute(
+            deep.apply, params, x, form="trace", options=ComputeOptions(memory=memory)
+        )
         if seen.plan.passes == 2:
             break
     assert seen.plan.passes == 2
@@ -286,19 +318,27 @@ def test_a_budget_too_small_says_which_would_do(monkeypatch):
     monkeypatch.setattr(nd.kernels.budget, "SLACK", 0)
     x = points((9,), 100)
     with pytest.raises(InputError, match="smallest that works is") as refusal:
-        nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", memory="20 kB")
+        nd.kernels.compute(
+            WIDE.apply, WIDE_PARAMS, x, form="trace", options=ComputeOptions(memory="20 kB")
+        )
     least = str(refusal.value).split("works is ")[1].split(",")[0]
-    seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", memory=least)
+    seen = nd.kernels.compute(
+        WIDE.apply, WIDE_PARAMS, x, form="trace", options=ComputeOptions(memory=least)
+    )
     assert 20e3 < seen.plan.peak <= nd.kernels.computing.in_bytes(least)
 
 
 @pytest.mark.slow
 def test_sums_in_double_precision_are_nearer():
     x = points((9,), 20)
-    exact = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, dtype="float64").values
+    exact = nd.kernels.compute(
+        WIDE.apply, WIDE_PARAMS, x, options=ComputeOptions(dtype="float64")
+    ).values
     error = {}
     for accumulate in (None, "float64"):
-        seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, accumulate=accumulate)
+        seen = nd.kernels.compute(
+            WIDE.apply, WIDE_PARAMS, x, options=ComputeOptions(accumulate=accumulate)
+        )
         error[accumulate] = np.abs(seen.values - exact).max() / np.abs(exact).max()
     assert seen.values.dtype == np.float64 and seen.plan.accumulate == "float64"
     assert 1e-9 < error["float64"] < error[None] < 1e-5
@@ -333,7 +373,13 @@ def test_a_file_is_continued_and_guarded(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        nd.kernels.compute(*arguments, form="trace", by_layer=True, file=path, progress=stop)
+        nd.kernels.compute(
+            *arguments,
+            form="trace",
+            by_layer=True,
+            options=ComputeOptions(file=path),
+            progress=stop,
+        )
     with h5py.File(path) as file:
         assert (file["sums"][:] > 0).sum() == 4 and file["sums"].shape == (4, 4)
         assert set(file["values"]) == {"dense_1", "dense_2", "readout"}
@@ -343,22 +389,26 @@ def test_a_file_is_continued_and_guarded(tmp_path, monkeypatch):
         "meet",
         lambda self, *pair, meet=nd.kernels.jobs._Compiled.meet: met.append(1) or meet(self, *pair),
     )
-    seen = nd.kernels.compute(*arguments, form="trace", by_layer=True, file=path)
+    seen = nd.kernels.compute(
+        *arguments, form="trace", by_layer=True, options=ComputeOptions(file=path)
+    )
     assert len(met) == 10 - 4
     assert np.array_equal(seen.values, whole.values) and isinstance(
         seen.layers["dense_1"], np.memmap
     )
     for changed in ({"form": "full"}, {"form": 0}, {"form": "trace", "by_layer": False}):
         with pytest.raises(InputError, match="holds another kernel"):
-            nd.kernels.compute(*arguments, **changed, file=path)
+            nd.kernels.compute(*arguments, **changed, options=ComputeOptions(file=path))
     with pytest.raises(InputError, match="holds another kernel"):
-        nd.kernels.compute(*arguments[:2], x + 1, form="trace", by_layer=True, file=path)
+        nd.kernels.compute(
+            *arguments[:2], x + 1, form="trace", by_layer=True, options=ComputeOptions(file=path)
+        )
 
 
 def test_files_that_are_no_kernels(tmp_path):
     arguments = WIDE.apply, WIDE_PARAMS, points((9,), 12)
     half, foreign, text = (tmp_path / f"{n}.h5" for n in ("half", "foreign", "text"))
-    nd.kernels.compute(*arguments, file=half)
+    nd.kernels.compute(*arguments, options=ComputeOptions(file=half))
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     with h5py.File(foreign, "w") as file:
         file["values"] = np.eye(3)
@@ -371,7 +421,7 @@ def test_files_that_are_no_kernels(tmp_path):
     ]:
         before = path.read_bytes() if path.is_file() else None
         with pytest.raises(InputError, match=said):
-            nd.kernels.compute(*arguments, file=path)
+            nd.kernels.compute(*arguments, options=ComputeOptions(file=path))
         assert before is None or path.read_bytes() == before
 
 
@@ -383,7 +433,7 @@ nd.kernels.tiles.BLOCK = 8
 def slowly(done, total):
     import time; time.sleep({pause}); print(done, flush=True)
 seen = nd.kernels.compute(t.WIDE.apply, t.WIDE_PARAMS, t.points((9,), 100), form="trace",
-                          file={path!r}, progress=slowly)
+                          options=nd.kernels.ComputeOptions(file={path!r}), progress=slowly)
 """
 
 
@@ -406,7 +456,9 @@ def test_a_killed_run_leaves_a_file_that_is_continued(tmp_path, monkeypatch):
         for row, column in np.argwhere(done):
             at = slice(8 * row, 8 * row + 8), slice(8 * column, 8 * column + 8)
             assert np.allclose(file["values/all"][at], whole[at], rtol=1e-4)
-    seen = nd.kernels.compute(WIDE.apply, WIDE_PARAMS, x, form="trace", file=path)
+    seen = nd.kernels.compute(
+        WIDE.apply, WIDE_PARAMS, x, form="trace", options=ComputeOptions(file=path)
+    )
     assert seen.plan.tiling.block == 8
     assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
 
@@ -420,10 +472,12 @@ net = nd.networks.mlp((1024, 1024, 1024), outputs=10)
 params = net.start(jax.random.key(0), (64,))
 x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
 nd.kernels.compute(net.apply, params, x[:520], form="trace")
-nd.kernels.compute(net.apply, params, x[:520], form="trace", memory="100 MB")
+nd.kernels.compute(net.apply, params, x[:520], form="trace",
+                   options=nd.kernels.ComputeOptions(memory="100 MB"))
 print("ready", flush=True)
 sys.stdin.readline()
-seen = nd.kernels.compute(net.apply, params, x, form="trace", memory={memory!r})
+seen = nd.kernels.compute(net.apply, params, x, form="trace",
+                          options=nd.kernels.ComputeOptions(memory={memory!r}))
 print(seen.plan.peak, flush=True)
 sys.stdin.readline()
 """
@@ -472,6 +526,7 @@ def refusals():
     holed = x.copy()
     holed[2, 3] = np.nan
     known = {"apply": WIDE.apply, "params": WIDE_PARAMS, "x1": x}
+    how = lambda **asked: known | {"options": ComputeOptions(**asked)}
     return {
         "nan": (known | {"x1": holed}, "x1: point 2 is not finite"),
         "nan in x2": (known | {"x2": holed}, "x2: point 2 is not finite"),
@@ -494,22 +549,22 @@ def refusals():
         "form": (known | {"form": "traec"}, "did you mean 'trace'"),
         "output": (known | {"form": 3}, "output 3 is not one of the 3"),
         "diagonal": (known | {"form": "diagonal", "x2": x}, "leave x2 out"),
-        "method": (known | {"method": "jacobean"}, "did you mean 'jacobian'"),
-        "dtype": (known | {"dtype": "float16"}, "got 'float16'"),
-        "accumulate": (known | {"accumulate": "int"}, "got 'int'"),
-        "sums": (known | {"accumulate": "float64", "method": "products"}, "sums inside"),
-        "memory": (known | {"memory": "much"}, "got 'much'"),
-        "no memory": (known | {"memory": 0}, "must be positive"),
-        "digits": (known | {"memory": 10**5000}, "got a number of about 5000 digits"),
+        "method": (how(method="jacobean"), "did you mean 'jacobian'"),
+        "dtype": (how(dtype="float16"), "got 'float16'"),
+        "accumulate": (how(accumulate="int"), "got 'int'"),
+        "sums": (how(accumulate="float64", method="products"), "sums inside"),
+        "memory": (how(memory="much"), "got 'much'"),
+        "no memory": (how(memory=0), "must be positive"),
+        "digits": (how(memory=10**5000), "got a number of about 5000 digits"),
         "no function": (known | {"apply": 3}, "apply: must be a function"),
         "a function that fails": (known | {"apply": len}, "fails at points of shape .*TypeError"),
         "sparse": (known | {"params": {"w": scipy.sparse.eye_array(9)}}, "'w'. is .*; keep what"),
-        "array for a name": (known | {"dtype": x}, 'dtype: must be "float32" or "float64"'),
+        "array for a name": (how(dtype=x), 'dtype: must be "float32" or "float64"'),
         "flag": (known | {"by_layer": x}, "by_layer: must be true or false"),
-        "no name": (known | {"file": ""}, "file: must be the path of a file, as text, got ''"),
-        "no path": (known | {"file": 3.0}, "file: must be the path of a file"),
-        "device": (known | {"devices": np.array("cpu:0")}, "devices: each: must be a Device"),
-        "devices": (known | {"devices": jax.devices()[:1] * 2}, "2, 1 of them different"),
+        "no name": (how(file=""), "file: must be the path of a file, as text, got ''"),
+        "no path": (how(file=3.0), "file: must be the path of a file"),
+        "device": (how(devices=np.array("cpu:0")), "devices: each: must be a Device"),
+        "devices": (how(devices=jax.devices()[:1] * 2), "2, 1 of them different"),
     }
 
 
@@ -608,9 +663,13 @@ def test_few_points_need_little_memory(form, size):
     """Buffers of XLA are no larger than the arrays it works on; blocks may be single points."""
     x = points((5,), 7)
     arguments = lambda p, x: jnp.tanh(x @ p[0]) @ p[1], [np.ones((5, 4), "f4"), np.eye(4)[:, :3]], x
-    seen = nd.kernels.compute(*arguments, form=form, dtype="float32", memory="2 kB")
+    seen = nd.kernels.compute(
+        *arguments, form=form, options=ComputeOptions(dtype="float32", memory="2 kB")
+    )
     assert seen.plan.peak <= 2000 and seen.plan.tiling.block == size
-    whole = nd.kernels.compute(*arguments, form=form, dtype="float32").values
+    whole = nd.kernels.compute(
+        *arguments, form=form, options=ComputeOptions(dtype="float32")
+    ).values
     assert np.abs(seen.values - whole).max() < 1e-5 * np.abs(whole).max()
 
 
@@ -644,9 +703,13 @@ def test_models_with_reverse_mode_only_have_kernels():
         for phi in (bent, lambda h, slope: jnp.tanh(slope * h))
     ]
     x = points((5,), 6).astype("f4")
-    wanted = nd.kernels.compute(models[1], params, x, method="jacobian").matrix
+    wanted = nd.kernels.compute(
+        models[1], params, x, options=ComputeOptions(method="jacobian")
+    ).matrix
     for method in ("structured", "products"):
-        seen = nd.kernels.compute(models[0], params, x, method=method).matrix
+        seen = nd.kernels.compute(
+            models[0], params, x, options=ComputeOptions(method=method)
+        ).matrix
         assert np.abs(seen - wanted).max() < 1e-5 * np.abs(wanted).max()
     product = nd.kernels.products.matvec(models[0], params, jnp.asarray(x), chunk=4)
     v = rng.standard_normal((6, 3)).astype("f4")

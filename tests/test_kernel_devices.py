@@ -15,12 +15,12 @@ x, z = np.random.default_rng(0).standard_normal((2, 41, 5))
 z = z[:19]
 def kernels(devices):
     compute = nd.kernels.compute
-    with_devices = dict(devices=devices)
+    how = nd.kernels.ComputeOptions(devices=devices)
     return [
-        compute(net.apply, params, x, form="trace", memory="25 MB", **with_devices).values,
-        compute(net.apply, params, x, z, form="full", by_layer=True, **with_devices).values,
-        compute(net.apply, params, x, form="diagonal", **with_devices).values,
-        nd.kernels.infinite.compute(net.kernel, x, devices=devices).values,
+        compute(net.apply, params, x, form="trace", options=how._replace(memory="25 MB")).values,
+        compute(net.apply, params, x, z, form="full", by_layer=True, options=how).values,
+        compute(net.apply, params, x, form="diagonal", options=how).values,
+        nd.kernels.infinite.compute(net.kernel, x, options=how).values,
     ]
 """
 

@@ -26,7 +26,9 @@ def problem():
             lambda leaf: jnp.asarray(leaf, jnp.float64), NET.start(jax.random.key(0), (3,))
         )
         product = jax.jit(products.matvec(NET.apply, params, jnp.asarray(POINTS), chunk=4))
-        matrix = nd.kernels.compute(NET.apply, params, POINTS, method="jacobian").matrix
+        matrix = nd.kernels.compute(
+            NET.apply, params, POINTS, options=nd.kernels.ComputeOptions(method="jacobian")
+        ).matrix
         yield product, matrix
 
 
@@ -230,18 +232,20 @@ def test_kernels_that_are_not_symmetric_are_averaged(monkeypatch):
 def test_infinite_kernels_in_files_and_budgets(tmp_path):
     kernel, other = (nd.networks.mlp((8,), outputs=1, w_std=w).kernel for w in (1.0, 1.5))
     x = np.random.default_rng(0).standard_normal((300, 3))
-    path = tmp_path / "k.h5"
+    path, options = tmp_path / "k.h5", nd.kernels.ComputeOptions
     whole = infinite.compute(kernel, x).values
-    assert np.array_equal(infinite.compute(kernel, x, file=path, memory="25 MB").values, whole)
-    assert np.array_equal(infinite.compute(kernel, x, file=path).values, whole)
+    assert np.array_equal(
+        infinite.compute(kernel, x, options=options(file=path, memory="25 MB")).values, whole
+    )
+    assert np.array_equal(infinite.compute(kernel, x, options=options(file=path)).values, whole)
     with pytest.raises(InputError, match="holds another kernel"):
-        infinite.compute(other, x, file=path)
+        infinite.compute(other, x, options=options(file=path))
     for arguments, said in [
         ({"x1": x, "get": "ntkk"}, "did you mean 'ntk'"),
         ({"x1": x, "x2": x[:, :2]}, r"x2: .* features of x1, \(3,\), got \(2,\)"),
         ({"x1": x * np.nan}, "x1: point 0 is not finite"),
         ({"x1": x, "patterns": (PATTERNS, None)}, "one for each of the 300 points"),
-        ({"x1": x, "memory": "1 MB"}, "too few for one tile"),
+        ({"x1": x, "options": options(memory="1 MB")}, "too few for one tile"),
     ]:
         with pytest.raises(InputError, match=said):
             infinite.compute(kernel, **arguments)

@@ -255,7 +255,12 @@ def test_problems_and_kernels_refuse_them(partition):
     with pytest.raises(InputError, match="on their order"):
         nd.Problem(networks.wrap(dropped, lambda *_: params, OUTPUTS), partition)
     with pytest.raises(InputError, match="on their order"):
-        nd.kernels.compute(dropped, params, partition.data.train_inputs, dtype="float64")
+        nd.kernels.compute(
+            dropped,
+            params,
+            partition.data.train_inputs,
+            options=nd.kernels.ComputeOptions(dtype="float64"),
+        )
 
 
 def test_a_readout_of_zeros_and_outputs_that_cancel_hide_nothing():

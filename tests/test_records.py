@@ -78,7 +78,13 @@ def files_up_to(size):
 
 
 def write_kernel(path):
-    nd.kernels.compute(lambda w, x: x @ w, np.ones((3, 2)), np.eye(3), form="trace", file=path)
+    nd.kernels.compute(
+        lambda w, x: x @ w,
+        np.ones((3, 2)),
+        np.eye(3),
+        form="trace",
+        options=nd.kernels.ComputeOptions(file=path),
+    )
 
 
 WRITERS = {

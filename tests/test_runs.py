@@ -33,7 +33,7 @@ def test_which_rounds_are_recorded():
 @pytest.mark.parametrize("name", PLAIN)
 def test_recording_does_not_change_the_run(small, name):
     problem, _ = small(8)
-    often = nd.predict(problem, method(name, 0.15), RING, 40, record_every=1)
+    often = nd.predict(problem, method(name, 0.15), RING, 40, save=nd.SaveOptions(record_every=1))
     seldom = nd.predict(problem, method(name, 0.15), RING, [40])
     assert np.abs(often["outputs"][-1] - seldom["outputs"][-1]).max() < 1e-13
 

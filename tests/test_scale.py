@@ -16,6 +16,7 @@ from processes import run_together, said_with_devices
 import ntkdyn as nd
 from ntkdyn import experiment, memory, precision, records, runs
 from ntkdyn.data import Dataset, Partition
+from ntkdyn.validation import Resources
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +39,7 @@ def train(agents, devices, name="atc_tracking", **more):
     W = nd.graphs.uniform(nd.graphs.directed_ring(agents))
     method = nd.methods.METHODS[name](step_size=0.15)
     return nd.train(problem, method, W, [0, 12], batch_size=2, batch_seed=5, save=KEEP,
-                    devices=devices, **more)
+                    resources=nd.validation.Resources(devices), **more)
 
 def equal(one, other):
     assert set(one) == set(other)
@@ -208,7 +209,11 @@ def test_less_memory_gives_the_same_run(many_points, unplanned):
     whole = unplanned.attrs["memory_estimate"]
     assert whole < unplanned.attrs["memory_budget"]
     planned = nd.train(
-        many_points, method("atc_tracking", 0.1), RING, [0, 10], memory=f"{0.4 * whole} B"
+        many_points,
+        method("atc_tracking", 0.1),
+        RING,
+        [0, 10],
+        resources=Resources(memory=f"{0.4 * whole} B"),
     )
     assert 1 <= planned.attrs["points_at_once"] < 300
     assert planned.attrs["memory_estimate"] <= 0.4 * whole
@@ -220,9 +225,15 @@ def test_a_budget_that_cannot_be_met_is_refused(many_points):
     with pytest.raises(
         nd.InputError, match="needs .* kB even with one point at a time.* got 10 kB"
     ):
-        nd.train(many_points, method("atc_tracking", 0.1), RING, [0, 10], memory="10 kB")
+        nd.train(
+            many_points,
+            method("atc_tracking", 0.1),
+            RING,
+            [0, 10],
+            resources=Resources(memory="10 kB"),
+        )
     with pytest.raises(nd.InputError, match='memory: must be a number of bytes, or text like "200'):
-        nd.train(many_points, method("dgd", 0.1), RING, 2, memory="much")
+        nd.train(many_points, method("dgd", 0.1), RING, 2, resources=Resources(memory="much"))
 
 
 def test_devices_that_are_not_there_are_refused():

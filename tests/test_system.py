@@ -50,7 +50,7 @@ def test_settings_of_the_system_may_stand_beside_its_parts(small):
     problem, _ = small(8)
     dgd, drawn = method("dgd", STEP), {"batch_size": 1, "batch_seed": 3}
     system = nd.System(problem, dgd, W, "infinite", **drawn)
-    whole = nd.predict(system, [5], record_every=None)
+    whole = nd.predict(system, [5], save=nd.SaveOptions())
     parts = nd.predict(problem, weights=W, method=dgd, rounds=[5], kernel="infinite", **drawn)
     assert whole.equals(parts) and whole.attrs["kernel"] == parts.attrs["kernel"] == "infinite"
     assert whole.attrs["batch_size"] == 1
@@ -101,7 +101,7 @@ def test_questions_about_one_kernel_take_that_whatever_the_systems_is(small):
     net, _ = small(8)
     dgd, drawn = method("dgd", STEP), {"batch_size": 1, "batch_seed": 0}
     told = [
-        dynamics.ensemble(each, [3], draws=2, seed=0, width="own")["std_outputs"].values
+        dynamics.ensemble(each, [3], starts=dynamics.Starts(0, 2, "own"))["std_outputs"].values
         for each in (nd.System(net, dgd, W), nd.System(net, dgd, W, "infinite", **drawn))
     ]
     assert np.array_equal(*told) and told[0].max() > 1e-3
@@ -153,7 +153,7 @@ def test_parts_that_do_not_fit_are_refused(problem, parts, message, types_unchec
 
 
 def test_a_plan_is_a_system_and_its_rounds(problem):
-    asked = runs.plan(problem, method("dgd", STEP), W, 4, record_every=2)
+    asked = runs.plan(problem, method("dgd", STEP), W, 4, save=nd.SaveOptions(record_every=2))
     assert asked.rounds == [0, 2, 4] and asked.system.weights.agents == 8
     faster = asked.by(method("dgd", 2 * STEP))
     assert faster.method.step_size == 2 * STEP and asked.method.step_size == STEP

@@ -179,7 +179,14 @@ def test_symbolic_trajectories_are_the_predicted_ones(by, name):
     graph, step = GRAPHS[name], 0.3
     problem, eta = one_mode(graph, step)
     made, W = method(by, eta), np.array(graph.weights.tolist(), dtype=float)
-    record = nd.predict(problem, made, W, 40, record_every=1, stability=Stability(made, True, None))
+    record = nd.predict(
+        problem,
+        made,
+        W,
+        40,
+        save=nd.SaveOptions(record_every=1),
+        stability=Stability(made, True, None),
+    )
     closed = symbolic.trajectory(by, graph, TARGETS[: len(W)])
     ours = symbolic.numeric(closed, step, range(41))
     assert np.abs(ours[-1]).max() > 0.1

@@ -26,7 +26,7 @@ import numpy as np
 from ntkdyn import precision
 from ntkdyn.bench import structured
 from ntkdyn.errors import InputError
-from ntkdyn.kernels import compute, empirical
+from ntkdyn.kernels import ComputeOptions, compute, empirical
 from ntkdyn.kernels.compat import neural_tangents, stax
 from ntkdyn.kernels.computing import in_bytes
 from ntkdyn.networks import Network, mlp, wrap
@@ -245,7 +245,9 @@ def _budget(sizes: Sizes) -> tuple[dict[str, Any], dict[str, Any]]:
     for turn in range(1 + 2 * sizes.repeats):
         for memory in best:
             begun = time.perf_counter()
-            kernels[memory] = compute(network.apply, params, x, form="trace", memory=memory)
+            kernels[memory] = compute(
+                network.apply, params, x, form="trace", options=ComputeOptions(memory=memory)
+            )
             if turn:
                 best[memory] = min(best[memory], time.perf_counter() - begun)
     free, tight = kernels[None], kernels[sizes.budget]
@@ -277,7 +279,8 @@ x = np.asarray(x)
 kernel.compute(network.apply, params, x[:64], form="trace")
 print("ready", flush=True)
 sys.stdin.readline()
-kept = kernel.compute(network.apply, params, x, form="trace", memory={memory!r})
+kept = kernel.compute(network.apply, params, x, form="trace",
+                      options=kernel.ComputeOptions(memory={memory!r}))
 print("done", flush=True)
 sys.stdin.readline()
 """

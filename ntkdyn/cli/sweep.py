@@ -176,13 +176,13 @@ def _gaps(
         others = experiment.of_another([path], work.spec.text())
         experiment.check_replaceable([path, path.with_suffix(".pdf")], others, place.overwrite)
         with going_on(RESUMED), watched(quiet) as bar:
-            found = work.sweep(
+            found = experiment.sweep(
+                work,
                 along,
                 taken,
                 range(first, first + starts),
                 progress=bar("training and predicting"),
-                unfinished=unfinished,
-                resume=resume,
+                unfinished=experiment.Unfinished(unfinished, resume),
                 **({"kernels": kernel} if kernel else {}),
             )
         records.write(found, path)

@@ -3,11 +3,11 @@
 from ntkdyn.dynamics.anchored import Anchoring
 from ntkdyn.dynamics.certificate import certify
 from ntkdyn.dynamics.corrected import Corrections
-from ntkdyn.dynamics.ensembles import ensemble
+from ntkdyn.dynamics.ensembles import Starts, ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
 from ntkdyn.dynamics.noise import Moments, minibatch_noise
-from ntkdyn.dynamics.predict import predict, predict_beside
+from ntkdyn.dynamics.predict import Scheme, predict, predict_beside
 from ntkdyn.dynamics.reduced import reduced
 from ntkdyn.dynamics.stability import (
     Stability,
@@ -23,7 +23,9 @@ __all__ = [
     "Corrections",
     "Flow",
     "Moments",
+    "Scheme",
     "Stability",
+    "Starts",
     "Transition",
     "assess",
     "certify",

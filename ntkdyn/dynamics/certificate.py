@@ -110,7 +110,6 @@ def certify(
     rounds: int | Sequence[int],
     *,
     corrections: int = 2,
-    record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
     progress: Progress | None = None,
 ) -> Record:
@@ -134,7 +133,7 @@ def certify(
     takes a few rounds of training for the prediction and for each correction.
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
-    asked, problem = _provable(plan(system, rounds, record_every, save)), system.problem
+    asked, problem = _provable(plan(system, rounds, save)), system.problem
     climb = climb_of(problem, asked, corrections + 1)
     kept = sample(asked.save, problem.origin, asked.task.agents)
     see = looking(asked, climb.network, kept, None, None)

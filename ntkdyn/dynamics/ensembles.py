@@ -33,10 +33,10 @@ from jaxtyping import Float
 
 from ntkdyn import precision, sizes
 from ntkdyn.cluster import Cluster
-from ntkdyn.dynamics.predict import predict
+from ntkdyn.dynamics.predict import Scheme, predict
 from ntkdyn.dynamics.stability import assess
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, check_name, check_whole
+from ntkdyn.errors import InputError, check_kind, check_name, check_whole
 from ntkdyn.kernels import infinite
 from ntkdyn.linear import Empirical, Infinite
 from ntkdyn.measures import measure, shares
@@ -55,6 +55,18 @@ WIDTHS = {
 """whose starts and kernels; what the record says of it"""
 
 
+class Starts(NamedTuple):
+    """Random starts of the networks."""
+
+    seed: int
+    """draws them"""
+    draws: int = 256
+    width: str = "infinite"
+    """"infinite", or "own", that of the problem's networks"""
+    nngp: Float[np.ndarray, "points points"] | None = None
+    """the covariance of f_0 at all points; None: the network's own"""
+
+
 @question()
 @watched("predicting the ensemble")
 @precision.in_double
@@ -62,12 +74,8 @@ def ensemble(
     system: System,
     rounds: int | Sequence[int],
     *,
-    draws: int = 256,
-    seed: int,
-    record_every: int | None = None,
-    nngp: Float[np.ndarray, "points points"] | None = None,
-    via: str = "auto",
-    width: str = "infinite",
+    starts: Starts,
+    via: str | Scheme = "auto",
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Record:
@@ -75,30 +83,30 @@ def ensemble(
 
     Variables: `mean_outputs` (round, agent, point, output), `std_outputs` (round, agent, point);
     for each loss `NAME_mean` and `NAME_std` (round, agent), exact; for each loss and accuracy
-    `NAME_band` (quantile, round, agent) from `draws` starts drawn with `seed`. `nngp`, the
-    covariance of f_0 at all points, is the network's own if left out. Needs the squared error.
+    `NAME_band` (quantile, round, agent) from `starts.draws` starts. Needs the squared error.
 
-    That is at `width="infinite"`, where bands hold too few of the networks of finite width. With
-    "own" starts and kernels are those of `draws` networks of the problem's, so that all of it is
+    That is at width "infinite", where bands hold too few of the networks of finite width. With
+    "own" starts and kernels are those of so many networks of the problem's, so that all of it is
     estimated, and `mean_outputs`, `NAME_mean` and `NAME_std` have a standard error `..._error`
     beside them. (Losses are skewed: from fewer than a hundred draws spreads and their errors tend
     to be too small.) The step size is the same for all, a share of the limit at infinite width.
     A `cluster` (`ntkdyn.cluster.opened`) shares these networks among its workers.
     """
-    problem = system.problem
-    draws = _checked(problem, draws, width, nngp)
-    seed = check_whole("seed:", seed, 0)
+    check_kind("starts", starts, Starts, "as `dynamics.Starts(seed=0)` gives")
+    problem, width, nngp = system.problem, starts.width, starts.nngp
+    draws = _checked(problem, starts.draws, width, nngp)
+    seed = check_whole("seed:", starts.seed, 0)
     stability = assess(system.with_(kernel=Infinite()))
     whole = {"kernel": Empirical(), "batch_size": None, "batch_seed": None, "batches": None}
     system = system.with_(method=stability.method, **whole)
-    how = {"record_every": record_every, "via": via}
+    how = {"via": via}
     if width == "own":
         record = _own(system, rounds, how, draws, seed, cluster, progress)
     else:
         covariance = _nngp(problem) if nngp is None else nngp
-        starts = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
+        drawn = _draw(covariance, (draws, problem.task.targets.shape[1]), seed)
         response = _responses(system, rounds, how | {"progress": progress})
-        record = _at_infinite_width(problem.task, response, covariance, starts)
+        record = _at_infinite_width(problem.task, response, covariance, drawn)
     return described(record).assign_attrs(
         width=WIDTHS[width],
         method=system.method.name,

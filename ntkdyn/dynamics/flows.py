@@ -181,7 +181,6 @@ def flow(
     system: System,
     rounds: int | Sequence[int],
     *,
-    record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
     tolerance: float = 1e-9,
     progress: Progress | None = None,
@@ -191,7 +190,7 @@ def flow(
     The record has the variables of a prediction and the coordinate `time`, so that `compare`
     with one is the gap between flow and steps. `tolerance` is for losses without a closed form.
     """
-    asked = plan(system, rounds, record_every, save).by(known_step(system.method))
+    asked = plan(system, rounds, save).by(known_step(system.method))
     _check_flows(asked)
     problem = system.problem
     space = problem.kernel_space(system.kernel)

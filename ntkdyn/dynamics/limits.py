@@ -237,10 +237,10 @@ def rounds_until(
     """
     _check_one_bound(below, above)
     at_most = check_whole("at_most:", at_most, 1)
-    stability, less = assess(system), SaveOptions(outputs=False)
+    known, less = system.with_(stability=assess(system)), SaveOptions(outputs=False)
 
     def reached(round: int) -> bool:
-        record = predict(system, [round], save=less, stability=stability)
+        record = predict(known, [round], save=less)
         if (
             not isinstance(measured, str)
             or measured not in record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,10 +16,10 @@ from ntkdyn.dynamics.anchored import Anchored, Anchoring, PropagatorOf, beside, 
 from ntkdyn.dynamics.corrected import Corrected, Corrections
 from ntkdyn.dynamics.pieces import Pieces
 from ntkdyn.dynamics.propagators import Propagators
-from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats
+from ntkdyn.dynamics.stability import Stability, assess, known_step, repeats, told
 from ntkdyn.dynamics.trust import Trust
 from ntkdyn.engine import Iteration, Progress, Propagator
-from ntkdyn.errors import InputError, check_kind, is_real, shown
+from ntkdyn.errors import InputError, is_real, shown
 from ntkdyn.linear import Choice, Given, Kernel
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods.updates import State
@@ -34,26 +34,33 @@ from ntkdyn.system import System, question
 from ntkdyn.vectors import Point
 
 
-@question("kernel", "batch_size", "batch_seed", "batches")
+class Scheme(NamedTuple):
+    """How rounds are reached that need not be stepped to, and how closely."""
+
+    via: str = "auto"
+    """"steps", "powers", "modes", "chebyshev", "krylov" or "contour"; "auto": the cheapest"""
+    tolerance: float | None = None
+    """of theta_t - theta_0, relative, which an estimate must keep below; None: 1e-9, or as little
+    as double precision allows"""
+
+
+@question("kernel", "batch_size", "batch_seed", "batches", "stability")
 @watched("predicting")
 @precision.in_double
 def predict(
     system: System,
     rounds: int | Sequence[int],
     *,
-    record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
-    stability: Stability | None = None,
     progress: Progress | None = None,
-    via: str = "auto",
-    tolerance: float | None = None,
+    via: str | Scheme = "auto",
     anchors: Any = None,
     corrections: int | Corrections | None = None,
 ) -> Record:
     """f_i(x; t) = f(x; theta_0) + K(x, X) c_i(t) for every agent i, c_i by the method's own step.
 
-    `weights` is W or a system's own (`System`); `rounds` a number of rounds, recorded
-    every `record_every`, or the list of rounds to record. With `batch_size`, each agent uses that
+    `weights` is W or a system's own (`System`); `rounds` a number of rounds, of which `save` says
+    how many are recorded, or the list of rounds to record. With `batch_size`, each agent uses that
     many of its points a round, drawn from `batch_seed` as `train` draws them, with `batches` those
     that are listed. `kernel` is
 
@@ -63,16 +70,15 @@ def predict(
 
     while a `KernelProblem` has its own, whatever it is called here. The step size may be
     `of_limit(share)`. One above the limit is run all the same, and the record's attribute
-    `stable` is then False; with "implicit" the limit is not known. `stability`, as
-    `dynamics.assess` gives it, saves working it out again.
+    `stable` is then False; with "implicit" the limit is not known.
 
     With the squared error and all points in each round no round needs the ones before, nor where
     exchanges or the graph repeat after some rounds: `via` says how they are reached ("steps",
     "powers", "modes", "chebyshev", "krylov", "contour"; `dynamics.propagators`), by default the
     cheapest. The record's `error_estimate` (round) is that of theta_t - theta_0, relative, rounding
-    included. It is below `tolerance`, or the call is refused; without one, below 1e-9 or as little
-    as double precision allows: modes so slow that t rounds are few to them are known to t times
-    1e-15.
+    included. It is below the tolerance of `via=dynamics.Scheme(via, tolerance)`, or the call is
+    refused; without one, below 1e-9 or as little as double precision allows: modes so slow that t
+    rounds are few to them are known to t times 1e-15.
 
     With `anchors`, the networks are linearized anew at the agents' predicted mean in these rounds
     (`dynamics.anchored`): a list of rounds, of which 0 is always one, or "auto" for up to 12
@@ -81,7 +87,7 @@ def predict(
     is from the real networks where it ends, as a share of the distance travelled. With an anchor in
     every round the prediction is training, but for what agents differ: between them the
     linearization at their mean remains. Kernels of later anchors that would take more than 0.5 GB
-    are kept in single precision, unless there is a `tolerance`.
+    are kept in single precision, unless there is a tolerance.
 
     With `corrections`, a number of sweeps or `dynamics.Corrections(sweeps, samples)`, the method
     runs again with what the real gradients along the predicted path add to the linear ones
@@ -95,13 +101,8 @@ def predict(
     gradients as training does. With anchors each segment has its own linearization, at the
     corrected mean, and its own sweeps: `defect` (anchor, sweep) and `sweeps_kept` (anchor).
     """
-    if stability is not None:
-        check_kind("stability", stability, Stability, "as `dynamics.assess` gives")
-    if not isinstance(via, str):
-        raise InputError(f'via: must be the name of a way, like "auto", got {shown(via)}')
-    asked = plan(system, rounds, record_every, save)
-    if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
-        raise InputError(f"tolerance: must be between 0 and 1, got {shown(tolerance)}")
+    stability, (via, tolerance) = told(system), _scheme(via)
+    asked = plan(system, rounds, save)
     if anchors is not None:
         anchors = _anchors(system.kernel, via, anchors, asked.rounds[-1])
     if corrections is not None:
@@ -134,10 +135,10 @@ def predict(
         record = _with_a_kernel(asked, space(), schemes, progress)
     else:
         record = anchored(anchors)
-    told = {"kernel": system.kernel.name, "space": "kernel", **stability.attributes()}
+    known = {"kernel": system.kernel.name, "space": "kernel", **stability.attributes()}
     if isinstance(problem, KernelProblem):
-        told |= problem.adjusted
-    return _finite(described(schemes.noted(record)).assign_attrs(told))
+        known |= problem.adjusted
+    return _finite(described(schemes.noted(record)).assign_attrs(known))
 
 
 @precision.in_double
@@ -169,6 +170,17 @@ def predict_beside(
         there = functools.partial(_stable, one)
         schemes.append(_Schemes(one, settled, "auto", None).within(there))
     return beside(first.problem, plans, anchors, schemes, progress)
+
+
+def _scheme(via: Any) -> Scheme:
+    """What was asked for."""
+    asked = via if isinstance(via, Scheme) else Scheme(via)
+    if not isinstance(asked.via, str):
+        raise InputError(f'via: must be the name of a way, like "auto", got {shown(asked.via)}')
+    given = asked.tolerance
+    if given is not None and not (is_real(given) and 0 < given < 1):
+        raise InputError(f"tolerance: must be between 0 and 1, got {shown(given)}")
+    return asked
 
 
 def _anchors(kernel: Choice, via: str, anchors: Any, last: int) -> list[int] | Anchoring:

@@ -126,6 +126,8 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
 def assess(system: System, progress: Progress | None = None) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable."""
     method = system.method
+    if system.stability is not None:
+        return told(system)
     if method.scheduled:
         found = assess(system.with_(method=method.at_largest), progress=progress)
         return found._replace(method=method.with_step_size(found.method.step_size))
@@ -145,6 +147,13 @@ def assess(system: System, progress: Progress | None = None) -> Stability:
         return Stability(method, True, None)
     limit = limit or _limit(system, progress)
     return Stability(method, False, limit.value, growth, limit.by)
+
+
+def told(system: System) -> Stability | None:
+    """What the system was given of its stability."""
+    if system.stability is not None:
+        check_kind("stability", system.stability, Stability, "as `dynamics.assess` gives")
+    return system.stability
 
 
 def _share(method: Method, limit: Limit) -> float:

@@ -220,7 +220,7 @@ class Assembly:
     @property
     def settled(self) -> System:
         """The same with its step size as a number."""
-        return self.system.with_(method=self.stability.method)
+        return self.system.with_(method=self.stability.method, stability=self.stability)
 
     @property
     def stability(self) -> dynamics.Stability:

@@ -45,13 +45,7 @@ def compare(
         records.write(accounts, to.accounts)
         pictures["accounts"] = to.accounts.with_suffix(".png")
         figures.style.save(figures.accounting.draw(accounts), pictures["accounts"])
-    validation.write_report(
-        predicted,
-        observed,
-        comparison,
-        accounts,
-        pictures,
-        to.report,
-        formulas=formulas.section(predicted),
-    )
+    findings = validation.Findings(predicted, observed, comparison, accounts)
+    section = formulas.section(predicted)
+    validation.write_report(findings, pictures, to.report, formulas=section)
     return comparison

@@ -1,12 +1,19 @@
-"""A spec with another width, depth or step size."""
+"""A spec with another width, depth or step size, and its runs with several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ntkdyn.errors import InputError
+from ntkdyn.checkpoints import flat
+from ntkdyn.engine import Progress
+from ntkdyn.errors import InputError, unknown
 from ntkdyn.experiment.spec import ShareOfLimit, Spec
+from ntkdyn.experiment.work import Experiment
+from ntkdyn.records import Record
+from ntkdyn.system import System
+from ntkdyn.validation import widths as sweeps
 
 
 def _with_widths(spec: Spec, widths: list[int]) -> Spec:
@@ -36,3 +43,53 @@ VARIED: dict[str, Callable[[Spec, Any], Spec]] = {
     "step_size": _with_step_size,
 }
 """what a sweep may go along -> the spec at one value of it"""
+
+
+class Unfinished(NamedTuple):
+    """Where the runs of a sweep are kept that are done, until all are."""
+
+    path: Path
+    resume: bool = False
+    """whether those that are there are taken"""
+
+
+def sweep(
+    work: Experiment,
+    along: str,
+    values: Sequence[float | int],
+    seeds: Sequence[int],
+    *,
+    kernels: Sequence[str] = sweeps.KERNELS,
+    progress: Progress | None = None,
+    unfinished: Unfinished | None = None,
+) -> Record:
+    """The spec's run with another width, depth or step size, from several starts.
+
+    Points and their owners stay; a step size is a share of the limit if the spec's is.
+    """
+    if along not in VARIED:
+        raise unknown("sweep", along, VARIED)
+    sweeps.check(along, values, seeds, kernels)
+    spec = work.spec
+    asked = {"along": along, "values": values, "starts": list(seeds), "with": [*kernels]}
+    asked |= flat(spec.model_dump())
+    kept = unfinished and sweeps.Kept(unfinished.path, resume=unfinished.resume, settings=asked)
+    varied = {value: Experiment(VARIED[along](spec, value), work.data_dir) for value in values}
+
+    def case(value: float | int, seed: int) -> System:
+        other = varied[value]
+        network = work.network if other.spec.network == spec.network else other.network
+        return work.system.with_(problem=work.problem_with(network, seed), method=other.method)
+
+    record = sweeps.sweep(
+        case,
+        spec.run.rounds,
+        along=along,
+        values=values,
+        seeds=seeds,
+        kernels=kernels,
+        precision=spec.run.precision,
+        progress=progress,
+        kept=kept,
+    )
+    return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,14 @@ from ntkdyn import dynamics, kernels, records, validation
 from ntkdyn.checkpoints import Checkpoints, flat
 from ntkdyn.dynamics import certificate
 from ntkdyn.engine import Progress
-from ntkdyn.errors import InputError, unknown
+from ntkdyn.errors import InputError
 from ntkdyn.experiment.assembly import Assembly
-from ntkdyn.experiment.varied import VARIED
 from ntkdyn.kernels import pytorch
 from ntkdyn.records import Record
 from ntkdyn.runs import plan, recorded_rounds
 from ntkdyn.saving import SaveOptions
-from ntkdyn.system import System
 from ntkdyn.theory import learning_curves, noisy, table, theorems
 from ntkdyn.theory.bounds import Case
-from ntkdyn.validation import widths as sweeps
 
 
 class Experiment(Assembly):
@@ -38,8 +35,7 @@ class Experiment(Assembly):
                 f"here (`ntkdyn predict`) and trained by its own code; hold its log against the "
                 f"prediction with `ntkdyn compare`"
             )
-        save = SaveOptions(parameter_rounds=self.spec.run.parameter_rounds)
-        plan(self.system, **self._rounds, save=save)
+        plan(self.system, **self._recorded())
         if self.certifies:
             certificate.check_provable(self.system)
 
@@ -65,7 +61,7 @@ class Experiment(Assembly):
         self.check()
         asked = self.spec.run.certify
         sweeps = {} if asked is True else {"corrections": asked}
-        return dynamics.certify(self.settled, **self._rounds, **sweeps, progress=progress)
+        return dynamics.certify(self.settled, **self._recorded(), **sweeps, progress=progress)
 
     def train(
         self,
@@ -82,8 +78,7 @@ class Experiment(Assembly):
             progress,
             checkpoints=checkpoints,
             precision=self.spec.run.precision,
-            devices=chosen,
-            memory=memory,
+            resources=validation.Resources(chosen, memory),
         )
 
     def checkpoints(
@@ -122,9 +117,9 @@ class Experiment(Assembly):
             problem.start,
             problem.inputs[: problem.task.train],
             form=int(form) if re.fullmatch("[0-9]{1,9}", form) else form,
-            dtype="float64" if double else "float32",
-            memory=memory,
-            file=file,
+            options=kernels.ComputeOptions(
+                dtype="float64" if double else "float32", memory=memory, file=file
+            ),
             progress=progress,
         ).plan
 
@@ -137,7 +132,7 @@ class Experiment(Assembly):
             runs["linearization"] = predicted
         return validation.account(
             self.settled,
-            **self._rounds,
+            **self._recorded(),
             precision=table.precision,
             runs=runs,
             progress=progress,
@@ -210,61 +205,17 @@ class Experiment(Assembly):
         )
         return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
 
-    def sweep(
-        self,
-        along: str,
-        values: Sequence[float | int],
-        seeds: Sequence[int],
-        *,
-        kernels: Sequence[str] = sweeps.KERNELS,
-        progress: Progress | None = None,
-        unfinished: Path | None = None,
-        resume: bool = False,
-    ) -> Record:
-        """The spec's run with another width, depth or step size, from several starts.
-
-        Points and their owners stay; a step size is a share of the limit if the spec's is. The file
-        `unfinished` keeps the runs that are done until all are; with `resume` they are taken.
-        """
-        if along not in VARIED:
-            raise unknown("sweep", along, VARIED)
-        sweeps.check(along, values, seeds, kernels)
-        asked = {"along": along, "values": values, "starts": list(seeds), "with": [*kernels]}
-        asked |= flat(self.spec.model_dump())
-        kept = unfinished and sweeps.Kept(unfinished, resume=resume, settings=asked)
-        varied = {
-            value: Experiment(VARIED[along](self.spec, value), self.data_dir) for value in values
-        }
-        spec = self.spec
-
-        def case(value: float | int, seed: int) -> System:
-            other = varied[value]
-            network = self.network if other.spec.network == spec.network else other.network
-            problem = self.problem_with(network, seed)
-            return self.system.with_(problem=problem, method=other.method)
-
-        record = sweeps.sweep(
-            case,
-            spec.run.rounds,
-            along=along,
-            values=values,
-            seeds=seeds,
-            kernels=kernels,
-            precision=spec.run.precision,
-            progress=progress,
-            kept=kept,
-        )
-        return record.assign_attrs(title=spec.title, seed=spec.seed, spec=spec.text())
-
-    @property
-    def _rounds(self) -> dict[str, Any]:
-        """Which rounds are recorded."""
+    def _recorded(self, *, trust: bool = False) -> dict[str, Any]:
+        """Which rounds are recorded, and what of them."""
         table = self.spec.run
         rounds, every = table.rounds, table.record_every
         if self.first:
             listed = {*recorded_rounds(rounds, every), *range(min(self.first, rounds) + 1)}
             rounds, every = sorted(listed), None
-        return {"rounds": rounds, "record_every": every}
+        saved = SaveOptions(
+            parameter_rounds=table.parameter_rounds, trust=trust, record_every=every
+        )
+        return {"rounds": rounds, "save": saved}
 
     def _run(
         self,
@@ -273,15 +224,7 @@ class Experiment(Assembly):
         trust: bool = False,
         **more: Any,
     ) -> Record:
-        table = self.spec.run
-        record = run(
-            self.settled,
-            **self._rounds,
-            save=SaveOptions(parameter_rounds=table.parameter_rounds, trust=trust),
-            stability=self.stability,
-            progress=progress,
-            **more,
-        )
+        record = run(self.settled, **self._recorded(trust=trust), progress=progress, **more)
         return record.assign_attrs(
             title=self.spec.title,
             seed=self.spec.seed,

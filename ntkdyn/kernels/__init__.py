@@ -10,11 +10,12 @@ diagnostics                 eigenvalues, rank, jitter; drift and alignment
 
 from ntkdyn.errors import public
 from ntkdyn.kernels import diagnostics, empirical, infinite, products, structure
-from ntkdyn.kernels.computing import compute
+from ntkdyn.kernels.computing import ComputeOptions, compute
 from ntkdyn.kernels.pytorch import Linearized, from_torch
 from ntkdyn.kernels.results import Computed, KernelPlan, owned_block
 
 __all__ = [
+    "ComputeOptions",
     "Computed",
     "KernelPlan",
     "Linearized",

@@ -1,6 +1,6 @@
 """One call for every empirical kernel: any model, any form, in bounded memory.
 
-    compute(apply, params, x1, x2, form=..., memory=..., ...) -> Computed (values, layers, plan)
+    compute(apply, params, x1, x2, form=..., options=...) -> Computed (values, layers, plan)
 
 The plan says what was done: the method and what each would have cost, the rule for every layer, the
 tiles, the precision.
@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxtyping import Float, PyTree
 
 from ntkdyn import arrays
 from ntkdyn.disk import path_of
-from ntkdyn.errors import InputError, check_flag, check_name, shown
+from ntkdyn.errors import InputError, check_flag, check_kind, check_name, shown
 from ntkdyn.kernels import forms, jobs, programs
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.pointwise import outputs_of
@@ -35,6 +35,25 @@ from ntkdyn.processes import distinct
 from ntkdyn.progress import watched
 
 
+class ComputeOptions(NamedTuple):
+    """How a kernel is computed, in what memory and on which devices."""
+
+    method: str = "auto"
+    """"structured", "jacobian" or "products" (`ntkdyn.kernels.programs`); "auto": the one with the
+    fewest operations"""
+    dtype: str | None = None
+    """"float32" or "float64"; None: that of the parameters, float32 where theirs is narrower"""
+    accumulate: str | None = None
+    """the same, for the sums over parameters"""
+    memory: int | float | str | None = None
+    """what is held at most, the kernel included: bytes, or "200 MB" and the like"""
+    file: str | Path | None = None
+    """the kernel is not held but written to HDF5 tile by tile, and the same call continues what was
+    interrupted"""
+    devices: Sequence[jax.Device] | None = None
+    """that share the work; those of other processes too, if each makes the same call"""
+
+
 @watched("computing tiles")
 def compute(
     apply: Apply,
@@ -44,12 +63,7 @@ def compute(
     *,
     form: str | int = "full",
     by_layer: bool = False,
-    method: str = "auto",
-    dtype: str | None = None,
-    accumulate: str | None = None,
-    memory: int | float | str | None = None,
-    file: str | Path | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    options: ComputeOptions = ComputeOptions(),
     progress: Progress | None = None,
 ) -> Computed:
     """Theta = J(x1) J(x2)^T of any `apply(params, inputs)`; x2 defaults to x1.
@@ -61,21 +75,15 @@ def compute(
         "diagonal"   Theta[n, k, n, k]
         an int k     Theta[n, k, m, k] of that one output
 
-    and `by_layer` keeps each layer's part. `method` is "structured", "jacobian" or "products"
-    (`ntkdyn.kernels.programs`); "auto" takes the one with the fewest operations. `dtype` (that of
-    the parameters, float32 where theirs is narrower) and `accumulate` (for the sums over
-    parameters) are "float32" or "float64".
-
-    `memory` bounds what is held, the kernel included: bytes, or text like "200 MB". With `file`,
-    the kernel is not held but written to HDF5 tile by tile, and the same call continues what was
-    interrupted. Work is shared among `devices`; those of other processes too, if each makes the
-    same call. `progress` is called with (tiles done, tiles in all).
+    and `by_layer` keeps each layer's part. `options` say how it is computed, in what memory and on
+    which devices. `progress` is called with (tiles done, tiles in all).
 
     Refuses (`InputError`) points that are not finite floats, of other shapes or none; outputs that
     depend on the other points of a batch; a budget too small for one tile; another kernel's file.
     """
     check_flag("by_layer", by_layer)
-    budget, file, devices = surroundings(memory, file, devices)
+    budget, file, devices = surroundings(options)
+    dtype, accumulate = options.dtype, options.accumulate
     kind = _kind(dtype, params)
     with jobs.context(kind):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), params)
@@ -84,7 +92,7 @@ def compute(
         outputs = _check_model(apply, params, left, right)
         shape = _shape(form, outputs, by_layer, accumulate, x2 is None, kind)
         work = _work(apply, shape, params, left, right)
-        chosen = _method(method, work, shape, accumulate)
+        chosen = _method(options.method, work, shape, accumulate)
         job = _job(apply, params, left, right, shape, chosen, outputs)
         job = job._replace(devices=devices, budget=budget, progress=progress)
         if shape.form == "diagonal":
@@ -168,9 +176,11 @@ def in_bytes(memory: int | float | str) -> float:
 
 
 def surroundings(
-    memory: Any, file: Any, devices: Any
+    options: ComputeOptions,
 ) -> tuple[float | None, Path | None, tuple[jax.Device, ...] | None]:
     """Bytes, path and devices, of what is asked for."""
+    check_kind("options", options, ComputeOptions, "as `kernels.ComputeOptions()` gives")
+    memory, file, devices = options.memory, options.file, options.devices
     return (
         None if memory is None else in_bytes(memory),
         None if file is None else path_of("file", file),

@@ -6,8 +6,7 @@ attention, layer normalisation, dropout, aggregation over a graph.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from ntkdyn import precision
 from ntkdyn.errors import InputError, check_name
 from ntkdyn.kernels import jobs
-from ntkdyn.kernels.computing import checked_dtype, checked_points, surroundings
+from ntkdyn.kernels.computing import ComputeOptions, checked_dtype, checked_points, surroundings
 from ntkdyn.kernels.forms import Parts
 from ntkdyn.kernels.jobs import Job
 from ntkdyn.kernels.programs import Cost, Program
@@ -102,10 +101,7 @@ def compute(
     *,
     get: str = "ntk",
     patterns: tuple[Any, Any] | None = None,
-    dtype: str = "float64",
-    memory: int | float | str | None = None,
-    file: str | Path | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    options: ComputeOptions = ComputeOptions(),
     progress: Progress | None = None,
 ) -> Computed:
     """The NTK or NNGP ("ntk" or "nngp") in tiles; the rest as for `ntkdyn.kernels.compute`.
@@ -113,11 +109,12 @@ def compute(
     Points of x1 and x2 count as different ones, which matters to dropout. A kernel that is not
     symmetric but for rounding is averaged with its transpose, and the plan says so. `patterns` are
     the graphs of `stax.Aggregate`, one array (points, ...) for x1 and one for x2.
-    With `file`, the kernel function's own program is part of what tells this kernel from others.
+    With a file, the kernel function's own program is part of what tells this kernel from others.
+    There is one method, and it accumulates in `dtype`, float64 if left out.
     """
     check_name("get", get, ("ntk", "nngp"))
-    checked_dtype("dtype", dtype)
-    budget, file, devices = surroundings(memory, file, devices)
+    budget, file, devices = surroundings(options)
+    dtype = _dtype(options)
     with precision.double() if dtype == "float64" else precision.single():
         left = _points("x1", x1, dtype, patterns, 0)
         right = None if x2 is None else _points("x2", x2, dtype, patterns, 1)
@@ -162,6 +159,13 @@ def compute(
         devices=len(devices) if devices else 1,
     )
     return Computed(plan, {}, values["all"])
+
+
+def _dtype(options: ComputeOptions) -> str:
+    """What it is computed in."""
+    if options.method != "auto" or options.accumulate is not None:
+        raise InputError("options: method and accumulate are settings of empirical kernels alone")
+    return checked_dtype("dtype", options.dtype or "float64")
 
 
 def _text(program: Program, left: PyTree) -> str:

@@ -5,9 +5,18 @@ from ntkdyn.validation.accounting import account
 from ntkdyn.validation.compare import compare
 from ntkdyn.validation.logs import from_log
 from ntkdyn.validation.nulls import nulls
-from ntkdyn.validation.report import write_report
-from ntkdyn.validation.train import train
+from ntkdyn.validation.report import Findings, write_report
+from ntkdyn.validation.train import Resources, train
 
-__all__ = ["account", "compare", "from_log", "nulls", "train", "write_report"]
+__all__ = [
+    "Findings",
+    "Resources",
+    "account",
+    "compare",
+    "from_log",
+    "nulls",
+    "train",
+    "write_report",
+]
 
 __getattr__, __dir__ = public(__name__, __all__)

@@ -46,7 +46,7 @@ def account(
     system: System,
     rounds: int | Sequence[int],
     *,
-    record_every: int | None = None,
+    save: SaveOptions = SaveOptions(),
     precision: str = "float32",
     runs: Mapping[str, Record] = MappingProxyType({}),
     progress: Progress | None = None,
@@ -63,7 +63,7 @@ def account(
     known = assess(system.settling)
     drawn = system.with_(kernel=Empirical(), method=known.method)
     whole = drawn.with_(batch_size=None, batch_seed=None, batches=None)
-    recorded = {"record_every": record_every, "save": SaveOptions()}
+    recorded = {"save": save}
     flows = has_flow(known.method, system.weights)
     last = functools.partial(flow if flows else predict, rounds=rounds, **recorded)
     links: dict[str, Callable[[], Record]] = {

@@ -207,7 +207,7 @@ def _applying(right: System) -> tuple[dict[str, tuple[str, System]], dict[str, s
             method, weights = each.change(right.method, right.weights)
             other = right.with_(method=method, weights=weights)
             known = Stability(method, None, None)  # whether it is stable matters to none
-            predict(other, [0], stability=known)
+            predict(other.with_(stability=known), [0])
             label = f"{method.name} in its place" if each.kind == "method" else name
             found[label] = each.kind, other
         except (_Absent, InputError) as reason:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -38,20 +38,28 @@ MEANING = {
 """source of the gap -> what it is the cost of"""
 
 
+class Findings(NamedTuple):
+    """What a report is about."""
+
+    predicted: Record
+    observed: Record
+    comparison: Record
+    accounts: Record | None = None
+    """the gap by source"""
+
+
 def write_report(
-    predicted: Record,
-    observed: Record,
-    comparison: Record,
-    accounts: Record | None,
+    findings: Findings,
     pictures: Mapping[str, Path],
     path: Path,
     *,
     formulas: str = "",
 ) -> Path:
-    """Write the report to `path`.
+    """Write the report of what was found to `path`.
 
     `pictures` are "overlay" and, of `accounts`, "accounts"; `formulas` is a section in HTML.
     """
+    predicted, observed, comparison, accounts = findings
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources.files("ntkdyn.validation").joinpath("report.html").read_text("utf-8")
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 
 from ntkdyn.checkpoints import Checkpoints
-from ntkdyn.dynamics.stability import Stability, assess
+from ntkdyn.dynamics.stability import assess, told
 from ntkdyn.engine import Iteration, Progress
-from ntkdyn.errors import check_name
+from ntkdyn.errors import check_kind, check_name
 from ntkdyn.kernels.computing import in_bytes
 from ntkdyn.memory import Sized, available, fit
 from ntkdyn.methods import OfLimit
@@ -34,27 +35,33 @@ PRECISIONS = {
 """name -> the context that networks are trained in"""
 
 
-@question("batch_size", "batch_seed", "batches")
+class Resources(NamedTuple):
+    """What a run may use."""
+
+    devices: Sequence[jax.Device] | None = None
+    """that share it; those of other processes too, if each makes the same call; None: one"""
+    memory: int | float | str | None = None
+    """of each device, in bytes or like "4 GB"; None: all that it has"""
+
+
+@question("batch_size", "batch_seed", "batches", "stability")
 @watched("training")
 def train(
     system: System,
     rounds: int | Sequence[int],
     *,
-    record_every: int | None = None,
     save: SaveOptions = SaveOptions(),
-    stability: Stability | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     precision: str = "float32",
-    devices: Sequence[jax.Device] | None = None,
-    memory: int | float | str | None = None,
+    resources: Resources = Resources(),
 ) -> Record:
     """theta_i(t + 1) by the method's own step on the real networks, every agent from theta_0.
 
     Arguments as for `predict`, which draws the same batches. The record says whether the run is
-    stable where that is known: from `stability` (as `dynamics.assess` gives it), or because the
-    step size is `of_limit(share)`, for which the system's kernel is computed, the empirical one
-    where that is not formed. `checkpoints` save the run as it goes, and continue it bit for bit.
+    stable where that is known: from the system's `stability`, or because the step size is
+    `of_limit(share)`, for which the system's kernel is computed, the empirical one where that is
+    not formed. `checkpoints` save the run as it goes, and continue it bit for bit.
     `precision` is
 
         "float32"     of everything
@@ -64,24 +71,25 @@ def train(
         "bfloat16"    of the networks' products and activations; parameters, outputs and whatever
                       the method does with them stay float32
 
-    `devices` share the agents, and the parameters of each where they are more (`sharding`); those
-    of other processes too, if each makes the same call. `memory` is what each device may use, in
-    bytes or like "4 GB"; all that it has if left out. Where a round would take more, fewer points
-    pass the networks at a time, and a gradient repeats their forward pass; the record says how many
+    `resources` are the devices that share the agents, and the parameters of each where they are
+    more (`sharding`), and what each may use. Where a round would take more, fewer points pass the
+    networks at a time, and a gradient repeats their forward pass; the record says how many
     (`points_at_once`), and what was estimated (`memory_estimate`).
 
     Refuses (`InputError`) a budget too small for one point at a time, and devices that cannot share
     the work evenly.
     """
     check_name("precision", precision, PRECISIONS)
-    asked, problem = plan(system, rounds, record_every, save), system.problem
+    check_kind("resources", resources, Resources, "as `validation.Resources()` gives")
+    asked, problem, stability = plan(system, rounds, save), system.problem, told(system)
     if stability is None and isinstance(system.method.step_size, OfLimit):
         stability = assess(system.settling)
     if stability:
         asked = asked.by(stability.method)
     with PRECISIONS[precision]():
-        spaces = _Spaces(problem, asked, devices, rounded=precision == "bfloat16")
-        budget = available(spaces.layout) if memory is None else in_bytes(memory)
+        spaces = _Spaces(problem, asked, resources.devices, rounded=precision == "bfloat16")
+        given = resources.memory
+        budget = available(spaces.layout) if given is None else in_bytes(given)
         sized = fit(spaces.iteration, budget)
         if checkpoints:
             _note(checkpoints, spaces.layout, precision, sized)

@@ -101,7 +101,7 @@ def weights() -> graphs.MixingMatrix:
 def run() -> dict[str, Any]:
     return {
         "method": methods.dgd(step_size=0.05), "weights": weights(), "rounds": 4,
-        "record_every": 2, "save": nd.SaveOptions(),
+        "save": nd.SaveOptions(record_every=2),
     }  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _saved(draw: Draw) -> Any:
 
 def predict(draw: Draw, folder: Path) -> None:
     del folder
-    more = {"kernel": "empirical", "via": "auto", "tolerance": None, "stability": None}
+    more = {"kernel": "empirical", "via": dynamics.Scheme(), "stability": None}
     problem = bare() if draw.random() < 0.7 else whole()
     asked = _asked(draw, more)
     if draw.random() < 0.2:
@@ -150,7 +150,7 @@ def predict(draw: Draw, folder: Path) -> None:
 
 def train(draw: Draw, folder: Path) -> None:
     del folder
-    asked = _asked(draw, {"precision": "float32", "memory": None, "devices": None})
+    asked = _asked(draw, {"precision": "float32", "resources": nd.validation.Resources()})
     if draw.random() < 0.2:
         asked["save"] = _saved(draw)
     nd.train(whole(), **asked)
@@ -280,10 +280,14 @@ def compute(draw: Draw, folder: Path) -> None:
     x = np.random.default_rng(2).standard_normal((6, 3)).astype("f4")
     valid = {
         "apply": network().apply, "params": network().start(jax.random.key(0), (3,)), "x1": x,
-        "x2": None, "form": "trace", "by_layer": False, "method": "auto", "dtype": None,
-        "accumulate": None, "memory": None, "file": None, "devices": None,
+        "x2": None, "form": "trace", "by_layer": False,
     }  # fmt: skip
-    kernels.compute(**replaced(draw, valid))
+    how = {
+        "method": "auto", "dtype": None, "accumulate": None, "memory": None, "file": None,
+        "devices": None,
+    }  # fmt: skip
+    options = kernels.ComputeOptions(**replaced(draw, how))
+    kernels.compute(**replaced(draw, valid | {"options": options}))
 
 
 def _analysis(function: Callable, more: Mapping[str, Any]) -> Callable[[Draw, Path], None]:
@@ -306,9 +310,11 @@ ANALYSES = one_of(
         _analysis(dynamics.rounds_until, {"below": 0.5, "measured": "train_loss", "at_most": 100}),
         _analysis(dynamics.slowest_modes, {"count": 3, "kernel": "empirical"}),
         _analysis(dynamics.spectrum, {"kernel": "empirical"}),
-        _analysis(dynamics.flow, {"rounds": 4, "tolerance": 1e-6, "record_every": 2}),
+        _analysis(
+            dynamics.flow, {"rounds": 4, "tolerance": 1e-6, "save": nd.SaveOptions(record_every=2)}
+        ),
         _analysis(dynamics.minibatch_noise, {"rounds": 4, "batch_size": 1, "record_every": 2}),
-        _analysis(dynamics.ensemble, {"rounds": 4, "draws": 8, "seed": 0}),
+        _analysis(dynamics.ensemble, {"rounds": 4, "starts": dynamics.Starts(0, 8)}),
     ]
 )
 

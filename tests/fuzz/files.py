@@ -168,7 +168,9 @@ def _written(write: Callable[[Path], Any]) -> bytes:
 def _computed(path: Path) -> np.ndarray:
     x = np.random.default_rng(2).standard_normal((6, 3)).astype("f4")
     params = doors.network().start(jax.random.key(0), (3,))
-    made = kernels.compute(doors.network().apply, params, x, form="trace", file=path)
+    made = kernels.compute(
+        doors.network().apply, params, x, form="trace", options=nd.kernels.ComputeOptions(file=path)
+    )
     return np.array(made.values)
 
 

@@ -189,7 +189,13 @@ def federated_by_width(drawn: Drawn) -> Points:
     for width in WIDTHS:
         made = network(int(width))
         params = made.start(jax.random.key(drawn.seed), inputs.shape[1:])
-        kernel = kernels.compute(made.apply, params, inputs, form="trace", dtype="float64").values
+        kernel = kernels.compute(
+            made.apply,
+            params,
+            inputs,
+            form="trace",
+            options=kernels.ComputeOptions(dtype="float64"),
+        ).values
         found.append(apart_from_centralized(drawn, kernel, 0.25 / np.diag(kernel).max(), 16))
     return WIDTHS.astype(float), np.array(found)
 
