@@ -457,12 +457,12 @@ def test_a_large_kernel_in_single_precision_is_off_by_as_much_as_it_says(
     """Anchors after the first one; with a tolerance all of them are in double precision."""
     system = nd.System(bent(), nd.methods.dgd(step_size=nd.of_limit(0.7)), PATH)
     save = nd.SaveOptions(parameter_rounds=[last])
-    asked = {"anchors": [0, 3, 20], "via": via, "save": save}
-    predicted = lambda **more: nd.predict(system, [10, last], **asked, **more)
+    asked = {"anchors": [0, 3, 20], "save": save}
+    predicted = lambda by=via: nd.predict(system, [10, last], via=by, **asked)
     double = predicted()
     monkeypatch.setattr(linearization, "SINGLE_FROM", 0)
     monkeypatch.setattr(propagators, "OWN_ROWS_FROM", own_rows_from)
-    single, within = predicted(), predicted(via=dynamics.Scheme(tolerance=1e-6))
+    single, within = predicted(), predicted(dynamics.Scheme(via, 1e-6))
     for name in ("outputs", "parameters", "displacement", "consensus_distance"):
         size = float(np.abs(double[name]).max())
         off = float(np.abs(single[name] - double[name]).max() / size)

@@ -20,7 +20,7 @@ from ntkdyn.theory.theorems import linear
 PROBLEMS, ROUNDS = 200, 40
 
 
-def predicted(case, made, rounds=ROUNDS, every=1, **more):
+def predicted(case, made, rounds=ROUNDS, every=1, save=nd.SaveOptions(), **more):
     """The linear run itself; its stability is not asked for."""
     known = Stability(made, True, None)
     return nd.predict(
@@ -28,7 +28,7 @@ def predicted(case, made, rounds=ROUNDS, every=1, **more):
         made,
         case.weights,
         rounds,
-        save=nd.SaveOptions(record_every=every),
+        save=save._replace(record_every=every),
         stability=known,
         **more,
     )

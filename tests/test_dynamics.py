@@ -936,7 +936,7 @@ def test_refusals(small):
     refused("needs a kernel", dynamics.flow, problem, at, W, [1])
     refused("batch_size", dynamics.minibatch_noise, problem, at, W, [1], batch_size=0)
     refused("needs the squared error", dynamics.ensemble, small(8, "cross_entropy").problem, at, W,
-            [1], seed=0)  # fmt: skip
+            [1], starts=dynamics.Starts(0))  # fmt: skip
     refused(
         "trust needs a network", nd.predict, problem, at, W, [1], save=nd.SaveOptions(trust=True)
     )
