@@ -8,6 +8,10 @@
 So an unfinished or damaged checkpoint is known before it is read, and the one before is taken;
 and another run than the one that was saved is refused.
 
+Rotation is ours, not that of orbax's CheckpointManager, which keeps the last ones as well: it knows
+no damage (of a state one of whose bits has turned it restores what is there, and goes on calling it
+the newest) and nothing of which run a folder is of.
+
 A run over several processes (`jax.distributed`) saves itself in one folder, which all must reach:
 each writes its part of the state, and the first decides when, writes the rest and tidies up.
 """

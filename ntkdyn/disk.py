@@ -18,11 +18,6 @@ from typing import Any, BinaryIO
 
 from ntkdyn.errors import InputError, shown
 
-try:
-    import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
-
 MARK = "Written by ntkdyn"
 """what files say somewhere inside that a command may write again"""
 
@@ -175,37 +170,44 @@ def claimed_file(path: Path) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _claimed(what: Path, lock: Path) -> Iterator[None]:
+    import filelock
     import jax
 
-    if fcntl is None or jax.process_index():
+    if jax.process_index():
         yield
         return
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = _locked(lock)
-    except BlockingIOError:
+    except filelock.Timeout:
         raise InputError(f"output: {what} is in use by another run") from None
     except OSError as error:
         raise InputError(f"output: cannot write {what}; {error.strerror}") from None
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(held)
+        with contextlib.suppress(PermissionError):  # Windows removes it when it is released
+            lock.unlink(missing_ok=True)
+        held.release()
 
 
-def _locked(path: Path) -> int:
-    """The open file, locked; one that its holder took away meanwhile is made again."""
+class _TakenAway(Exception):
+    """The file that was locked has no name any more."""
+
+
+def _locked(path: Path) -> Any:
+    """The file, locked; one that its holder took away meanwhile is made again."""
+    import filelock
+
+    def check(file: int) -> None:
+        if not (path.exists() and os.path.samestat(os.fstat(file), path.stat())):
+            raise _TakenAway
+
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
+        held = filelock.FileLock(path, timeout=0, fallback_to_soft=False, on_acquired=check)
+        with contextlib.suppress(_TakenAway):
+            held.acquire()
+            return held
 
 
 def reserve(path: Path, size: int) -> None:

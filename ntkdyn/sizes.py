@@ -7,7 +7,11 @@ import os
 import re
 from pathlib import Path
 
+from rich import filesize
+
 from ntkdyn.errors import InputError
+
+UNITS = ["B", "kB", "MB", "GB", "TB", "PB", "EB"]
 
 GROUP = Path("/sys/fs/cgroup")
 """where Linux says how much of the machine a container may use"""
@@ -38,8 +42,8 @@ def machine() -> float:
 
 def in_words(size: float | int) -> str:
     """Bytes as people say them."""
-    power = min(6, max(0, int(math.log10(max(size, 1)) // 3)))
-    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB')[power]}"
+    unit, name = filesize.pick_unit_and_suffix(int(size), UNITS, 1000)
+    return f"{size / unit:.3g} {name}"
 
 
 def _unused() -> float:

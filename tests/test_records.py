@@ -122,6 +122,30 @@ def test_a_folder_is_claimed_by_one_run_at_a_time(tmp_path):
         pass
 
 
+def test_a_claim_that_its_holder_took_away_is_made_again(tmp_path, monkeypatch):
+    """Between the opening of the file and the lock on it the holder ends."""
+    import filelock
+
+    lock, made, opened = tmp_path / ".lock", filelock.FileLock, []
+
+    def slowly(path, on_acquired, **more):
+        def then(file):
+            if not opened:
+                lock.unlink()
+            opened.append(file)
+            on_acquired(file)
+
+        return made(path, on_acquired=then, **more)
+
+    monkeypatch.setattr(filelock, "FileLock", slowly)
+    with disk.claimed(tmp_path):
+        assert len(opened) == 2 and lock.exists()
+        monkeypatch.undo()
+        with pytest.raises(nd.InputError, match="in use by another run"):
+            disk.claimed(tmp_path).__enter__()
+    assert not lock.exists()
+
+
 def test_attributes_are_read_without_arrays(record, tmp_path):
     path = records.write(record, tmp_path / "record.nc")
     assert records.attributes(path) == records.read(path).attrs
