@@ -4,15 +4,9 @@ const lists = {
   write: (items) => items.map((item) => item.join("_")).join("."),
 };
 
-const same = ([i, j]) => ([k, l]) => i === k && j === l;
-
 // The chosen graph, with links that the reader added and without those cut.
-explorable.links = ({ agents, topology, links }) => {
-  const given = dynamics.GRAPHS[topology](agents);
-  const toggled = lists.read(links);
-  const kept = given.filter((link) => !toggled.some(same(link)));
-  return [...kept, ...toggled.filter((link) => !given.some(same(link)))];
-};
+explorable.links = ({ agents, topology, links }) =>
+  lists.read(links).reduce(dynamics.toggled, dynamics.GRAPHS[topology](agents));
 
 explorable.places = ({ agents, places }) => {
   const around = dynamics.range(agents).map((i) => {
@@ -29,23 +23,13 @@ explorable.owners = ({ agents, moved }) => {
   return owner;
 };
 
-// How many parts the graph falls into.
-explorable.parts = (links, agents) => {
-  const part = dynamics.range(agents);
-  for (const [i, j] of links) {
-    const [kept, gone] = [part[i], part[j]];
-    part.forEach((p, k) => { if (p === gone) part[k] = kept; });
-  }
-  return new Set(part).size;
-};
-
 // What makes the drawn part of an address unreadable.
 explorable.fault = (settings) => {
   const { agents, links, places, moved } = settings;
   const within = (value, end) => Number.isInteger(value) && value >= 0 && value < end;
   const pair = (list) => list.length === 2 && list[0] < list[1] && list.every((i) => within(i, agents));
   if (!lists.read(links).every(pair)) return `there are no links ${links} among ${agents} agents`;
-  if (explorable.parts(explorable.links(settings), agents) > 1) return `links ${links} leave a graph in parts`;
+  if (dynamics.parts(explorable.links(settings), agents) > 1) return `links ${links} leave a graph in parts`;
   const place = ([i, x, y, ...more]) => within(i, agents) && Math.abs(x) <= 140 && Math.abs(y) <= 120 && !more.length;
   if (!lists.read(places).every(place)) return `there are no places ${places}`;
   const move = ([a, i, ...more]) => within(a, agents * circle.own) && within(i, agents) && !more.length;
@@ -224,11 +208,8 @@ const hold = (i) => {
 // Adds the link or cuts it; a cut that would leave the graph in parts is refused.
 explorable.toggle = (i, j) => {
   const settings = explorable.settings();
-  const link = [Math.min(i, j), Math.max(i, j)];
-  const toggled = lists.read(settings.links);
-  const left = toggled.filter((each) => !same(link)(each));
-  const links = lists.write(left.length < toggled.length ? left : [...toggled, link]);
-  if (explorable.parts(explorable.links({ ...settings, links }), settings.agents) > 1)
+  const links = lists.write(dynamics.toggled(lists.read(settings.links), [i, j]));
+  if (dynamics.parts(explorable.links({ ...settings, links }), settings.agents) > 1)
     explorable.say(`The link between ${i} and ${j} stays: without it the graph falls into parts, and no prediction is made of these.`);
   else explorable.edit({ links });
 };

@@ -28,6 +28,23 @@ const dynamics = (() => {
     return [...links.keys()].map((key) => [Math.floor(key / m), key % m]);
   }
 
+  // Links with that one added, or without it if it was there.
+  function toggled(links, [i, j]) {
+    const link = [Math.min(i, j), Math.max(i, j)];
+    const left = links.filter(([k, l]) => k !== link[0] || l !== link[1]);
+    return left.length < links.length ? left : [...links, link];
+  }
+
+  // How many parts the graph falls into.
+  function parts(links, m) {
+    const part = range(m);
+    for (const [i, j] of links) {
+      const [kept, gone] = [part[i], part[j]];
+      part.forEach((p, k) => { if (p === gone) part[k] = kept; });
+    }
+    return new Set(part).size;
+  }
+
   // w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum.
   function metropolis(links, m) {
     const degree = new Array(m).fill(0);
@@ -372,7 +389,7 @@ const dynamics = (() => {
   }
 
   return {
-    GRAPHS, METHODS, RECURSIONS, range, sum, metropolis, mixer, eigenvalues, cholesky, solve, problem, ownLoss,
+    GRAPHS, METHODS, RECURSIONS, range, sum, toggled, parts, metropolis, mixer, eigenvalues, cholesky, solve, problem, ownLoss,
     commonLoss, optimum, roundOfDGD, limitOfDGD, combine, rollout, average, distance, runOn, roots, radius, oneMode,
   };
 })();

@@ -225,22 +225,7 @@ const explorable = (() => {
 
   // --- colours -------------------------------------------------------------------------------
 
-  const dark = () => root.dataset.theme === "dark";
-
-  function agentColours(count) {
-    const named = JSON.parse(root.dataset.agents);
-    if (dark()) named[named.length - 1] = "#e8e8e8";
-    return Array.from({ length: count }, (_, i) =>
-      i < named.length ? named[i] : `hsl(${(i * 137.5) % 360} 45% ${dark() ? 68 : 42}%)`,
-    );
-  }
-
-  // Black or white, whichever reads better on a colour given as #rrggbb or by hue.
-  function inkOn(colour) {
-    if (!colour.startsWith("#")) return dark() ? "#111111" : "#ffffff";
-    const [r, g, b] = [1, 3, 5].map((k) => (parseInt(colour.slice(k, k + 2), 16) / 255) ** 2.2);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.3 ? "#111111" : "#ffffff";
-  }
+  const { dark, agents: agentColours, inkOn } = theme;
 
   function paint() {
     const css = getComputedStyle(root);
@@ -260,28 +245,6 @@ const explorable = (() => {
         legend.setv({ label_text_color: ink });
     }
   }
-
-  function setTheme(theme, keep) {
-    root.dataset.theme = theme;
-    const button = document.getElementById("theme");
-    button.setAttribute("aria-pressed", String(theme === "dark"));
-    if (keep) localStorage.setItem("ntkdyn-theme", theme);
-    if (models) {
-      paint();
-      update();
-    }
-  }
-
-  function kept() {
-    try {
-      return localStorage.getItem("ntkdyn-theme");
-    } catch {
-      return null;
-    }
-  }
-
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const preferred = () => (system.matches ? "dark" : "light");
 
   // --- exercises -----------------------------------------------------------------------------
 
@@ -322,7 +285,10 @@ const explorable = (() => {
     document.getElementById("undo").addEventListener("click", undo);
     document.getElementById("redo").addEventListener("click", redo);
     for (const form of document.querySelectorAll("form.exercise")) form.addEventListener("submit", check);
-    document.getElementById("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark", true));
+    theme.start(() => {
+      paint();
+      update();
+    });
     document.getElementById("reset").addEventListener("click", () => {
       restore("");
       commit();
@@ -330,12 +296,11 @@ const explorable = (() => {
     });
     offer();
     addEventListener("resize", () => changed());
-    system.addEventListener("change", () => kept() || setTheme(preferred(), false));
     paint();
     update();
     root.dataset.ready = "true";
   }
 
-  return { start, edit, say, commit, show, setTheme, kept, preferred, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
+  return { start, edit, say, commit, show, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
     get result() { return result; }, get models() { return models; } };
 })();

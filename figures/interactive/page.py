@@ -27,7 +27,10 @@ Number = int | float
 
 FONT = "system-ui, sans-serif"
 
-SCRIPTS = ("dynamics.js", "circle.js", "drawing.js", "page.js")
+SHARED = ("theme.js", "dynamics.js", "circle.js", "recordings.js", "drawing.js")
+"""the mathematics, and what is drawn without Bokeh"""
+
+SCRIPTS = (*SHARED, "page.js")
 
 HERE = resources.files("ntkdyn.figures.interactive")
 
@@ -244,7 +247,9 @@ def render(page: Page, pages: Sequence[Page]) -> str:
 
 def contents(pages: Sequence[Page]) -> str:
     """The index of all pages."""
-    return _template("index.html").render(mark=MARK, pages=pages, style=_text("page.css"))
+    return _template("index.html").render(
+        mark=MARK, pages=pages, style=_text("page.css"), theme=_text("theme.js")
+    )
 
 
 def _text(name: str) -> str:

@@ -1,75 +1,14 @@
-// Predictions that were computed already.
-const known = new Map();
-
-// The recorded network of that width and start, linearized around its start.
-explorable.linearized = (width, start) => {
-  const { range } = dynamics;
-  const data = explorable.data.recordings;
-  const outputs = data.targets.length / data.owner.length;
-  const agents = data.mixing.length;
-  return dynamics.problem({
-    features: dynamics.cholesky(data.kernel[width][start]),
-    targets: data.targets,
-    initial: data.initial[width][start],
-    owner: data.targets.map((_, row) => data.owner[Math.floor(row / outputs)]),
-    agents,
-    points: range(agents).map((i) => data.owner.filter((o) => o === i).length),
-  });
-};
-
-// Losses of all agents in all rounds, and their outputs in the round of the gap.
-explorable.predicted = (width, start, step) => {
-  const key = [width, start, step].join();
-  if (!known.has(key)) known.set(key, explorable.predict(width, start, step));
-  return known.get(key);
-};
-
-explorable.predict = (width, start, step) => {
-  const data = explorable.data.recordings;
-  const p = explorable.linearized(width, start);
-  const losses = [];
-  let outputs = null;
-  const rounds = data.round.at(-1);
-  dynamics.rollout("dgd", dynamics.runOn(p, data.mixing, data.step_size[step], rounds), (round, x) => {
-    losses.push(dynamics.ownLoss(p, x));
-    if (round === data.gap_round)
-      outputs = dynamics.range(p.agents).map((i) =>
-        p.features.map((phi, a) => data.initial[width][start][a] + dynamics.sum(dynamics.range(p.d), (k) => phi[k] * x[i * p.d + k])),
-      );
-  });
-  return { losses, outputs };
-};
-
-// |predicted - observed| / |observed - start| in that round, the largest over agents, as `compare` has it.
-explorable.gapOf = (outputs, width, start, step) => {
-  const data = explorable.data.recordings;
-  const norm = (values) => Math.hypot(...values);
-  return Math.max(
-    ...outputs.map((mine, i) => {
-      const seen = data.outputs[width][start][step][i];
-      const initial = data.initial[width][start];
-      return norm(mine.map((f, a) => f - seen[a])) / norm(seen.map((f, a) => f - initial[a]));
-    }),
-  );
-};
-
-explorable.line = (x, y) => {
-  const { sum } = dynamics;
-  const [meanX, meanY] = [x, y].map((values) => sum(values, (v) => v) / values.length);
-  const slope =
-    sum(dynamics.range(x.length), (k) => (x[k] - meanX) * (y[k] - meanY)) / sum(x, (v) => (v - meanX) ** 2);
-  return { slope, intercept: meanY - slope * meanX };
-};
+let recorded = null;
 
 explorable.compute = ({ width, step, start, until }) => {
   const { range } = dynamics;
-  const data = explorable.data.recordings;
+  recorded ??= recordings(explorable.data.recordings);
+  const { data } = recorded;
   step = Number(step);
-  const all = range(data.width.length).map((k) => explorable.predicted(k, start, step));
-  const { losses } = all[width];
-  const gaps = all.map(({ outputs }, k) => explorable.gapOf(outputs, k, start, step));
-  const fit = explorable.line(data.width.map(Math.log), gaps.map(Math.log));
-  const recorded = data.train_loss[width][start][step];
+  const { losses } = recorded.predicted(width, start, step);
+  const gaps = range(data.width.length).map((k) => recorded.gap(k, start, step));
+  const fit = recorded.line(data.width.map(Math.log), gaps.map(Math.log));
+  const observed = data.train_loss[width][start][step];
   const shown = range(data.round.length).filter((k) => data.round[k] <= until);
   const times = range(until + 1);
   const agents = data.mixing.length;
@@ -85,7 +24,7 @@ explorable.compute = ({ width, step, start, until }) => {
         x: range(agents).map(() => times), y: range(agents).map((i) => times.map((t) => losses[t][i])), colour: colours,
       },
       marks: {
-        x: marked.map(([k]) => data.round[k]), y: marked.map(([k, i]) => recorded[k][i]),
+        x: marked.map(([k]) => data.round[k]), y: marked.map(([k, i]) => observed[k][i]),
         colour: marked.map(([, i]) => colours[i]),
       },
       gaps: {
@@ -100,14 +39,14 @@ explorable.compute = ({ width, step, start, until }) => {
     },
     ranges: {
       loss_x: { start: 0, end: until },
-      loss_y: explorable.decades([...times.flatMap((t) => losses[t]), ...shown.flatMap((k) => recorded[k])], 1e-7),
+      loss_y: explorable.decades([...times.flatMap((t) => losses[t]), ...shown.flatMap((k) => observed[k])], 1e-7),
       gap_y: explorable.decades(gaps.map((g) => 100 * g)),
       drift_y: { start: 0, end: 1.15 * Math.max(...drifts.flat()) },
     },
     readouts: {
       step_size: data.step_size[step],
       predicted: losses[data.round[shown.at(-1)]][0],
-      observed: recorded[shown.at(-1)][0],
+      observed: observed[shown.at(-1)][0],
       gap: 100 * gap,
       drift: drifts[width].at(-1),
       slope: fit.slope,
