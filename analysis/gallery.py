@@ -5,7 +5,8 @@
 It writes analysis/out/gallery/: the records, each figure as .pdf and .png, and index.html, which
 shows them with the command that draws each; with --thumbnails also figures/gallery/, the small
 pictures that the README shows. Eight agents learn digits, with networks small enough to train
-while one waits. Names of figures after it draw these alone.
+while one waits. Names of figures after it draw these alone. That of the common minimum is of what
+analysis/bias.py wrote.
 
     .venv/bin/python analysis/gallery.py --images        (about an hour)
 
@@ -316,6 +317,7 @@ def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
         "confirmed": lambda: [records.read(RESULTS / "design-ranks.nc")],
         "trajectories": lambda: followed(problem, W),
         "animation": lambda: [on_star()],
+        "common_minimum": lambda: [records.read(HERE / "out" / "bias.nc")],
     }
 
 
@@ -346,8 +348,9 @@ def samples() -> xr.Dataset:
 
 
 def thumbnail(picture: Path, path: Path) -> None:
-    """The picture, 720 pixels wide, in 256 colours."""
+    """The picture, 720 pixels wide, in 256 colours; of an animation, one from its first third."""
     with Image.open(picture) as image:
+        image.seek(getattr(image, "n_frames", 1) // 3)
         height = round(720 * image.height / image.width)
         small = image.convert("RGB").resize((720, height), Image.Resampling.LANCZOS)
     with disk.whole_file(path) as unfinished:
@@ -363,8 +366,8 @@ def show(name: str, given: list[xr.Dataset], thumbnails: bool) -> dict[str, str]
     else:
         figures.write(drawn, OUT / f"{name}.pdf")
         picture = figures.write(drawn, OUT / f"{name}.png")
-        if thumbnails and name != "overlay":
-            thumbnail(picture, THUMBNAILS / f"{name}.png")
+    if thumbnails and name != "overlay":
+        thumbnail(picture, THUMBNAILS / f"{name}.png")
     options = " ".join(f"--record {path.name}" for path in paths)
     command = f"ntkdyn figure {name} {options} --out {picture.name}"
     return {"name": name, "picture": picture.name, "summary": figures.summary(name),

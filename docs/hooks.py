@@ -16,12 +16,13 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from ntkdyn.figures import interactive
 
 ROOT = Path(__file__).parent.parent
 TAKEN = (
-    "figures/gallery/*.png", "analysis/results/*.png", "analysis/results/*.md",
-    "analysis/benchmarks/*.md", "papers/**/*.md", "ARCHITECTURE.md", "CONTRIBUTING.md",
-    "CHANGELOG.md",
+    "figures/gallery/*.png", "figures/interactive/*.webp", "analysis/results/*.png",
+    "analysis/results/*.md", "analysis/benchmarks/*.md", "papers/**/*.md", "ARCHITECTURE.md",
+    "CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 """files that lie at the same path in the site"""
 
@@ -42,7 +43,9 @@ REPLACED = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is taken, and a page for every module that `nav` names under reference/."""
+    """Add what is taken, the essay, a page for every module that `nav` has under reference/."""
+    essay = interactive.essay.render(())
+    files.append(File.generated(config, "explorables/essay.html", content=essay))
     for path in sorted(path for pattern in TAKEN for path in ROOT.glob(pattern)):
         place = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, place, abs_src_path=str(path)))
@@ -57,6 +60,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links as they are in the site, the table of benchmarks, the figures of the gallery."""
     if page.file.src_uri == "benchmarks.md":
         return markdown.replace("<!-- table -->", "\n".join(_benchmarks()))
+    if page.file.src_uri == "explorables.md":
+        return markdown.replace("<!-- explorables -->", "\n".join(_explorables()))
     if page.file.src_uri == "gallery.md":
         return markdown.replace("<!-- gallery -->", "\n".join(_gallery()))
     if page.file.src_uri.startswith("reference/"):
@@ -148,6 +153,14 @@ def _gallery() -> Iterator[str]:
             yield f"<div markdown>\n\n{picture}**`{name}`** {what}\n"
             yield f"```sh\n{commands}\n```\n\n</div>\n"
         yield "</div>\n"
+
+
+def _explorables() -> Iterator[str]:
+    yield "<div class='gallery' markdown>\n"
+    for page in (module.page() for module in interactive.PAGES):
+        picture = f"![{page.title}](figures/interactive/{page.name}.webp)"
+        yield f"<div markdown>\n\n{picture}\n\n**{page.title}** {page.lead}\n\n</div>\n"
+    yield "</div>\n"
 
 
 def _seconds(value: float) -> str:

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from ntkdyn.figures import interactive
 
 ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -28,6 +27,8 @@ def chromium():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """A folder with all explorables."""
+    from ntkdyn.figures import interactive
+
     folder = tmp_path_factory.mktemp("teach")
     interactive.write(folder)
     return folder

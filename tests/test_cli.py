@@ -674,7 +674,7 @@ def test_figure_draws_a_record_and_names_what_is_missing(spec, tmp_path, capsys)
 def test_teach_writes_pages_and_serves_them_to_this_machine_only(tmp_path, capsys):
     assert call("teach", "--out", tmp_path / "pages", "--no-open") == 0
     written = {path.name for path in (tmp_path / "pages").iterdir()}
-    assert len(written) == 1 + len(interactive.PAGES) and "index.html" in written
+    assert len(written) == 2 + len(interactive.PAGES) and "index.html" in written
     index = (tmp_path / "pages" / "index.html").read_text()
     assert all(name in index for name in written - {"index.html"})
     with interactive.server(tmp_path / "pages", 0) as server:

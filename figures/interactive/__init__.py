@@ -8,6 +8,7 @@ one_mode               one kernel mode x one graph mode: the recursion behind ev
 linearized_anew        training in the page, predictions linearized anew, and wrong explanations
 learning_curves        every agent's expected test loss, from spectrum, graph and counts
 
+essay                  why decentralized learning can be predicted, in eight pictures to drag
 own_run                a page of a run of one's own, made by `ntkdyn explore`
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 import xarray as xr
 from ntkdyn.figures.interactive import (
     dgd_on_a_graph,
+    essay,
     flow_and_steps,
     learning_curves,
     linearized_anew,
@@ -51,7 +53,7 @@ INDEX = "index.html"
 
 def files(folder: Path) -> list[Path]:
     """What `write` writes into `folder`: the index, then the pages."""
-    names = [module.__name__.rsplit(".")[-1] for module in PAGES]
+    names = [module.__name__.rsplit(".")[-1] for module in (essay, *PAGES)]
     return [folder / INDEX, *(folder / f"{name}.html" for name in names)]
 
 
@@ -59,9 +61,11 @@ def write(folder: Path) -> Path:
     """Write all pages and their index into `folder`, and return the index."""
     check_ours(files(folder))
     pages = [module.page() for module in PAGES]
+    shown = [essay.Essay(), *pages]
+    _write(folder / "essay.html", essay.render(pages))
     for page in pages:
-        _write(folder / f"{page.name}.html", render(page, pages))
-    return _write(folder / INDEX, contents(pages))
+        _write(folder / f"{page.name}.html", render(page, shown))
+    return _write(folder / INDEX, contents(shown))
 
 
 def write_own(record: xr.Dataset, path: Path) -> Path:

@@ -57,9 +57,8 @@ def page() -> Page:
     return Page(
         name="dgd_on_a_graph",
         title="Decentralized gradient descent on a graph",
-        lead="Choose who talks to whom, how far each step goes and how different the agents' data "
-        "are; "
-        "watch every agent's error and the spectrum that decides it.",
+        lead="Draw who talks to whom, deal out the data, choose how far each step goes; watch "
+        "every agent's error and the spectrum that decides it.",
         controls=[
             Slider("agents", "Agents", 3, 16, 8, 1),
             Choice(

@@ -7,6 +7,7 @@ script, named like the page, says how its plots follow from its controls.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,7 +212,7 @@ def ticks(plot: Any, axis: str, values: Sequence[Number]) -> None:
     getattr(plot, f"{axis}axis").ticker = FixedTicker(ticks=list(values))
 
 
-def render(page: Page, pages: Sequence[Page]) -> str:
+def render(page: Page, pages: Sequence[Any]) -> str:
     """The page as one HTML file; `pages` are those it names beside itself."""
     plotted = {name: plot.figure for name, plot in page.plots.items() if plot.figure is not None}
     ranges, document = {}, Document()
@@ -227,13 +228,13 @@ def render(page: Page, pages: Sequence[Page]) -> str:
         document,
         Resources(mode="inline"),
         page.title,
-        template=_template(f"{page.name}.html"),
+        template=template(f"{page.name}.html"),
         template_variables={
             "mark": MARK,
             "page": page,
             "pages": pages,
-            "style": _text("page.css"),
-            "scripts": [_text(name) for name in (*SCRIPTS, f"{page.name}.js")],
+            "style": text("page.css"),
+            "scripts": [text(name) for name in (*SCRIPTS, f"{page.name}.js")],
             "data": json.dumps({"methods": METHODS, "method_names": METHOD_NAMES, **page.data}),
             "agents": json.dumps(OKABE_ITO),
             "answer": lambda exercise: json.dumps(
@@ -245,19 +246,32 @@ def render(page: Page, pages: Sequence[Page]) -> str:
     )
 
 
-def contents(pages: Sequence[Page]) -> str:
-    """The index of all pages."""
-    return _template("index.html").render(
-        mark=MARK, pages=pages, style=_text("page.css"), theme=_text("theme.js")
+def contents(pages: Sequence[Any]) -> str:
+    """The index of all pages, with a picture of each."""
+    return template("index.html").render(
+        mark=MARK,
+        pages=pages,
+        picture=_picture,
+        style=text("page.css"),
+        theme=text("theme.js"),
+        agents=OKABE_ITO,
     )
 
 
-def _text(name: str) -> str:
+def _picture(name: str) -> str:
+    """That of a page, as an address that holds it; docs/pictures.py takes them."""
+    held = base64.b64encode(HERE.joinpath(f"{name}.webp").read_bytes()).decode()
+    return f"data:image/webp;base64,{held}"
+
+
+def text(name: str) -> str:
+    """A file of this folder."""
     return HERE.joinpath(name).read_text("utf-8")
 
 
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FunctionLoader(_text)
+def template(name: str) -> jinja2.Template:
+    """A page to be filled in, which may extend another."""
+    loader = jinja2.FunctionLoader(text)
     environment = jinja2.Environment(
         loader=loader, autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -1,0 +1,311 @@
+"""The essay: the numbers of its eight pictures are Python's, and all of them are dragged."""
+
+import json
+
+import numpy as np
+import pytest
+from ntkdyn.figures import interactive
+
+import ntkdyn as nd
+from ntkdyn import records
+
+CLOSE = {"rtol": 1e-6, "atol": 1e-9}
+LEFT = 2.0 ** -np.arange(10)
+
+pytestmark = pytest.mark.slow
+
+
+class Essay:
+    """Somebody who reads it."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def set(self, figure, **values):
+        """Values of a figure's grips, and what the figure finds then."""
+        text = self.page.evaluate(
+            """([name, values]) => { const figure = essay.figures[name];
+              Object.assign(figure.values, values); dispatchEvent(new Event("resize"));
+              return JSON.stringify(figure.result); }""",
+            [figure, values],
+        )
+        return json.loads(text)
+
+    def value(self, figure, key):
+        return self.page.evaluate(f"essay.figures.{figure}.values.{key}")
+
+    def said(self, figure):
+        return self.page.inner_text(f"#{figure} .said")
+
+    def centre(self, selector):
+        self.page.locator(selector).first.scroll_into_view_if_needed()
+        box = self.page.locator(selector).first.bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag(self, selector, by=(0, 0), to=None):
+        x, y = self.centre(selector)
+        end = self.centre(to) if to else (x + by[0], y + by[1])
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=5)
+        self.page.mouse.up()
+
+
+@pytest.fixture(scope="module")
+def opened_essay(browser, pages):
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    said, fetched = [], []
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto((pages / "essay.html").as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    yield page
+    assert said == []
+    assert [url for url in fetched if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.fixture
+def essay(opened_essay):
+    for button in opened_essay.locator(".again").all():
+        button.click()
+    return Essay(opened_essay)
+
+
+def ring(agents=8):
+    return nd.graphs.metropolis(nd.graphs.ring(agents))
+
+
+def pulled():
+    """Curvatures and slopes of the agents of the pictures on bias and step, and the optimum."""
+    owner, a = np.repeat(np.arange(8), 4), np.arange(32)
+    arc = (owner + (a % 4 + 0.5) / 4) / 8
+    u = 2 * np.pi * (0.2 * (a * (np.sqrt(5) - 1) / 2 % 1) + 0.8 * arc)
+    features = np.stack(
+        [np.ones(32), np.cos(u) / 2**0.5, np.sin(u) / 2**0.5, np.cos(2 * u) / 2, np.sin(2 * u) / 2],
+        axis=1,
+    )
+    y = np.sin(u) + np.cos(2 * u) / 2 + 0.3 * np.cos(5 * u) + 0.4 * np.sin(2.4 * (owner + 1))
+    H = np.stack([f.T @ f / 4 for f in np.split(features, 8)])
+    b = np.stack([f.T @ t / 4 for f, t in zip(np.split(features, 8), np.split(y, 8), strict=True)])
+    return features, y, owner, H, b, np.linalg.solve(H.sum(0), b.sum(0))
+
+
+def one_round(H, eta):
+    """W (x) I - eta diag(H_i)."""
+    steps = np.kron(np.asarray(ring()), np.eye(5))
+    for i, block in enumerate(H):
+        steps[5 * i : 5 * i + 5, 5 * i : 5 * i + 5] -= eta * block
+    return steps
+
+
+def rms(x, best):
+    return np.sqrt(((x.reshape(8, 5) - best) ** 2).sum(1).mean())
+
+
+@pytest.mark.parametrize("s", [0.3, 1.0, 1.7, 2.2])
+def test_one_agent_is_predict_s(essay, s):
+    problem = nd.KernelProblem(np.eye(1), np.zeros((1, 1)), np.zeros(1, int), np.ones((1, 1)))
+    rounds = list(range(21))
+    record = nd.predict(problem, nd.methods.dgd(step_size=s), nd.graphs.isolated(1), rounds)
+    seen = essay.set("one", s=s)["seen"]
+    np.testing.assert_allclose(seen, record["outputs"].values.ravel(), **CLOSE)
+    assert ("times as large" in essay.said("one")) == (s > 2)
+
+
+@pytest.mark.parametrize("rounds", [0, 3, 7.3])
+def test_patterns_are_predict_s(essay, rounds):
+    """A kernel with these eigenvalues, its losses the mean over ten points."""
+    K, none = np.diag(LEFT), np.zeros(10, int)
+    problem = nd.KernelProblem(K, np.zeros((10, 1)), none, np.ones((10, 1)))
+    found = essay.set("modes", rounds=rounds)
+    method = nd.methods.dgd(step_size=0.9 * 10)
+    record = nd.predict(problem, method, nd.graphs.isolated(1), [0, found["t"]])
+    assert found["t"] == round(2**rounds)
+    np.testing.assert_allclose(found["left"], record["outputs"].values[-1].ravel(), **CLOSE)
+
+
+def test_a_rumour_spreads_by_the_powers_of_w(essay):
+    chords = [[], [[0, 4]], [[0, 4], [2, 6]]]
+    slow = []
+    for extra in chords:
+        links = [[i, (i + 1) % 8] for i in range(8)] + extra
+        found = essay.set("graph", links=[sorted(link) for link in links])
+        W = np.asarray(nd.graphs.metropolis(nd.graphs.from_edges(links, 8)))
+        x, apart = np.eye(8)[0], []
+        for _ in range(41):
+            apart.append(np.sqrt(((x - 1 / 8) ** 2).mean()))
+            x = W @ x
+        np.testing.assert_allclose(found["apart"], apart, **CLOSE)
+        assert found["slow"] == pytest.approx(np.sort(np.abs(np.linalg.eigvalsh(W)))[-2], abs=1e-9)
+        slow.append(found["slow"])
+    assert slow[2] < slow[0] < slow[1], "what the text says of one link across, and of two"
+
+
+@pytest.mark.parametrize("step", [0.3, 0.66, 0.68, 1.2])
+def test_products_of_patterns_are_eigenvalues_and_the_limit_is_the_package_s(essay, step):
+    found = essay.set("product", step=step)
+    W = np.asarray(ring())
+    both = np.kron(W, np.eye(9)) - step * np.kron(np.eye(8), np.diag(LEFT[:9]))
+    np.testing.assert_allclose(np.sort(found["left"]), np.linalg.eigvalsh(both), **CLOSE)
+    problem = nd.KernelProblem(np.ones((8, 8)), np.zeros((8, 1)), np.arange(8))
+    limit = nd.step_size_limit(problem, nd.methods.dgd(step_size=0.1), ring())
+    assert found["limit"] == pytest.approx(limit, rel=1e-6)
+    assert ("no error grows" in essay.said("product")) == (step < limit)
+
+
+@pytest.mark.parametrize("step", [-2.0, -0.6])
+def test_agents_come_to_rest_where_predict_says(essay, step):
+    features, y, owner, H, b, best = pulled()
+    found = essay.set("bias", step=step)
+    x = np.linalg.solve(np.eye(40) - one_round(H, 10**step), 10**step * b.ravel())
+    np.testing.assert_allclose(found["x"], x, rtol=1e-6, atol=1e-8)
+    assert found["far"] == pytest.approx(rms(x, best), rel=1e-6)
+    problem = nd.KernelProblem(features @ features.T, y[:, None], owner)
+    record = nd.predict(problem, nd.methods.dgd(step_size=10**step), ring(), [0, 50_000])
+    outputs = record["outputs"].values[-1, :, :, 0]
+    np.testing.assert_allclose(x.reshape(8, 5) @ features.T, outputs, rtol=1e-6, atol=1e-6)
+
+
+def test_halving_a_small_step_halves_the_distance(essay):
+    far = [essay.set("bias", step=step)["far"] for step in (-2.0, -2.0 - np.log10(2))]
+    assert far[0] / far[1] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize("rounds", [1, 2.5, 3])
+def test_the_best_step_is_that_of_eigenvalues(essay, rounds):
+    found = essay.set("step", rounds=rounds)
+    *_, H, b, best = pulled()
+    t = found["t"]
+    assert t == round(10**rounds)
+    steps = np.array(json.loads(essay.page.evaluate("JSON.stringify(PULLED.steps)")))
+    far = []
+    for eta in steps:
+        values, modes = np.linalg.eigh(one_round(H, eta))
+        rest = np.linalg.solve(np.eye(40) - one_round(H, eta), eta * b.ravel())
+        far.append(rms(rest - modes @ (values**t * (modes.T @ rest)), best))
+    np.testing.assert_allclose(found["far"], far, rtol=1e-6)
+    assert found["best"] == steps[np.argmin(far)]
+
+
+def test_more_rounds_want_smaller_steps(essay):
+    best = [essay.set("step", rounds=each)["best"] for each in (1, 2, 2.5, 3)]
+    assert best[0] == best[1] > best[2] > best[3]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return records.read(interactive.page.HERE / "widths.nc")
+
+
+@pytest.mark.parametrize("width", [0, 6])
+def test_the_real_network_is_predicted_as_predict_does(essay, recorded, width):
+    found = essay.set("real", width=width)
+    chosen = recorded.isel(width=width, start=0, step=1)
+    y, f0 = (chosen[name].values.reshape(-1, 2) for name in ("targets", "initial"))
+    problem = nd.KernelProblem(chosen["kernel"].values, y, chosen["owner"].values, f0)
+    method = nd.methods.dgd(step_size=float(chosen["step_size"]))
+    rounds = list(range(0, 201, 20))
+    record = nd.predict(problem, method, chosen["mixing"].values, rounds)
+    np.testing.assert_allclose(np.array(found["losses"])[rounds], record["train_loss"], **CLOSE)
+    assert found["gap"] == pytest.approx(float(chosen["gap"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("tolerated", [-2.5, -1.5])
+def test_the_width_that_a_gap_takes_is_that_of_the_fitted_line(essay, recorded, tolerated):
+    found = essay.set("end", tolerated=tolerated)
+    for step in range(2):
+        gaps = recorded["gap"].isel(step=step).transpose("width", "start").values
+        widths = np.repeat(recorded["width"].values, 3)
+        slope, intercept = np.polyfit(np.log(widths), np.log(gaps.ravel()), 1)
+        needed = np.exp((tolerated * np.log(10) - intercept) / slope)
+        assert found["slopes"][step] == pytest.approx(slope, rel=1e-3)
+        assert found["needed"][step] == pytest.approx(needed, rel=1e-2)
+        assert 2 < 2 ** (-1 / slope) < 3, "what the text says of halving the gap"
+
+
+GRIPS = [
+    ("one", "s", (0, 40)), ("modes", "rounds", (-90, 0)), ("product", "step", (80, 0)),
+    ("bias", "step", (-60, 20)), ("step", "rounds", (70, 0)), ("real", "width", (300, 0)),
+    ("end", "tolerated", (0, 30)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("figure, key, by", GRIPS)
+def test_every_grip_is_dragged_and_moved_by_keys(essay, figure, key, by):
+    before, said = essay.value(figure, key), essay.said(figure)
+    grip = f'#{figure} [data-grip="{key}"]'
+    essay.drag(grip, by)
+    dragged = essay.value(figure, key)
+    assert dragged != before and essay.said(figure) != said
+    essay.page.focus(grip)
+    essay.page.keyboard.press("ArrowLeft")
+    assert essay.value(figure, key) < dragged
+    essay.page.keyboard.press("End")
+    last = float(essay.page.get_attribute(grip, "aria-valuemax"))
+    assert essay.value(figure, key) == pytest.approx(last)
+    assert essay.page.get_attribute(grip, "aria-valuetext")
+    essay.page.click(f"#{figure} .again")
+    assert essay.value(figure, key) == before
+
+
+def test_links_are_drawn_by_dragging_and_by_keyboard(essay):
+    agent = lambda i: f'#graph [data-agent="{i}"]'
+    links = lambda: [list(map(int, link)) for link in essay.value("graph", "links")]
+    essay.drag(agent(0), to=agent(4))
+    assert [0, 4] in links() and len(links()) == 9
+    essay.drag(agent(1), to=agent(0))
+    assert [0, 1] not in links()
+    essay.page.focus(agent(2))
+    essay.page.keyboard.press("Enter")
+    essay.page.focus(agent(6))
+    essay.page.keyboard.press(" ")
+    assert [2, 6] in links()
+    for i in range(7):
+        if [min(i, 7), max(i, 7)] in links():
+            essay.drag(agent(i), to=agent(7))
+    assert "in 2 parts" in essay.said("graph")
+
+
+def test_a_drag_is_answered_within_50_ms(essay):
+    """The least of some, as others use the machine."""
+    for figure, *_ in GRIPS:
+        taken = essay.page.evaluate(
+            """(name) => { const grip = document.querySelector(`#${name} [data-grip]`);
+              const press = (key) => new KeyboardEvent("keydown", { key, bubbles: true });
+              const taken = [];
+              for (let k = 0; k < 8; k++) {
+                const begun = performance.now();
+                grip.dispatchEvent(press(k % 2 ? "ArrowLeft" : "ArrowRight"));
+                grip.getBoundingClientRect();
+                taken.push(performance.now() - begun);
+              }
+              return Math.min(...taken); }""",
+            figure,
+        )
+        assert 0 < taken < 50, figure
+
+
+def test_it_fits_phones_is_dark_at_night_and_prints(essay, pages):
+    assert (pages / "essay.html").stat().st_size < 3_000_000
+    page = essay.page
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(paper)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    assert page.evaluate(paper) != light
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
+    page.emulate_media(color_scheme="light", media="print")
+    assert page.locator(".again").first.is_hidden() and page.locator("#one svg").is_visible()
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def test_it_tells_those_without_scripts(browser, pages):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((pages / "essay.html").as_uri())
+    page.wait_for_timeout(3300)
+    assert page.locator("#notice").is_visible()
+    context.close()
