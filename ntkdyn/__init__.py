@@ -13,6 +13,18 @@ spaces: in NetworkSpace it is training, in TangentSpace and KernelSpace it is pr
     compare(predicted, observed)              how far they are apart, and where
 
 Whatever is asked of a system may be asked of its parts: predict(problem, method, W, rounds).
+
+Examples in docstrings stand on these names:
+
+    >>> import numpy as np
+    >>> import ntkdyn as nd
+    >>> W, dgd = nd.graphs.metropolis(nd.graphs.ring(3)), nd.methods.dgd(step_size=0.1)
+    >>> K, y = np.eye(6) + 1.0, np.array([1.0, 2.0, -1.0, 0.0, 2.0, -2.0])
+    >>> owner = np.array([0, 0, 1, 1, 2, 2])
+    >>> bare = nd.KernelProblem(K, y, owner)
+    >>> data = nd.data.load("digits", train=9, test=3, seed=0)
+    >>> net = nd.networks.mlp((16,), outputs=10, activation="erf")
+    >>> prob = nd.Problem(net, nd.data.partition(data, agents=3, seed=0), seed=0)
 """
 
 from typing import TYPE_CHECKING

@@ -23,6 +23,13 @@ class InputError(ValueError):
     """The input cannot be used as given; the message is one sentence for the person who gave it.
 
     It is on one line, whatever it repeats of the input.
+
+    Example:
+        >>> try:
+        ...     nd.KernelProblem(K, y, [0, 0, 1, 1, 2])
+        ... except nd.InputError as refusal:
+        ...     print(type(refusal).__mro__[1].__name__)
+        ValueError
     """
 
     def __init__(self, sentence: object = "") -> None:

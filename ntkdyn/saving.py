@@ -27,6 +27,11 @@ class SaveOptions(NamedTuple):
     """What a record saves of a run beside its measures.
 
     Parameters are saved in the rounds that are named.
+
+    Example:
+        >>> few = nd.SaveOptions(outputs=False, record_every=5)
+        >>> nd.predict(bare, dgd, W, 10, save=few)["round"].values.tolist()
+        [0, 5, 10]
     """
 
     outputs: bool = True

@@ -49,6 +49,11 @@ class System:
 
     Raises:
         InputError: for parts that do not fit each other.
+
+    Example:
+        >>> system = nd.System(bare, dgd, W)
+        >>> nd.predict(system, 2).identical(nd.predict(bare, dgd, W, 2))
+        True
     """
 
     problem: Problem | KernelProblem

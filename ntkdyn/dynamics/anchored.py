@@ -67,7 +67,13 @@ PropagatorOf = Callable[[Iteration, tuple[int, State] | None], Propagator | None
 
 
 class Anchoring(NamedTuple):
-    """How anchors are chosen."""
+    """How anchors are chosen.
+
+    Example:
+        >>> where = nd.dynamics.Anchoring(kernels=2)
+        >>> nd.predict(prob, dgd, W, 4, anchors=where)["anchor"].size <= 2
+        True
+    """
 
     kernels: int = 12
     """the most that are computed, that at the start included"""

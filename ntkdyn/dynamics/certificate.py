@@ -131,6 +131,24 @@ def certify(
     For an `mlp` with a smooth activation (erf, gelu, sigmoid, sin), the squared error, all points
     in each round, and DGD, CTA or ATC on one W or several in turn, periodic or damped. A round
     takes a few rounds of training for the prediction and for each correction.
+
+    Args:
+        system: or problem, method, weights in its place.
+        rounds: how many, or which are recorded, ascending.
+        corrections: how many sweeps.
+        save: what the record holds beside the bounds.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        The record of a corrected prediction with the variables above, errors in units of outputs.
+
+    Raises:
+        InputError: for another network, loss, method or space than above.
+
+    Example:
+        >>> proven = nd.dynamics.certify(prob, dgd, W, rounds=2, corrections=0)
+        >>> bool((proven["certified_error"][0] < 1e-9).all())
+        True
     """
     corrections = check_whole("corrections:", corrections, 0, MOST)
     asked, problem = _provable(plan(system, rounds, save)), system.problem

@@ -69,7 +69,13 @@ Gradients = PyTree[Float[Array, "gradients agents ..."]]
 
 
 class Corrections(NamedTuple):
-    """How a prediction is corrected."""
+    """How a prediction is corrected.
+
+    Example:
+        >>> once = nd.dynamics.Corrections(sweeps=1)
+        >>> nd.predict(prob, dgd, W, 4, corrections=once).sizes["sweep"]
+        2
+    """
 
     sweeps: int = 2
     samples: int | None = 12

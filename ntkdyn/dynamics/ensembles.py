@@ -56,7 +56,12 @@ WIDTHS = {
 
 
 class Starts(NamedTuple):
-    """Random starts of the networks."""
+    """Random starts of the networks.
+
+    Example:
+        >>> nd.dynamics.Starts(seed=0, draws=64).width
+        'infinite'
+    """
 
     seed: int
     """draws them"""
@@ -91,6 +96,25 @@ def ensemble(
     beside them. (Losses are skewed: from fewer than a hundred draws spreads and their errors tend
     to be too small.) The step size is the same for all, a share of the limit at infinite width.
     A `cluster` (`ntkdyn.cluster.opened`) shares these networks among its workers.
+
+    Args:
+        system: or problem, method, weights in its place.
+        rounds: how many, or which are recorded, ascending.
+        starts: how many, of what width, drawn from which seed.
+        via: as for `predict`.
+        cluster: workers that share networks of finite width.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        The variables above; losses in units of the problem's.
+
+    Raises:
+        InputError: for another loss than the squared error, and a bare kernel without `nngp`.
+
+    Example:
+        >>> told = nd.dynamics.ensemble(prob, dgd, W, [0, 4], starts=nd.dynamics.Starts(seed=0))
+        >>> bool((told["std_outputs"] > 0).all())
+        True
     """
     check_kind("starts", starts, Starts, "as `dynamics.Starts(seed=0)` gives")
     problem, width, nngp = system.problem, starts.width, starts.nngp

@@ -56,6 +56,16 @@ class Flow:
     States are (agents, coordinates, sides) arrays of coefficients c_i, theta_i = theta_0 + J^T c_i:
     coordinates are training points and sides outputs where the kernel is the same for every
     output, otherwise coordinates are points x outputs and there is one side.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+
+    Raises:
+        InputError: where small steps have no limit, or the loss is not the squared error.
+
+    Example:
+        >>> nd.dynamics.Flow(bare, dgd, W).state(3.0).shape
+        (3, 6, 1)
     """
 
     @question("kernel")
@@ -128,6 +138,17 @@ class Transition:
     """Phi(t, s): what the flow without its drive makes in time t of what there is in time s.
 
     `Phi(t, s) @ Phi(s, r)` is Phi(t, r); `inverse()` is Phi(s, t).
+
+    Args:
+        flow: whose it is.
+        time: t, in units of step_size x round.
+        since: s, in the same.
+
+    Example:
+        >>> Phi = nd.dynamics.Flow(bare, dgd, W).transition
+        >>> c = np.ones((3, 6, 1))
+        >>> bool(np.allclose(Phi(3, 1)(Phi(1, 0)(c)), Phi(3, 0)(c)))
+        True
     """
 
     def __init__(self, flow: Flow, time: float | int, since: float | int) -> None:
@@ -189,6 +210,25 @@ def flow(
 
     The record has the variables of a prediction and the coordinate `time`, so that `compare`
     with one is the gap between flow and steps. `tolerance` is for losses without a closed form.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        rounds: how many, or which are recorded, ascending.
+        save: what the record holds.
+        tolerance: of the integration, relative.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        The variables of `predict`, and `time` (round).
+
+    Raises:
+        InputError: where small steps have no limit.
+
+    Example:
+        >>> round(float(nd.dynamics.flow(bare, dgd, W, [0, 10])["time"][-1]), 6)
+        1.0
+
+    Source: for CTA and ATC a reconstruction of Chaudhari et al. 2025.
     """
     asked = plan(system, rounds, save).by(known_step(system.method))
     _check_flows(asked)
@@ -210,7 +250,19 @@ def flow(
 
 
 def has_flow(method: Method, weights: Weights) -> bool:
-    """Whether small steps have a limit here: DGD, CTA and ATC, every round on the same graph."""
+    """Whether small steps have a limit here: DGD, CTA and ATC, every round on the same graph.
+
+    Args:
+        method: what is run.
+        weights: a mixing matrix, or several in turn.
+
+    Returns:
+        Whether `flow` is known.
+
+    Example:
+        >>> nd.dynamics.has_flow(dgd, W), nd.dynamics.has_flow(nd.methods.diging(step_size=0.1), W)
+        (True, False)
+    """
     return isinstance(method.update, Memoryless) and one_map(method, weights)
 
 

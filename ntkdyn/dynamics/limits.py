@@ -71,6 +71,20 @@ def limit(system: System) -> Record:
     of the common objective; `residual` (point, output), f - y at the agent that owns the point.
     Attributes: `interpolates`, whether all residuals vanish; `period`, the rounds after which
     exchanges and graph repeat, at whose start the agents are. The method must be stable.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+
+    Returns:
+        The variables above; losses in units of the problem's.
+
+    Raises:
+        InputError: for a method that is not stable, or has no limit in closed form.
+
+    Example:
+        >>> rest, late = nd.dynamics.limit(bare, dgd, W), nd.predict(bare, dgd, W, [10**6])
+        >>> bool(abs(rest["outputs"] - late["outputs"][0]).max() < 1e-8)
+        True
     """
     check_repeats(system, "limit in closed form")
     stability = assess(system)
@@ -181,6 +195,21 @@ def slowest_modes(system: System, *, count: int = 6) -> Record:
     Variables over `mode`: `eigenvalue_real`, `eigenvalue_imaginary`, and `time_constant`
     -1 / log |lambda|, the rounds in which the mode shrinks by e. Where exchanges or the graph
     repeat after some rounds, A is that of a period (attribute `period`), and time still in rounds.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        count: how many, at most.
+
+    Returns:
+        The variables above, the slowest first.
+
+    Raises:
+        InputError: where rounds are not affine maps, or do not repeat.
+
+    Example:
+        >>> found = nd.dynamics.slowest_modes(bare, dgd, W, count=2)
+        >>> found["time_constant"].values.round(1).tolist()
+        [67.6, 67.6]
     """
     check_repeats(system, "modes")
     map = affine_rounds(_iteration(system, assess(system).method))
@@ -234,6 +263,23 @@ def rounds_until(
     With `above` instead, as for accuracies, the first in which it is at least that. Rounds are
     doubled until it is, then halved between: where an error rises again on its way, an earlier such
     round can be missed, and the one returned is still one where the next before is not.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        below: what is not to be exceeded, in units of `measured`.
+        above: in its place, what is to be reached.
+        measured: a loss or an accuracy of `predict`.
+        at_most: rounds that are looked at.
+
+    Returns:
+        A round, or None.
+
+    Raises:
+        InputError: for both bounds or none, and a measure that there is not.
+
+    Example:
+        >>> nd.dynamics.rounds_until(bare, dgd, W, 1.0)
+        20
     """
     _check_one_bound(below, above)
     at_most = check_whole("at_most:", at_most, 1)

@@ -61,6 +61,24 @@ def minibatch_noise(
     Variables: `mean_outputs` and `std_outputs` (round, agent, point, output); per loss,
     `NAME_mean`, its expectation, and `NAME_of_mean`, that of the mean model (round, agent). For
     small problems with the squared error; the parameters' own covariance is in `Moments`.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        rounds: how many, or which are recorded, ascending; None: at rest.
+        batch_size: points that each agent draws in a round, without replacement.
+        record_every: of a number of rounds, how often one is recorded.
+
+    Returns:
+        The variables above, exact over all draws.
+
+    Raises:
+        InputError: for a state too large for its covariance to be followed, and at rest for a
+            method that is not stable.
+
+    Example:
+        >>> told = nd.dynamics.minibatch_noise(bare, dgd, W, [0, 5], batch_size=1)
+        >>> bool((told["std_outputs"][0] == 0).all()), bool((told["std_outputs"][1] > 0).all())
+        (True, True)
     """
     moments = Moments(system, batch_size=batch_size)
     if rounds is None:
@@ -85,6 +103,19 @@ class Moments:
     """Mean and covariance of the displacements that training can reach, side by side.
 
     States are (states x features) in coordinates that keep lengths in parameter space.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        batch_size: points that each agent draws in a round, without replacement.
+
+    Raises:
+        InputError: for a state too large for its covariance to be followed.
+
+    Example:
+        >>> moments = nd.dynamics.Moments(bare, dgd, W, batch_size=1)
+        >>> moments.advance(2)
+        >>> moments.covariance.shape == (1, *moments.mean.shape[1:] * 2)
+        True
     """
 
     @question("kernel")

@@ -35,7 +35,13 @@ from ntkdyn.vectors import Point
 
 
 class Scheme(NamedTuple):
-    """How rounds are reached that need not be stepped to, and how closely."""
+    """How rounds are reached that need not be stepped to, and how closely.
+
+    Example:
+        >>> modes = nd.dynamics.Scheme("modes", tolerance=1e-6)
+        >>> str(nd.predict(bare, dgd, W, [10_000], via=modes)["reached_by"].item())
+        'modes'
+    """
 
     via: str = "auto"
     """"steps", "powers", "modes", "chebyshev", "krylov" or "contour"; "auto": the cheapest"""
@@ -100,6 +106,32 @@ def predict(
     `corrections` says how many are. With batches all rounds are sampled, which takes as many
     gradients as training does. With anchors each segment has its own linearization, at the
     corrected mean, and its own sweeps: `defect` (anchor, sweep) and `sweeps_kept` (anchor).
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel`, `batch_size`,
+            `batch_seed`, `batches` and `stability` by name.
+        rounds: how many, or which are recorded, ascending.
+        save: what the record holds.
+        progress: called with (rounds done, rounds in all).
+        via: how rounds are reached that need not be stepped to.
+        anchors: where it is linearized anew.
+        corrections: how often it is corrected by real gradients.
+
+    Returns:
+        outputs (round, agent, point, output), train_loss, test_loss, global_loss, accuracies
+        (round, agent), consensus_distance and displacement, in units of the parameters; the seed,
+        step size and stability as attributes.
+
+    Raises:
+        InputError: for rounds, anchors or corrections that this system has none of, and a tolerance
+            that cannot be met.
+
+    Example:
+        >>> record = nd.predict(bare, dgd, W, rounds=100)
+        >>> [round(float(record["train_loss"].max("agent")[k]), 3) for k in (0, -1)]
+        [2.0, 0.075]
+
+    Source: Jacot, Gabriel, Hongler 2018; Lee et al. 2019 for one agent.
     """
     stability, (via, tolerance) = told(system), _scheme(via)
     asked = plan(system, rounds, save)
@@ -154,6 +186,23 @@ def predict_beside(
     All are linearized where the mean of the first one's agents is, so that an anchor costs one
     kernel, however many are asked for: those that stay near the first are predicted as well as it
     is. Anchors are rounds, as the record of a prediction has them.
+
+    Args:
+        systems: of one problem and kernel.
+        rounds: which are predicted, ascending.
+        anchors: rounds in which all are linearized anew.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        Outputs (rounds, agents, points, outputs) of each.
+
+    Raises:
+        InputError: for a kernel that is never formed, and anchors that are not rounds.
+
+    Example:
+        >>> both = [nd.System(prob, dgd, W), nd.System(prob, nd.methods.atc(step_size=0.1), W)]
+        >>> [found.shape for found in nd.dynamics.predict_beside(both, [0, 4], [0, 2])]
+        [(2, 3, 12, 10), (2, 3, 12, 10)]
     """
     first = systems[0]
     anchors = _anchors(first.kernel, "auto", anchors, int(np.max(rounds)))

@@ -81,7 +81,12 @@ class Limit(NamedTuple):
 
 
 class Stability(NamedTuple):
-    """The method with its step size as a number, whether it is stable, and what is known of it."""
+    """The method with its step size as a number, whether it is stable, and what is known of it.
+
+    Example:
+        >>> nd.dynamics.assess(bare, dgd, W).limit_by
+        'closed form'
+    """
 
     method: Method
     stable: bool | None
@@ -115,6 +120,20 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
     larger ones; for other losses it is sufficient. Zero: no step is stable; infinite: every step
     is, as the kernel is zero. The method's own step size does not matter; of a schedule it is what
     the largest factor may multiply.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        progress: called with (step sizes looked at, about how many will be).
+
+    Returns:
+        eta, in units of the method's step size.
+
+    Raises:
+        InputError: where rounds are not affine maps, or do not repeat.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, dgd, W), 4)
+        0.7059
     """
     system = system.with_(method=system.method.at_largest)
     check_repeats(system, "stability limit")
@@ -124,7 +143,23 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
 @question("kernel")
 @precision.in_double
 def assess(system: System, progress: Progress | None = None) -> Stability:
-    """Settle a step size given as a share of the limit, and say whether it is stable."""
+    """Settle a step size given as a share of the limit, and say whether it is stable.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        progress: called with (step sizes looked at, about how many will be).
+
+    Returns:
+        The method with a number for its step size, whether it is stable, and the limit where that
+        is known without more work.
+
+    Raises:
+        InputError: for a share of a limit that is not known.
+
+    Example:
+        >>> nd.dynamics.assess(bare, dgd, W).stable
+        True
+    """
     method = system.method
     if system.stability is not None:
         return told(system)
@@ -172,7 +207,21 @@ def _share(method: Method, limit: Limit) -> float:
 
 
 def known_step(method: Method) -> Method:
-    """The method, refused if its step size is a share of a limit that is not known."""
+    """The method, refused if its step size is a share of a limit that is not known.
+
+    Args:
+        method: with any step size.
+
+    Returns:
+        The method itself.
+
+    Raises:
+        InputError: for a share of the limit.
+
+    Example:
+        >>> nd.dynamics.known_step(dgd) is dgd
+        True
+    """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     if isinstance(method.step_size, OfLimit):
         raise InputError(

@@ -22,6 +22,20 @@ def kernel_table(problem: Problem | KernelProblem, *, kernel: Choice | str = "em
     """K(x, x') between the training points, with the agent that owns each.
 
     A kernel that couples outputs is given by its mean over the outputs' own blocks, K_aa.
+
+    Args:
+        problem: of which the kernel is.
+        kernel: which of its kernels.
+
+    Returns:
+        kernel (row, column) and the owners of both.
+
+    Raises:
+        InputError: for a kernel that is never formed.
+
+    Example:
+        >>> nd.dynamics.kernel_table(bare)["kernel"].shape
+        (6, 6)
     """
     found = problem.kernel(kernel)
     task = problem.task
@@ -42,6 +56,20 @@ def spectrum(system: System) -> Record:
     All of them where the state that moves is small, otherwise those on the rim; see `spectra`. Of a
     whole period (attribute `period`) where exchanges or the graph repeat after some rounds. The
     squared error is meant, whatever the problem's loss.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+
+    Returns:
+        eigenvalue_real and eigenvalue_imaginary.
+
+    Raises:
+        InputError: where rounds are not affine maps, or do not repeat.
+
+    Example:
+        >>> found = nd.dynamics.spectrum(bare, dgd, W)
+        >>> bool((abs(found["eigenvalue_real"]) <= 1).all())
+        True
     """
     check_repeats(system, "spectrum")
     known = assess(system)

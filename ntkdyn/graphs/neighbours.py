@@ -32,8 +32,10 @@ def effective_neighbours(weights: Any, decay: Any) -> float:
     Raises:
         InputError: for a decay outside [0, 1), and weights that change by the round.
 
-    >>> round(effective_neighbours(graphs.metropolis(graphs.complete(8)), 0.9), 6)
-    8.0
+    Example:
+        >>> everybody = nd.graphs.metropolis(nd.graphs.complete(8))
+        >>> round(nd.graphs.effective_neighbours(everybody, 0.9), 6)
+        8.0
     """
     if not is_real(decay) or not 0 <= decay < 1:
         raise InputError(f"effective neighbours: decay must be in [0, 1), got {shown(decay)}")

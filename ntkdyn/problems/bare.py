@@ -38,6 +38,14 @@ class KernelProblem:
 
     A K that is symmetric but for the rounding of its dtype is made so. Of the logistic loss targets
     may be -1 and +1, which are taken as 0 and 1. Records say in attributes where either was done.
+
+    Raises:
+        InputError: for arrays that do not fit each other, are not finite, or a K that is not
+            symmetric.
+
+    Example:
+        >>> nd.KernelProblem(K, y, owner).task.counts.tolist()
+        [2, 2, 2]
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class Problem:
     predicted where they are linearized anew (`anchors`, with kernel="implicit").
     `public` are points (points, *features) without labels that all agents see, none of them a
     training point.
+
+    Raises:
+        InputError: for networks that do not fit the data or the loss.
+
+    Example:
+        >>> prob.parameters_each, prob.task.agents
+        (1210, 3)
     """
 
     network: Network | Sequence[Network]

@@ -59,6 +59,26 @@ def account(
     Arguments as for `train`. Trainings and predictions are run here, so that step size, batches and
     start are the same throughout. Those at hand already, of the same arguments and with outputs,
     may be given as `runs`: "observed", and under a source the run that gives it up.
+
+    Args:
+        system: or problem, method, weights in its place, with `batch_size`,
+            `batch_seed` and `batches` by name.
+        rounds: how many, or which are recorded, ascending.
+        save: which of a number of rounds are recorded.
+        precision: of the observed training.
+        runs: those at hand already.
+        progress: called with (runs done, runs in all).
+
+    Returns:
+        Gaps relative to the distance travelled: arithmetic, linearization, minibatch_noise,
+        discretization, finite_width, where they apply.
+
+    Raises:
+        InputError: for runs that are none of the chain.
+
+    Example:
+        >>> sorted(nd.validation.account(prob, dgd, W, 2).data_vars)[-2:]
+        ['gap', 'linearization']
     """
     known = assess(system.settling)
     drawn = system.with_(kernel=Empirical(), method=known.method)

@@ -51,6 +51,23 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
     need no prediction. Of a log (`from_log`) in the rounds that both hold, and where it holds no
     outputs, the gaps are those of a measure, which `compared` names: of train_loss, say, with each
     agent's change since the start for the distance travelled.
+
+    Args:
+        predicted: a record of `predict`, or of another run that is to be held against one.
+        observed: of `train`, or `from_log`, in the same rounds and at the same points.
+        nulls: as above; left out, what needs no prediction is held against it alone.
+
+    Returns:
+        gap, deviation_gap and the like (round, agent), relative to the distance travelled from the
+        start; per loss its difference; attributes say how far apart the last round is.
+
+    Raises:
+        InputError: for records of different problems, rounds or agents.
+
+    Example:
+        >>> pred, obs = nd.predict(prob, dgd, W, 4), nd.train(prob, dgd, W, 4)
+        >>> bool(nd.compare(pred, obs)["gap"].max() < 0.2)
+        True
     """
     if not _is_log(observed):
         _check_alike(predicted, observed)

@@ -79,6 +79,22 @@ def from_log(
     Raises:
         InputError: for rows that are missing, double or not whole, other agents than the
             prediction's, losses that are off by one factor at the start, and what cannot be read.
+
+    Args:
+        log: a table, its path, or arrays by name.
+        predicted: the record of `predict` that it is to be held against.
+        columns: what the log calls things.
+        agents: what the prediction calls the log's agents.
+        factors: what measures of the log are multiplied by.
+
+    Returns:
+        The measures that the log holds, over `round` and `agent`.
+
+    Example:
+        >>> told = nd.predict(bare, dgd, W, 2)
+        >>> rows = told[["train_loss"]].to_dataframe().reset_index()
+        >>> nd.validation.from_log(rows[["round", "agent", "train_loss"]], told).sizes["round"]
+        3
     """
     check_kind("log: the prediction", predicted, Record, "as `predict` gives")
     columns, agents, factors = (

@@ -158,6 +158,24 @@ def nulls(
     apply (a complete graph in place of a complete one, a method that these weights do not suit) is
     left out, and the attribute `left_out` says why. With the kernel "implicit", of which each would
     take as long as the prediction itself, all are.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` and `batches` by name.
+        observed: the record of a run of it.
+        anchors: those of the prediction.
+        corrections: those of the prediction.
+        progress: called with (explanations done, explanations in all).
+
+    Returns:
+        gap and deviation_gap (explanation, round, agent), relative to the distance travelled.
+
+    Raises:
+        InputError: for a record of another system.
+
+    Example:
+        >>> wrong = nd.validation.nulls(prob, dgd, W, nd.train(prob, dgd, W, 4))
+        >>> wrong["explanation"].values.tolist()
+        ['atc in its place', 'step size 10 % smaller', 'step size 10 % larger']
     """
     check_kind("nulls: the observed record", observed, Record, "as `train` gives")
     right, rounds = _observed(system, observed), [int(each) for each in observed["round"]]

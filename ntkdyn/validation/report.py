@@ -39,7 +39,13 @@ MEANING = {
 
 
 class Findings(NamedTuple):
-    """What a report is about."""
+    """What a report is about.
+
+    Example:
+        >>> pred, obs = nd.predict(prob, dgd, W, 4), nd.train(prob, dgd, W, 4)
+        >>> nd.validation.Findings(pred, obs, nd.compare(pred, obs)).accounts is None
+        True
+    """
 
     predicted: Record
     observed: Record
@@ -58,6 +64,22 @@ def write_report(
     """Write the report of what was found to `path`.
 
     `pictures` are "overlay" and, of `accounts`, "accounts"; `formulas` is a section in HTML.
+
+    Args:
+        findings: records, and what the gap is made of.
+        pictures: their files.
+        path: of the page, one HTML file.
+        formulas: as above.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: for a place that cannot be written.
+
+    Example:
+        >>> nd.validation.write_report.__name__
+        'write_report'
     """
     predicted, observed, comparison, accounts = findings
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(

@@ -36,7 +36,13 @@ PRECISIONS = {
 
 
 class Resources(NamedTuple):
-    """What a run may use."""
+    """What a run may use.
+
+    Example:
+        >>> few = nd.validation.Resources(memory="200 MB")
+        >>> nd.train(prob, dgd, W, 4, resources=few).attrs["memory_budget"]
+        200000000.0
+    """
 
     devices: Sequence[jax.Device] | None = None
     """that share it; those of other processes too, if each makes the same call; None: one"""
@@ -78,6 +84,27 @@ def train(
 
     Refuses (`InputError`) a budget too small for one point at a time, and devices that cannot share
     the work evenly.
+
+    Args:
+        system: or problem, method, weights in its place, with `batch_size`,
+            `batch_seed`, `batches` and `stability` by name.
+        rounds: how many, or which are recorded, ascending.
+        save: what the record holds.
+        progress: called with (rounds done, rounds in all).
+        checkpoints: where the run saves itself.
+        precision: as above.
+        resources: devices and memory.
+
+    Returns:
+        The variables of `predict`, observed; `floats_sent` (round, agent) beside them.
+
+    Raises:
+        InputError: for a budget too small for one point at a time, and devices that cannot share
+            the work evenly.
+
+    Example:
+        >>> nd.train(prob, dgd, W, rounds=4).sizes["round"]
+        5
     """
     check_name("precision", precision, PRECISIONS)
     check_kind("resources", resources, Resources, "as `validation.Resources()` gives")

@@ -1,0 +1,79 @@
+"""What public names say of themselves: sections that are there, examples that run."""
+
+import doctest
+import inspect
+import re
+
+import pytest
+from test_surface import public
+
+import ntkdyn as nd
+
+WHOLE = {"ntkdyn", "ntkdyn.dynamics", "ntkdyn.validation"}
+"""Rooms all of whose names have all sections."""
+
+FUNCTION = ("Args", "Returns", "Raises", "Example")
+CLASS = ("Example",)
+
+RAISES_NOTHING = {"has_flow"}
+
+NAMED = [(name, value) for room, name, value in public() if room in WHOLE]
+
+
+def sections(value):
+    return re.findall(r"^([A-Z][a-z]+):$", inspect.getdoc(value), re.M)
+
+
+@pytest.mark.parametrize("name, value", NAMED, ids=[name for name, _ in NAMED])
+def test_public_names_say_what_they_take_give_and_refuse(name, value):
+    wanted = CLASS if inspect.isclass(value) else FUNCTION
+    missing = set(wanted) - set(sections(value))
+    assert missing <= ({"Raises"} if name in RAISES_NOTHING else set()), name
+    taken = inspect.signature(value).parameters if "Args" in sections(value) else {}
+    said = re.search(r"^Args:\n((?: {4}.*\n|\n)+)", inspect.getdoc(value) + "\n", re.M)
+    for each in taken:
+        assert re.search(rf"\b{each}\b", inspect.getdoc(value)), (name, each)
+    assert not taken or said, name
+
+
+def test_every_public_name_says_what_it_is():
+    for room, name, value in public():
+        first = (inspect.getdoc(value) or "").split("\n")[0]
+        assert first.endswith((".", ":", "?")) or first, (room, name)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the examples stand on, as the package's own docstring makes it."""
+    made = {}
+    run("ntkdyn", nd.__doc__, made)
+    return made
+
+
+def run(name, text, names):
+    """Run the examples of a docstring; names they make stay."""
+    found = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    found.globs, said = names, []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(found, out=said.append, clear_globs=False)
+    assert not runner.failures, "".join(said)
+    return runner.tries
+
+
+def examples():
+    """Of all public names, wherever they are."""
+    return [(name, value) for _, name, value in public() if ">>>" in (inspect.getdoc(value) or "")]
+
+
+COMPILED = {"compare", "Corrections", "certify", "ensemble", "Anchoring", "Findings", "account"}
+"""Examples that take programs of their own."""
+
+RUN = [
+    pytest.param(name, value, id=name, marks=[pytest.mark.slow] if name in COMPILED else [])
+    for name, value in examples()
+]
+
+
+@pytest.mark.parametrize("name, value", RUN)
+def test_examples_run(name, value, names):
+    assert run(name, inspect.getdoc(value), dict(names))
