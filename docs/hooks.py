@@ -74,6 +74,11 @@ def on_page_content(content: str, **_: Any) -> str:
     return FORMULA.sub(_formula, content)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search is a dialog without a name."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+
+
 def _reference(name: str, pages: Sequence[str]) -> Iterator[str]:
     """The page of a module: what it says of itself, and all it offers, once in the whole site."""
     module = importlib.import_module(name)

@@ -284,6 +284,7 @@ const explorable = (() => {
     });
     document.getElementById("undo").addEventListener("click", undo);
     document.getElementById("redo").addEventListener("click", redo);
+    for (const drawn of document.querySelectorAll(".plot > *")) drawn.inert = true; // nothing there to operate
     for (const form of document.querySelectorAll("form.exercise")) form.addEventListener("submit", check);
     theme.start(() => {
       paint();
