@@ -9,13 +9,13 @@ from test_surface import public
 
 import ntkdyn as nd
 
-WHOLE = {"ntkdyn", "ntkdyn.dynamics", "ntkdyn.validation"}
+WHOLE = {"ntkdyn", "ntkdyn.dynamics", "ntkdyn.graphs", "ntkdyn.methods", "ntkdyn.validation"}
 """Rooms all of whose names have all sections."""
 
 FUNCTION = ("Args", "Returns", "Raises", "Example")
 CLASS = ("Example",)
 
-RAISES_NOTHING = {"has_flow"}
+RAISES_NOTHING = {"davis", "described", "dyck", "four_rings", "has_flow", "petersen"}
 
 NAMED = [(name, value) for room, name, value in public() if room in WHOLE]
 
@@ -27,13 +27,11 @@ def sections(value):
 @pytest.mark.parametrize("name, value", NAMED, ids=[name for name, _ in NAMED])
 def test_public_names_say_what_they_take_give_and_refuse(name, value):
     wanted = CLASS if inspect.isclass(value) else FUNCTION
-    missing = set(wanted) - set(sections(value))
+    taken = inspect.signature(value).parameters
+    missing = set(wanted) - set(sections(value)) - ({"Args"} if not taken else set())
     assert missing <= ({"Raises"} if name in RAISES_NOTHING else set()), name
-    taken = inspect.signature(value).parameters if "Args" in sections(value) else {}
-    said = re.search(r"^Args:\n((?: {4}.*\n|\n)+)", inspect.getdoc(value) + "\n", re.M)
-    for each in taken:
+    for each in taken if "Args" in sections(value) else ():
         assert re.search(rf"\b{each}\b", inspect.getdoc(value)), (name, each)
-    assert not taken or said, name
 
 
 def test_every_public_name_says_what_it_is():

@@ -57,6 +57,24 @@ def mixing(
     brought into that order. With `negative` weights may be negative, as those of fastest mixing
     are (Xiao, Boyd 2004), if W brings agents together: all its eigenvalues but one of smaller
     modulus than 1. Methods that average linearly take such a W, others refuse it.
+
+    Args:
+        weights: as above.
+        name: what messages and records call it.
+        agents: how many there must be.
+        sums: "rows" or "columns", which sum to one.
+        names: of the agents, in their order.
+        negative: whether weights may be.
+
+    Returns:
+        W with its spectrum, or a sequence of such.
+
+    Raises:
+        InputError: for what is none, in one sentence that says why.
+
+    Example:
+        >>> round(nd.graphs.mixing([[0.5, 0.5], [0.5, 0.5]]).spectral_gap, 4)
+        1.0
     """
     check_name("sums of a mixing matrix", sums, AXES)
     if agents is not None:

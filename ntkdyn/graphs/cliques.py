@@ -32,6 +32,23 @@ def d_cliques(
     of the exchanges of two agents between them that lessen the sum of their skews one is made, also
     at random. Cliques are then linked in a ring or, "fully connected", every two, by one link
     between agents that have fewest such links. Take `metropolis` weights of it, as there.
+
+    Args:
+        counts: points (agents, classes).
+        size: of a clique, at most.
+        between: "ring" or "fully connected".
+        steps: exchanges that are tried.
+        seed: draws it.
+
+    Returns:
+        The graph, agents numbered from 0.
+
+    Raises:
+        InputError: for counts that are no such table.
+
+    Example:
+        >>> nd.graphs.d_cliques(np.eye(4), 2).number_of_edges()
+        3
     """
     table = arrays.double("d_cliques: counts", counts, 2)
     size, steps = check_whole("d_cliques: size", size, 1), check_whole("d_cliques: steps", steps, 0)

@@ -24,6 +24,16 @@ def described(weights: Weights) -> list[str]:
     """Who hears from whom, the gap and all eigenvalues, and the effective number of neighbours.
 
     Of weights that change, the eigenvalues are those of the product of a cycle.
+
+    Args:
+        weights: a mixing matrix, or several in turn.
+
+    Returns:
+        Lines of text.
+
+    Example:
+        >>> len(nd.graphs.described(W)) > 3
+        True
     """
     if not isinstance(weights, MixingMatrix):
         values = np.linalg.eigvals(_product(weights.matrices))

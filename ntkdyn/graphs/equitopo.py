@@ -24,6 +24,22 @@ def equi_static(agents: int, links: int, *, directed: bool = False, seed: int = 
 
     Undirected, (W + W') / 2: U-EquiStatic, in which agents have up to 2 M neighbours. Doubly
     stochastic either way. Refuses (`InputError`) a draw that leaves agents unconnected.
+
+    Args:
+        agents: m, how many.
+        links: M, how many are drawn.
+        directed: whether a link goes one way.
+        seed: draws it.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: as above.
+
+    Example:
+        >>> nd.graphs.equi_static(8, 3).doubly_stochastic
+        True
     """
     agents = check_whole("equi_static: agents", agents, 2)
     links = check_whole("equi_static: links", links, 1)
@@ -38,6 +54,22 @@ def equi_dynamic(agents: int, length: int, *, share: float = 0.5, seed: int = 0)
     """In each round W = (1 - share) I + share A_u, u drawn at random: one-peer OD-EquiDyn.
 
     Everybody hears from one other in a round.
+
+    Args:
+        agents: m, how many.
+        length: rounds that are drawn.
+        share: of what is heard, in (0, 1].
+        seed: draws it.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for draws that leave agents unconnected.
+
+    Example:
+        >>> len(nd.graphs.equi_dynamic(6, 9).rounds)
+        9
     """
     agents = check_whole("equi_dynamic: agents", agents, 2)
     length = check_length("equi_dynamic", length, agents)

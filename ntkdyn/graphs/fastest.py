@@ -35,6 +35,17 @@ def fastest(graph: nx.Graph, *, negative: bool = False) -> MixingMatrix:
 
     Raises:
         InputError: for directed graphs, more than 64 agents, and without cvxpy.
+
+    Args:
+        graph: undirected, of up to 64 agents.
+        negative: whether weights may be negative.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Example:
+        >>> round(nd.graphs.fastest(nd.graphs.star(4)).spectral_gap, 4)
+        0.3333
     """
     check_flag("fastest: negative", negative)
     linked = both_ways(graph, "fastest")

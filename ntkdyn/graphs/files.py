@@ -47,6 +47,22 @@ def read(
     identifies the nodes, if left out. `weighted=False` leaves weights out. `directed` is about
     lists of links: whether the second of a link hears from the first alone. Links that go both
     ways, with the same weight, make a graph undirected.
+
+    Args:
+        source: a path, graph, matrix or table.
+        names: the attribute that agents are called by.
+        weighted: whether weights of links are read.
+        directed: whether links of lists go one way.
+
+    Returns:
+        The graph, agents numbered from 0, `names` among its attributes.
+
+    Raises:
+        InputError: for what cannot be read, or is no graph of agents.
+
+    Example:
+        >>> nd.graphs.read(nd.graphs.ring(4)).number_of_edges()
+        4
     """
     check_flag("graph: weighted", weighted)
     if names is not None and not isinstance(names, str):

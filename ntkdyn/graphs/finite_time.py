@@ -27,6 +27,20 @@ def hyper_hypercube(agents: int, peers: int = 1) -> MixingSequence:
     With m = n_1 ... n_L, agents are numbered with L digits, digit l running to n_l, and in round l
     those meet whose numbers differ in digit l alone. With one peer it is the hypercube's dimensions
     one by one. For m whose prime factors are all up to k + 1 (Takezawa et al. 2023).
+
+    Args:
+        agents: m, how many.
+        peers: k, the most that an agent hears in a round.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for agents with a prime factor beyond k + 1.
+
+    Example:
+        >>> len(nd.graphs.hyper_hypercube(8).rounds)
+        3
     """
     agents, peers = _checked("hyper_hypercube", agents, peers)
     factors = _factors(agents, peers + 1)
@@ -48,6 +62,20 @@ def base(agents: int, peers: int = 1) -> MixingSequence:
     mean in with its share, and go on among themselves, and each part of V_1 has the mean of all in
     sum, and averages within itself. Where m = p q with p a product of primes up to k + 1, this on q
     and a hyper-hypercube across, if that is shorter.
+
+    Args:
+        agents: m, how many.
+        peers: k, the most that an agent hears in a round.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for numbers that are not from 1 on.
+
+    Example:
+        >>> len(nd.graphs.base(6).rounds)
+        4
     """
     agents, peers = _checked("base", agents, peers)
     ways = [_simple(range(agents), peers), _across(agents, peers)]

@@ -35,6 +35,11 @@ class MixingMatrix:
     asymptotic factor by which disagreement shrinks per round, `contraction` = |W - 11'/m|_2 the
     factor that holds at every round (the two agree for symmetric W), `spectral_gap` one minus
     the former, `smallest_eigenvalue` the smallest real part.
+
+    Example:
+        >>> ring = nd.graphs.metropolis(nd.graphs.ring(4))
+        >>> round(ring.spectral_gap, 4), ring.doubly_stochastic
+        (0.6667, True)
     """
 
     matrix: Float[np.ndarray, "agents agents"]
@@ -185,6 +190,10 @@ class MixingSequence:
     Each is checked, but connected need be only their union. As data it is the same for prediction
     and training. `contraction` is |W_length ... W_1 - 11'/m|_2, the factor of one whole cycle, and
     `spectral_gap` one minus its root, the mean factor of a round.
+
+    Example:
+        >>> round(nd.graphs.one_peer_exponential(4).contraction, 6)
+        0.0
     """
 
     rounds: tuple[MixingMatrix, ...]

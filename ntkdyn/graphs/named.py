@@ -28,6 +28,22 @@ def build(
     weights of its own. `settings` are
     the topology's arguments, those it does not take refused by name; `defaults` are used where
     it takes them and they are not set, and `agents` of them is how many there must be.
+
+    Args:
+        topology: its name.
+        weights: the name of a rule, or None.
+        defaults: settings that it may take.
+        settings: those that it must take.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for settings that the topology does not take.
+
+    Example:
+        >>> nd.graphs.build("ring", None, {"agents": 4}).agents
+        4
     """
     check_name("graph", topology, BUILT)
     check_kind("defaults", defaults, Mapping, "of settings by name")
@@ -55,6 +71,21 @@ def weigh(graph: nx.Graph, weights: str, sums: str = "rows") -> MixingMatrix:
     """The mixing matrix of a graph with named weights: "metropolis", "given", "lazy metropolis".
 
     `sums` are those of a W that is given by the graph's links.
+
+    Args:
+        graph: whose links are weighed.
+        weights: the name.
+        sums: "rows" or "columns", which sum to one.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a name that there is not, with the nearest.
+
+    Example:
+        >>> nd.graphs.weigh(nd.graphs.ring(4), "lazy metropolis").name
+        'lazy metropolis'
     """
     check_name("weights", weights, RULES)
     rule = weights.removeprefix("lazy ")

@@ -29,6 +29,13 @@ def effective_neighbours(weights: Any, decay: Any) -> float:
     graph, and of any doubly stochastic W as gamma -> 1: agents that remember long have time to hear
     from all.
 
+    Args:
+        weights: a mixing matrix.
+        decay: gamma, in [0, 1).
+
+    Returns:
+        A number of agents, from 1 to m for doubly stochastic W.
+
     Raises:
         InputError: for a decay outside [0, 1), and weights that change by the round.
 
@@ -54,8 +61,20 @@ def neighbours_rate(weights: Any, step_size: Any, noise: Any) -> float:
     exactly where all agents are alike in the graph (a ring, a torus). It is negative where descent
     diverges.
 
+    Args:
+        weights: a mixing matrix.
+        step_size: eta, in (0, 1).
+        noise: zeta, from 1 on.
+
+    Returns:
+        r, a share of |x|^2.
+
     Raises:
         InputError: for a step size outside (0, 1), noise below one, and weights that change.
+
+    Example:
+        >>> round(nd.graphs.neighbours_rate(nd.graphs.isolated(2), 0.1, 1.0), 4)
+        0.19
     """
     if not is_real(step_size) or not 0 < step_size < 1:
         raise InputError(f"neighbours' rate: step_size must be in (0, 1), got {shown(step_size)}")

@@ -22,6 +22,19 @@ def one_peer_exponential(agents: int) -> MixingSequence:
     """In round t everybody averages with i - 2^(t mod log2 m) alone (Assran et al. 2019).
 
     Doubly stochastic; where m is a power of two, a cycle ends at the exact mean.
+
+    Args:
+        agents: m, how many.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for fewer than two agents.
+
+    Example:
+        >>> len(nd.graphs.one_peer_exponential(8).rounds)
+        3
     """
     agents = check_whole("one_peer_exponential: agents", agents, 2)
     hops = [2**k for k in range(agents.bit_length()) if 2**k < agents]
@@ -32,7 +45,23 @@ def one_peer_exponential(agents: int) -> MixingSequence:
 
 
 def random_matchings(graph: nx.Graph, length: int, *, seed: int) -> MixingSequence:
-    """In each round a maximal matching of the links, drawn at random, averages in pairs."""
+    """In each round a maximal matching of the links, drawn at random, averages in pairs.
+
+    Args:
+        graph: whose links are weighed.
+        length: rounds that are drawn.
+        seed: draws it.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for draws that leave agents unconnected.
+
+    Example:
+        >>> len(nd.graphs.random_matchings(nd.graphs.ring(4), 9, seed=0).rounds)
+        9
+    """
     linked = both_ways(graph, "random_matchings")
     length = check_length("random_matchings", length, len(graph))
     rng = _rng(seed, "random_matchings")
@@ -59,6 +88,22 @@ def link_failures(weights: Any, probability: float, length: int, *, seed: int) -
     What an agent would have heard over a failed link it hears from itself, so that rows go on
     summing to one, and columns too where W is symmetric. Where W is one of columns, as `push` makes
     it, an agent keeps what it would have sent, so that columns go on summing to one.
+
+    Args:
+        weights: a mixing matrix.
+        probability: of each link and round, in [0, 1).
+        length: rounds that are drawn.
+        seed: draws it.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: for draws that leave agents unconnected.
+
+    Example:
+        >>> len(nd.graphs.link_failures(W, 0.2, 9, seed=0).rounds)
+        9
     """
     if not is_real(probability) or not 0 <= probability < 1:
         raise InputError(
@@ -90,6 +135,21 @@ def by_round(weights: Any, length: int, *, sums: str = "rows") -> MixingSequence
 
     Each may be whatever `mixing` takes for one round. Refuses (`InputError`) an iterator that ends
     sooner, and what is no mixing matrix, by its round.
+
+    Args:
+        weights: a function of the round, or an iterator.
+        length: how many are asked.
+        sums: "rows" or "columns", which sum to one.
+
+    Returns:
+        Weights, round by round.
+
+    Raises:
+        InputError: as above.
+
+    Example:
+        >>> len(nd.graphs.by_round(lambda t: W, 2).rounds)
+        2
     """
     length = check_whole("by_round: length", length, 1)
     if not callable(weights) and not isinstance(weights, Iterable):

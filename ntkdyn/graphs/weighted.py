@@ -28,6 +28,20 @@ def given(graph: nx.Graph, sums: str = "rows") -> MixingMatrix:
 
     Where no agent has a link to itself, w_ii = 1 - sum_j w_ij, and `adjusted` says so. Checked as
     any W is (`mixing`); with `sums` "columns" these must sum to one.
+
+    Args:
+        graph: whose links are weighed.
+        sums: "rows" or "columns", which sum to one.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for weights that are no mixing matrix.
+
+    Example:
+        >>> nd.graphs.given(nd.graphs.read(np.full((3, 3), 1 / 3))).agents
+        3
     """
     check_name("sums of a mixing matrix", sums, AXES)
     matrix = _weights(graph, "given")
@@ -48,6 +62,19 @@ def sinkhorn(graph: nx.Graph) -> MixingMatrix:
     link to itself; an agent without one gets the largest weight of its links. Such D_1 and D_2
     exist where every link lies on a cycle: so on every undirected graph, and on directed ones where
     everybody reaches everybody. Of a symmetric A they are the same, and W is symmetric.
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a directed graph in which not everybody reaches everybody.
+
+    Example:
+        >>> round(nd.graphs.sinkhorn(nd.graphs.star(4)).spectral_gap, 4)
+        0.2929
     """
     matrix = _weights(graph, "sinkhorn", without=1.0)
     alone = matrix.diagonal() == 0

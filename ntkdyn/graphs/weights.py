@@ -29,7 +29,21 @@ def _named(rule: Callable[..., MixingMatrix]) -> Callable[..., MixingMatrix]:
 
 @_named
 def metropolis(graph: nx.Graph) -> MixingMatrix:
-    """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007)."""
+    """w_ij = 1 / (1 + max(d_i, d_j)) on links, w_ii = 1 - sum (Xiao, Boyd, Kim 2007).
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a graph that is not connected.
+
+    Example:
+        >>> round(nd.graphs.metropolis(nd.graphs.star(4)).spectral_gap, 4)
+        0.25
+    """
     linked = both_ways(graph, "metropolis")
     degrees = linked.sum(axis=1)
     return _filled(linked / (1 + np.maximum.outer(degrees, degrees)), "metropolis")
@@ -37,14 +51,42 @@ def metropolis(graph: nx.Graph) -> MixingMatrix:
 
 @_named
 def uniform(graph: nx.Graph) -> MixingMatrix:
-    """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too."""
+    """w_ij = 1 / (1 + d_i) over oneself and those one hears from; on a directed graph too.
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a graph that is not connected.
+
+    Example:
+        >>> round(nd.graphs.uniform(nd.graphs.star(4)).spectral_gap, 4)
+        0.5
+    """
     heard = adjacency(graph, "uniform") + np.eye(len(graph))
     return checked(heard / heard.sum(axis=1, keepdims=True), "uniform")
 
 
 @_named
 def max_degree(graph: nx.Graph) -> MixingMatrix:
-    """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max)."""
+    """w_ij = 1 / (1 + d_max) on links, w_ii = 1 - d_i / (1 + d_max).
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a graph that is not connected.
+
+    Example:
+        >>> round(nd.graphs.max_degree(nd.graphs.star(4)).spectral_gap, 4)
+        0.25
+    """
     linked = both_ways(graph, "max_degree")
     return _filled(linked / (1 + linked.sum(axis=1).max()), "max_degree")
 
@@ -54,6 +96,19 @@ def hundredths(graph: nx.Graph) -> MixingMatrix:
     """w_ij = floor(100 / (1 + d_max)) / 100 on links, w_ii = 1 - sum.
 
     `max_degree` rounded down to two decimals, as DIMAT's code has it on `two_hubs`.
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a graph that is not connected.
+
+    Example:
+        >>> round(nd.graphs.hundredths(nd.graphs.star(4)).spectral_gap, 4)
+        0.25
     """
     linked = both_ways(graph, "hundredths")
     largest = int(linked.sum(axis=1).max())
@@ -74,6 +129,21 @@ def laplacian(
     The best constant minimises the second-largest modulus (Xiao, Boyd 2004); the cap keeps
     every weight non-negative. With `negative` there is none: an agent with many neighbours then
     weighs itself negatively, and epsilon may be anything below 2 / l_max.
+
+    Args:
+        graph: whose links are weighed.
+        epsilon: the factor; None: the best.
+        negative: whether weights may be negative.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for an epsilon at which agents do not come together.
+
+    Example:
+        >>> round(nd.graphs.laplacian(nd.graphs.star(4)).spectral_gap, 4)
+        0.3333
     """
     check_flag("laplacian: negative", negative)
     linked = both_ways(graph, "laplacian")
@@ -96,6 +166,20 @@ def lazy(weights: Any, stay: float = 0.5) -> Weights:
     """stay I + (1 - stay) W: every agent keeps the share `stay` of its own iterate.
 
     `weights` is whatever `mixing` takes; of a sequence, every matrix.
+
+    Args:
+        weights: a mixing matrix, or several in turn.
+        stay: in [0, 1).
+
+    Returns:
+        The same kind.
+
+    Raises:
+        InputError: for a share outside [0, 1).
+
+    Example:
+        >>> round(nd.graphs.lazy(W, 0.5).spectral_gap, 4)
+        0.5
     """
     if not is_real(stay) or not 0 <= stay < 1:
         raise InputError(f"lazy: stay must be a number in [0, 1), got {shown(stay)}")
@@ -108,7 +192,21 @@ def lazy(weights: Any, stay: float = 0.5) -> Weights:
 
 
 def isolated(agents: int) -> MixingMatrix:
-    """W = I: no agent hears from another. The one disconnected matrix, for comparison."""
+    """W = I: no agent hears from another. The one disconnected matrix, for comparison.
+
+    Args:
+        agents: m, how many.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a number of agents that is not from 1 on.
+
+    Example:
+        >>> nd.graphs.isolated(2).matrix.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     agents = check_whole("isolated: agents", agents, 1)
     check_room("isolated", agents, 0)
     return MixingMatrix(np.eye(agents), "isolated")
@@ -116,7 +214,21 @@ def isolated(agents: int) -> MixingMatrix:
 
 @_named
 def push(graph: nx.Graph) -> MixingMatrix:
-    """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one."""
+    """p_ij = 1 / (1 + listeners of j): j splits what it has evenly; columns sum to one.
+
+    Args:
+        graph: whose links are weighed.
+
+    Returns:
+        A mixing matrix (agents, agents).
+
+    Raises:
+        InputError: for a graph that is not connected.
+
+    Example:
+        >>> nd.graphs.push(nd.graphs.directed_ring(3)).sums
+        'columns'
+    """
     sent = adjacency(graph, "push") + np.eye(len(graph))
     return checked(sent / sent.sum(axis=0), "push", "columns")
 

@@ -56,6 +56,19 @@ def dgd(*, step_size: StepSize) -> Method:
     """x_i <- sum_j W_ij x_j - eta g_i(x_i).
 
     Decentralized gradient descent (Nedic, Ozdaglar 2009).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.dgd(step_size=0.1), W), 4)
+        0.7059
     """
     return _local(updates.DGD(step_size), "dgd")
 
@@ -64,6 +77,19 @@ def cta(*, step_size: StepSize) -> Method:
     """v_i = sum_j W_ij x_j,  x_i <- v_i - eta g_i(v_i).
 
     Combine-then-adapt diffusion (Sayed 2014).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.cta(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.CTA(step_size), "cta")
 
@@ -72,6 +98,19 @@ def atc(*, step_size: StepSize) -> Method:
     """x_i <- sum_j W_ij (x_j - eta g_j(x_j)).
 
     Adapt-then-combine diffusion (Sayed 2014).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.atc(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.ATC(step_size), "atc")
 
@@ -80,6 +119,20 @@ def heavy_ball(*, step_size: StepSize, beta: float = 0.9) -> Method:
     """m_i <- beta m_i + g_i(x_i),  x_i <- sum_j W_ij (x_j - eta m_j).
 
     ATC with local heavy-ball momentum, DSGDm (Polyak 1964; Assran et al. 2019).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        beta: what is kept of the momentum in a round, in [0, 1).
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.heavy_ball(step_size=0.1), W), 4)
+        3.2571
     """
     return _local(updates.HeavyBall(step_size, beta), "heavy_ball")
 
@@ -88,6 +141,20 @@ def nesterov(*, step_size: StepSize, beta: float = 0.9) -> Method:
     """m_i <- beta m_i + g_i(x_i),  x_i <- sum_j W_ij (x_j - eta (g_j(x_j) + beta m_j)).
 
     ATC with local Nesterov momentum, DSGDm-N (Nesterov 1983; Lin et al. 2021).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        beta: what is kept of the momentum in a round, in [0, 1).
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.nesterov(step_size=0.1), W), 4)
+        1.1633
     """
     return _local(updates.Nesterov(step_size, beta), "nesterov")
 
@@ -96,6 +163,19 @@ def diging(*, step_size: StepSize) -> Method:
     """y_i <- sum_j W_ij y_j + g_i(x_i) - g_i(x'_i),  x_i <- sum_j W_ij x_j - eta y_i.
 
     Gradient tracking (Nedic, Olshevsky, Shi 2017).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.diging(step_size=0.1), W), 4)
+        0.3636
     """
     return _local(updates.DIGing(step_size), "diging", DOUBLY)
 
@@ -104,6 +184,19 @@ def atc_tracking(*, step_size: StepSize) -> Method:
     """y_i <- sum_j W_ij y_j + g_i(x_i) - g_i(x'_i),  x_i <- sum_j W_ij (x_j - eta y_j).
 
     Gradient tracking that adapts, then combines (Di Lorenzo, Scutari 2016).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.atc_tracking(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.ATCTracking(step_size), "atc_tracking", DOUBLY)
 
@@ -113,6 +206,19 @@ def aug_dgm(*, step_size: StepSize) -> Method:
 
     Aug-DGM, ATC-DIGing (Xu, Zhu, Soh, Xie 2015), from y_i = sum_j W_ij g_j(x_j) in the first
     round where the paper has y_i = g_i(x_i).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.aug_dgm(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.AugDGM(step_size), "aug_dgm", DOUBLY)
 
@@ -122,6 +228,19 @@ def extra(*, step_size: StepSize) -> Method:
 
     EXTRA (Shi, Ling, Wu, Yin 2015), in the form of its cumulative correction; at its own choice
     (I + W)/2 of the second matrix, W may have any eigenvalue above -1.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.extra(step_size=0.1), W), 4)
+        0.8696
     """
     needs = Needs(symmetric=True, fixed=True, above=-1.0)
     return _local(updates.EXTRA(step_size), "extra", needs)
@@ -131,6 +250,19 @@ def d2(*, step_size: StepSize) -> Method:
     """x+ = W (2 x - x' - eta (g(x) - g(x'))),  x+ = W (x - eta g(x)) at first.
 
     D^2 (Tang et al. 2018).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.d2(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.D2(step_size), "d2", Needs(symmetric=True, fixed=True, above=-1 / 3))
 
@@ -139,6 +271,19 @@ def exact_diffusion(*, step_size: StepSize) -> Method:
     """psi_i <- x_i - eta g_i(x_i),  x_i <- sum_j V_ij (psi_j + x_j - psi'_j),  V = (I + W)/2.
 
     Exact diffusion (Yuan, Ying, Zhao, Sayed 2019): D^2 with V in place of W.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.exact_diffusion(step_size=0.1), W), 4)
+        1.3953
     """
     needs = Needs(symmetric=True, fixed=True, above=-1 / 3)
     return _local(updates.D2(step_size), "exact_diffusion", needs, mixing.Fixed(0.5))
@@ -149,6 +294,20 @@ def nids(*, step_size: StepSize, c: float = 0.5) -> Method:
 
     NIDS with one step size for all agents (Li, Shi, Yan 2019), c theirs times eta; at c = 1/2 the
     iteration is exact diffusion's. Its first round is one of ATC with V, as there.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        c: of V, in units of the step size, in [0, 1].
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.nids(step_size=0.1), W), 4)
+        1.3953
     """
     needs = Needs(symmetric=True, fixed=True, above=-1 / 3)
     return _local(updates.D2(step_size), "nids", needs, mixing.Fixed(c))
@@ -168,6 +327,21 @@ def gut(*, step_size: StepSize, mu: float = 0.9, gamma: float = 1.0) -> Method:
 
     `floats_sent` counts on neighbours who remember what they heard the round before; on a graph
     that changes, a new one needs that too, which is not counted.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        mu: what is kept of the tracked gradient, in [0, 1).
+        gamma: averaging rate, in [0, 1].
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.gut(step_size=0.1), W), 4)
+        1.7143
     """
     return _local(updates.GUT(step_size, mu, 0.0, gamma), "gut")
 
@@ -185,6 +359,23 @@ def qg_gutm(
     Global update tracking with quasi-global momentum (Aketi, Hashemi, Roy 2023), as its authors'
     code has it at gamma = 1 (below, see `gut`): d = g(x + gamma G) - G/eta, G = W x - x,
     b = 1 + beta (+ beta^2 and a step of y + beta m with `nesterov`).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        mu: what is kept of the tracked gradient, in [0, 1).
+        beta: what is kept of the momentum in a round, in [0, 1).
+        gamma: averaging rate, in [0, 1].
+        nesterov: whether the step is y + beta m.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.qg_gutm(step_size=0.1), W), 4)
+        3.1698
     """
     return _local(updates.GUT(step_size, mu, beta, gamma, nesterov), "qg_gutm")
 
@@ -194,6 +385,21 @@ def qg_dsgdm(*, step_size: StepSize, beta: float = 0.9, mu: float = 0.1) -> Meth
 
     Quasi-global momentum (Lin et al. 2021), as its authors' code has it: the momentum sees only
     what is left of a step after mixing.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        beta: what is kept of the momentum in a round, in [0, 1).
+        mu: the share of the last displacement in the momentum, in [0, 1].
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.qg_dsgdm(step_size=0.1), W), 4)
+        1.7955
     """
     return _local(updates.QuasiGlobal(step_size, beta, mu), "qg_dsgdm")
 
@@ -202,6 +408,21 @@ def qg_dsgdm_n(*, step_size: StepSize, beta: float = 0.9, mu: float = 0.1) -> Me
     """x+ = W (x - eta (g(x) + beta (beta m + g(x)))),  m <- (1 - mu) m + mu (x - x+)/eta.
 
     Quasi-global momentum with Nesterov's step (Lin et al. 2021).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        beta: what is kept of the momentum in a round, in [0, 1).
+        mu: the share of the last displacement in the momentum, in [0, 1].
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.qg_dsgdm_n(step_size=0.1), W), 4)
+        0.9407
     """
     return _local(updates.QuasiGlobal(step_size, beta, mu, True), "qg_dsgdm_n")
 
@@ -210,6 +431,20 @@ def local_sgd(*, step_size: StepSize, tau: int = 4) -> Method:
     """x_i <- x_i - eta g_i(x_i), and in every tau-th round then x_i <- sum_j W_ij x_j.
 
     Decentralized local SGD: `periodic(atc, tau)` (Koloskova et al. 2020).
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        tau: rounds from one exchange to the next.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.local_sgd(step_size=0.1), W), 4)
+        1.3333
     """
     rule = mixing.Periodic(mixing.Fixed(), tau)
     return _local(updates.ATC(step_size), "local_sgd", rule=rule)
@@ -219,6 +454,19 @@ def push_sum(*, step_size: StepSize) -> Method:
     """u = P (w x - eta g(x)),  w <- P w,  x_i <- u_i / w_i,  with P column-stochastic.
 
     Stochastic gradient push (Nedic, Olshevsky 2016; Assran et al. 2019). `graphs.push` makes P.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> nd.methods.push_sum(step_size=0.1).wants
+        'column-stochastic'
     """
     return _local(updates.PushSum(step_size), "push_sum", Needs(columns=True))
 
@@ -235,6 +483,23 @@ def drt(
 
     DRT diffusion (Li, Fainman, Vlaski 2025), weights layer by layer from how far networks are
     apart; the formula of A is our reconstruction, in ntkdyn/methods/trust.py.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        variant: "squared" or "unsquared" distances.
+        kappa: added to squared norms, positive.
+        cap: the most that a weight may be off its geometric mean, from 1 on.
+        normalised: "rows", or "symmetric", which is doubly stochastic.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> nd.methods.drt(step_size=0.1).view
+        'layers'
     """
     rule = DRT(variant, kappa, cap, normalised)
     needs = Needs(mutual=normalised == "symmetric")
@@ -255,6 +520,23 @@ def dimat(
     optimiser that starts afresh after each merge, P_ij aligns j's neurons with i's
     (ntkdyn/methods/merging.py). With `by="weights"` each neighbour is matched with i alone, which
     is theirs for one neighbour only.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        tau: rounds from one merge to the next.
+        optimiser: "sgd", "momentum" or "adam".
+        by: "activations" or "weights", that neurons are matched by.
+        data: "own", "neighbours" or "all", whose points activations are seen at.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> sorted(nd.methods.dimat(step_size=0.1).spaces)
+        ['network', 'tangent']
     """
     update = updates.LocalOptimiser(step_size, optimiser, tau)
     return _local(update, "dimat", rule=mixing.Periodic(Merge(by, data), tau))
@@ -275,6 +557,24 @@ def ccl(
     of the loss and of two attractions between features (ntkdyn/methods/cross_features.py), the base
     that of QG-DSGDm-N in the order combine, then adapt; v = x + gamma (W x - x) with an averaging
     rate gamma, 0.9 in their runs on the torus and the Dyck graph.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        beta: what is kept of the momentum in a round, in [0, 1).
+        lambda_m: weight of the attraction to features of models, not negative.
+        lambda_d: weight of the attraction to features of data, not negative.
+        nesterov: whether the step is g + beta m.
+        gamma: averaging rate, in [0, 1].
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> nd.methods.ccl(step_size=0.1).wants
+        'symmetric, fixed'
     """
     update = updates.QuasiGlobalCTA(step_size, beta, nesterov)
     objective = CrossFeature(lambda_m, lambda_d)
@@ -300,6 +600,28 @@ def mhd(
     Multi-headed distillation (Zhmoginov et al. 2023), a reconstruction: the loss of the main head,
     embeddings drawn together, and `aux` heads, each imitating the one before it of the most
     confident teacher (ntkdyn/methods/distillation.py). Only outputs on public points are sent.
+
+    Args:
+        step_size: eta, a number or `of_limit(share)`.
+        aux: auxiliary heads.
+        nu_emb: weight of the distance of embeddings.
+        nu_aux: weight of imitation.
+        teachers: how many each agent listens to in a round.
+        public_batch: public points in a round.
+        own_too: whether an agent may be its own teacher.
+        pool: checkpoints that are kept.
+        pool_every: rounds from one to the next.
+        seed: draws public points and teachers.
+
+    Returns:
+        The method, for `predict`, `train` and all other questions.
+
+    Raises:
+        InputError: for settings outside these ranges.
+
+    Example:
+        >>> nd.methods.mhd(step_size=0.1, aux=2).heads
+        3
     """
     objective = Distillation(
         aux, nu_emb, nu_aux, teachers, public_batch, own_too, pool, pool_every, seed

@@ -49,7 +49,7 @@ def _row(name: str) -> Row:
     return Row(
         name,
         first.replace("\n", " "),
-        " ".join(rest.split()).split(": ")[0].split(", as its")[0],
+        " ".join(rest.split("\n\n")[0].split()).split(": ")[0].split(", as its")[0],
         _sent(method),
         " ".join(spaces),
         method.wants,

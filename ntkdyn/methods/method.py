@@ -18,7 +18,12 @@ from ntkdyn.methods.updates import OfLimit, StepSize
 
 
 class Needs(NamedTuple):
-    """What a method asks of W, in every round of a graph that changes."""
+    """What a method asks of W, in every round of a graph that changes.
+
+    Example:
+        >>> nd.methods.Needs(symmetric=True, above=-1.0).words
+        'symmetric, eigenvalues > -1'
+    """
 
     columns: bool = False
     """columns, not rows, sum to one"""
@@ -45,7 +50,14 @@ class Needs(NamedTuple):
 
 
 class Method(eqx.Module):
-    """A product of three choices, and the name it goes by."""
+    """A product of three choices, and the name it goes by.
+
+    Example:
+        >>> from ntkdyn.methods import mixing, objectives, updates
+        >>> mine = nd.methods.Method("mine", updates.DGD(0.1), mixing.Fixed(), objectives.Local())
+        >>> nd.step_size_limit(bare, mine, W) == nd.step_size_limit(bare, dgd, W)
+        True
+    """
 
     name: str = eqx.field(static=True)
     update: updates.Update
@@ -259,7 +271,22 @@ def _fraction(value: float) -> str:
 
 
 def damped(method: Method, gamma: float) -> Method:
-    """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma."""
+    """The same method with W replaced by (1 - gamma) I + gamma W: an averaging rate gamma.
+
+    Args:
+        method: whose mixing averages linearly.
+        gamma: averaging rate, in [0, 1].
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for another gamma, and a method that weighs its neighbours by itself.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.methods.damped(dgd, 0.5), W), 4)
+        1.0286
+    """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     updates.check_share("gamma", gamma, one=True)
     if np.ndim(gamma):
@@ -277,7 +304,22 @@ def _damped(name: str, rule: Any, gamma: float) -> Any:
 
 
 def periodic(method: Method, tau: int) -> Method:
-    """The same method, exchanging in every tau-th round only."""
+    """The same method, exchanging in every tau-th round only.
+
+    Args:
+        method: any.
+        tau: rounds from one exchange to the next.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for a method whose gradient looks at its neighbours in every round.
+
+    Example:
+        >>> nd.methods.periodic(dgd, 4).mixing.every
+        4
+    """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     tau = check_whole("tau:", tau, 1)
     if method.objective.sends:
@@ -289,7 +331,22 @@ def periodic(method: Method, tau: int) -> Method:
 
 
 def by_agent(method: Method, factors: Any) -> Method:
-    """The same method with step size eta a_i, `factors` (agents,) the a_i, positive."""
+    """The same method with step size eta a_i, `factors` (agents,) the a_i, positive.
+
+    Args:
+        method: any.
+        factors: a_i, in the order of the agents.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for factors that are not positive.
+
+    Example:
+        >>> nd.methods.by_agent(dgd, [1, 2, 1]).name
+        'by_agent(dgd)'
+    """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     a = steps.factors_of("by_agent", factors)
     update = steps.paced(method.update, a[None], [0])
@@ -302,6 +359,20 @@ def scheduled(method: Method, schedule: Any) -> Method:
     `schedule` are pairs (round, factor from there on), ascending, or a dictionary of them, as
     `steps.warm_up`, `steps.step_decay` and `steps.cosine` give; before the first s = 1. A step size
     `of_limit(share)` is that share of the largest one with which all pieces are stable.
+
+    Args:
+        method: any.
+        schedule: as above.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for rounds that do not ascend, and factors that are not positive.
+
+    Example:
+        >>> nd.methods.scheduled(dgd, {100: 0.1}).name
+        'scheduled(dgd, 1 from 0, 0.1 from 100)'
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     rounds, factors = pieces = steps.pieces_of(schedule)
@@ -319,6 +390,21 @@ def weight_decay(method: Method, decay: float, toward: str = "zero") -> Method:
     not small. A kernel alone does not tell f(theta_0) from J theta_0, so that it needs
     kernel="implicit". Toward the start (L2-SP, Li, Grandvalet, Davoine 2018) the linear model stays
     where it holds, and runs in every space.
+
+    Args:
+        method: any.
+        decay: per unit of step size and round, not negative.
+        toward: "zero" or "start".
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for a negative decay, and another end.
+
+    Example:
+        >>> sorted(nd.methods.weight_decay(dgd, 1e-3).spaces)
+        ['network', 'tangent']
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     objective = objectives.Decayed(method.objective, decay, toward)
@@ -332,6 +418,20 @@ def weighted(method: Method, weights: Any) -> Method:
     `weights` (agents,) are the lambda_i, positive; they are scaled to sum to one. With a W whose
     rows alone sum to one, DGD and its kin weigh the losses by W's left Perron vector besides
     (`MixingMatrix.perron`): lambda_i = 1 / (m pi_i), scaled, undoes that.
+
+    Args:
+        method: any.
+        weights: lambda_i, in the order of the agents.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for weights that are not positive.
+
+    Example:
+        >>> nd.methods.weighted(dgd, [2, 1, 1]).agent_weights.tolist()
+        [0.5, 0.25, 0.25]
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     given = steps.factors_of("agent weights", weights)

@@ -172,13 +172,42 @@ def said(schedule: tuple[list[int], Float[np.ndarray, " pieces"]]) -> str:
 
 
 def warm_up(rounds: int) -> dict[int, float]:
-    """s(t) = (t + 1) / rounds in the first so many rounds, 1 from there on (Goyal et al. 2017)."""
+    """s(t) = (t + 1) / rounds in the first so many rounds, 1 from there on (Goyal et al. 2017).
+
+    Args:
+        rounds: how many it takes.
+
+    Returns:
+        Factors by the round from which they hold, for `scheduled`.
+
+    Raises:
+        InputError: for a number of rounds that is not from 1 on.
+
+    Example:
+        >>> nd.methods.warm_up(4)
+        {0: 0.25, 1: 0.5, 2: 0.75, 3: 1.0}
+    """
     rounds = check_whole("warm_up: rounds", rounds, 1, PIECES_UP_TO)
     return {round: (round + 1) / rounds for round in range(rounds)}
 
 
 def step_decay(at: Sequence[int], factor: float = 0.1) -> dict[int, float]:
-    """s(t) = factor^k, k the number of these rounds that have come (He et al. 2016)."""
+    """s(t) = factor^k, k the number of these rounds that have come (He et al. 2016).
+
+    Args:
+        at: rounds, ascending.
+        factor: by which each multiplies.
+
+    Returns:
+        Factors by the round from which they hold, for `scheduled`.
+
+    Raises:
+        InputError: for what is no list of rounds, and a factor that is not positive.
+
+    Example:
+        >>> nd.methods.step_decay([100, 200])
+        {0: 1.0, 100: 0.1, 200: 0.010000000000000002}
+    """
     if not isinstance(at, (Sequence, np.ndarray)):
         raise InputError(f"step_decay: must be given a list of rounds, got {shown(at)}")
     factor = float(factors_of("step_decay", factor)[0])
@@ -186,7 +215,22 @@ def step_decay(at: Sequence[int], factor: float = 0.1) -> dict[int, float]:
 
 
 def cosine(rounds: int, pieces: int = 50) -> dict[int, float]:
-    """s = (1 + cos(pi t / rounds)) / 2 at the middle t of each piece (Loshchilov, Hutter 2017)."""
+    """s = (1 + cos(pi t / rounds)) / 2 at the middle t of each piece (Loshchilov, Hutter 2017).
+
+    Args:
+        rounds: in which it falls from 1 to next to 0.
+        pieces: of equal length, on which it is constant.
+
+    Returns:
+        Factors by the round from which they hold, for `scheduled`.
+
+    Raises:
+        InputError: for numbers that are not from 1 on.
+
+    Example:
+        >>> len(nd.methods.cosine(1000))
+        50
+    """
     rounds = check_whole("cosine: rounds", rounds, 1)
     pieces = min(check_whole("cosine: pieces", pieces, 1, PIECES_UP_TO), rounds)
     ends = np.linspace(0, rounds, pieces + 1).round().astype(int)
