@@ -114,3 +114,15 @@ def test_who_goes_by_keyboard_sees_where_they_are(shown, name, scheme):
         assert focused != plain, at
         stops += 1
     assert stops > 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paper_is_light(shown, name):
+    page = shown(name, "dark", 1440)
+    ink = "getComputedStyle(document.documentElement).color"
+    dark = page.evaluate(ink)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate(ink) != dark
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(ink) == dark

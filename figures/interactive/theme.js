@@ -32,9 +32,11 @@ const theme = (() => {
     set(name);
   }
 
-  // Calls `changed` whenever colours change from now on.
+  // Calls `changed` whenever colours change from now on. Paper is light.
   function start(changed) {
     seen = changed;
+    addEventListener("beforeprint", () => set("light"));
+    addEventListener("afterprint", () => set(wanted()));
     document.getElementById("theme").addEventListener("click", toggle);
     system.addEventListener("change", () => set(wanted()));
   }
