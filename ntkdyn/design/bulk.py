@@ -153,14 +153,14 @@ class _Once:
 
     def limit(self, system: System) -> float:
         """Of the step size."""
-        key = ("limit", *_learned(system), *_exchanged(system))
-        one = system.with_(method=system.method.with_step_size(OfLimit(1.0)))
-        return self._of(key, lambda: assess(one).limit)
+        one = lambda: system.with_(method=system.method.with_step_size(OfLimit(1.0)))
+        key = ("limit", *_learned(system), *self._exchanged(system))
+        return self._of(key, lambda: assess(one()).limit)
 
     def loops(self, system: System) -> tuple[Loop, ...]:
         """Those of a method on a graph, whoever owns what."""
         step_size = float(system.method.step_size)
-        key = ("loops", step_size, *_exchanged(system))
+        key = ("loops", step_size, *self._exchanged(system))
         return self._of(key, lambda: loops_of(system, step_size))
 
     def sent(self, ready: _Ready) -> Measured:
@@ -170,8 +170,18 @@ class _Once:
         if parameters is None:
             return {}
         aimed = () if system.method.objective.plain else _learned(system)
-        key = ("sent", parameters, *aimed, *_exchanged(system))
+        key = ("sent", parameters, *aimed, *self._exchanged(system))
         return self._of(key, lambda: sent(ready.asked, ready.iteration, parameters))
+
+    def _exchanged(self, system: System) -> tuple[Any, ...]:
+        """What names the method, but for its step size, and the weights."""
+        plain = lambda: _named(system.method.with_step_size(1.0))
+        weights = lambda: _named([each.matrix for each in system.weights.rounds])
+        return self._of_one(system.method, plain), self._of_one(system.weights, weights)
+
+    def _of_one(self, owner: Any, make: Callable[[], Any]) -> Any:
+        """What is made of an object, which is kept so that no other has its id."""
+        return self._of(("one", id(owner)), lambda: (owner, make()))[1]
 
     def _of(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._known:
@@ -179,10 +189,10 @@ class _Once:
         return self._known[key]
 
 
-def _exchanged(system: System) -> tuple[Any, ...]:
-    """What names the method, but for its step size, and the weights."""
-    leaves, tree = jax.tree.flatten(system.method.with_step_size(1.0))
-    held = [np.asarray(each) for each in (*leaves, *(w.matrix for w in system.weights.rounds))]
+def _named(whole: Any) -> Any:
+    """The same of two that are made of equal arrays in the same way."""
+    leaves, tree = jax.tree.flatten(whole)
+    held = map(np.asarray, leaves)
     return tree, *((each.shape, each.tobytes()) for each in held)
 
 

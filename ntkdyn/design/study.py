@@ -36,6 +36,12 @@ from ntkdyn.validation import train
 SHARED = {"network", "data", "loss", "kernel", "seed"}
 """what of a spec makes the kernel"""
 
+METHOD = {"method", "link"}
+"""what of a spec makes the method"""
+
+WEIGHTS = {"graph", "partition", "seed"}
+"""what makes the weights, beside the sums that the method needs"""
+
 ROUNDS = 24
 """about how many are recorded, where the spec does not say"""
 
@@ -216,8 +222,7 @@ class Study:
         spec = self.specs[place]
         if isinstance(spec, str):
             return "", ""
-        of = lambda names: repr(spec.model_dump(include=names))
-        return of(SHARED), of({"partition"})
+        return _tables(spec, SHARED), _tables(spec, {"partition"})
 
     def _predicted(self, piece: Piece) -> Record:
         rounds = piece.rounds
@@ -233,7 +238,7 @@ class Study:
         return spec if isinstance(spec, str) else _tried(lambda: self._experiment(place).system)
 
     def _experiment(self, place: int) -> Experiment:
-        """The setting's, its problem that of others with the same kernel and owners.
+        """The setting's; problem, weights and method are those of others that ask for the same.
 
         What is kept is what belongs to one kernel.
         """
@@ -250,6 +255,10 @@ class Study:
             return first.dealt(work.partition)
 
         vars(work)["problem"] = self._once(owners, dealt)
+        own = vars(work)
+        own["method"] = self._once(_tables(work.spec, METHOD), lambda: work.method)
+        weighed = (_tables(work.spec, WEIGHTS), work.method.needs.columns)
+        own["weights"] = self._once(weighed, lambda: work.weights)
         return work
 
     def _once(self, name: Any, make: Callable[[], Any]) -> Any:
@@ -341,6 +350,11 @@ def varied(spec: Spec, changes: Mapping[str, Any]) -> Spec:
             table[name] = table = dict(inner) if isinstance(inner, dict) else {}
         table[last] = [*value] if isinstance(value, tuple) else value
     return parse(tomli_w.dumps(held), "over").in_folder(spec.folder)
+
+
+def _tables(spec: Spec, tables: set[str]) -> str:
+    """These parts of a spec, by which it is known whether two have the same."""
+    return repr(spec.model_dump(include=tables))
 
 
 def _tried(make: Callable, *given: Any) -> Any:
