@@ -13,6 +13,7 @@ from cases import STUDIED as SPEC
 import ntkdyn as nd
 from ntkdyn import cli, design, experiment, precision, records
 from ntkdyn.design import axes as along, bulk, rounds as affine, study, tables, targets
+from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.stability import loops_of
 from ntkdyn.errors import InputError
 
@@ -60,6 +61,7 @@ def test_in_bulk_is_one_by_one(base, found):
         {"kernel": "empirical"},
         {"method.name": "diging", "kernel": "empirical"},
         {"method.name": "local_sgd", "method.tau": 3},
+        {"method.name": "local_sgd", "method.tau": 5, "kernel": "empirical"},
         {"graph.changes": {"kind": "random_matchings", "length": 4}},
         {"run.batch_size": 2},
         {"loss": "huber"},
@@ -127,6 +129,34 @@ def test_the_spectrum_is_above_what_is_known(together):
         least = np.linalg.eigvals(np.array(columns).T).real.min()
         assert affine.lowest(shared, loop) <= least + 1e-9
         assert affine.lowest(shared, loop) > least - 0.5
+
+
+def test_rounds_in_which_no_agent_hears_another_are_one(together, monkeypatch):
+    """Local rounds in a row, every agent with a step of its own, against one after another."""
+    common, loops = together
+    agents, rng = common["float64"].agents, np.random.default_rng(0)
+    own = Loop(np.eye(agents), -np.diag(rng.uniform(0.05, 0.2, agents)), *2 * [np.eye(agents)])
+    twice, (heard,) = own._replace(Q=2 * own.Q), loops[0]
+    cycle, rounds = (heard, own, own, own, twice, twice), [0, 3, 4, 9, 40, 41]
+    steps, taken = [], affine.Together.step
+
+    def counted(self, z, round=0, **more):
+        steps.append(round)
+        return taken(self, z, round, **more)
+
+    monkeypatch.setattr(affine.Together, "step", counted)
+    for dtype, share in (("float64", 1e-11), ("float32", 2e-6)):
+        steps.clear()
+        (merged,) = affine.Together(common[dtype], [cycle]).seen(rounds, None)
+        assert {round % 6 for round in steps} == {0, 3, 4}, "and what rounds cut off"
+        with monkeypatch.context() as patched:
+            patched.setattr(affine.Together, "_by_themselves", lambda *_: 0)
+            (each,) = affine.Together(common[dtype], [cycle]).seen(rounds, None)
+        assert len(steps) > 41
+        for name in ("train_loss", "global_loss", "test_loss"):
+            atol = share * each[name][0].max()
+            np.testing.assert_allclose(merged[name], each[name], rtol=share, atol=atol)
+        assert merged["global_loss"][-1].max() < 0.9 * merged["global_loss"][0].min()
 
 
 def test_settings_above_the_limit_are_stepped_through(base):

@@ -8,7 +8,8 @@ on the open loop of method and graph (`dynamics.loops`), a being a training poin
 output where outputs couple. Coordinates stand here in the order of their owners, so that the
 gradients of one agent, in all systems, are one product with its rows of K. Rounds are reached by
 
-    steps        t of them
+    steps        t of them; those in a row in which no agent hears another (`Local`) are one:
+                 agents' own kernels are diagonal in their modes
     chebyshev    about sqrt(t log(1/tolerance)) of them for all recorded rounds together, where the
                  spectrum is real and known to be within [low, 1]
 
@@ -47,6 +48,7 @@ class Common:
         order = np.argsort(task.owner, kind="stable")
         seen = np.concatenate([order, np.arange(task.basis, len(task.targets))])
         self.agents, self.trained, self.dtype = task.agents, task.train, np.dtype(dtype)
+        self._modes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.labels = None if task.labels is None else task.labels[seen]
         self.initial = np.asarray(system.problem.initial, np.float64)[seen].T
         self.targets = np.asarray(task.targets)[seen].T
@@ -70,6 +72,13 @@ class Common:
         self.pulls, self.readout = [*map(cast, pulls)], cast(readout.reshape(train * each, -1))
         self.drive = cast(drive if each == 1 else drive.T.reshape(1, -1))
         self.initial, self.targets = cast(self.initial), cast(self.targets)
+
+    def modes(self, agent: int) -> tuple[Float[np.ndarray, " own"], Float[np.ndarray, "own own"]]:
+        """Eigenvalues and eigenvectors of the agent's own kernel, over n_i."""
+        if agent not in self._modes:
+            own = self.pulls[agent][self.own[agent]].astype(float)
+            self._modes[agent] = np.linalg.eigh((own + own.T) / 2)
+        return self._modes[agent]
 
     def measured(self, x: States) -> dict[str, Float[np.ndarray, "agents systems"]]:
         """Losses and accuracies of iterates, as `measures.measure` has them."""
@@ -125,6 +134,7 @@ class Together:
         self.loops = [Loop(*map(cast, *each)) for each in zip(*loops, strict=True)]
         self._alone = [_is_identity(each.R) for each in self.loops]
         self._moved = [_rows(each.Q) for each in self.loops]
+        self._local = [_is_local(each) for each in self.loops]
 
     def seen(self, rounds: Sequence[int], low: float | None) -> list[Measured]:
         """Of every system, what is measured in these rounds; `low` says where spectra begin."""
@@ -161,10 +171,48 @@ class Together:
     def _stepped(self, rounds: Sequence[int]) -> Iterator[States]:
         z, spare, done = self.start(), self.start(), 0
         for wanted in rounds:
-            for round in range(done, wanted):
-                z, spare = self.step(z, round, out=spare), z
-            done = wanted
+            while done < wanted:
+                if count := self._by_themselves(done, wanted):
+                    self._descend(z, done, count)
+                else:
+                    z, spare = self.step(z, done, out=spare), z
+                done += count or 1
             yield z
+
+    def _by_themselves(self, first: int, end: int) -> int:
+        """How many rounds from the first on are the same one, in which no agent hears another.
+
+        0 for one alone: a step takes it as well.
+        """
+        loop, count = self._of_round(first), 0
+        if not self._local[first % len(self.loops)]:
+            return 0
+        while first + count < end and self._alike(loop, first + count):
+            count += 1
+        return count if count > 1 else 0
+
+    def _alike(self, loop: Loop, round: int) -> bool:
+        other = self._of_round(round)
+        return other is loop or (
+            self._local[round % len(self.loops)] and np.array_equal(loop.Q, other.Q)
+        )
+
+    def _of_round(self, round: int) -> Loop:
+        return self.loops[round % len(self.loops)]
+
+    def _descend(self, z: States, round: int, count: int) -> None:
+        """So many local rounds of each agent, in place: z += q sum_{s<count} (1 + q M)^s u(z).
+
+        M is the agent's own kernel over n_i, q what a gradient moves.
+        """
+        common, moves = self.common, np.einsum("saa->as", self._of_round(round).Q)
+        for agent, (own, pull) in enumerate(zip(common.own, common.pulls, strict=True)):
+            values, vectors = common.modes(agent)
+            q = moves[agent].astype(float)[:, None]
+            gains = (q * geometric_sum(-q * values, count))[:, None].astype(z.dtype)
+            u = (z[agent].reshape(-1, len(pull)) @ pull).reshape(*z.shape[1:3], -1)
+            basis = vectors.astype(z.dtype)
+            z[agent, :, :, own] += ((u + common.drive[:, own]) @ basis * gains) @ basis.T
 
     def _reached(self, rounds: Sequence[int], low: float) -> Sequence[States]:
         """z_t = sum_k a_k(t) T_k(B) b with B = (2 A - 1 - low) / (1 - low), blocks of k at once."""
@@ -248,6 +296,12 @@ def lowest(common: Common, loop: Loop) -> float:
 def _is_identity(matrices: Float[np.ndarray, "systems agents states"]) -> bool:
     _, agents, states = matrices.shape
     return agents == states and bool((matrices == np.eye(agents)).all())
+
+
+def _is_local(loops: Loop) -> bool:
+    """Whether every agent moves its own iterate by its own gradients there, and hears no other."""
+    alone = _is_identity(loops.P) and _is_identity(loops.R) and _is_identity(loops.X)
+    return alone and bool((loops.Q * np.eye(loops.Q.shape[1]) == loops.Q).all())
 
 
 def _rows(Q: Float[np.ndarray, "systems states agents"]) -> list[slice]:

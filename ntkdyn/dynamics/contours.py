@@ -81,7 +81,7 @@ def error(round: int, nodes: int) -> float:
     return float((np.abs(found - exact) / np.maximum(exact, 0.5)).max())
 
 
-def geometric_sum(apart: Float[np.ndarray, " modes"], round: int) -> Float[np.ndarray, " modes"]:
+def geometric_sum(apart: Float[np.ndarray, "*modes"], round: int) -> Float[np.ndarray, "*modes"]:
     """sum_{s<t} lambda^s for lambda = 1 - apart, without cancellation near lambda = 1."""
     slow = np.minimum(apart, 0.5)
     fast = 1 - (1 - apart) ** round
