@@ -20,14 +20,24 @@ from ntkdyn.errors import InputError, check_whole, shown
 
 
 class Batch(NamedTuple):
-    """The local gradient is the sum over an agent's rows of weight x gradient of the loss."""
+    """The local gradient is the sum over an agent's rows of weight x gradient of the loss.
+
+    Example:
+        >>> nd.data.full(owner, 3).everything.weights[0].tolist()
+        [0.5, 0.5]
+    """
 
     rows: Int[Array, "agents batch"]
     weights: Float[Array, "agents batch"]
 
 
 class Batches(eqx.Module):
-    """Round -> `Batch`. Without a key, all points in every round."""
+    """Round -> `Batch`. Without a key, all points in every round.
+
+    Example:
+        >>> nd.data.full(owner, 3).at(7).rows.tolist()
+        [[0, 1], [2, 3], [4, 5]]
+    """
 
     everything: Batch
     """every agent's own rows, padded; weight 1/n_i on each of its n_i rows"""
@@ -51,7 +61,19 @@ class Batches(eqx.Module):
 
 
 def full(owner: Int[np.ndarray, " train"], agents: int) -> Batches:
-    """Every agent uses all its own points in every round."""
+    """Every agent uses all its own points in every round.
+
+    Args:
+        owner: the agent of each training point.
+        agents: m, how many.
+
+    Returns:
+        What agents use, round by round.
+
+    Example:
+        >>> nd.data.full(owner, 3).fixed
+        True
+    """
     counts = np.bincount(owner, minlength=agents)
     rows = np.zeros((agents, counts.max()), dtype=np.int32)
     weights = np.zeros((agents, counts.max()))
@@ -64,7 +86,25 @@ def full(owner: Int[np.ndarray, " train"], agents: int) -> Batches:
 def minibatches(
     owner: Int[np.ndarray, " train"], agents: int, size: int, *, key: PRNGKeyArray
 ) -> Batches:
-    """Every agent draws `size` of its own points per round, or uses all if it has fewer."""
+    """Every agent draws `size` of its own points per round, or uses all if it has fewer.
+
+    Args:
+        owner: the agent of each training point.
+        agents: m, how many.
+        size: of a batch, from 1 on.
+        key: of the draws.
+
+    Returns:
+        What agents use, round by round.
+
+    Raises:
+        InputError: for a size that is not a whole number from 1 on.
+
+    Example:
+        >>> import jax
+        >>> nd.data.minibatches(owner, 3, 1, key=jax.random.key(0)).at(0).rows.shape
+        (3, 1)
+    """
     size = check_whole("batch size:", size, 1)
     everything = full(owner, agents).everything
     size = min(size, everything.rows.shape[1])
@@ -77,6 +117,21 @@ def listed(owner: Int[np.ndarray, " train"], agents: int, rows: Any) -> Batches:
     `rows` is an array (rounds, agents, batch), or lists within lists where agents use different
     numbers of points. A point counts as often as it is listed, each in a round by one over the
     agent's number of points.
+
+    Args:
+        owner: the agent of each training point.
+        agents: m, how many.
+        rows: numbers of points, by round and agent.
+
+    Returns:
+        What agents use, round by round.
+
+    Raises:
+        InputError: for points that are not the agent's, and agents without any.
+
+    Example:
+        >>> nd.data.listed(owner, 3, [[[0], [2], [4]]]).fixed
+        False
     """
     each = [_of_round(owner, agents, number, given) for number, given in enumerate(rows)]
     if not each:

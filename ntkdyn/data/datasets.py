@@ -47,6 +47,10 @@ class Dataset:
 
     That is a class (points,), of `classes` many; or, where `classes` is None, numbers
     (points, targets): regression. There may be no test points.
+
+    Example:
+        >>> data.classes, data.train_inputs.shape
+        (10, (9, 64))
     """
 
     name: str
@@ -114,6 +118,23 @@ def load(
 
     Each feature is centred at its mean over the drawn training points; all are divided by the
     one standard deviation of the centred training inputs. Test points use the same numbers.
+
+    Args:
+        name: of a dataset.
+        train: how many training points.
+        test: how many test points.
+        seed: draws both.
+        data_dir: where files lie that are not shipped.
+
+    Returns:
+        Points scaled as `normalisation` says.
+
+    Raises:
+        InputError: for a name that there is not, and more points than there are.
+
+    Example:
+        >>> nd.data.load("digits", train=9, test=3, seed=0).train_inputs.shape
+        (9, 64)
     """
     check_name("dataset", name, SOURCES)
     train = check_whole(f"dataset {name}: train", train, 1)

@@ -49,7 +49,12 @@ LEFT_OUT = -1
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """A dataset with an owner for every training point."""
+    """A dataset with an owner for every training point.
+
+    Example:
+        >>> prob.partition.agents
+        3
+    """
 
     data: Dataset
     owner: Int[np.ndarray, " train"]
@@ -97,6 +102,26 @@ def partition(
     `agents` and `seed` may be left out of given, which draws nothing. `alpha` is that of dirichlet
     and dirichlet_groups, `primary_labels` and `skew` are primary's. What a rule trims away is not
     in the partition's data.
+
+    Args:
+        data: whose training points are dealt.
+        agents: m, how many.
+        by: "iid", "label", "classes", "primary", "dirichlet", "dirichlet_groups" or "given".
+        alpha: of Dirichlet's distribution, positive.
+        primary_labels: of each agent.
+        skew: share of an agent's points that are of these.
+        min_points: of each agent, at least.
+        seed: draws.
+
+    Returns:
+        The dataset with an owner for every training point.
+
+    Raises:
+        InputError: for settings that do not go together, and points too few.
+
+    Example:
+        >>> np.bincount(nd.data.partition(data, agents=3, seed=0).owner).tolist()
+        [3, 3, 3]
     """
     check_kind("data", data, Dataset, "as `data.load` gives")
     check_name("partition", by, RULES)

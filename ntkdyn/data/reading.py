@@ -66,6 +66,30 @@ def read(
 
     `scale` is what is done to the features (`scaling`): "standard" if left out, "common" for
     images; `target_scale` the same for targets of regression.
+
+    Args:
+        source: a path, a table or arrays by name.
+        target: the column, or columns, to be learned.
+        features: the columns that are inputs.
+        owner: the column that says whose a point is.
+        header: as above.
+        task: as above.
+        train: as above.
+        test: as above.
+        test_source: as above.
+        seed: draws both.
+        scale: as above.
+        target_scale: as above.
+
+    Returns:
+        Points scaled as `normalisation` says.
+
+    Raises:
+        InputError: for what cannot be read, or not learned from.
+
+    Example:
+        >>> nd.data.read({"x": np.eye(4), "y": np.arange(4.0)}).train_inputs.shape
+        (4, 4)
     """
     check_flag("header", header)
     points, given = _points(source, target, features, owner, header)

@@ -36,7 +36,13 @@ from ntkdyn.progress import watched
 
 
 class ComputeOptions(NamedTuple):
-    """How a kernel is computed, in what memory and on which devices."""
+    """How a kernel is computed, in what memory and on which devices.
+
+    Example:
+        >>> exact = nd.kernels.ComputeOptions(dtype="float64", memory="1 GB")
+        >>> nd.kernels.compute(net.apply, prob.start, prob.inputs[:4], options=exact).plan.dtype
+        'float64'
+    """
 
     method: str = "auto"
     """"structured", "jacobian" or "products" (`ntkdyn.kernels.programs`); "auto": the one with the
@@ -78,8 +84,27 @@ def compute(
     and `by_layer` keeps each layer's part. `options` say how it is computed, in what memory and on
     which devices. `progress` is called with (tiles done, tiles in all).
 
-    Refuses (`InputError`) points that are not finite floats, of other shapes or none; outputs that
-    depend on the other points of a batch; a budget too small for one tile; another kernel's file.
+    Args:
+        apply: (params, inputs) -> outputs.
+        params: a tree of arrays.
+        x1: points (n, *features).
+        x2: others (m, *features); None: the same.
+        form: as above.
+        by_layer: whether each layer's part is kept.
+        options: how it is computed.
+        progress: called with (tiles done, tiles in all).
+
+    Returns:
+        The kernel, in units of outputs squared, and the plan.
+
+    Raises:
+        InputError: for points that are not finite floats, of other shapes or none; outputs that
+            depend on the other points of a batch; a budget too small for one tile; another kernel's
+            file.
+
+    Example:
+        >>> nd.kernels.compute(net.apply, prob.start, prob.inputs[:4], form="trace").values.shape
+        (4, 4)
     """
     check_flag("by_layer", by_layer)
     budget, file, devices = surroundings(options)

@@ -29,7 +29,12 @@ BLOCKS = 3
 
 
 class Linearized(NamedTuple):
-    """What a model is to its first order."""
+    """What a model is to its first order.
+
+    Example:
+        >>> nd.kernels.Linearized(np.ones((2, 1, 2, 1)), np.ones((2, 1)))
+        Linearized(kernel (2, 1, 2, 1), outputs (2, 1))
+    """
 
     kernel: Float[np.ndarray, "rows outputs columns outputs"]
     outputs: Float[np.ndarray, "rows outputs"]
@@ -56,6 +61,20 @@ def from_torch(
     Raises:
         InputError: without PyTorch; for what is no module, has nothing to be trained, or looks at a
             point's batch or at chance (dropout and batch normalisation in training mode).
+
+    Args:
+        module: in evaluation mode.
+        x1: points (n, *features).
+        x2: others (m, *features); None: the same.
+        dtype: "float32" or "float64".
+        memory: of the Jacobians' rows.
+
+    Returns:
+        The kernel (n, outputs, m, outputs) and f(x1) (n, outputs).
+
+    Example:
+        >>> nd.kernels.from_torch(torch.nn.Linear(2, 1), np.eye(2)).kernel.shape
+        (2, 1, 2, 1)
     """
     model = _Model.of(module, dtype)
     left = model.points("x1", x1)

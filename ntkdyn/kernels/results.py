@@ -22,7 +22,12 @@ class Work(NamedTuple):
 
 
 class KernelPlan(NamedTuple):
-    """How a kernel is computed, and why so."""
+    """How a kernel is computed, and why so.
+
+    Example:
+        >>> nd.kernels.compute(net.apply, prob.start, prob.inputs[:4]).plan.form
+        'full'
+    """
 
     form: str
     method: str
@@ -66,7 +71,13 @@ class KernelPlan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """A kernel and how it was computed."""
+    """A kernel and how it was computed.
+
+    Example:
+        >>> found = nd.kernels.compute(net.apply, prob.start, prob.inputs[:4], form="diagonal")
+        >>> found.values.shape
+        (4, 10)
+    """
 
     plan: KernelPlan
     layers: dict[str, Float[np.ndarray, ...]] = field(repr=False)
@@ -100,7 +111,25 @@ def owned_block(
     owner: Int[Any, " n"],
     other: Int[Any, " m"] | None = None,
 ) -> Float[np.ndarray, ...]:
-    """The rows of agent i's points and the columns of agent j's, of (n, m) or (n, k, m, k)."""
+    """The rows of agent i's points and the columns of agent j's, of (n, m) or (n, k, m, k).
+
+    Args:
+        kernel: in any form but the diagonal.
+        i: whose rows.
+        j: whose columns.
+        owner: of each row's point.
+        other: of each column's point; None: the same points.
+
+    Returns:
+        The block, in the kernel's own form.
+
+    Raises:
+        InputError: for owners that are not as many as points.
+
+    Example:
+        >>> nd.kernels.owned_block(K, 0, 1, owner).shape
+        (2, 2)
+    """
     rows = np.asarray(owner)
     columns = rows if other is None else np.asarray(other)
     axis = kernel.ndim // 2

@@ -85,6 +85,22 @@ def adversarial(
         "fixed"       x + scale d, d one draw of xi for all rounds
 
     The first two are affine and run in every space. Themselves these agents follow the method.
+
+    Args:
+        agents: those that lie.
+        attack: its name.
+        scale: finite.
+        seed: draws, the same in prediction and training.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for agents that are no list of numbers, and an attack that there is not.
+
+    Example:
+        >>> nd.links.adversarial([0]).affine
+        True
     """
     given = np.unique(arrays.plain("adversarial: agents", agents))
     if not given.size or given.dtype.kind not in "iu" or given[0] < 0:

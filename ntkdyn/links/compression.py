@@ -211,6 +211,22 @@ def compressed(
     compressed, "plain", "feedback", "difference" or "choco" (this module's first lines), `gamma`
     the rate of CHOCO's gossip. Runs on parameters: in training, and predicted with
     kernel="implicit".
+
+    Args:
+        compressor: what is left of a message.
+        scheme: what is compressed.
+        gamma: in (0, 1], of "choco" alone.
+        seed: draws, the same in prediction and training.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for what is no compressor, and settings that do not go together.
+
+    Example:
+        >>> nd.links.compressed(nd.links.sign()).bits(100)
+        132.0
     """
     if not callable(compressor) or not callable(getattr(compressor, "bits", None)):
         raise InputError(
@@ -225,7 +241,21 @@ def compressed(
 
 
 def top_k(share: float) -> TopK:
-    """The largest entries, that share of all; 32 bits each and those of its place."""
+    """The largest entries, that share of all; 32 bits each and those of its place.
+
+    Args:
+        share: in (0, 1].
+
+    Returns:
+        The compressor, for `compressed`.
+
+    Raises:
+        InputError: for another share.
+
+    Example:
+        >>> nd.links.top_k(0.1).bits(1000)
+        4200.0
+    """
     return TopK(_share("top_k", share))
 
 
@@ -233,6 +263,20 @@ def random_k(share: float, *, unbiased: bool = False) -> RandomK:
     """Entries drawn at random, that share of all on average; both ends draw the same.
 
     With `unbiased` they are divided by it: the mean is the vector, and its spread larger.
+
+    Args:
+        share: in (0, 1].
+        unbiased: whether the mean is the vector.
+
+    Returns:
+        The compressor, for `compressed`.
+
+    Raises:
+        InputError: for another share.
+
+    Example:
+        >>> nd.links.random_k(0.1).bits(1000)
+        3200.0
     """
     return RandomK(_share("random_k", share), unbiased)
 
@@ -242,12 +286,34 @@ def quantised(levels: int, *, unbiased: bool = False) -> Quantised:
 
     Divided by tau = 1 + min(d / levels^2, sqrt(d) / levels) for d entries, so that differences
     shrink for any number of levels; with `unbiased` they are not, and few levels diverge.
+
+    Args:
+        levels: from 1 to 65536.
+        unbiased: whether the mean is the vector.
+
+    Returns:
+        The compressor, for `compressed`.
+
+    Raises:
+        InputError: for levels that are not.
+
+    Example:
+        >>> nd.links.quantised(3).bits(1000)
+        3032.0
     """
     return Quantised(check_whole("quantised: levels", levels, 1, 2**16), unbiased)
 
 
 def sign() -> Sign:
-    """The sign of every entry, and one number."""
+    """The sign of every entry, and one number.
+
+    Returns:
+        The compressor, for `compressed`.
+
+    Example:
+        >>> nd.links.sign().bits(1000)
+        1032.0
+    """
     return Sign()
 
 

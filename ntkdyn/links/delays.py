@@ -69,6 +69,19 @@ def delayed(rounds: Any) -> Link:
 
     `rounds` is d, or a matrix (agents, agents) of them, row i what agent i waits for. Affine, so
     that closed forms, limits and any round are those of the method with d vectors more.
+
+    Args:
+        rounds: d, from 1 on, or a matrix (agents, agents) of them from 0 on.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for delays that are not whole, negative or above 1000.
+
+    Example:
+        >>> round(nd.step_size_limit(bare, nd.links.over(dgd, nd.links.delayed(2)), W), 4)
+        0.7059
     """
     if np.ndim(rounds) == 0:
         return Delayed(check_whole("delayed: rounds", rounds, 1, LONGEST))

@@ -92,6 +92,21 @@ def lossy(probability: float, *, mutual: bool = True, seed: int = 0) -> Link:
     Its weight stays with the agent that misses it (with the one that sent it, where columns of W
     sum to one), so that sums stay one. With `mutual` both directions of a link fail together, which
     keeps a symmetric W symmetric. Whatever a round sends over a link is lost together.
+
+    Args:
+        probability: of each message and round, in [0, 1).
+        mutual: whether both directions fail together.
+        seed: draws, the same in prediction and training.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for another probability.
+
+    Example:
+        >>> nd.links.lossy(0.2).share()
+        0.8
     """
     check_share("lossy: probability", probability)
     check_flag("lossy: mutual", mutual)
@@ -102,6 +117,20 @@ def activated(probability: float, *, seed: int = 0) -> Link:
     """Each agent is awake with that probability in each round: a link works where both ends are.
 
     An agent that sleeps goes on with its own gradients; its neighbours' weights stay with it.
+
+    Args:
+        probability: of each agent and round, in (0, 1].
+        seed: draws, the same in prediction and training.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for another probability.
+
+    Example:
+        >>> nd.links.activated(0.5).share()
+        0.25
     """
     if not is_real(probability) or not 0 < probability <= 1:
         raise InputError(f"activated: probability must be in (0, 1], got {shown(probability)}")

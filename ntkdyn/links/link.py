@@ -45,7 +45,13 @@ def check_seed(link: str, seed: Any) -> int:
 
 
 class Message(NamedTuple):
-    """What is on its way in one exchange."""
+    """What is on its way in one exchange.
+
+    Example:
+        >>> x = nd.vectors.Vector(np.eye(2))
+        >>> nd.links.Message(own=x, sent=x).arrives is None
+        True
+    """
 
     own: ByAgent
     """what each agent has itself, which goes over no link"""
@@ -60,7 +66,14 @@ Onward = Callable[[Message], ByAgent]
 
 
 class Exchange(NamedTuple):
-    """One exchange of one round."""
+    """One exchange of one round.
+
+    Example:
+        >>> x, mix = nd.vectors.Vector(np.eye(3)), nd.methods.mixing.Fixed()
+        >>> at = nd.links.Exchange(mix.bind(nd.methods.mixing.Plain(W.matrix)), 0, "rows")
+        >>> bool(np.allclose(at.combined(nd.links.Message(x, x)).tree, W.matrix))
+        True
+    """
 
     mix: Combination
     number: int
@@ -99,7 +112,13 @@ def product(weights: Array | np.ndarray, x: ByAgent) -> ByAgent:
 
 
 class Link(eqx.Module):
-    """What all links have in common: a message that passes unchanged, and no memory."""
+    """What all links have in common: a message that passes unchanged, and no memory.
+
+    Example:
+        >>> plain = nd.links.over(dgd, nd.links.Link())
+        >>> round(nd.step_size_limit(bare, plain, W), 4)
+        0.7059
+    """
 
     affine: ClassVar[bool] = True
     """whether what is combined depends linearly, and alike in every round, on what is sent"""
@@ -162,7 +181,12 @@ class Exchanged(NamedTuple):
 
 
 class Linked(eqx.Module):
-    """An update whose messages go over links."""
+    """An update whose messages go over links.
+
+    Example:
+        >>> nd.links.over(dgd, nd.links.delayed(1)).update.affine
+        True
+    """
 
     inner: Update
     links: tuple[Link, ...]

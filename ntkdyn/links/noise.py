@@ -66,6 +66,21 @@ def noisy(std: float, *, clip: float | None = None, seed: int = 0) -> Link:
     With `clip`, what a message may move in a round is bounded first, as the Gaussian mechanism of
     differential privacy asks: m = s + std xi, s <- s + clip(x - s), of length `clip` at most, from
     the message at rest on. Runs on parameters: in training, and predicted with kernel="implicit".
+
+    Args:
+        std: of every parameter, in its units, not negative.
+        clip: the most that a message moves in a round, in the same.
+        seed: draws, the same in prediction and training.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for a negative std, and a clip that is not positive.
+
+    Example:
+        >>> nd.links.noisy(0.1, clip=1.0).clip
+        1.0
     """
     check_positive("noisy: std", std, zero=True)
     if clip is not None and not (is_real(clip) and 0 < clip < float("inf")):

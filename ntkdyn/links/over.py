@@ -28,12 +28,37 @@ class Rate(NamedTuple):
 
 
 def periodic(tau: int) -> Every:
-    """Messages in every tau-th round only, and no exchange in the others: `methods.periodic`."""
+    """Messages in every tau-th round only, and no exchange in the others: `methods.periodic`.
+
+    Args:
+        tau: rounds from one exchange to the next.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for a tau that is not a whole number from 1 on.
+
+    Example:
+        >>> nd.links.periodic(4).tau
+        4
+    """
     return Every(check_whole("periodic: tau", tau, 1))
 
 
 def damped(gamma: float) -> Rate:
-    """W replaced by (1 - gamma) I + gamma W: `methods.damped`."""
+    """W replaced by (1 - gamma) I + gamma W: `methods.damped`.
+
+    Args:
+        gamma: averaging rate, in [0, 1].
+
+    Returns:
+        The link, for `over`.
+
+    Example:
+        >>> nd.links.damped(0.5).gamma
+        0.5
+    """
     return Rate(gamma)
 
 
@@ -43,6 +68,21 @@ def over(method: Method, *links: Link | Every | Rate) -> Method:
     It runs where all of them do, has closed forms where all are affine, and `floats_sent` counts
     what they send. Refuses (`InputError`) a method that exchanges no parameters or weighs its
     neighbours by itself, and links that break what it needs of W.
+
+    Args:
+        method: that exchanges parameters by W.
+        links: in the order in which messages meet them.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: as above.
+
+    Example:
+        >>> late = nd.links.over(dgd, nd.links.delayed(1), nd.links.lossy(0.2))
+        >>> late.name, late.linear
+        ('dgd over delayed, lossy', False)
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     if isinstance(method.update, Linked):
@@ -68,6 +108,19 @@ def expected(method: Method) -> Method:
     With the squared error it runs through the mean, over all draws of its links, of the agents'
     linearized parameters and outputs, if none of a round's messages depends on another of the same
     round that may be lost with it.
+
+    Args:
+        method: over links that are linear where they draw.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for links that are not linear, as top_k.
+
+    Example:
+        >>> nd.links.expected(nd.links.over(dgd, nd.links.lossy(0.2))).linear
+        True
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
     if not isinstance(method.update, Linked):

@@ -108,6 +108,21 @@ def robust(rule: str = "trimmed_mean", *, trim: int = 1, radius: float | None = 
     or "clipped" (differences no longer than `radius`, times W): this module's first lines. The
     first two take all neighbours as equals. Runs on parameters: in training, and predicted with
     kernel="implicit".
+
+    Args:
+        rule: its name.
+        trim: values left out at either end.
+        radius: of "clipped", in units of the parameters.
+
+    Returns:
+        The link, for `over`.
+
+    Raises:
+        InputError: for a rule that there is not, and a radius of another than clipped.
+
+    Example:
+        >>> nd.links.robust("median").rule
+        'median'
     """
     check_name("rule", rule, RULES)
     trim = check_whole("robust: trim", trim, 1)

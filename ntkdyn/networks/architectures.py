@@ -48,6 +48,23 @@ def mlp(
 
     `widths` are those of the hidden layers (none makes the model affine). `w_std` and `b_std` are
     one number for all layers or one per layer, the readout last; b_std 0 leaves biases out.
+
+    Args:
+        widths: of the hidden layers.
+        outputs: how many.
+        activation: its name.
+        w_std: of weights, for all layers or each.
+        b_std: of biases, the same.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: for widths, scales or activations that there are not.
+
+    Example:
+        >>> nd.networks.mlp((8, 8), outputs=2).name
+        'mlp 8-8-2 relu'
     """
     widths, outputs, scales = checked("mlp", widths, outputs, activation, w_std, b_std)
     return _mlp(widths, outputs, activation, scales)
@@ -92,6 +109,27 @@ def cnn(
     shrink the image; inputs are (points, rows, columns, channels). `pool` is "average", over all
     places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. The
     rest as for `mlp`.
+
+    Args:
+        widths: of the hidden layers.
+        outputs: how many.
+        activation: its name.
+        w_std: of weights, for all layers or each.
+        b_std: of biases, the same.
+        filter: side of filters.
+        strides: of the layers.
+        pool: "average" or "flatten".
+        image: (height, width, channels) of flat inputs.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: for widths, scales or activations that there are not.
+
+    Example:
+        >>> nd.networks.cnn((8, 8), outputs=2).name
+        'cnn 8-8-2 relu'
     """
     widths, outputs, scales = checked("cnn", widths, outputs, activation, w_std, b_std)
     filter, strides, shape = checked_image("cnn", filter, strides, image)
@@ -156,6 +194,27 @@ def resnet(
     point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place,
     and C_0, the stem, has the first block's channels.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
+
+    Args:
+        widths: of the hidden layers.
+        outputs: how many.
+        activation: its name.
+        w_std: of weights, for all layers or each.
+        b_std: of biases, the same.
+        filter: side of filters.
+        strides: of the layers.
+        pool: "average" or "flatten".
+        image: (height, width, channels) of flat inputs.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: for widths, scales or activations that there are not.
+
+    Example:
+        >>> nd.networks.resnet((8,), outputs=2).name
+        'resnet 8-2 relu'
     """
     widths, outputs, scales = checked("resnet", widths, outputs, activation, w_std, b_std)
     if not widths:

@@ -20,7 +20,12 @@ Params = PyTree[Float[Array, "..."]]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """An architecture: how it starts, what it computes, and its kernel at infinite width."""
+    """An architecture: how it starts, what it computes, and its kernel at infinite width.
+
+    Example:
+        >>> net.name, net.outputs
+        ('mlp 16-10 erf', 10)
+    """
 
     name: str
     start: Callable[[PRNGKeyArray, tuple[int, ...]], Params]

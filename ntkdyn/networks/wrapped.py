@@ -46,6 +46,29 @@ def wrap(
 
     Refuses (`InputError`) a model with other outputs than these, or with no parameters; and, where
     it meets data in a `Problem`, one whose outputs for a point depend on the others of its batch.
+
+    Args:
+        apply: (variables, inputs) -> outputs (points, outputs).
+        start: (key, shape) -> variables.
+        outputs: how many.
+        name: what records call it.
+        kernel: as above.
+        trained: as above.
+        read: as above.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: as above.
+
+    Example:
+        >>> import jax
+        >>> line = nd.networks.wrap(
+        ...     lambda w, x: x @ w, lambda key, shape: jax.random.normal(key, (shape[-1], 2)), 2
+        ... )
+        >>> line.outputs
+        2
     """
     check_whole("wrap: outputs", outputs, 1)
     if read is not None and not callable(read):
