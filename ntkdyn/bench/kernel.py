@@ -183,7 +183,7 @@ def _peers(apply: Callable) -> dict[str, Callable]:
 
     def by_neural_tangents(implementation: int) -> Callable:
         kernel = neural_tangents.empirical_ntk_fn(
-            apply, trace_axes=(), implementation=implementation
+            apply, trace_axes=(), vmap_axes=0, implementation=implementation
         )
         return jax.jit(lambda params, x: kernel(x, None, params).transpose(0, 2, 1, 3))
 
