@@ -73,6 +73,7 @@ def from_torch(
         The kernel (n, outputs, m, outputs) and f(x1) (n, outputs).
 
     Example:
+        >>> import torch
         >>> nd.kernels.from_torch(torch.nn.Linear(2, 1), np.eye(2)).kernel.shape
         (2, 1, 2, 1)
     """
