@@ -80,6 +80,7 @@ def asked(folder: Path, *command: str) -> tuple[float, str]:
 def many(folder: Path, widths: list[int]) -> list[str]:
     """Rows: 2,000 settings predicted, a few of them trained, and the ratio for each setting."""
     text = MANY.format(widths=widths, w_std=[ROOT] * len(widths) + [1.0])
+    folder.mkdir()
     spec = folder / "many.toml"
     spec.write_text(text)
     taken, said = asked(folder / "many", "sweep", str(spec))
