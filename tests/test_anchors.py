@@ -20,7 +20,7 @@ from ntkdyn.dynamics.anchored import crossing
 from ntkdyn.linearization import Linearization
 from ntkdyn.methods.updates import Iterate
 from ntkdyn.runs import iteration_of, plan
-from ntkdyn.vectors import Vector
+from ntkdyn.vectors import ByAgent
 
 OWNER = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2])
 TRIANGLE = graphs.metropolis(graphs.complete(3))
@@ -93,7 +93,7 @@ def test_whatever_a_method_remembers_goes_on_at_another_anchor(name, method):
     state = jax.tree.map(drawn, iteration.init())
     onward, there = linear.onward(name, state)
     assert jax.tree.structure(there) == jax.tree.structure(state)
-    is_vector = lambda each: isinstance(each, Vector)
+    is_vector = lambda each: isinstance(each, ByAgent)
     pairs = zip(*(jax.tree.leaves(e, is_leaf=is_vector) for e in (state, there)), strict=True)
     for old, new in pairs:
         if not is_vector(old) or jax.tree.leaves(old)[0].ndim < 3:
