@@ -194,6 +194,13 @@ def begun(folder, *more):
     return subprocess.Popen([*command, "--train", "6", *more], stdout=subprocess.PIPE, text=True)
 
 
+def finished(run):
+    """The exit code of a run that was begun, its pipe closed."""
+    with run:
+        run.communicate()
+    return run.returncode
+
+
 @pytest.mark.slow
 def test_a_worker_is_killed_and_nothing_is_lost(loopback, tmp_path):
     """A scheduler and two workers, one ended by SIGKILL while it computes."""
@@ -208,7 +215,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(loopback, tmp_path):
     said, _ = shared.communicate()
     assert shared.returncode == 0 and "18 settings predicted, 6 trained" in said
     assert "last digits may differ" not in said
-    assert begun(tmp_path, "--out", str(whole)).wait() == 0
+    assert finished(begun(tmp_path, "--out", str(whole))) == 0
     one, other = (records.read(each / "sweep.nc") for each in (out, whole))
     assert one.identical(other)
 
@@ -218,7 +225,7 @@ def test_processes_of_this_machine(tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     shared = begun(tmp_path, "--out", str(out), "--workers", "2")
     assert "18 settings" in shared.communicate()[0] and shared.returncode == 0
-    assert begun(tmp_path, "--out", str(whole)).wait() == 0
+    assert finished(begun(tmp_path, "--out", str(whole))) == 0
     assert records.read(out / "sweep.nc").identical(records.read(whole / "sweep.nc"))
 
 
