@@ -48,9 +48,10 @@ TWO = (
     COMMON
     + """
 seen = kernels(jax.devices())
+how = nd.kernels.ComputeOptions(file="never.h5", devices=jax.devices())
 np.savez({path!r} + sys.argv[1], *seen)
 try:
-    nd.kernels.compute(net.apply, params, x, file="never.h5", devices=jax.devices())
+    nd.kernels.compute(net.apply, params, x, options=how)
 except nd.InputError as error:
     assert "several processes" in str(error)
 else:
