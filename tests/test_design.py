@@ -511,18 +511,19 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
     resumed = subprocess.Popen([*command, str(out), "--resume"])
     again = set()
     while resumed.poll() is None:
-        seen = {p.name: _time_of(p) for p in (out / "sweep.parts").glob("p*.nc")}
-        again |= {name for name, at in seen.items() if at and kept.get(name, at) != at}
+        seen = _times(out / "sweep.parts")
+        again |= {name for name, at in seen.items() if kept.get(name, at) != at}
     assert resumed.returncode == 0 and not again, "no part is written twice"
     one, other = (records.read(each / "sweep.nc") for each in (out, whole))
     assert one.identical(other)
 
 
-def _time_of(path):
+def _times(folder):
+    """When parts were written; none while they vanish."""
     try:
-        return path.stat().st_mtime_ns
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("p*.nc")}
     except FileNotFoundError:
-        return None
+        return {}
 
 
 def test_a_table_has_a_row_for_each_setting_that_was_run(found, tmp_path):
