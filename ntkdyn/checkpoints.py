@@ -313,7 +313,19 @@ def identity(named: Mapping[str, PyTree]) -> dict[str, str]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their full names: {"run.rounds": 10}."""
+    """Nested settings by their full names: {"run.rounds": 10}.
+
+    Args:
+        settings: name -> value, or a mapping of the same kind.
+        prefix: before every name.
+
+    Returns:
+        Full name -> value.
+
+    Example:
+        >>> experiment.flat({"run": {"rounds": 10}, "seed": 0})
+        {'run.rounds': 10, 'seed': 0}
+    """
     parts = (
         flat(value, f"{prefix}{name}.")
         if isinstance(value, Mapping)

@@ -40,8 +40,24 @@ def write(record: Record, path: str | Path) -> Path:
     """Write the record to `path`: first beside it, then, complete, in its place.
 
     Of several processes that made it together, only the first writes. It needs room on the disk for
-    the record as it is in memory, though the file is smaller. Refuses (`InputError`) what netCDF
-    cannot hold.
+    the record as it is in memory, though the file is smaller.
+
+    Args:
+        record: as `predict` and `train` give it.
+        path: of the file, of netCDF-4.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: for what is no record, or what netCDF cannot hold.
+        OSError: where the file cannot be written, or the disk is full.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder, told = pathlib.Path(tempfile.mkdtemp()), nd.predict(bare, dgd, W, 2)
+        >>> nd.records.read(nd.records.write(told, folder / "run.nc")).equals(told)
+        True
     """
     import jax
 
@@ -65,18 +81,64 @@ def write(record: Record, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> Record:
-    """The record at `path`, in memory, equal to the one that was written."""
+    """The record at `path`, in memory, equal to the one that was written.
+
+    Args:
+        path: of a file that `write` made; netCDF-4 files of others are read as they are.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: for no file, one that is not netCDF-4, or one that was changed since, as its
+            SHA-256 tells.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.nc"
+        >>> _ = nd.records.write(nd.predict(bare, dgd, W, 2), path)
+        >>> dict(nd.records.read(path).sizes)["agent"]
+        3
+    """
     return _opened(path, xr.load_dataset)
 
 
 def attributes(path: str | Path) -> dict[str, Any]:
-    """The attributes of the record at `path`, without its arrays."""
+    """The attributes of the record at `path`, without its arrays.
+
+    Args:
+        path: of a record's file.
+
+    Returns:
+        Name -> text, number, or a list of either.
+
+    Raises:
+        InputError: as for `read`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.nc"
+        >>> _ = nd.records.write(nd.predict(bare, dgd, W, 2), path)
+        >>> nd.records.attributes(path)["method"]
+        'dgd'
+    """
     with _opened(path, xr.open_dataset) as record:
         return dict(record.attrs)
 
 
 def agent_names(record: Record) -> list[str]:
-    """What the agents of a record are called: by number, where they have no names."""
+    """What the agents of a record are called: by number, where they have no names.
+
+    Args:
+        record: with the dimension `agent`.
+
+    Returns:
+        A name for each, in the order of `agent`.
+
+    Example:
+        >>> nd.records.agent_names(nd.predict(bare, dgd, W, 2))
+        ['0', '1', '2']
+    """
     if "agent_name" in record.coords:
         return [str(name) for name in record["agent_name"].values]
     return [str(number) for number in range(record.sizes["agent"])]
@@ -117,7 +179,16 @@ def _provenance(path: Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions and device, as a record keeps them."""
+    """Versions and device, as a record keeps them.
+
+    Returns:
+        `versions`, JSON of package -> version; `device`, a sentence.
+
+    Example:
+        >>> import json
+        >>> sorted(json.loads(nd.records.environment()["versions"]))[:3]
+        ['jax', 'jaxlib', 'neural-tangents']
+    """
     import jax
 
     devices = jax.devices()

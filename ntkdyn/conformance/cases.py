@@ -41,7 +41,18 @@ networks (drt, dimat, ccl, mhd) have no case"""
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What an implementation is run on, and what must come out."""
+    """What an implementation is run on, and what must come out.
+
+    f_i(x) = |A_i x - b_i|^2 / (2 n_i): A_i (n_i, parameters) are the points of agent i, b_i its
+    targets.
+
+    Example:
+        >>> case = nd.conformance.case("dgd")
+        >>> x = case.start
+        >>> pulled = np.array([case.gradient(i, x[i]) for i in range(len(x))])
+        >>> bool(np.allclose(case.weights @ x - case.step_size * pulled, case.iterates[1]))
+        True
+    """
 
     method: str
     settings: dict[str, Any]
@@ -59,7 +70,15 @@ class Case:
     def gradient(
         self, agent: int, x: Float[np.ndarray, " parameters"]
     ) -> Float[np.ndarray, " parameters"]:
-        """g_i(x)."""
+        """g_i(x) = A_i' (A_i x - b_i) / n_i.
+
+        Args:
+            agent: i.
+            x: (parameters,).
+
+        Returns:
+            (parameters,).
+        """
         points, targets = self.points[agent], self.targets[agent]
         return points.T @ (points @ x - targets) / len(targets)
 
@@ -75,15 +94,22 @@ class Case:
 
 
 def case(method: str) -> Case:
-    """The case of a method, by its name.
+    """The case of a method: five agents, their points and gradients, W, step size, start, iterates.
 
-    >>> from ntkdyn import conformance
-    >>> case = conformance.case("dgd")
-    >>> case.weights.shape, case.start.shape, case.iterates.shape
-    ((5, 5), (5, 3), (13, 5, 3))
+    Args:
+        method: its name.
+
+    Returns:
+        A `Case`; `weights` (agents, agents), `start` (agents, parameters), `iterates` (rounds + 1,
+        agents, parameters).
 
     Raises:
         InputError: for a name that is none, or of a method that needs networks.
+
+    Example:
+        >>> case = nd.conformance.case("dgd")
+        >>> case.weights.shape, case.start.shape, case.iterates.shape
+        ((5, 5), (5, 3), (13, 5, 3))
     """
     if not isinstance(method, str) or method not in methods.METHODS:
         raise unknown("method", method, METHODS)
@@ -121,7 +147,21 @@ def _golden() -> dict[str, list]:
 
 
 def exported(method: str) -> dict[str, Any]:
-    """The case and its iterates as plain lists and numbers, for JSON and other languages."""
+    """The case and its iterates as plain lists and numbers, for JSON and other languages.
+
+    Args:
+        method: its name.
+
+    Returns:
+        Field of the `Case` -> nested lists, numbers or text.
+
+    Raises:
+        InputError: as for `case`.
+
+    Example:
+        >>> sorted(nd.conformance.exported("atc"))[:4]
+        ['iterates', 'method', 'points', 'rounds']
+    """
     one = case(method)
     return {
         "method": one.method,

@@ -26,7 +26,14 @@ DOUBLE, SINGLE = 1e-10, 1e-4
 
 
 class Verdict(NamedTuple):
-    """What was found; true where the iterates are the method's."""
+    """What was found; true where the iterates are the method's.
+
+    error = max |found - golden| / max_i |x_i(T) - x_i(0)| over rounds, agents and parameters.
+
+    Example:
+        >>> print(nd.conformance.Verdict("dgd", 0.5, (3, 1), ("W is transposed",)))
+        dgd: differs from round 3, agent 1 on, because W is transposed
+    """
 
     method: str
     error: float
@@ -55,20 +62,27 @@ class Verdict(NamedTuple):
 def check(iterates: Callable[[Case], Any] | Any, method: str) -> Verdict:
     """Whether the iterates of an implementation are the method's, and the likely mistake if not.
 
-    `iterates` is an array (rounds + 1, agents, parameters) of any framework, of rounds 0 to the
-    last; a function of the `Case` that gives one; or a file: .npy, .npz, .json, or a table with
-    columns `round`, `agent` and one for each parameter. They are compared up to `SINGLE` of the
-    longest way that an agent goes, so that single precision conforms.
+    They are compared up to `SINGLE` of the longest way that an agent goes, so that single precision
+    conforms.
 
-    >>> from ntkdyn import conformance
-    >>> case = conformance.case("atc")
-    >>> print(conformance.check(case.iterates, "atc"))
-    atc: conforms in double precision, to 0.0e+00
-    >>> print(conformance.check(conformance.case("cta").iterates, "atc"))
-    atc: differs from round 1, agent 0 on, because these are the iterates of cta
+    Args:
+        iterates: (rounds + 1, agents, parameters) of any framework, of rounds 0 to the last; a
+            function of the `Case` that gives one; or a file: .npy, .npz, .json, or a table with
+            columns `round`, `agent` and one for each parameter.
+        method: the name of what they should be of.
+
+    Returns:
+        A `Verdict`, which prints as a sentence.
 
     Raises:
         InputError: for iterates of another shape, or not of numbers, and for names unknown.
+
+    Example:
+        >>> case = nd.conformance.case("atc")
+        >>> print(nd.conformance.check(case.iterates, "atc"))
+        atc: conforms in double precision, to 0.0e+00
+        >>> print(nd.conformance.check(nd.conformance.case("cta").iterates, "atc"))
+        atc: differs from round 1, agent 0 on, because these are the iterates of cta
     """
     one = cases.case(method)
     found = _numbers(one, iterates(one) if callable(iterates) else iterates)

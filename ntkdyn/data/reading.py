@@ -55,31 +55,22 @@ def read(
 ) -> Dataset:
     """The points in a file, a DataFrame or a dictionary of arrays.
 
-    `target` names the column, or columns, to be learned, `features` those to learn from (all others
-    if left out) and `owner` that of the agents; columns may be given by number. `header` says
-    whether a text file's first line names the columns. `task` is "classification", "regression" or
-    "auto" (`labels`).
-
-    Of `train` points (the others, if left out) and `test` points (a number, or a share of all; none
-    if left out), both drawn with `seed`, or with all points of `test_source` for test points, as
-    many as `test` says.
-
-    `scale` is what is done to the features (`scaling`): "standard" if left out, "common" for
-    images; `target_scale` the same for targets of regression.
+    Columns may be given by name or by number.
 
     Args:
         source: a path, a table or arrays by name.
         target: the column, or columns, to be learned.
-        features: the columns that are inputs.
+        features: the columns that are inputs; all others, if left out.
         owner: the column that says whose a point is.
-        header: as above.
-        task: as above.
-        train: as above.
-        test: as above.
-        test_source: as above.
+        header: whether a text file's first line names the columns.
+        task: "classification", "regression" or "auto" (`labels`).
+        train: how many points are trained on; the others, if left out.
+        test: how many are tested on, or what share of all; none, if left out.
+        test_source: what the test points are read from; the same source, if left out.
         seed: draws both.
-        scale: as above.
-        target_scale: as above.
+        scale: what is done to the features (`scaling`); "standard" if left out, "common" for
+            images.
+        target_scale: the same for targets of regression.
 
     Returns:
         Points scaled as `normalisation` says.

@@ -9,6 +9,13 @@ derivative    how a predicted loss changes with links' weights and step, and the
 targets   which settings reach a target, at what cost
 tables    a row per setting, as .csv and .tex
 search    the best settings, without following those that cannot be
+
+Examples in docstrings stand on these names, beside those of `ntkdyn` and `ntkdyn.experiment`:
+
+    >>> from ntkdyn import design
+    >>> study = design.Study(work, [design.axis("method.step_size=0.1,0.3")], rounds=[0, 4, 8])
+    >>> settings = study.predict()
+    >>> goal = design.target("mean train_loss <= 3")
 """
 
 from ntkdyn.design.axes import Axis as Axis, axis as axis, of_table as of_table

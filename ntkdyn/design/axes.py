@@ -35,7 +35,12 @@ MOST_SETTINGS = 10**6
 
 
 class Axis(NamedTuple):
-    """Settings that change together, and what they take in turn."""
+    """Settings that change together, and what they take in turn.
+
+    Example:
+        >>> design.Axis(("graph.topology",), (("ring",), ("star",))).ticks
+        ['ring', 'star']
+    """
 
     paths: tuple[str, ...]
     """where in a spec, as in "graph.topology" """
@@ -56,7 +61,25 @@ class Axis(NamedTuple):
 
 
 def axis(text: str) -> Axis:
-    """The axis that is written as above."""
+    """The axis that a text names: PATH=VALUE,VALUE,... or PATH=FIRST:LAST:NUMBER[:log].
+
+    Paths joined by + change together, and so do their values.
+
+    Args:
+        text: as on a command line, after --over.
+
+    Returns:
+        Paths in a spec, and what they take.
+
+    Raises:
+        InputError: for text without "=", ranges that are none, or values that are not one per path.
+
+    Example:
+        >>> design.axis("method.step_size=0.1:0.9:3").ticks
+        [0.1, 0.5, 0.9]
+        >>> design.axis("partition.agents+graph.degree=4+2,8+3").values
+        ((4, 2), (8, 3))
+    """
     name, between, taken = text.partition("=")
     paths = tuple(part.strip() for part in name.split("+"))
     if not between or not all(paths):
@@ -72,7 +95,21 @@ def axis(text: str) -> Axis:
 
 
 def of_table(table: Mapping[str, Any]) -> list[Axis]:
-    """The axes of a spec's table."""
+    """The axes of a spec's table [sweep], each a list of values or a range as text.
+
+    Args:
+        table: of the spec, path -> what it takes; nested or dotted.
+
+    Returns:
+        An axis for each path.
+
+    Raises:
+        InputError: for entries that are neither, and as for `axis`.
+
+    Example:
+        >>> [each.name for each in design.of_table({"graph": {"topology": ["ring", "star"]}})]
+        ['graph.topology']
+    """
     return [_of_entry(name, taken) for name, taken in flat(table).items()]
 
 

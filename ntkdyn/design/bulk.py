@@ -54,6 +54,12 @@ class Bulk:
     With the dtype "float32" losses after rounds that are affine maps are right to about 1e-6 of
     those at the start, in half the time; with "float64", of methods that keep sums (trackers,
     corrections), and of all other rounds, to 1e-9.
+
+    Example:
+        >>> steps = [nd.System(bare, nd.methods.dgd(step_size=step), W) for step in (0.1, 0.2)]
+        >>> one, other = design.Bulk([0, 5]).predict(steps)
+        >>> bool((other["global_loss"][1] < one["global_loss"][1]).all())
+        True
     """
 
     def __init__(self, rounds: Sequence[int], dtype: str = "float64") -> None:
@@ -68,7 +74,17 @@ class Bulk:
 
         What `predict` says of each with the same rounds: train_loss, global_loss, test_loss,
         train_accuracy, test_accuracy and floats_sent, beside `messages_sent` and `exchanges`
-        (`runs.sent`). Kernels must be formed (`InputError`); step sizes may be shares of the limit.
+        (`runs.sent`).
+
+        Args:
+            systems: whose kernels can be formed; step sizes may be shares of the limit.
+            progress: called with how many are done, and how many there are.
+
+        Returns:
+            A dictionary for each system.
+
+        Raises:
+            InputError: for a kernel that cannot be formed.
         """
         ready = [_Ready(system, self.rounds, self._once) for system in systems]
         found: list[Measured] = [{}] * len(systems)

@@ -50,7 +50,13 @@ Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 class Derivative(NamedTuple):
-    """A predicted loss, the mean over agents, and its derivatives."""
+    """A predicted loss, the mean over agents, and its derivatives.
+
+    Example:
+        >>> found = design.derivative(bare, dgd, W, 20, of="global_loss")
+        >>> len(found.links) == len(found.by_link), found.by_step_size < 0
+        (True, True)
+    """
 
     loss: float
     links: tuple[tuple[int, int], ...]
@@ -61,7 +67,13 @@ class Derivative(NamedTuple):
 
 
 class Improved(NamedTuple):
-    """Weights and a step size with a smaller loss."""
+    """Weights and a step size with a smaller loss.
+
+    Example:
+        >>> better = design.Improved(nd.System(bare, dgd, W), before=1.0, loss=0.5)
+        >>> better.system.method.name, better.loss < better.before
+        ('dgd', True)
+    """
 
     system: System
     before: float
@@ -70,19 +82,26 @@ class Improved(NamedTuple):
 
 @question("kernel")
 def derivative(system: System, round: int, *, of: str = "test_loss") -> Derivative:
-    """dL/dw of every link and dL/d eta in this round, in float64, by reverse differentiation.
+    """dL/dw_ij of every link and dL/d eta of L, a mean loss over agents, in this round.
 
-    >>> import numpy as np, ntkdyn as nd
-    >>> K, y, owner = np.eye(4) + 1.0, np.arange(4.0)[:, None], np.arange(4)
-    >>> problem = nd.KernelProblem(K, y, owner, 0 * y)
-    >>> W = nd.graphs.metropolis(nd.graphs.path(4))
-    >>> dgd = nd.methods.dgd(step_size=0.1)
-    >>> nd.design.derivative(problem, dgd, W, 20, of="global_loss").links
-    ((0, 1), (1, 2), (2, 3))
+    In float64, by reverse differentiation of the rounds; w_ij = w_ji, w_ii = 1 - sum_j w_ij.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        round: from 1 on.
+        of: "test_loss", "train_loss" or "global_loss".
+
+    Returns:
+        The loss, and its derivatives.
 
     Raises:
         InputError: for weights that are not symmetric, methods that weigh for themselves or
             exchange in some rounds only, and rounds below one.
+
+    Example:
+        >>> path = nd.graphs.metropolis(nd.graphs.path(3))
+        >>> design.derivative(bare, dgd, path, 20, of="global_loss").links
+        ((0, 1), (1, 2))
     """
     objective, at = _objective(system, round, of)
     value, slope = objective(at)
@@ -94,10 +113,28 @@ def derivative(system: System, round: int, *, of: str = "test_loss") -> Derivati
 def improve(
     system: System, round: int, *, of: str = "test_loss", step_too: bool = True
 ) -> Improved:
-    """The weights on the system's links, and its step size, with the least loss in this round.
+    """argmin over W and eta of L in this round, W symmetric on the system's links, w_ij, w_ii >= 0.
 
-    By sequential quadratic programming from those that it has, weights not negative, own ones
-    included; a local minimum. Where the result would not be stable, with a smaller largest step.
+    By sequential quadratic programming from those that it has; a local minimum. Where the result
+    would not be stable, with a smaller largest step.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        round: from 1 on.
+        of: the loss, as for `derivative`.
+        step_too: whether the step size is sought too.
+
+    Returns:
+        The system found, and its loss before and after.
+
+    Raises:
+        InputError: as for `derivative`.
+
+    Example:
+        >>> path = nd.graphs.metropolis(nd.graphs.path(3))
+        >>> found = design.improve(bare, dgd, path, 3, of="global_loss")
+        >>> found.loss < found.before
+        True
     """
     objective, at = _objective(system, round, of)
     before, most = objective(at)[0], MOST_STEP * step_size_limit(system)

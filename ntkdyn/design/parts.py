@@ -20,7 +20,17 @@ from ntkdyn.records import Record
 
 
 class Parts:
-    """The parts in a folder; refused (`InputError`) where they are of another study."""
+    """The parts in a folder; refused (`InputError`) where they are of another study.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp()) / "parts"
+        >>> kept = design.Parts(folder, {"seed": 0}, resume=False)
+        >>> folder.mkdir(), kept.keep("first", settings), kept.found("second")
+        (None, None, None)
+        >>> design.Parts(folder, {"seed": 0}, resume=True).found("first").equals(settings)
+        True
+    """
 
     def __init__(self, folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
         self._folder = folder

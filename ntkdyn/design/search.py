@@ -33,7 +33,12 @@ Bar = Callable[[str], Progress | None]
 
 
 class Goal(NamedTuple):
-    """What is to be reached, and what it is to cost little of."""
+    """What is to be reached, and what it is to cost little of.
+
+    Example:
+        >>> design.Goal(goal, "rounds").of(settings)["reached_round"].values
+        array([nan,  4.])
+    """
 
     target: Target
     cost: str = "floats"
@@ -44,7 +49,13 @@ class Goal(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search has found; all by the number of the setting."""
+    """What a search has found; all by the number of the setting.
+
+    Example:
+        >>> found = design.search(study, design.Goal(goal, "rounds"))
+        >>> found.best, found.trained is None
+        ([1, 0], True)
+    """
 
     record: Record
     """what was predicted, NaN in rounds that a setting was not followed to"""
@@ -71,7 +82,28 @@ def search(
 ) -> Found:
     """The `best` settings, `sharp` of them predicted with anchors, `confirm` of these trained.
 
-    With `whole` every setting is followed to the last round.
+    A setting that has not reached the goal at a horizon, but paid more than the k-th best had when
+    it did, is followed no further: costs never fall from round to round, so the k best are exact.
+
+    Args:
+        study: the settings.
+        goal: what is to be reached, and what it is to cost little of.
+        best: how many settings must be the best for certain.
+        sharp: how many of them are predicted with anchors.
+        confirm: how many of these are trained.
+        whole: follow every setting to the last round.
+        budget: seconds that predictions may take.
+        bar: what to call as work goes on, for each kind of work.
+
+    Returns:
+        A `Found`.
+
+    Raises:
+        InputError: where no setting can be run, or the budget does not suffice.
+
+    Example:
+        >>> design.search(study, design.Goal(goal, "rounds")).best[0]
+        1
     """
     least = max(best, sharp, confirm, 1)
     record = followed(study, goal, least, whole=whole, budget=budget, bar=bar)
@@ -179,6 +211,18 @@ def record_of(study: Study, found: Found) -> Record:
 
     What `reached` says of settings that were looked at more closely has "sharp_" or "trained_"
     before its name.
+
+    Args:
+        study: that was searched.
+        found: what `search` gave.
+
+    Returns:
+        Losses, accuracies and what `reached` says, over axes.
+
+    Example:
+        >>> found = design.search(study, design.Goal(goal, "rounds"))
+        >>> design.record_of(study, found)["reached_round"].dims
+        ('method.step_size',)
     """
     closer = {"sharp": found.sharp, "trained": found.trained}
     others = {name: each[[*SEEN]] for name, each in closer.items() if each is not None}

@@ -82,6 +82,12 @@ class Study:
     Predictions are those around the start, whatever the spec says of anchors. A setting with which
     the spec cannot be run is NaN, and `refusal` says why. Where there are fewer agents than
     elsewhere, those that are lacking are NaN. `parts` keep what is done; a `cluster` does it.
+
+    Example:
+        >>> study.count, [each.name for each in study.axes]
+        (2, ['method.step_size'])
+        >>> study.predict()["train_loss"].dims
+        ('setting', 'round', 'agent')
     """
 
     def __init__(
@@ -115,7 +121,17 @@ class Study:
     ) -> Record:
         """Losses and accuracies (setting, round, agent) of these settings, or of all.
 
-        Refused where all would take more than the `budget` in seconds, by the first part.
+        Args:
+            places: numbers of settings; all if left out.
+            rounds: those of the study, if left out.
+            budget: seconds that all may take, by how long the first part took.
+            progress: called with how many settings are done, and how many there are.
+
+        Returns:
+            A record by `setting`; `refusal` says why one could not be run.
+
+        Raises:
+            InputError: where all would take more than the budget.
         """
         places = list(range(self.count)) if places is None else list(places)
         rounds = self.rounds if rounds is None else list(rounds)
@@ -138,7 +154,18 @@ class Study:
         budget: float | int | None = None,
         progress: Progress | None = None,
     ) -> Record:
-        """These settings one by one, in the same rounds or each in its own."""
+        """These settings one by one, in the same rounds or each in its own.
+
+        Args:
+            what: "trained" or "sharp".
+            places: numbers of settings.
+            rounds: of all, or setting -> its own; those of the study, if left out.
+            budget: seconds that all may take, by how long the first took.
+            progress: called with how many settings are done, and how many there are.
+
+        Returns:
+            As `predict` does.
+        """
         every = self.rounds if rounds is None else rounds
         own = every if isinstance(every, Mapping) else dict.fromkeys(places, every)
         pieces = [Piece(what, [place], list(own[place])) for place in places]
@@ -308,15 +335,43 @@ def predicted(
 ) -> Record:
     """Losses and accuracies (axes..., round, agent) of the spec with every setting along the axes.
 
-    In the rounds that are given, or those of the spec. See `Study`; where no setting can be run,
-    that is the refusal.
+    Args:
+        base: the spec at work.
+        axes: what is varied.
+        rounds: those of the spec, if left out.
+        more: `dtype`, `parts` and `cluster` of the `Study`.
+
+    Returns:
+        A record with a dimension for each axis.
+
+    Raises:
+        InputError: where no setting can be run, and for axes that do not go together.
+
+    Example:
+        >>> over = [design.axis("method.step_size=0.1,0.3")]
+        >>> dict(design.predicted(work, over, [0, 8]).sizes)["method.step_size"]
+        2
     """
     study = Study(base, axes, rounds, **more)
     return study.gridded(check_any(study.predict()))
 
 
 def check_any(flat: Record) -> Record:
-    """The record, refused where no setting could be run."""
+    """The record, refused where no setting could be run.
+
+    Args:
+        flat: a record by `setting`, with `refusal`.
+
+    Returns:
+        The same record.
+
+    Raises:
+        InputError: the first refusal, where there is no setting without.
+
+    Example:
+        >>> design.check_any(settings) is settings
+        True
+    """
     refusals = flat["refusal"].values
     if all(refusals):
         raise InputError(str(refusals[0]))
@@ -336,7 +391,22 @@ def of_place(base: Spec, axes: Sequence[Axis], place: int) -> Spec:
 
 
 def varied(spec: Spec, changes: Mapping[str, Any]) -> Spec:
-    """The spec with other values at these paths, checked."""
+    """The spec with other values at these paths, checked.
+
+    Args:
+        spec: the spec.
+        changes: path ("graph.topology", "width") -> value.
+
+    Returns:
+        Another spec.
+
+    Raises:
+        InputError: for settings that a spec has not, and values that they cannot take.
+
+    Example:
+        >>> design.varied(spec, {"graph.topology": "star"}).graph.topology
+        'star'
+    """
     for name in sorted({*changes} & {*VARIED}, reverse=True):
         spec = VARIED[name](spec, changes[name])
     held = spec.model_dump(exclude_unset=True, exclude={"sweep"})

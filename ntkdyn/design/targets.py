@@ -7,9 +7,9 @@ The cost is counted up to the first recorded round in which the target is reache
 
     rounds     done
     floats     numbers that all agents have sent, over all links
-    bits       the same
+    bits       of these numbers
     seconds    by a model of machine and network (`Clock`)
-    joules     likewise
+    joules     by the same model
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ BITS = 32
 
 
 class Target(NamedTuple):
-    """What is to be reached."""
+    """What a measure of the worst, mean or best agent is to reach, at least or at most.
+
+    Example:
+        >>> design.Target("worst", "test_accuracy", True, 0.9) == design.target(
+        ...     "worst test_accuracy >= 0.9")
+        True
+    """
 
     over: str
     """worst, mean or best: of agents"""
@@ -64,6 +70,12 @@ class Clock(NamedTuple):
     An agent's messages go one after another: one to every listener, or with `broadcast` one that
     all of them hear. Agents send at the same time, and all wait for the slowest (max); on a medium
     that they share, they take turns (sum).
+
+    Example:
+        >>> slow = design.Clock(bandwidth=1e4, latency=0.1)
+        >>> bool(design.costs(settings, "seconds", slow)[-1, -1] > design.costs(
+        ...     settings, "seconds")[-1, -1])
+        True
     """
 
     compute: float = 0.0
@@ -80,7 +92,21 @@ class Clock(NamedTuple):
 
 
 def target(text: str) -> Target:
-    """What is written as above."""
+    """The target that a text names: worst|mean|best MEASURE >=|<= VALUE.
+
+    Args:
+        text: such as "worst test_accuracy >= 0.9".
+
+    Returns:
+        The target.
+
+    Raises:
+        InputError: for text of another form, a measure that is none, and values that are no number.
+
+    Example:
+        >>> design.target("mean train_loss <= 0.05").measure
+        'train_loss'
+    """
     found = FORM.fullmatch(text.strip())
     try:
         value = float(found[4]) if found else np.nan
@@ -98,9 +124,24 @@ def target(text: str) -> Target:
 def reached(record: Record, wanted: Target, cost: str = "floats", clock: Clock = Clock()) -> Record:
     """Of every setting whether it reaches the target, when, and at what cost.
 
-    `reached_round` and `cost` (axes...), NaN where it is never reached in the recorded rounds;
-    `best_seen`, the best of the measure in any round, and `cost_to_best` up to there. `front`
-    (axes...) marks the settings that no other beats in both.
+    `front` marks the settings that no other beats in both best_seen and cost_to_best (Pareto).
+
+    Args:
+        record: as `Study.predict` gives it.
+        wanted: the target.
+        cost: rounds, floats, bits, seconds or joules.
+        clock: the machines, for seconds and joules.
+
+    Returns:
+        `reached_round` and `cost` (axes...), NaN where it is never reached in the recorded rounds;
+        `best_seen`, the best of the measure in any round, and `cost_to_best` up to there; `front`.
+
+    Raises:
+        InputError: for a measure that the record lacks, and as for `costs`.
+
+    Example:
+        >>> design.reached(settings, goal, "rounds")["cost"].values
+        array([nan,  4.])
     """
     seen, paid = wanted.seen(record), costs(record, cost, clock)
     hit = seen >= wanted.value if wanted.more else seen <= wanted.value
@@ -125,7 +166,19 @@ def reached(record: Record, wanted: Target, cost: str = "floats", clock: Clock =
 
 
 def ranked(found: Record, *, more: bool) -> list[int]:
-    """Numbers of the settings: the cheapest that reach the target, then those that come nearest."""
+    """Numbers of the settings: the cheapest that reach the target, then those that come nearest.
+
+    Args:
+        found: as `reached` gives it.
+        more: whether more of the measure is better.
+
+    Returns:
+        The numbers of the settings that could be run, from the best on.
+
+    Example:
+        >>> design.ranked(design.reached(settings, goal), more=False)
+        [1, 0]
+    """
     cost = found["cost"].values.ravel()
     best = found["best_seen"].values.ravel()
     near = np.where(np.isnan(best), np.inf, -best if more else best)
@@ -145,7 +198,24 @@ def _front(measure: xr.DataArray, cost: xr.DataArray) -> xr.DataArray:
 
 
 def costs(record: Record, cost: str, clock: Clock = Clock()) -> xr.DataArray:
-    """What every setting has paid by every round."""
+    """What every setting has paid by every round, in the unit that `cost` names.
+
+    Args:
+        record: as `Study.predict` gives it, with floats_sent, messages_sent and exchanges.
+        cost: rounds, floats, bits, seconds or joules.
+        clock: the machines, for seconds and joules.
+
+    Returns:
+        (setting, round), or over axes in place of `setting`.
+
+    Raises:
+        InputError: for another cost, and for a clock with numbers below zero.
+
+    Example:
+        >>> paid = design.costs(settings, "floats")
+        >>> bool((paid[:, 2] == 2 * paid[:, 1]).all())
+        True
+    """
     check_name("cost", cost, COSTS)
     for name, each in clock._asdict().items():
         if isinstance(each, bool):
@@ -205,8 +275,19 @@ SHOWN = 5
 def said(found: Record, axes: Sequence[Axis], best: Sequence[int], *others: Record) -> list[str]:
     """In lines: the best settings, what other looks at them showed, and how the ranks agree.
 
-    All are what `reached` says by the number of the setting; the attribute `by` of the others is
-    how they were looked at.
+    Args:
+        found: as `reached` gives it, by the number of the setting, with `refusal`.
+        axes: what was varied.
+        best: numbers of settings, from the best on.
+        others: the same of closer looks; their attribute `by` says how they were looked at.
+
+    Returns:
+        A line of text for each of the best, and some around them.
+
+    Example:
+        >>> found = design.reached(settings, goal)
+        >>> design.said(found, study.axes, design.ranked(found, more=False))[0]
+        '1 of 2 settings are seen to reach mean train_loss <= 3'
     """
     count, reaching = found.sizes["setting"], int(found["cost"].notnull().sum())
     lines = [f"{reaching} of {count} settings are seen to reach {found.attrs['reach']}"]

@@ -2,6 +2,19 @@
 
 The one joint between what a user writes down and the rest of the package. Settings are documented
 at the fields of `Spec`; `demo.toml`, which ships with the package, shows them at work.
+
+Examples in docstrings stand on these names, beside those of `ntkdyn`:
+
+    >>> from ntkdyn import experiment
+    >>> spec = experiment.parse('''
+    ...     data = {name = "digits", train = 30, test = 12}
+    ...     partition = {by = "dirichlet", agents = 3, alpha = 1.0}
+    ...     network = {widths = [16]}
+    ...     graph = {topology = "ring"}
+    ...     method = {name = "dgd", step_size = 0.3}
+    ...     run = {rounds = 4}
+    ... ''', "an example")
+    >>> work = experiment.Experiment(spec)
 """
 
 from ntkdyn.checkpoints import flat

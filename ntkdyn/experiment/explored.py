@@ -58,6 +58,10 @@ def explored(work: Experiment, observed: Record | None = None) -> Record:
 
     Raises:
         InputError: for a run that such a page cannot show.
+
+    Example:
+        >>> experiment.explored(work)["weight"].shape
+        (3, 3)
     """
     _check(work)
     seen = {} if observed is None else _observed(work, observed)

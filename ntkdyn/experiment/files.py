@@ -12,7 +12,12 @@ from ntkdyn.experiment.work import first_devices
 
 
 class Files(NamedTuple):
-    """Where the results of an experiment are written."""
+    """Where the results of an experiment are written.
+
+    Example:
+        >>> experiment.Files().report.name
+        'report.html'
+    """
 
     predicted: Path = Path("predicted.nc")
     observed: Path = Path("observed.nc")
@@ -33,7 +38,24 @@ class Files(NamedTuple):
 
 
 def check_replaceable(files: Sequence[Path], others: Sequence[Path], overwrite: bool) -> None:
-    """Refuse files that were not written by ntkdyn, and `others` unless told to overwrite them."""
+    """Refuse files that were not written by ntkdyn, and `others` unless told to overwrite them.
+
+    Args:
+        files: that are about to be written.
+        others: those there that are of another spec.
+        overwrite: whether these may be replaced.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        InputError: which says what is there.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> experiment.check_replaceable([folder / "report.html"], [], overwrite=False)
+    """
     disk.check_ours(files)
     if others and not overwrite:
         raise InputError(
@@ -44,7 +66,21 @@ def check_replaceable(files: Sequence[Path], others: Sequence[Path], overwrite: 
 
 
 def of_another(paths: Sequence[Path], spec: str | None) -> list[Path]:
-    """Those of the records that are there and of another spec; a damaged one is of none."""
+    """Those of the records that are there and of another spec; a damaged one is of none.
+
+    Args:
+        paths: of records.
+        spec: the text of a spec; None: records of no spec.
+
+    Returns:
+        Paths, in their order.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = nd.records.write(work.predict(), pathlib.Path(tempfile.mkdtemp()) / "run.nc")
+        >>> experiment.of_another([path], spec.text()), len(experiment.of_another([path], None))
+        ([], 1)
+    """
 
     def differs(path: Path) -> bool:
         try:
@@ -56,14 +92,44 @@ def of_another(paths: Sequence[Path], spec: str | None) -> list[Path]:
 
 
 def files(folder: str | Path) -> Files:
-    """The files of an output folder, which is made if need be and must be writable."""
+    """The files of an output folder, which is made if need be and must be writable.
+
+    Args:
+        folder: where they are to be.
+
+    Returns:
+        A path for each result.
+
+    Raises:
+        InputError: for a folder that cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> experiment.files(folder).observed == folder / "observed.nc"
+        True
+    """
     folder = Path(folder)
     disk.check_writable(folder)
     return Files(*(folder / name for name in Files()))
 
 
 def check_machine(devices: int | None, memory: str | None) -> None:
-    """Refuse devices that are not there, and memory that is no number of bytes."""
+    """Refuse devices that are not there, and memory that is no number of bytes.
+
+    Args:
+        devices: how many; None: whatever there is.
+        memory: such as "8 GiB"; None: whatever is free.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        InputError: for more devices than there are, and for text that is no amount.
+
+    Example:
+        >>> experiment.check_machine(1, "8 GiB")
+    """
     if devices is not None:
         first_devices(devices)
     if memory is not None:

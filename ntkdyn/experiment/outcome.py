@@ -20,7 +20,24 @@ def verify(
     tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> repeats.Repetition:
-    """Whether the spec of a prediction or a training gives the record's numbers now."""
+    """Whether the spec of a prediction or a training gives the record's numbers now.
+
+    Args:
+        record: of a spec, which it holds as text.
+        data_dir: where the files are that the spec names.
+        tolerance: the largest relative difference that counts as none; by the dtype, if left out.
+        progress: called as rounds are done.
+
+    Returns:
+        Whether it was repeated, and where not.
+
+    Raises:
+        InputError: for a record that holds no spec, or of another kind.
+
+    Example:
+        >>> bool(experiment.verify(work.predict()))
+        True
+    """
     repeats.check_repeatable(record)
     work = Experiment(parse(str(record.attrs["spec"]), "the record's spec"), data_dir)
     run = work.train if record.attrs["space"] == "network" else work.predict
@@ -34,7 +51,29 @@ def compare(
     accounts: Record | None = None,
     nulls: Record | None = None,
 ) -> Record:
-    """Compare two records; write the comparison, the gap by source, the overlay and the report."""
+    """Compare two records; write the comparison, the gap by source, the overlay and the report.
+
+    Args:
+        predicted: of `Experiment.predict`.
+        observed: of `Experiment.train`, or `from_log`.
+        to: where results are written.
+        accounts: the gap by source, `validation.account`.
+        nulls: predictions of what was not run, `validation.nulls`.
+
+    Returns:
+        What `validation.compare` says.
+
+    Raises:
+        InputError: for records that cannot be compared.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> told = nd.predict(prob, dgd, W, 4)
+        >>> seen, to = nd.train(prob, dgd, W, 4), experiment.files(tempfile.mkdtemp())
+        >>> _ = experiment.compare(told, seen, to)
+        >>> to.report.is_file()
+        True
+    """
     comparison = validation.compare(predicted, observed, nulls)
     if "spec" in predicted.attrs:
         comparison.attrs["spec"] = predicted.attrs["spec"]

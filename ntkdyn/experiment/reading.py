@@ -19,7 +19,16 @@ from ntkdyn.records import Record
 
 
 def schema() -> str:
-    """What a spec may hold, as a JSON schema: with it editors complete and check one."""
+    """What a spec may hold, as a JSON schema: with it editors complete and check one.
+
+    Returns:
+        JSON.
+
+    Example:
+        >>> import json
+        >>> "method" in json.loads(experiment.schema())["properties"]
+        True
+    """
     return json.dumps(Spec.model_json_schema() | {"title": "a spec of ntkdyn"}, indent=2)
 
 
@@ -32,7 +41,22 @@ LARGEST_SPEC = 2**24
 
 
 def load(path: str | Path) -> Spec:
-    """The spec in a TOML file, or the one of that name that ships with the package."""
+    """The spec in a TOML file, or the one of that name that ships with the package.
+
+    Args:
+        path: of a file, or a name of `shipped`.
+
+    Returns:
+        The spec; files that it names are looked for beside it.
+
+    Raises:
+        InputError: for a file that is not there, not text, too large, or no spec.
+
+    Example:
+        >>> name = list(experiment.shipped())[0]
+        >>> experiment.load(name) == experiment.parse(experiment.shipped()[name], name)
+        True
+    """
     path = disk.path_of("spec", path)
     if str(path) in shipped() and not path.is_file():
         return parse(shipped()[str(path)], str(path))
@@ -52,20 +76,53 @@ def load(path: str | Path) -> Spec:
 
 
 def demo() -> Spec:
-    """The spec of `ntkdyn demo`."""
+    """The spec of `ntkdyn demo`.
+
+    Returns:
+        A spec.
+
+    Example:
+        >>> experiment.demo().data.name
+        'digits'
+    """
     return parse(resources.files("ntkdyn").joinpath("demo.toml").read_text("utf-8"), "demo.toml")
 
 
 @functools.cache
 def shipped() -> dict[str, str]:
-    """Name -> text of the specs that ship with the package, on real images."""
+    """Name -> text of the specs that ship with the package, on real images.
+
+    Returns:
+        A dictionary, by name.
+
+    Example:
+        >>> all("[data]" in text for text in experiment.shipped().values())
+        True
+    """
     folder = resources.files("ntkdyn").joinpath("specs")
     found = {each.name.removesuffix(".toml"): each.read_text("utf-8") for each in folder.iterdir()}
     return dict(sorted(found.items()))
 
 
 def parse(text: str, name: str) -> Spec:
-    """The spec written in `text`, which is called `name` in messages."""
+    """The spec written in `text`, which is called `name` in messages.
+
+    Args:
+        text: TOML.
+        name: of a file, say.
+
+    Returns:
+        The spec, every setting checked.
+
+    Raises:
+        InputError: for text that is not TOML, and the innermost setting that is wrong.
+
+    Example:
+        >>> experiment.parse(spec.text().replace("rounds = 4", "rounds = true"), "mine.toml")
+        Traceback (most recent call last):
+            ...
+        ntkdyn.errors.InputError: mine.toml: run.rounds: input should be a valid integer, got True
+    """
     if DOTTED.search(text):
         raise InputError(f"spec: {name} nests its values too deeply, by a key of 100 parts or more")
     try:
@@ -86,7 +143,23 @@ def parse(text: str, name: str) -> Spec:
 
 
 def spec_and_observed(path: Path) -> tuple[Spec, Record | None]:
-    """The spec in a TOML file; or that of a record, and the record if it was observed."""
+    """The spec in a TOML file; or that of a record, and the record if it was observed.
+
+    Args:
+        path: ending in .nc for a record.
+
+    Returns:
+        The spec, and a record of training or None.
+
+    Raises:
+        InputError: for a record that holds no spec, and as for `load` and `records.read`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = nd.records.write(work.predict(), pathlib.Path(tempfile.mkdtemp()) / "run.nc")
+        >>> experiment.spec_and_observed(path) == (spec, None)
+        True
+    """
     if path.suffix != ".nc":
         return load(path), None
     record = records.read(path)
@@ -97,7 +170,22 @@ def spec_and_observed(path: Path) -> tuple[Spec, Record | None]:
 
 
 def with_seed(spec: Spec, seed: int) -> Spec:
-    """The spec with another seed, which is checked."""
+    """The spec with another seed, which is checked.
+
+    Args:
+        spec: the spec.
+        seed: a whole number from 0 to 2^32 - 1.
+
+    Returns:
+        Another spec.
+
+    Raises:
+        InputError: for another seed.
+
+    Example:
+        >>> experiment.with_seed(spec, 7).seed
+        7
+    """
     text = spec.model_copy(update={"seed": seed}).text()
     return parse(text, "--seed").in_folder(spec.folder)
 

@@ -208,13 +208,23 @@ def check_belongs(name: str, kind: str) -> None:
 
 
 class ShareOfLimit(StrictTable):
-    """A step size as a share of the stability limit."""
+    """A step size as a share of the stability limit.
+
+    Example:
+        >>> experiment.ShareOfLimit(of_limit=0.5).of_limit
+        0.5
+    """
 
     of_limit: float
 
 
 class MethodTable(StrictTable):
-    """`methods`, with whatever settings of its own the method takes."""
+    """`methods`, with whatever settings of its own the method takes.
+
+    Example:
+        >>> experiment.MethodTable(name="local_sgd", step_size=0.1, tau=3).model_dump()["tau"]
+        3
+    """
 
     model_config = pydantic.ConfigDict(
         extra="allow", json_schema_extra=_with_settings_of(methods.METHODS)
@@ -249,7 +259,12 @@ class LinkTable(StrictTable):
 
 
 class RunTable(StrictTable):
-    """How long, and what is recorded."""
+    """How long, and what is recorded.
+
+    Example:
+        >>> spec.run == experiment.RunTable(rounds=4)
+        True
+    """
 
     rounds: int
     record_every: int | None = None
@@ -271,7 +286,12 @@ class RunTable(StrictTable):
 
 
 class Spec(StrictTable):
-    """Everything an experiment needs."""
+    """Everything an experiment needs.
+
+    Example:
+        >>> experiment.parse(spec.text(), "the same") == spec
+        True
+    """
 
     title: Title = ""
     seed: Seed = 0

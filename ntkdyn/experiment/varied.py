@@ -46,7 +46,13 @@ VARIED: dict[str, Callable[[Spec, Any], Spec]] = {
 
 
 class Unfinished(NamedTuple):
-    """Where the runs of a sweep are kept that are done, until all are."""
+    """Where the runs of a sweep are kept that are done, until all are.
+
+    Example:
+        >>> import pathlib
+        >>> experiment.Unfinished(pathlib.Path("sweep.parts")).resume
+        False
+    """
 
     path: Path
     resume: bool = False
@@ -66,6 +72,25 @@ def sweep(
     """The spec's run with another width, depth or step size, from several starts.
 
     Points and their owners stay; a step size is a share of the limit if the spec's is.
+
+    Args:
+        work: the spec at work.
+        along: "width", "depth" or "step_size".
+        values: that it takes.
+        seeds: of the networks' starts.
+        kernels: what each is predicted with, "empirical", "infinite" or both.
+        progress: called with how many runs are done, and how many there are.
+        unfinished: where those that are done are kept.
+
+    Returns:
+        What `validation.widths.sweep` gives.
+
+    Raises:
+        InputError: for another `along`, and values or seeds that cannot be taken.
+
+    Example:
+        >>> experiment.sweep(work, "width", [8, 16], [0], kernels=["empirical"]).sizes["width"]
+        2
     """
     if along not in VARIED:
         raise unknown("sweep", along, VARIED)

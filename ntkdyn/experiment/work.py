@@ -25,7 +25,12 @@ from ntkdyn.theory.bounds import Case
 
 
 class Experiment(Assembly):
-    """A spec at work; what two steps share is computed once."""
+    """A spec at work; what two steps share is computed once.
+
+    Example:
+        >>> work.system.weights.agents, work.predict()["train_loss"].dims
+        (3, ('round', 'agent'))
+    """
 
     def check(self, *, trained: bool = False) -> None:
         """Refuse a run that does not go together, or has no room, before its kernel is computed."""

@@ -59,7 +59,7 @@ def mixing(
     modulus than 1. Methods that average linearly take such a W, others refuse it.
 
     Args:
-        weights: as above.
+        weights: W (agents, agents), or many of them.
         name: what messages and records call it.
         agents: how many there must be.
         sums: "rows" or "columns", which sum to one.

@@ -23,7 +23,7 @@ def equi_static(agents: int, links: int, *, directed: bool = False, seed: int = 
     """W = (A_u1 + ... + A_uM) / M with M = `links` drawn at random, D-EquiStatic.
 
     Undirected, (W + W') / 2: U-EquiStatic, in which agents have up to 2 M neighbours. Doubly
-    stochastic either way. Refuses (`InputError`) a draw that leaves agents unconnected.
+    stochastic either way.
 
     Args:
         agents: m, how many.
@@ -35,7 +35,7 @@ def equi_static(agents: int, links: int, *, directed: bool = False, seed: int = 
         A mixing matrix (agents, agents).
 
     Raises:
-        InputError: as above.
+        InputError: for a draw that leaves agents unconnected.
 
     Example:
         >>> nd.graphs.equi_static(8, 3).doubly_stochastic

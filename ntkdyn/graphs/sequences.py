@@ -133,11 +133,9 @@ def _failed(
 def by_round(weights: Any, length: int, *, sums: str = "rows") -> MixingSequence:
     """W_0, ..., W_(length-1), which a function of the round or an iterator gives; then again.
 
-    Each may be whatever `mixing` takes for one round. Refuses (`InputError`) an iterator that ends
-    sooner, and what is no mixing matrix, by its round.
-
     Args:
-        weights: a function of the round, or an iterator.
+        weights: a function of the round, or an iterator; each may be whatever `mixing` takes for
+            one round.
         length: how many are asked.
         sums: "rows" or "columns", which sum to one.
 
@@ -145,7 +143,7 @@ def by_round(weights: Any, length: int, *, sums: str = "rows") -> MixingSequence
         Weights, round by round.
 
     Raises:
-        InputError: as above.
+        InputError: for an iterator that ends sooner, and what is no mixing matrix, by its round.
 
     Example:
         >>> len(nd.graphs.by_round(lambda t: W, 2).rounds)

@@ -89,7 +89,7 @@ def compute(
         params: a tree of arrays.
         x1: points (n, *features).
         x2: others (m, *features); None: the same.
-        form: as above.
+        form: "full", "trace", "diagonal" or the number of an output.
         by_layer: whether each layer's part is kept.
         options: how it is computed.
         progress: called with (tiles done, tiles in all).

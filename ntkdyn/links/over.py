@@ -66,8 +66,7 @@ def over(method: Method, *links: Link | Every | Rate) -> Method:
     """The same method, its messages over these links, the first of them nearest to the sender.
 
     It runs where all of them do, has closed forms where all are affine, and `floats_sent` counts
-    what they send. Refuses (`InputError`) a method that exchanges no parameters or weighs its
-    neighbours by itself, and links that break what it needs of W.
+    what they send.
 
     Args:
         method: that exchanges parameters by W.
@@ -77,7 +76,8 @@ def over(method: Method, *links: Link | Every | Rate) -> Method:
         The method.
 
     Raises:
-        InputError: as above.
+        InputError: for a method that exchanges no parameters or weighs its neighbours by itself,
+            and links that break what it needs of W.
 
     Example:
         >>> late = nd.links.over(dgd, nd.links.delayed(1), nd.links.lossy(0.2))

@@ -356,13 +356,13 @@ def by_agent(method: Method, factors: Any) -> Method:
 def scheduled(method: Method, schedule: Any) -> Method:
     """The same method with step size eta s(t), s piecewise constant.
 
-    `schedule` are pairs (round, factor from there on), ascending, or a dictionary of them, as
-    `steps.warm_up`, `steps.step_decay` and `steps.cosine` give; before the first s = 1. A step size
-    `of_limit(share)` is that share of the largest one with which all pieces are stable.
+    Before the first round that is given s = 1. A step size `of_limit(share)` is that share of the
+    largest one with which all pieces are stable.
 
     Args:
         method: any.
-        schedule: as above.
+        schedule: pairs (round, factor from there on), ascending, or a dictionary of them, as
+            `steps.warm_up`, `steps.step_decay` and `steps.cosine` give.
 
     Returns:
         The method.

@@ -55,7 +55,7 @@ def compare(predicted: Record, observed: Record, nulls: Record | None = None) ->
     Args:
         predicted: a record of `predict`, or of another run that is to be held against one.
         observed: of `train`, or `from_log`, in the same rounds and at the same points.
-        nulls: as above; left out, what needs no prediction is held against it alone.
+        nulls: gaps of what was not run; left out, it is held against what needs no prediction.
 
     Returns:
         gap, deviation_gap and the like (round, agent), relative to the distance travelled from the

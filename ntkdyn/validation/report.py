@@ -63,13 +63,11 @@ def write_report(
 ) -> Path:
     """Write the report of what was found to `path`.
 
-    `pictures` are "overlay" and, of `accounts`, "accounts"; `formulas` is a section in HTML.
-
     Args:
         findings: records, and what the gap is made of.
-        pictures: their files.
+        pictures: the files of "overlay" and, of `accounts`, "accounts".
         path: of the page, one HTML file.
-        formulas: as above.
+        formulas: a section in HTML.
 
     Returns:
         `path`.
@@ -78,8 +76,15 @@ def write_report(
         InputError: for a place that cannot be written.
 
     Example:
-        >>> nd.validation.write_report.__name__
-        'write_report'
+        >>> import pathlib, tempfile
+        >>> from ntkdyn import figures
+        >>> told, seen = nd.predict(prob, dgd, W, 4), nd.train(prob, dgd, W, 4)
+        >>> folder, gaps = pathlib.Path(tempfile.mkdtemp()), nd.compare(told, seen)
+        >>> overlay = folder / "overlay.png"
+        >>> _ = figures.style.save(figures.overlay.draw(told, seen, gaps), overlay)
+        >>> findings = nd.validation.Findings(told, seen, gaps)
+        >>> nd.validation.write_report(findings, {"overlay": overlay}, folder / "gaps.html").name
+        'gaps.html'
     """
     predicted, observed, comparison, accounts = findings
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(

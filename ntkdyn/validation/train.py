@@ -82,9 +82,6 @@ def train(
     networks at a time, and a gradient repeats their forward pass; the record says how many
     (`points_at_once`), and what was estimated (`memory_estimate`).
 
-    Refuses (`InputError`) a budget too small for one point at a time, and devices that cannot share
-    the work evenly.
-
     Args:
         system: or problem, method, weights in its place, with `batch_size`,
             `batch_seed`, `batches` and `stability` by name.
@@ -92,7 +89,7 @@ def train(
         save: what the record holds.
         progress: called with (rounds done, rounds in all).
         checkpoints: where the run saves itself.
-        precision: as above.
+        precision: "float32", "float64", "tf32" or "bfloat16".
         resources: devices and memory.
 
     Returns:

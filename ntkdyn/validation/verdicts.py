@@ -53,7 +53,18 @@ def skilled(comparison: Record) -> Record:
 
 
 def proven(predicted: Record) -> str:
-    """What is proven of the prediction in its last round; nothing where no proof was asked for."""
+    """What is proven of the prediction in its last round; nothing where no proof was asked for.
+
+    Args:
+        predicted: a record, of `certificate.bounded` where a proof was asked for.
+
+    Returns:
+        A phrase, or empty text.
+
+    Example:
+        >>> experiment.proven(nd.predict(bare, dgd, W, 2))
+        ''
+    """
     if "certified_share" not in predicted:
         return ""
     if "uncertified_round" in predicted.attrs:

@@ -51,6 +51,18 @@ def spectrum_of(kernel: Any, targets: Any) -> Spectrum:
     Args:
         kernel: K (N, N), of the whole pool, symmetric; of one output, where outputs do not couple.
         targets: y (N,) or (N, outputs), minus what the model has at the start.
+
+    Returns:
+        A `Spectrum`: values (N,), the largest first, and target (N, outputs).
+
+    Raises:
+        InputError: for kernels that are not symmetric, of another size than the targets, or with
+            negative eigenvalues.
+
+    Example:
+        >>> pool = nd.theory.spectrum_of(K, y)
+        >>> bool(np.isclose(pool.values.sum(), np.trace(K) / 6))
+        True
     """
     kernel = arrays.double("kernel", kernel, 2)
     targets = arrays.double("targets", targets, np.ndim(targets) if np.ndim(targets) == 1 else 2)

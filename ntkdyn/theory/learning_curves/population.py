@@ -43,6 +43,21 @@ def population_of(kernel: Any, targets: Any) -> Spectrum:
     Points are then drawn from the population, none of them the pool's, and losses are means over
     it. For fewer points in all than the pool has. The number of modes is that of the fit; those
     below what the pool tells apart stand for the sum of all such, of eigenvalues and of target.
+
+    Args:
+        kernel: K (N, N), of the whole pool, symmetric.
+        targets: y (N,) or (N, outputs), minus what the model has at the start.
+
+    Returns:
+        A `Spectrum`: values (modes,), the largest first, and target (modes, outputs).
+
+    Raises:
+        InputError: as for `spectrum_of`.
+
+    Example:
+        >>> whole = nd.theory.population_of(K, y)
+        >>> bool(abs(whole.values.sum() / (np.trace(K) / 6) - 1) < 0.1)
+        True
     """
     pool = spectrum_of(kernel, targets)
     rho = _ridges(pool.values)
