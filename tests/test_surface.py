@@ -35,7 +35,9 @@ EXCEPTED = {
 def public():
     """(room, name, value) of all functions and classes, each once."""
     rooms = [nd, design, experiment]
-    rooms += [getattr(nd, name) for name in nd.__all__ if inspect.ismodule(getattr(nd, name))]
+    for room in (nd, nd.theory):
+        named = [getattr(room, name) for name in room.__all__]
+        rooms += [each for each in named if inspect.ismodule(each)]
     found = {}
     for room in rooms:
         for name in room.__all__ if hasattr(room, "__all__") else vars(room):

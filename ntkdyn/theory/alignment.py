@@ -21,9 +21,16 @@ from jaxtyping import Float, Int
 from ntkdyn.errors import InputError
 from ntkdyn.graphs import MixingMatrix, mixing
 
+__all__ = ["Gaps", "aligned", "gaps", "random_alignments"]
+
 
 class Gaps(NamedTuple):
-    """1 - rho of plain averaging and 1 - rho' of aligned averaging."""
+    """1 - rho of plain averaging and 1 - rho' of aligned averaging.
+
+    Example:
+        >>> nd.theory.alignment.Gaps(0.5, 0.25).aligned
+        0.25
+    """
 
     plain: float
     aligned: float
@@ -35,6 +42,21 @@ def random_alignments(
     """Permutations P_ij with P_ji its inverse and P_ii the identity.
 
     Consistent ones come from one true order per agent; others are drawn pair by pair.
+
+    Args:
+        agents: how many.
+        neurons: how many.
+        rng: draws them.
+        consistent: whether P_ij P_jk = P_ik.
+
+    Returns:
+        (agents, agents, neurons), numbers of neurons.
+
+    Example:
+        >>> drawn = nd.theory.alignment.random_alignments(
+        ...     3, 4, np.random.default_rng(0), consistent=True)
+        >>> bool((drawn[0, 1][drawn[1, 0]] == np.arange(4)).all())
+        True
     """
     orders = [rng.permutation(neurons) for _ in range(agents)]
     table = np.tile(np.arange(neurons), (agents, agents, 1))
@@ -48,7 +70,23 @@ def random_alignments(
 def aligned(
     weights: MixingMatrix, alignments: Int[np.ndarray, "agents agents neurons"]
 ) -> Float[np.ndarray, "stacked stacked"]:
-    """The matrix of blocks w_ij P_ij."""
+    """The matrix of blocks w_ij P_ij.
+
+    Args:
+        weights: W.
+        alignments: P_ij, (agents, agents, neurons).
+
+    Returns:
+        (agents neurons, agents neurons).
+
+    Raises:
+        InputError: for what is no permutation.
+
+    Example:
+        >>> same = np.tile(np.arange(4), (3, 3, 1))
+        >>> bool(np.allclose(nd.theory.alignment.aligned(W, same), np.kron(W.matrix, np.eye(4))))
+        True
+    """
     if (np.sort(alignments, axis=2) != np.arange(alignments.shape[2])).any():
         raise InputError("alignments: each must be a permutation of the neurons, numbered from 0")
     identity = np.eye(alignments.shape[2])
@@ -61,9 +99,26 @@ def aligned(
 
 
 def gaps(weights: Any, alignments: Int[np.ndarray, "agents agents neurons"]) -> Gaps:
-    """Both gaps, with rho the square of the largest modulus other than the fixed vectors' one.
+    """1 - rho and 1 - rho', rho the square of the largest modulus but the fixed vectors' one.
 
     Fixed vectors, those of the eigenvalue one, are what averaging is meant to keep.
+
+    Args:
+        weights: W.
+        alignments: P_ij, (agents, agents, neurons).
+
+    Returns:
+        Both gaps.
+
+    Raises:
+        InputError: for what is no permutation, or no W.
+
+    Example:
+        >>> rng, path = np.random.default_rng(0), nd.graphs.metropolis(nd.graphs.path(3))
+        >>> drawn = nd.theory.alignment.random_alignments(3, 4, rng, consistent=False)
+        >>> found = nd.theory.alignment.gaps(path, drawn)
+        >>> found.aligned <= found.plain
+        True
     """
     weights = mixing(weights, agents=len(alignments))
     moduli = np.abs(np.linalg.eigvals(aligned(weights, alignments)))

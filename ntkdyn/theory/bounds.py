@@ -29,6 +29,8 @@ from ntkdyn.methods.updates import BaseUpdate
 from ntkdyn.records import Record
 from ntkdyn.theory.constants import ProblemConstants
 
+__all__ = ["Assumption", "Bound", "BoundViolated", "Case", "Observation", "Verdict", "demand"]
+
 ROUNDING = 1e-9
 """Violations smaller than this share of the bound are rounding."""
 
@@ -43,7 +45,12 @@ LARGEST_PROMISE = 1e100
 
 
 class Case(NamedTuple):
-    """A method on a graph, on a linearized problem."""
+    """A method on a graph, on a linearized problem.
+
+    Example:
+        >>> nd.theory.theorems.case(bare, dgd, W).steps_as(nd.methods.updates.DGD)
+        True
+    """
 
     constants: ProblemConstants
     method: Method
@@ -67,7 +74,13 @@ class Case(NamedTuple):
 
 
 class Assumption(NamedTuple):
-    """What a theorem asks for, and what there is."""
+    """What a theorem asks for, and what there is.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> nd.theory.bounds.symmetric(case).holds
+        True
+    """
 
     name: str
     holds: bool
@@ -76,7 +89,13 @@ class Assumption(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """A quantity read from a record, and the size below which it is rounding."""
+    """A quantity read from a record, and the size below which it is rounding.
+
+    Example:
+        >>> case, record = nd.theory.theorems.case(bare, dgd, W), nd.predict(bare, dgd, W, 2)
+        >>> nd.theory.bounds.travelled(case)(record).values[0]
+        np.float64(0.0)
+    """
 
     values: Float[np.ndarray, " rounds"]
     resolution: float | Float[np.ndarray, " rounds"] = 0.0
@@ -90,12 +109,23 @@ def not_computed(record: Record, why: str) -> Observation:
 
 
 class BoundViolated(AssertionError):
-    """A bound whose assumptions hold does not: a bug in the bound, the method or the run."""
+    """A bound whose assumptions hold does not: a bug in the bound, the method or the run.
+
+    Example:
+        >>> issubclass(nd.theory.bounds.BoundViolated, AssertionError)
+        True
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A promise about one quantity of a run."""
+    """A promise about one quantity of a run.
+
+    Example:
+        >>> bound = nd.theory.theorems.bounds_of(nd.theory.theorems.case(bare, dgd, W))[0]
+        >>> bound.check(nd.predict(bare, dgd, W, 20)).violated_at is None
+        True
+    """
 
     name: str
     quantity: str
@@ -127,7 +157,17 @@ class Bound:
         return (*self.assumptions, other)
 
     def check(self, record: Record) -> Verdict:
-        """Hold the promise against a record of the same method, step size and graph."""
+        """Hold the promise against a record of the same method, step size and graph.
+
+        Args:
+            record: of `predict` or `train`, in rounds from the first on for means over rounds.
+
+        Returns:
+            A `Verdict`.
+
+        Raises:
+            InputError: for a record of another problem, method, step size or graph.
+        """
         self._check_alike(record)
         rounds, assumptions = record["round"].values.astype(float), self.assumptions_on(record)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -210,7 +250,14 @@ def _near(name: str, record: Record, ours: np.ndarray, allowed: float) -> None:
 
 
 class Verdict(NamedTuple):
-    """A bound beside what was seen."""
+    """A bound beside what was seen.
+
+    Example:
+        >>> bound = nd.theory.theorems.bounds_of(nd.theory.theorems.case(bare, dgd, W))[0]
+        >>> verdict = bound.check(nd.predict(bare, dgd, W, 20))
+        >>> bool((verdict.seen <= verdict.promised * (1 + 1e-9) + verdict.resolution).all())
+        True
+    """
 
     bound: Bound
     assumptions: tuple[Assumption, ...]
@@ -274,7 +321,22 @@ def _broken(promised: np.ndarray, seen: np.ndarray, resolution: np.ndarray) -> n
 
 
 def demand(verdicts: Iterable[Verdict]) -> None:
-    """Raise if a bound whose assumptions hold is violated, or all is lost under a finite bound."""
+    """Raise if a bound whose assumptions hold is violated, or all is lost under a finite bound.
+
+    Args:
+        verdicts: of predicted records.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        BoundViolated: which names the bound, the round and the assumptions.
+
+    Example:
+        >>> found = nd.theory.theorems.bounds_of(nd.theory.theorems.case(bare, dgd, W))
+        >>> record = nd.predict(bare, dgd, W, 20)
+        >>> nd.theory.bounds.demand(bound.check(record) for bound in found)
+    """
     for verdict in verdicts:
         bound, said = verdict.bound, ""
         if verdict.state == "violated":

@@ -31,9 +31,16 @@ from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
 from ntkdyn.thresholds import NEGLIGIBLE
 
+__all__ = ["ProblemConstants", "Reach", "problem_constants"]
+
 
 class Reach(NamedTuple):
-    """D^(1/2) K D^(1/2) = U diag(s) U^T on its range."""
+    """D^(1/2) K D^(1/2) = U diag(s) U^T on its range.
+
+    Example:
+        >>> nd.theory.constants.problem_constants(bare).reach.vectors.shape
+        (6, 6)
+    """
 
     values: Float[np.ndarray, " rank"]
     """s, ascending: the eigenvalues of the mean Hessian"""
@@ -42,7 +49,13 @@ class Reach(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ProblemConstants(LinearProblem):
-    """The linear problem, whose coordinates are rows here, and what theorems ask of it."""
+    """The linear problem, whose coordinates are rows here, and what theorems ask of it.
+
+    Example:
+        >>> constants = nd.theory.constants.problem_constants(bare)
+        >>> 0 < constants.mean_convexity <= constants.mean_smoothness
+        True
+    """
 
     loss: Loss
     local_starts: Float[np.ndarray, " agents"]
@@ -304,7 +317,22 @@ class ProblemConstants(LinearProblem):
 def problem_constants(
     problem: Problem | KernelProblem, kernel: Choice | str = "empirical"
 ) -> ProblemConstants:
-    """The linearized problem with the kernel of that name."""
+    """L, mu, heterogeneity and the like of the problem, linearized with the kernel of that name.
+
+    Args:
+        problem: the problem.
+        kernel: what it is linearized to.
+
+    Returns:
+        `ProblemConstants`, each computed when it is asked for.
+
+    Raises:
+        InputError: for a kernel that is not formed.
+
+    Example:
+        >>> round(nd.theory.constants.problem_constants(bare).smoothness, 6)
+        1.5
+    """
     task, matrix = problem.task, problem.kernel(kernel).training
     initial, targets = problem.initial[: task.train], task.targets[: task.train]
     losses = np.asarray(task.loss.value(jnp.asarray(initial), jnp.asarray(targets)))

@@ -17,12 +17,25 @@ from ntkdyn.methods import METHODS
 from ntkdyn.records import Record
 from ntkdyn.theory import symbolic
 
+__all__ = ["closed_graph", "section", "typeset"]
+
 AGENTS_UP_TO = 8
 """Beyond, the closed form of a graph's spectrum is too long to be read."""
 
 
 def section(record: Record) -> str:
-    """An HTML section on the record's method and graph; empty where there is no closed form."""
+    """An HTML section on the record's method and graph; empty where there is no closed form.
+
+    Args:
+        record: of `predict` or `train`.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> "<math>" in nd.theory.formulas.section(nd.predict(bare, dgd, W, 2))
+        True
+    """
     name = record.attrs["method"]
     if record.attrs["loss"] != "mse" or not _closed(name):
         return ""
@@ -63,7 +76,18 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def closed_graph(weights: np.ndarray) -> symbolic.Spectrum | None:
-    """The graph with a spectrum in closed form whose Metropolis weights these are."""
+    """The graph with a spectrum in closed form whose Metropolis weights these are.
+
+    Args:
+        weights: W (agents, agents).
+
+    Returns:
+        Its spectrum; None where there is no such graph of at most eight agents.
+
+    Example:
+        >>> nd.theory.formulas.closed_graph(W.matrix).name
+        'complete'
+    """
     agents = len(weights)
     if agents == 2 and np.allclose(weights, 0.5):
         return symbolic.two_agents()
@@ -77,7 +101,18 @@ def closed_graph(weights: np.ndarray) -> symbolic.Spectrum | None:
 
 
 def typeset(expression: sympy.Basic) -> str:
-    """An expression as MathML, annotated with its LaTeX."""
+    """An expression as MathML, annotated with its LaTeX.
+
+    Args:
+        expression: of SymPy.
+
+    Returns:
+        A <math> element.
+
+    Example:
+        >>> nd.theory.formulas.typeset(nd.theory.symbolic.ETA)[:6]
+        '<math>'
+    """
     shown = sympy.mathml(expression, printer="presentation")
     latex = html.escape(sympy.latex(expression))
     return (

@@ -50,9 +50,23 @@ from ntkdyn.theory.bounds import Bound, Case, Observation
 from ntkdyn.theory.theorems.diffusion import geometric
 from ntkdyn.theory.theorems.gossip import Gossip
 
+__all__ = ["bounds_of", "expected", "followable"]
+
 
 def followable(case: Case, rounds: int) -> bool:
-    """Whether `expected` takes the case's method so far, and within minutes."""
+    """Whether `expected` takes the case's method so far, and within minutes.
+
+    Args:
+        case: as `theorems.case` gives it.
+        rounds: how many.
+
+    Returns:
+        True or False.
+
+    Example:
+        >>> nd.theory.noisy.followable(nd.theory.theorems.case(bare, dgd, W), 100)
+        True
+    """
     constants = case.constants
     entries, sides = constants.agents * len(constants.kernel), constants.residual.shape[1]
     operations = 4 * constants.size**3 * sides * rounds
@@ -65,11 +79,29 @@ def expected(
     problem: Problem | KernelProblem, case: Case, rounds: Sequence[int] | None, *, batch_size: int,
     kernel: str = "empirical", progress: Progress | None = None,
 ) -> Record:  # fmt: skip
-    """Expectations over all draws of batches, exactly, of the case's method; for small problems.
+    """E F(mean x) - min F and the like, exactly, over all draws of batches; for small problems.
 
-    Variables over `round`: `excess`, E F(mean x) - min F; `squared_gradient`, E |grad F(mean x)|^2;
-    `disagreement`, E |Delta|^2; `mean_excess` and `mean_squared_gradient`, the means of the first
-    two over all rounds before. With `rounds` None they are those at rest.
+    Args:
+        problem: the problem of the case.
+        case: as `theorems.case` gives it.
+        rounds: which, ascending; None: at rest.
+        batch_size: points that each agent draws in a round.
+        kernel: what the problem is linearized to.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        Over `round`: `excess`, E F(mean x) - min F; `squared_gradient`, E |grad F(mean x)|^2;
+        `disagreement`, E |Delta|^2; `mean_excess` and `mean_squared_gradient`, the means of the
+        first two over all rounds before.
+
+    Raises:
+        InputError: for problems too large, and methods whose rounds are no affine maps.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> told = nd.theory.noisy.expected(bare, case, [0, 10], batch_size=1)
+        >>> bool(told["excess"][1] < told["excess"][0])
+        True
     """
     moments = Moments(problem, case.method, case.given, batch_size=batch_size, kernel=kernel)
     above, apart = _measured(moments, case)
@@ -129,7 +161,23 @@ def _measured(
 
 
 def bounds_of(case: Case, batch_size: int) -> list[Bound]:
-    """The bounds on expectations about the case's method: DGD, CTA and ATC have them."""
+    """The bounds on expectations about the case's method: DGD, CTA and ATC have them.
+
+    Args:
+        case: as `theorems.case` gives it.
+        batch_size: points that each agent draws in a round.
+
+    Returns:
+        Bounds; none for other methods and losses.
+
+    Raises:
+        InputError: for a batch size that is none.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> len(nd.theory.noisy.bounds_of(case, batch_size=1))
+        3
+    """
     check_whole("batch_size:", batch_size, 1)
     if not case.steps_as(DGD, CTA, ATC) or not case.constants.quadratic:
         return []

@@ -39,6 +39,11 @@ from ntkdyn.methods.mixing import Fixed, operator_of
 from ntkdyn.records import Record
 from ntkdyn.theory.bounds import Case, Observation, not_computed
 
+__all__ = [
+    "NotFound", "Optimum", "computable", "eigenvalues", "flow_exponent", "linear_map", "open_loop",
+    "optimal_step_size", "rate", "rate_map", "whole_map", "with_gap",
+]  # fmt: skip
+
 ROUGHLY, EXACTLY = 1e-4, 1e-9
 """Relative errors of iterated eigenvalues: to see which end decides, and to tell it"""
 
@@ -50,19 +55,50 @@ NEAREST = 6
 
 
 class NotFound(InputError):
-    """Iterations for eigenvalues did not converge."""
+    """Iterations for eigenvalues did not converge.
+
+    Example:
+        >>> issubclass(nd.theory.rates.NotFound, nd.InputError)
+        True
+    """
 
 
 @precision.in_double
 def open_loop(case: Case) -> Loop:
-    """The method's step as z+ = P z + Q u, its gradients u from outside."""
+    """The method's step as z+ = P z + Q u, v = R z, x = X z, its gradients u from outside.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        P, Q, R and X, (memories agents, memories agents) and the like.
+
+    Example:
+        >>> loop = nd.theory.rates.open_loop(nd.theory.theorems.case(bare, dgd, W))
+        >>> bool(np.allclose(loop.P, W.matrix) and np.allclose(loop.Q, -0.1 * np.eye(3)))
+        True
+    """
     method = dataclasses.replace(case.method, mixing=Fixed())  # its rate gamma is in the weights
     (loop,) = loops_on(method, operator_of(case.weights.matrix), case.constants.agents)
     return loop
 
 
 def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
-    """A, dense."""
+    """A = P (x) I + sum_i Q_i R_i (x) H_i, dense, on what training can reach.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        A, (state, state).
+
+    Raises:
+        InputError: for another loss than the squared error, and a state too large to be decomposed.
+
+    Example:
+        >>> nd.theory.rates.linear_map(nd.theory.theorems.case(bare, dgd, W)).shape
+        (18, 18)
+    """
     loop, rank = _loop(case), len(case.constants.reach.values)
     size = len(loop.P) * rank
     if size > thresholds.DECOMPOSED_UP_TO:
@@ -87,7 +123,21 @@ def _realized(case: Case, loop: Loop) -> Realization:
 
 
 def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
-    """All eigenvalues of A, from the largest modulus down."""
+    """All eigenvalues of A, from the largest modulus down.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        (state,).
+
+    Raises:
+        InputError: as for `linear_map`.
+
+    Example:
+        >>> abs(nd.theory.rates.eigenvalues(nd.theory.theorems.case(bare, dgd, W))[0]) < 1
+        np.True_
+    """
     matrix = linear_map(case)
     symmetric = np.abs(matrix - matrix.T).max() <= thresholds.SYMMETRIC * np.abs(matrix).max()
     values = (np.linalg.eigvalsh if symmetric else np.linalg.eigvals)(matrix).astype(complex)
@@ -95,7 +145,18 @@ def eigenvalues(case: Case) -> Complex[np.ndarray, " state"]:
 
 
 def computable(case: Case) -> bool:
-    """Whether `rate` can be told: for a small state, or not too many rows of the kernel."""
+    """Whether `rate` can be told: for a small state, or not too many rows of the kernel.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        True or False.
+
+    Example:
+        >>> nd.theory.rates.computable(nd.theory.theorems.case(bare, dgd, W))
+        True
+    """
     constants = case.constants
     if not constants.quadratic:
         return False
@@ -104,7 +165,25 @@ def computable(case: Case) -> bool:
 
 
 def rate(case: Case) -> float:
-    """The factor by which errors shrink per round in the end; above one they grow."""
+    """The spectral radius of A: by what errors shrink per round in the end; above one they grow.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        The factor.
+
+    Raises:
+        InputError: for another loss than the squared error.
+        NotFound: where iterations for eigenvalues do not converge.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> late = nd.predict(bare, dgd, W, [600, 601, 10**4])["outputs"]
+        >>> first, second = (float(abs(late[k] - late[2]).max()) for k in (0, 1))
+        >>> abs(second / first - nd.theory.rates.rate(case)) < 1e-3
+        True
+    """
     whole = _realized(case, open_loop(case))
     if whole.size <= thresholds.DECOMPOSED_UP_TO:
         return float(np.abs(eigenvalues(case)[0]))
@@ -117,7 +196,21 @@ def rate(case: Case) -> float:
 
 
 def flow_exponent(case: Case) -> float:
-    """lambda_max of the symmetric part of DGD's flow, -(I - (W + W')/2) - eta H, per round."""
+    """lambda_max of the symmetric part of DGD's flow, -(I - (W + W')/2) - eta H, per round.
+
+    Args:
+        case: as `theorems.case` gives it.
+
+    Returns:
+        The exponent; below zero where all errors shrink from the first.
+
+    Raises:
+        NotFound: where iterations for eigenvalues do not converge.
+
+    Example:
+        >>> nd.theory.rates.flow_exponent(nd.theory.theorems.case(bare, dgd, W)) < 0
+        True
+    """
     loop, rank = _flow(case), len(case.constants.reach.values)
     if len(loop.P) * rank > thresholds.DECOMPOSED_UP_TO:
         return _slow_end(case, _realized(case, loop)) - 1
@@ -207,17 +300,37 @@ def _operator(
 
 
 class Optimum(NamedTuple):
-    """The step size with the least rate."""
+    """The step size with the least rate.
+
+    Example:
+        >>> nd.theory.rates.Optimum(0.1, 0.9).rate
+        0.9
+    """
 
     step_size: float
     rate: float
 
 
 def optimal_step_size(case: Case, *, largest: float | None = None) -> Optimum:
-    """The step size up to `largest` (default 2/L) at which the linearized method is fastest.
+    """argmin_eta rate(eta) up to `largest`: where the linearized method is fastest.
 
     A grid of powers, refined around its best point; for DGD with symmetric W the rate is convex in
     the step size, so this is the optimum.
+
+    Args:
+        case: as `theorems.case` gives it.
+        largest: step size; 2/L, if left out.
+
+    Returns:
+        The step size and its rate.
+
+    Raises:
+        InputError: for a largest step that is not positive and finite, and as for `rate`.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> nd.theory.rates.optimal_step_size(case).rate <= nd.theory.rates.rate(case)
+        True
     """
     largest = 2 / case.constants.smoothness if largest is None else largest
     if not 0 < largest < np.inf:
@@ -244,6 +357,23 @@ def rate_map(
     """The rate at every step size on graphs with the spectral gaps asked for, as a record.
 
     The graphs lie on the line through the case's own W; see `with_gap`.
+
+    Args:
+        case: as `theorems.case` gives it.
+        step_sizes: eta.
+        gaps: 1 - beta.
+        progress: called with (rates done, rates in all).
+
+    Returns:
+        `rate` (spectral_gap, step_size).
+
+    Raises:
+        InputError: as for `with_gap` and `rate`.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> nd.theory.rates.rate_map(case, [0.1, 0.2], [0.5, 1.0])["rate"].shape
+        (2, 2)
     """
     graphs = [with_gap(case.weights, gap) for gap in gaps]
     table = np.empty((len(graphs), len(step_sizes)))
@@ -261,7 +391,23 @@ def rate_map(
 
 
 def whole_map(case: Case, progress: Progress | None = None) -> Record:
-    """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one."""
+    """`rate_map` from 0.02 / L to 2.5 / L and from a gap of 0.02 to one.
+
+    Args:
+        case: as `theorems.case` gives it.
+        progress: called with (rates done, rates in all).
+
+    Returns:
+        `rate` (spectral_gap, step_size), 8 by 16.
+
+    Raises:
+        InputError: for a kernel of too many rows, and as for `rate_map`.
+
+    Example:
+        >>> case = nd.theory.theorems.case(bare, dgd, W)
+        >>> nd.theory.rates.whole_map(case)["rate"].shape
+        (8, 16)
+    """
     rows = len(case.constants.kernel)
     if rows > thresholds.MAP_ROWS_UP_TO:
         raise InputError(
@@ -277,7 +423,21 @@ def with_gap(weights: MixingMatrix, gap: float) -> MixingMatrix:
     """W, made lazy or moved towards the average of all, until 1 - beta = gap.
 
     Negative eigenvalues are first lifted by a share of I; a further share narrows the gap, and a
-    share of 11'/m widens it. W must be symmetric.
+    share of 11'/m widens it.
+
+    Args:
+        weights: W, symmetric.
+        gap: in (0, 1].
+
+    Returns:
+        Another W.
+
+    Raises:
+        InputError: for gaps and weights that are not such.
+
+    Example:
+        >>> round(nd.theory.rates.with_gap(W, 0.25).spectral_gap, 9)
+        0.25
     """
     if not 0 < gap <= 1:
         raise InputError(f"spectral gap: must be in (0, 1], got {gap}")

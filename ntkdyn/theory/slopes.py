@@ -24,6 +24,8 @@ from ntkdyn.theory import bounds, noisy
 from ntkdyn.theory.theorems import case
 from ntkdyn.validation.widths import Slope, fitted
 
+__all__ = ["at_rest", "power", "steady_state"]
+
 
 def steady_state(
     problem: Problem | KernelProblem,
@@ -39,7 +41,28 @@ def steady_state(
 ) -> Record:
     """Mean squares under gradient noise, over the rounds after a transient of `transient` / step.
 
-    `disagreement` is sum_i |x_i - mean x|^2 and `excess` F(mean x) - min F, by step size and seed.
+    Args:
+        problem: the problem.
+        method: step_size -> method.
+        weights: W.
+        step_sizes: eta.
+        transient: rounds before, times the step size.
+        rounds: how many after it.
+        batch_size: points that each agent draws in a round.
+        seeds: of the draws.
+        kernel: what the problem is linearized to.
+
+    Returns:
+        `disagreement`, sum_i |x_i - mean x|^2, and `excess`, F(mean x) - min F (step_size, seed).
+
+    Raises:
+        InputError: as for `predict`.
+
+    Example:
+        >>> seen = nd.theory.slopes.steady_state(bare, nd.methods.dgd, W, [0.1], transient=2.0,
+        ...     rounds=50, batch_size=1, seeds=[0])
+        >>> bool(seen["disagreement"][0, 0] > 0)
+        True
     """
     table = [
         [
@@ -67,7 +90,27 @@ def at_rest(
     batch_size: int,
     kernel: str = "empirical",
 ) -> Record:
-    """The same by step size, expected exactly (`noisy.expected`): no transient, no seed."""
+    """Expected squares at rest under gradient noise, exactly (`noisy.expected`), by step size.
+
+    Args:
+        problem: the problem.
+        method: step_size -> method.
+        weights: W.
+        step_sizes: eta.
+        batch_size: points that each agent draws in a round.
+        kernel: what the problem is linearized to.
+
+    Returns:
+        `disagreement`, E sum_i |x_i - mean x|^2, and `excess`, E F(mean x) - min F (step_size).
+
+    Raises:
+        InputError: as for `noisy.expected`.
+
+    Example:
+        >>> told = nd.theory.slopes.at_rest(bare, nd.methods.dgd, W, [0.05, 0.1], batch_size=1)
+        >>> bool(told["disagreement"][0] < told["disagreement"][1])
+        True
+    """
     found = []
     for step in step_sizes:
         at = case(problem, method(step_size=step), weights, kernel=kernel)
@@ -102,7 +145,22 @@ def _mean_squares(
 
 
 def power(x: Any, y: Any) -> Slope:
-    """The slope of log y against log x with its 95 % interval; y may have a column per seed."""
+    """The slope of log y against log x with its 95 % interval; y may have a column per seed.
+
+    Args:
+        x: positive, (values,).
+        y: positive, (values,) or (values, seeds).
+
+    Returns:
+        The slope, and the ends of its interval.
+
+    Raises:
+        InputError: for fewer than three points.
+
+    Example:
+        >>> round(nd.theory.slopes.power([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]).value, 9)
+        2.0
+    """
     if len(x) < 3:
         raise InputError(f"power: needs at least 3 points, got {len(x)}")
     values = np.asarray(y, dtype=float).reshape(len(x), -1)

@@ -24,6 +24,12 @@ from ntkdyn.errors import InputError, check_name
 from ntkdyn.methods import METHODS, Method
 from ntkdyn.theory.agent_tuple import AgentTuple, averaging_rate, mixer
 
+__all__ = [
+    "Mode", "Response", "Spectrum", "Step", "characteristic", "complete", "derivation",
+    "eigenvalues", "mode", "moduli", "numeric", "path", "response", "ring", "stability_limit",
+    "star", "text", "trajectory", "two_agents",
+]  # fmt: skip
+
 ETA, LAMBDA, W, T = (
     sympy.Symbol("eta", positive=True),
     sympy.Symbol("lambda", positive=True),
@@ -37,7 +43,13 @@ S = sympy.Symbol("s", positive=True)
 
 
 class Spectrum(NamedTuple):
-    """The eigenvalues of a symmetric W and its orthonormal eigenvectors, as columns."""
+    """The eigenvalues of a symmetric W and its orthonormal eigenvectors, as columns.
+
+    Example:
+        >>> graph = nd.theory.symbolic.two_agents()
+        >>> graph.weights * graph.vectors[:, 1] == graph.values[1] * graph.vectors[:, 1]
+        True
+    """
 
     name: str
     weights: sympy.Matrix
@@ -49,7 +61,18 @@ class Spectrum(NamedTuple):
 
 
 def two_agents(weight: Any = sympy.Rational(1, 2)) -> Spectrum:
-    """Two agents that put `weight` on each other: 1 and 1 - 2 weight."""
+    """Two agents that put `weight` on each other: 1 and 1 - 2 weight.
+
+    Args:
+        weight: a number or a symbol.
+
+    Returns:
+        A `Spectrum`.
+
+    Example:
+        >>> nd.theory.symbolic.two_agents("1/3").values
+        (1, 1/3)
+    """
     weight = sympy.sympify(weight)
     matrix = sympy.Matrix([[1 - weight, weight], [weight, 1 - weight]])
     vectors = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
@@ -57,13 +80,38 @@ def two_agents(weight: Any = sympy.Rational(1, 2)) -> Spectrum:
 
 
 def complete(agents: int) -> Spectrum:
-    """W = 11'/m: 1, and 0 for all the others."""
+    """W = 11'/m: 1, and 0 for all the others.
+
+    Args:
+        agents: m.
+
+    Returns:
+        A `Spectrum`.
+
+    Example:
+        >>> nd.theory.symbolic.complete(3).values
+        (1, 0, 0)
+    """
     matrix = sympy.ones(agents, agents) / agents
     return Spectrum("complete", matrix, _first_is_one(agents, [0] * (agents - 1)), _helmert(agents))
 
 
 def ring(agents: int) -> Spectrum:
-    """A third each for oneself and two neighbours: (1 + 2 cos(2 pi k / m)) / 3, a circulant."""
+    """A third each for oneself and two neighbours: (1 + 2 cos(2 pi k / m)) / 3, a circulant.
+
+    Args:
+        agents: m.
+
+    Returns:
+        A `Spectrum`.
+
+    Raises:
+        InputError: for fewer than three agents.
+
+    Example:
+        >>> nd.theory.symbolic.ring(4).values
+        (1, 1/3, 1/3, -1/3)
+    """
     if agents < 3:
         raise InputError(f"ring: needs at least 3 agents in closed form, got {agents}")
     third = sympy.Rational(1, 3)
@@ -81,7 +129,21 @@ def ring(agents: int) -> Spectrum:
 
 
 def path(agents: int) -> Spectrum:
-    """A third on each link: (1 + 2 cos(pi k / m)) / 3, with cosine waves as eigenvectors."""
+    """A third on each link: (1 + 2 cos(pi k / m)) / 3, with cosine waves as eigenvectors.
+
+    Args:
+        agents: m.
+
+    Returns:
+        A `Spectrum`.
+
+    Raises:
+        InputError: for fewer than three agents.
+
+    Example:
+        >>> nd.theory.symbolic.path(3).values
+        (1, 2/3, 0)
+    """
     if agents < 3:
         raise InputError(f"path: needs at least 3 agents, got {agents}; see `two_agents`")
     third = sympy.Rational(1, 3)
@@ -103,7 +165,21 @@ def path(agents: int) -> Spectrum:
 
 
 def star(agents: int) -> Spectrum:
-    """1/m on each link: 1; (m-1)/m, m - 2 times, on the leaves; and 0 for hub against leaves."""
+    """1/m on each link: 1; (m-1)/m, m - 2 times, on the leaves; and 0 for hub against leaves.
+
+    Args:
+        agents: m.
+
+    Returns:
+        A `Spectrum`.
+
+    Raises:
+        InputError: for fewer than three agents.
+
+    Example:
+        >>> nd.theory.symbolic.star(4).values
+        (1, 3/4, 3/4, 0)
+    """
     if agents < 3:
         raise InputError(f"star: needs at least 3 agents in closed form, got {agents}")
     share = sympy.Rational(1, agents)
@@ -150,7 +226,12 @@ def _unit(column: Sequence[Any]) -> sympy.Matrix:
 
 
 class Mode(NamedTuple):
-    """z <- A z + b a: what a round makes of the state along one eigenvector of W."""
+    """z <- A z + b a: what a round makes of the state along one eigenvector of W.
+
+    Example:
+        >>> nd.theory.symbolic.mode("dgd").push
+        Matrix([[s]])
+    """
 
     matrix: sympy.Matrix
     """A(w, s), in W and S"""
@@ -159,7 +240,21 @@ class Mode(NamedTuple):
 
 
 def mode(method: str | Method) -> Mode:
-    """A and b of a method, by running its own step on one symbol per memory."""
+    """A(w, s) and b(w, s) of a method, by running its own step on one symbol per memory.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+
+    Returns:
+        A `Mode`; s = eta lambda.
+
+    Raises:
+        InputError: for a method whose rounds are not all one linear map.
+
+    Example:
+        >>> nd.theory.symbolic.mode("dgd").matrix
+        Matrix([[-s + w]])
+    """
     method = _named(method)
     update, gamma = _symbolic(method), sympy.nsimplify(averaging_rate(method))
     mix = lambda x: (1 - gamma + gamma * W) * x
@@ -194,7 +289,21 @@ def _symbolic(method: Method) -> Any:
 
 
 def characteristic(method: str | Method) -> sympy.Poly:
-    """det(z - A(w, s)) as a polynomial in z, without its zeros at z = 0."""
+    """det(z - A(w, s)) as a polynomial in z, without its zeros at z = 0.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+
+    Returns:
+        A polynomial in z, its coefficients in w and s.
+
+    Raises:
+        InputError: for a method whose rounds are not all one linear map.
+
+    Example:
+        >>> nd.theory.symbolic.characteristic("dgd").as_expr()
+        s - w + z
+    """
     z = sympy.Symbol("z")
     polynomial = sympy.Poly(mode(method).matrix.charpoly(z).as_expr(), z)
     while polynomial.degree() and not sympy.simplify(polynomial.TC()):
@@ -203,7 +312,21 @@ def characteristic(method: str | Method) -> sympy.Poly:
 
 
 def eigenvalues(method: str | Method) -> list[sympy.Expr]:
-    """The factors by which a mode changes per round, in w and s."""
+    """The factors by which a mode changes per round, in w and s.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+
+    Returns:
+        The roots of `characteristic`.
+
+    Raises:
+        InputError: for a method whose rounds are not all one linear map.
+
+    Example:
+        >>> nd.theory.symbolic.eigenvalues("atc")
+        [-w*(s - 1)]
+    """
     return [sympy.factor(root) for root in sympy.roots(characteristic(method), multiple=True)]
 
 
@@ -213,6 +336,20 @@ def stability_limit(method: str | Method, graph: Spectrum) -> sympy.Expr:
     An eigenvalue can reach the unit circle at 1, at -1, or as a pair of product one (degree two);
     each is an equation in s for each w. Between zero and the solutions a mode grows or does not,
     which is looked up halfway.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+        graph: a `Spectrum`, such as `ring(4)`.
+
+    Returns:
+        An exact number.
+
+    Raises:
+        InputError: for methods with more than two factors per mode.
+
+    Example:
+        >>> nd.theory.symbolic.stability_limit("dgd", nd.theory.symbolic.ring(4))
+        2/3
     """
     polynomial = characteristic(method)
     if polynomial.degree() > 2:
@@ -252,7 +389,22 @@ def _radius(polynomial: sympy.Poly, w: sympy.Expr, s: float) -> float:
 
 
 def moduli(method: str | Method, graph: Spectrum) -> list[sympy.Expr]:
-    """|factor| of every mode, in s; the largest at a given s is the rate; kept sums left out."""
+    """|factor| of every mode, in s; the largest at a given s is the rate; kept sums left out.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+        graph: a `Spectrum`, such as `ring(4)`.
+
+    Returns:
+        One for each factor and eigenvalue of W.
+
+    Raises:
+        InputError: for a method whose rounds are not all one linear map.
+
+    Example:
+        >>> nd.theory.symbolic.moduli("dgd", nd.theory.symbolic.complete(2))
+        [Abs(s - 1), s]
+    """
     factors = eigenvalues(method)
     found = [value.subs(W, w) for w in dict.fromkeys(graph.values) for value in factors]
     return [sympy.Abs(value) for value in found if sympy.simplify(value - 1) != 0]
@@ -262,7 +414,12 @@ def moduli(method: str | Method, graph: Spectrum) -> list[sympy.Expr]:
 
 
 class Response(NamedTuple):
-    """x_k(t) per unit of target along an eigenvector, from x = 0."""
+    """x_k(t) per unit of target along an eigenvector, from x = 0.
+
+    Example:
+        >>> nd.theory.symbolic.response("dgd").valid_from
+        0
+    """
 
     formula: sympy.Expr
     """in s and t, and in w where no number was given for it"""
@@ -271,7 +428,23 @@ class Response(NamedTuple):
 
 
 def response(method: str | Method, w: Any = W) -> Response:
-    """x_k(t) = sum_j c_j z_j^t over the factors z_j and one, c_j from the method's first rounds."""
+    """x_k(t) = sum_j c_j z_j^t over the factors z_j and one, c_j from the method's first rounds.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+        w: an eigenvalue of W, or the symbol for it.
+
+    Returns:
+        The formula, and from which round on it holds.
+
+    Raises:
+        InputError: for methods whose rounds are not one linear map, and where factors coincide.
+
+    Example:
+        >>> import sympy
+        >>> sympy.simplify(nd.theory.symbolic.response("dgd", sympy.Integer(1)).formula)
+        1 - (1 - s)**t
+    """
     one, size = mode(method), len(mode(method).push)
     state, seen = sympy.zeros(size, 1), []
     for _ in range(2 * size + 2):
@@ -294,9 +467,26 @@ def response(method: str | Method, w: Any = W) -> Response:
 
 
 def trajectory(method: str | Method, graph: Spectrum, targets: Sequence[Any]) -> sympy.Matrix:
-    """x_i(t) of every agent, from x = 0, in s and t; `targets` are the a_i.
+    """x_i(t) of every agent, from x = 0, in s and t.
 
     It holds from round `response(method).valid_from + 1` on.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+        graph: a `Spectrum`, such as `ring(4)`.
+        targets: a_i, numbers or symbols.
+
+    Returns:
+        (agents, 1).
+
+    Raises:
+        InputError: for another number of targets than of agents, and as for `response`.
+
+    Example:
+        >>> symbolic = nd.theory.symbolic
+        >>> moved = symbolic.trajectory("dgd", symbolic.two_agents("1/4"), [1, 1])
+        >>> symbolic.numeric(moved, 0.5, [1])
+        array([[0.5, 0.5]])
     """
     if len(targets) != len(graph.values):
         raise InputError(
@@ -316,6 +506,20 @@ def numeric(
     """A trajectory at s = `step`, in many digits, by `sympy.lambdify`.
 
     Where factors coincide the formula is 0/0; in s it is a polynomial, so a point `BESIDE` does.
+
+    Args:
+        trajectory: (agents, 1), in s and t.
+        step: s = eta lambda.
+        rounds: t.
+
+    Returns:
+        (rounds, agents).
+
+    Example:
+        >>> symbolic = nd.theory.symbolic
+        >>> symbolic.numeric(symbolic.trajectory("dgd", symbolic.complete(2), [1, 3]), 1.0, [1, 2])
+        array([[1., 3.],
+               [2., 2.]])
     """
     function = sympy.lambdify((S, T), list(trajectory), "mpmath")
     with mpmath.workdps(DIGITS):
@@ -332,14 +536,34 @@ BESIDE, DIGITS = "1e-30", 120
 
 
 class Step(NamedTuple):
-    """One line of a derivation: a sentence and a formula in LaTeX."""
+    """One line of a derivation: a sentence and a formula in LaTeX.
+
+    Example:
+        >>> nd.theory.symbolic.Step("The step size", "h").says
+        'The step size'
+    """
 
     says: str
     latex: str
 
 
 def derivation(method: str | Method, graph: Spectrum) -> list[Step]:
-    """From the update to trajectory and limit, step by step, all from the method itself."""
+    """From the update to trajectory and limit, step by step, all from the method itself.
+
+    Args:
+        method: its name, or a method, whose rounds are all one linear map.
+        graph: a `Spectrum`, such as `ring(4)`.
+
+    Returns:
+        Sentences and formulas.
+
+    Raises:
+        InputError: as for `stability_limit` and `response`.
+
+    Example:
+        >>> len(nd.theory.symbolic.derivation("dgd", nd.theory.symbolic.two_agents("1/3")))
+        7
+    """
     method = _named(method)
     one, solved, agents = mode(method), response(method), len(graph.values)
     names = sympy.symbols(f"x_1:{agents + 1}")
@@ -393,5 +617,18 @@ def _reached(limit: sympy.Expr) -> str:
 
 
 def text(steps: Sequence[Step]) -> str:
-    """A derivation to print: numbered sentences, each with its formula."""
+    """A derivation to print: numbered sentences, each with its formula.
+
+    Args:
+        steps: of `derivation`.
+
+    Returns:
+        Text.
+
+    Example:
+        >>> print(nd.theory.symbolic.text([nd.theory.symbolic.Step("The step size", "h")]))
+        1. The step size:
+        <BLANKLINE>
+            h
+    """
     return "\n\n".join(f"{k}. {step.says}:\n\n    {step.latex}" for k, step in enumerate(steps, 1))

@@ -13,16 +13,41 @@ from ntkdyn.records import Record, environment
 from ntkdyn.theory.bounds import Case, Verdict
 from ntkdyn.theory.theorems import bounds_of
 
+__all__ = ["Row", "cells", "record", "rows"]
+
 
 class Row(NamedTuple):
-    """One bound, held against a predicted and, where there is one, an observed record."""
+    """One bound, held against a predicted and, where there is one, an observed record.
+
+    Example:
+        >>> case, told = nd.theory.theorems.case(bare, dgd, W), nd.predict(bare, dgd, W, 20)
+        >>> nd.theory.table.rows(case, told)[0].observed is None
+        True
+    """
 
     predicted: Verdict
     observed: Verdict | None
 
 
 def rows(case: Case, predicted: Record, observed: Record | None = None) -> list[Row]:
-    """Every bound about the case's method."""
+    """Every bound about the case's method, held against what was predicted and observed.
+
+    Args:
+        case: as `theorems.case` gives it.
+        predicted: a record of `predict`.
+        observed: a record of `train`, in the same rounds.
+
+    Returns:
+        A row for each bound.
+
+    Raises:
+        InputError: for records of other rounds, or of another case.
+
+    Example:
+        >>> case, told = nd.theory.theorems.case(bare, dgd, W), nd.predict(bare, dgd, W, 20)
+        >>> len(nd.theory.table.rows(case, told)) == len(nd.theory.theorems.bounds_of(case))
+        True
+    """
     if observed is not None:
         _same_rounds(predicted["round"].values, observed["round"].values)
     return [
@@ -50,7 +75,20 @@ COLUMNS = ("bound", "of", "assumptions", "round", "bound there", "exact", "obser
 
 
 def cells(row: Row) -> Sequence[str]:
-    """A row as text: numbers in the round where the bound is tightest."""
+    """A row as text: numbers in the round where the bound is tightest.
+
+    Args:
+        row: of `rows`.
+
+    Returns:
+        A text for each of `COLUMNS`.
+
+    Example:
+        >>> case, told = nd.theory.theorems.case(bare, dgd, W), nd.predict(bare, dgd, W, 20)
+        >>> first = nd.theory.table.cells(nd.theory.table.rows(case, told)[0])
+        >>> len(first) == len(nd.theory.table.COLUMNS)
+        True
+    """
     verdict, bound = row.predicted, row.predicted.bound
     at = verdict.tightest
     seen = "" if row.observed is None else _number(row.observed.seen[at])
@@ -71,10 +109,20 @@ def cells(row: Row) -> Sequence[str]:
 def record(case: Case, found: Sequence[Row]) -> Record:
     """The table as a record, which `ntkdyn figure bounds` draws.
 
-    Variables over `bound` and `round`: `promised`; `seen` of the linearized problem and `observed`
-    of real networks, NaN where not known, not finite, or lost in rounding. Over `bound`: `state`,
-    `observed_state`, `quantity`, `source` and `assumptions`, in words; `factor` is 1 where two are
-    compared by their logarithms.
+    Args:
+        case: as `theorems.case` gives it.
+        found: its rows.
+
+    Returns:
+        Over `bound` and `round`: `promised`; `seen` of the linearized problem and `observed` of
+        real networks, NaN where not known, not finite, or lost in rounding. Over `bound`: `state`,
+        `observed_state`, `quantity`, `source` and `assumptions`, in words; `factor` is 1 where two
+        are compared by their logarithms.
+
+    Example:
+        >>> case, told = nd.theory.theorems.case(bare, dgd, W), nd.predict(bare, dgd, W, 20)
+        >>> nd.theory.table.record(case, nd.theory.table.rows(case, told))["promised"].dims
+        ('bound', 'round')
     """
     exact = [row.predicted for row in found]
     unseen = np.full(len(exact[0].rounds), np.nan)

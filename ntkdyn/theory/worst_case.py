@@ -40,6 +40,8 @@ from ntkdyn.methods.mixing import operator_of
 from ntkdyn.theory.agent_tuple import AgentTuple, applied, mixer
 from ntkdyn.vectors import ByAgent, Point, Vector
 
+__all__ = ["Class", "SolverFailure", "by_search", "performance_estimation"]
+
 EXTRA = ("PEPit", "cvxpy", "clarabel")
 
 LARGEST_GRAM = 80
@@ -57,7 +59,12 @@ TOLERANCES = (1e-8, 1e-6)
 
 
 class Class(NamedTuple):
-    """What is known of the agents' functions."""
+    """What is known of the agents' functions.
+
+    Example:
+        >>> nd.theory.worst_case.Class(smoothness=2.0).convexity
+        0.1
+    """
 
     smoothness: float = 1.0
     """L"""
@@ -68,7 +75,12 @@ class Class(NamedTuple):
 
 
 class SolverFailure(RuntimeError):
-    """The solver did not reach a reliable optimum; there is no number to report."""
+    """The solver did not reach a reliable optimum; there is no number to report.
+
+    Example:
+        >>> issubclass(nd.theory.worst_case.SolverFailure, RuntimeError)
+        True
+    """
 
 
 @precision.in_double
@@ -77,7 +89,29 @@ def performance_estimation(
 ) -> float:
     """max E(rounds) over the class, or over its quadratics, by semidefinite programming.
 
-    Raises `SolverFailure` unless the solver calls its answer optimal.
+    E(t) = 1/m sum_i |x_i(t) - x*|^2; all agents start at one x_0, |x_0 - x*|^2 +
+    1/m sum_i |grad f_i(x*)|^2 / zeta^2 <= 1 (Drori, Teboulle 2014; Colla, Hendrickx 2021).
+
+    Args:
+        method: with a step size, whose rounds are all one linear map.
+        weights: W, the same in every round.
+        rounds: how many.
+        known: the class of the agents' functions.
+        quadratic: whether these are quadratics.
+
+    Returns:
+        The largest E.
+
+    Raises:
+        InputError: for programs too large, and where PEPit is not installed.
+        SolverFailure: unless the solver calls its answer optimal.
+
+    Example:
+        >>> known = nd.theory.worst_case.Class(smoothness=1.0, convexity=0.5)
+        >>> step, pair = nd.methods.dgd(step_size=1.0), nd.graphs.complete(2)
+        >>> pair = nd.graphs.metropolis(pair)
+        >>> round(nd.theory.worst_case.performance_estimation(step, pair, 1, known), 3)
+        0.25
     """
     weights = _checked(method, weights, rounds, known)
     agents = weights.agents
@@ -108,7 +142,34 @@ def by_search(
     starts: int = 8,
     seed: int,
 ) -> float:
-    """max E(rounds) over quadratics in `dimension` dimensions, by ascent from `starts` starts."""
+    """max E(rounds) over quadratics in `dimension` dimensions, by ascent from `starts` starts.
+
+    A lower bound of `performance_estimation` for quadratics.
+
+    Args:
+        method: with a step size, whose rounds are all one linear map.
+        weights: W, the same in every round.
+        rounds: how many.
+        known: the class of the agents' functions.
+        dimension: of x.
+        starts: how many ascents.
+        seed: draws where they start.
+
+    Returns:
+        The largest E found.
+
+    Raises:
+        InputError: for numbers that are none.
+        SolverFailure: where errors met are not finite.
+
+    Example:
+        >>> known = nd.theory.worst_case.Class(smoothness=1.0, convexity=0.5)
+        >>> step, pair = nd.methods.dgd(step_size=1.0), nd.graphs.complete(2)
+        >>> pair = nd.graphs.metropolis(pair)
+        >>> found = nd.theory.worst_case.by_search(step, pair, 1, known, starts=2, seed=0)
+        >>> round(found, 3)
+        0.25
+    """
     weights = _checked(method, weights, rounds, known)
     check_whole("worst case: dimension", dimension, 1)
     check_whole("worst case: starts", starts, 1)

@@ -26,7 +26,12 @@ Points = tuple[Float[np.ndarray, " values"], Float[np.ndarray, " values"]]
 
 
 class Claim(NamedTuple):
-    """y ~ x^law on every problem that meets the assumptions."""
+    """y ~ x^law on every problem that meets the assumptions.
+
+    Example:
+        >>> nd.theory.claims.CLAIMS["linear-speed-up"].law
+        -1.0
+    """
 
     says: str
     page: str
@@ -49,10 +54,28 @@ def run_claim(
 ) -> Record:
     """Fit log y on log x on so many problems of every size, and hold the slopes against the law.
 
-    Over `problem`, the smallest first: `slope`, `agents`, `features`, `seed`; over (`problem`,
-    `value`): `x` and `y`; `law`, and the 95 % interval of the mean slope over problems, `low` and
-    `high`. Attributes: `holds`, 1 where every slope is within 0.15 of the law, and `verdict`, a
-    sentence, with the smallest counter-example. `law` replaces the exponent that is claimed.
+    Args:
+        name: what the record calls it.
+        claim: the claim.
+        problems: how many of each size.
+        seed: draws them.
+        law: an exponent in place of the claimed one.
+
+    Returns:
+        Over `problem`, the smallest first: `slope`, `agents`, `features`, `seed`; over (`problem`,
+        `value`): `x` and `y`; `law`, and the 95 % interval of the mean slope over problems, `low`
+        and `high`. Attributes: `holds`, 1 where every slope is within 0.15 of the law, and
+        `verdict`, a sentence, with the smallest counter-example.
+
+    Raises:
+        InputError: for numbers of problems, seeds and exponents that are none.
+
+    Example:
+        >>> x = np.arange(1.0, 5)
+        >>> squares = nd.theory.claims.Claim(
+        ...     "y = x^2", "none.md", (), "y", "x", 2.0, lambda drawn: (x, x**2))
+        >>> nd.theory.claims.run_claim("squares", squares, problems=1).attrs["holds"]
+        1
     """
     problems = check_whole("problems:", problems, 1, 1000)
     seed = check_whole("seed:", seed, 0, 2**32 - 1)

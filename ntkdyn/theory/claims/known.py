@@ -268,6 +268,23 @@ CLAIMS = {
 
 
 def run(name: str, *, problems: int = 3, seed: int = 0, law: Any = None) -> Record:
-    """Hold a claim of `CLAIMS` against random problems: see `run_claim`."""
+    """Hold a claim of `CLAIMS` against random problems: see `run_claim`.
+
+    Args:
+        name: of the claim.
+        problems: how many of each size.
+        seed: draws them.
+        law: an exponent in place of the claimed one.
+
+    Returns:
+        The record of `run_claim`.
+
+    Raises:
+        InputError: for a name that is none, and as for `run_claim`.
+
+    Example:
+        >>> nd.theory.claims.run("linear-speed-up", problems=1).attrs["holds"]
+        1
+    """
     check_name("claim", name, CLAIMS)
     return run_claim(name, CLAIMS[name], problems=problems, seed=seed, law=law)

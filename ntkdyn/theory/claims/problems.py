@@ -23,7 +23,13 @@ LINKED = 0.5
 
 
 class Drawn(NamedTuple):
-    """A random problem; whatever is asked of it comes from its seed."""
+    """A random problem; whatever is asked of it comes from its seed.
+
+    Example:
+        >>> drawn = nd.theory.claims.Drawn(agents=4, features=2, seed=0)
+        >>> drawn.unequal().task.agents, drawn.weights.doubly_stochastic
+        (4, True)
+    """
 
     agents: int
     features: int

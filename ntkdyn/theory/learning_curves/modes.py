@@ -35,7 +35,12 @@ ASYMMETRY = 1e-10
 
 
 class Spectrum(NamedTuple):
-    """The modes of a kernel on a pool, and a target in them."""
+    """The modes of a kernel on a pool, and a target in them.
+
+    Example:
+        >>> nd.theory.learning_curves.Spectrum(np.array([1.0, 0.5]), np.ones((2, 1))).values.sum()
+        np.float64(1.5)
+    """
 
     values: Float[np.ndarray, " modes"]
     """lambda_k, the largest first; their sum is the mean of the kernel's diagonal"""

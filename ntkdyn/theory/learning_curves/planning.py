@@ -41,8 +41,30 @@ def best_rounds(
 ) -> Record:  # fmt: skip
     """argmin_t of every agent's loss over rounds 0 to `last`.
 
-    Over `agent`: `best_round`, `best_loss`, `last_loss`. Among about a hundred rounds, then among
-    those next to the best of them; where a curve has several dips, one of the deepest seen so.
+    Among about a hundred rounds, then among those next to the best of them; where a curve has
+    several dips, one of the deepest seen so.
+
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        weights: W.
+        counts: n_i, (agents,).
+        last: the last round that is looked at.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        Over `agent`: `best_round`, `best_loss`, `last_loss`.
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares, noisy = 1 / np.arange(1, 9) ** 2, np.ones(8), {"noise": 1.0, "tail": 0.0}
+        >>> stop = nd.theory.learning_curves.best_rounds(
+        ...     modes, shares, dgd, W, [9] * 3, 1000, **noisy)
+        >>> bool((stop["best_loss"] <= stop["last_loss"]).all())
+        True
     """
     last = check_whole("last round:", last, 1)
     rounds = np.unique(np.geomspace(1, last, LOOKED_AT).astype(int))
@@ -73,6 +95,28 @@ def best_step_size(
 
     Found from the method's own step size on, by factors of two and then between them to 1 %: a
     local minimum, at most the largest stable step.
+
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        weights: W.
+        counts: n_i, (agents,).
+        round: the round.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        The step size, and the loss there.
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares = 1 / np.arange(1, 9) ** 2, np.ones(8)
+        >>> step, loss = nd.theory.learning_curves.best_step_size(
+        ...     modes, shares, dgd, W, [20] * 3, 10, tail=0.0)
+        >>> step > 0.1
+        True
     """
     asked, weights = question(spectrum, target, method, weights, counts, [round], **settings)
     own = float(method.step_size)
@@ -103,6 +147,28 @@ def best_split(
 
     By sequential quadratic programming on real n_i >= 1 from even shares, then rounded so that
     their sum stays; a local minimum. Splits on which the step size is not stable count as bad.
+
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        weights: W.
+        points: n_1 + ... + n_m.
+        round: the round.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        n_i, (agents,), and the loss.
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares = 1 / np.arange(1, 5) ** 2, np.ones(4)
+        >>> counts, loss = nd.theory.learning_curves.best_split(
+        ...     modes, shares, dgd, W, 30, 5, tail=0.0)
+        >>> int(counts.sum())
+        30
     """
     matrix = graphs.mixing(weights)
     agents = matrix.agents
@@ -146,8 +212,30 @@ def effective_agents(
 ) -> Float[np.ndarray, " agents"]:  # fmt: skip
     """k_i such that agent i's loss in that round is that of one agent alone with k_i n points.
 
-    n is the mean of the counts, so that k = m for agents that are as good as one with all points;
-    NaN where no number of points up to a thousand times n brings one agent alone to that loss.
+    n is the mean of the counts, so that k = m for agents that are as good as one with all points.
+
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        weights: W.
+        counts: n_i, (agents,).
+        round: the round.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        k_i, (agents,); NaN where no number of points up to a thousand times n brings one agent
+        alone to that loss.
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares = 1 / np.arange(1, 9) ** 2, np.ones(8)
+        >>> found = nd.theory.learning_curves.effective_agents(
+        ...     modes, shares, dgd, W, [20] * 3, 40, tail=0.0)
+        >>> bool((found > 1).all() and (found < 3.01).all())
+        True
     """
     asked, weights = question(spectrum, target, method, weights, counts, [round], **settings)
     losses, mean = asked.losses(method, weights)[0], float(asked.counts.mean())
@@ -165,7 +253,27 @@ def price_in_samples(
 ) -> float:  # fmt: skip
     """n'/n: with n' points each on this graph the mean loss is that of n each on the complete one.
 
-    NaN where no n' up to a thousand n makes up for the graph.
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        weights: W.
+        points: n, of each agent.
+        round: the round.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        n'/n; NaN where no n' up to a thousand n makes up for the graph.
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares = 1 / np.arange(1, 9) ** 2, np.ones(8)
+        >>> path = nd.graphs.metropolis(nd.graphs.path(3))
+        >>> nd.theory.learning_curves.price_in_samples(
+        ...     modes, shares, dgd, path, 20, 40, tail=0.0) > 1
+        True
     """
     matrix = graphs.mixing(weights)
     counts = [check_whole("points:", points, 1)] * matrix.agents
@@ -204,7 +312,30 @@ def against_samples(
     spectrum: Any, target: Any, method: Method, topologies: Mapping[str, Any],
     points: Sequence[int], round: int, **settings: Any,
 ) -> Record:  # fmt: skip
-    """The mean loss over agents in that round, (`graph`, `points`), with so many points each."""
+    """The mean loss over agents in that round, (`graph`, `points`), with so many points each.
+
+    Args:
+        spectrum: lambda_k, as for `learning_curve`.
+        target: a_k.
+        method: with a step size, of which one round is one linear map.
+        topologies: name -> W.
+        points: of each agent, in turn.
+        round: the round.
+        settings: noise, ridge and tail of `learning_curve`.
+
+    Returns:
+        `test_loss` (graph, points).
+
+    Raises:
+        InputError: as for `learning_curve`.
+
+    Example:
+        >>> modes, shares = 1 / np.arange(1, 9) ** 2, np.ones(8)
+        >>> seen = nd.theory.learning_curves.against_samples(
+        ...     modes, shares, dgd, {"ring": W}, [10, 20], 40, tail=0.0)
+        >>> bool((seen["test_loss"][:, 1] < seen["test_loss"][:, 0]).all())
+        True
+    """
     if not topologies:
         raise InputError("topologies: must name at least one mixing matrix")
     rows = []
