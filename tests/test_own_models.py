@@ -144,6 +144,14 @@ def test_a_flax_model_of_a_spec_is_that_model(folder):
     assert own.name == "mlp 8-1 erf"
 
 
+def test_the_spec_that_a_record_keeps_is_read_again_with_its_model(folder):
+    asked = spec("ownothers:network", own_starts=True)
+    again = experiment.parse(asked.text(), "spec")
+    assert again == asked and "activation" not in again.text()
+    assert experiment.Experiment(again).network.name == "mlp 8-1 erf"
+    assert experiment.with_seed(asked, 3).seed == 3
+
+
 def test_without_pytorch_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(nd.InputError, match="from_torch: needs PyTorch; install it, as with pip"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ntkdyn import links, methods, networks
 from ntkdyn.errors import InputError, shown, unknown
-from ntkdyn.experiment.spec import LinkTable, MethodTable, NetworkTable
+from ntkdyn.experiment.spec import OF_MODELS, LinkTable, MethodTable, NetworkTable
 
 
 def made(what: str, name: str, known: dict[str, Callable], settings: dict[str, Any]) -> Any:
@@ -45,7 +45,7 @@ def imported(what: str, name: str) -> Callable:
 
 def network_of(table: NetworkTable, model: Any, outputs: int) -> networks.Network:
     """The network that a model of one's own is."""
-    if odd := sorted(table.model_fields_set - {"model", "own_starts"}):
+    if odd := sorted(table.model_fields_set - {*OF_MODELS}):
         raise InputError(f"network: {odd[0]} does not go with a model, which says so itself")
     if isinstance(model, networks.Network):
         return model

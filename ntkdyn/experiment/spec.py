@@ -91,6 +91,16 @@ class NetworkTable(StrictTable):
     own_starts: bool = False
     """every agent starts from a draw of its own: predicted with kernel "implicit" and anchors"""
 
+    @pydantic.model_serializer(mode="wrap")
+    def _of_model(self, dump: Callable) -> dict[str, Any]:
+        """The table; of a model of one's own, which says the rest itself, its name and starts."""
+        held = dump(self)
+        return held if self.model is None else {k: held[k] for k in OF_MODELS if k in held}
+
+
+OF_MODELS = ("model", "own_starts")
+"""settings of `NetworkTable` that go with a model of one's own"""
+
 
 class DataTable(StrictTable):
     """`data.load` of a dataset by name, or `data.read` of a file."""
