@@ -1,6 +1,7 @@
 """The essay: the numbers of its eight pictures are Python's, and all of them are dragged."""
 
 import json
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -265,6 +266,84 @@ def test_links_are_drawn_by_dragging_and_by_keyboard(essay):
         if [min(i, 7), max(i, 7)] in links():
             essay.drag(agent(i), to=agent(7))
     assert "in 2 parts" in essay.said("graph")
+
+
+ASKED = {
+    "one.s": "0.5", "modes.rounds": "7.3", "graph.links": "0_4.1_2", "product.step": "0.7",
+    "bias.step": "-2", "step.rounds": "1.5", "real.width": "4", "end.tolerated": "-1.5",
+}  # fmt: skip
+"""another value of every picture, as the address has it"""
+
+
+def opened_at(page, address):
+    """The page anew, at that address."""
+    url = page.url.partition("#")[0]
+    page.goto("about:blank")
+    page.goto(f"{url}#{address}")
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    return Essay(page)
+
+
+def drawn(page):
+    return page.evaluate("Object.values(essay.figures).map(({ svg }) => svg.innerHTML)")
+
+
+def test_what_is_set_is_in_the_address_and_is_seen_again(essay):
+    page, first = essay.page, drawn(essay.page)
+    for grip, key, by in GRIPS:
+        essay.drag(f'#{grip} [data-grip="{key}"]', by)
+    essay.drag('#graph [data-agent="0"]', to='#graph [data-agent="4"]')
+    page.wait_for_function("location.hash.includes('graph.links=0_4')")
+    seen, address = drawn(page), page.url.partition("#")[2]
+    assert all(a != b for a, b in zip(first, seen, strict=True))
+    assert all(f"{figure}.{key}=" in address for figure, key, _ in GRIPS)
+    opened_at(page, address)
+    assert drawn(page) == seen and page.is_hidden("#notice")
+    for button in page.locator(".again").all():
+        button.click()
+    page.wait_for_function("['', '#'].includes(location.hash)")
+    assert drawn(page) == first
+
+
+def test_a_link_sets_every_picture(essay):
+    opened_at(essay.page, urlencode(ASKED))
+    for place, value in ASKED.items():
+        if place != "graph.links":
+            assert essay.value(*place.split(".")) == float(value), place
+    links = [tuple(map(int, link)) for link in essay.value("graph", "links")]
+    ring = {tuple(sorted((i, (i + 1) % 8))) for i in range(8)}
+    assert {*links} == ring ^ {(0, 4), (1, 2)}
+    essay.page.evaluate("location.hash = 'one.s=1.2'")
+    essay.page.wait_for_function("essay.figures.one.values.s === 1.2")
+    assert essay.value("bias", "step") == -0.6, "what an address does not name is as at first"
+
+
+@pytest.mark.parametrize(
+    "address, names",
+    [("one.s=9", "one.s 9"), ("one.s=", "one.s without a value"), ("one.s=abc", "one.s abc"),
+     ("two.s=1", "two.s 1"), ("one.t=1", "one.t 1"), ("one=1", "one 1"), ("=", "there is no"),
+     ("graph.links=0_9", "graph.links 0_9"), ("graph.links=1_1", "graph.links 1_1"),
+     ("graph.links=4_0", "graph.links 4_0"), ("graph.links=0_1_2", "graph.links 0_1_2"),
+     ("graph.chosen=3", "graph.chosen 3"), ("constructor.name=1", "constructor.name 1"),
+     ("one.constructor=1", "one.constructor 1"), ("real.width=NaN", "real.width NaN"),
+     ("one.s=1&bias.step=7", "bias.step 7"), ("one.s=%3Cimg%20src=x%3E", "one.s <img")],
+)  # fmt: skip
+def test_an_address_that_cannot_be_read_is_said_and_no_picture_is_blank(essay, address, names):
+    first = drawn(essay.page)
+    opened_at(essay.page, address)
+    said = essay.page.inner_text("#notice")
+    assert said.startswith("The address cannot be read") and names in said
+    assert drawn(essay.page) == first and essay.page.url.endswith("#")
+    essay.page.focus('#one [data-grip="s"]')
+    essay.page.keyboard.press("ArrowLeft")
+    assert essay.page.is_hidden("#notice")
+
+
+def test_places_on_the_page_are_no_settings(essay):
+    first = drawn(essay.page)
+    opened_at(essay.page, "bias")
+    assert essay.page.is_hidden("#notice") and drawn(essay.page) == first
+    assert essay.page.evaluate("scrollY") > 1000
 
 
 def test_a_drag_is_answered_within_50_ms(essay):

@@ -1,8 +1,4 @@
-// Lists of whole numbers in the address: [[0, 4], [1, 3]] is 0_4.1_3.
-const lists = {
-  read: (text) => (text ? text.split(".").map((item) => item.split("_").map(Number)) : []),
-  write: (items) => items.map((item) => item.join("_")).join("."),
-};
+const { lists } = address;
 
 // The chosen graph, with links that the reader added and without those cut.
 explorable.links = ({ agents, topology, links }) =>

@@ -82,7 +82,20 @@ const essay = (() => {
   function put(figure, key, value) {
     const { low, high, step } = figure.grips[key];
     figure.values[key] = Math.min(high, Math.max(low, Number((Math.round(value / step) * step).toFixed(6))));
+  }
+
+  function move(figure, key, value) {
+    put(figure, key, value);
+    changed(figure);
+  }
+
+  // The address follows when the hand rests: browsers count how often it changes.
+  let resting = 0;
+  function changed(figure) {
     show(figure);
+    address.say("");
+    clearTimeout(resting);
+    resting = setTimeout(() => address.remember(state()), 150);
   }
 
   const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e6, End: 1e6 };
@@ -94,7 +107,7 @@ const essay = (() => {
         grip = target.closest("[data-grip]")?.dataset.grip;
         return grip || figure.hand?.down(place, target);
       },
-      move: (place, event) => (grip ? put(figure, grip, figure.grips[grip].read(place)) : figure.hand?.move?.(place, event)),
+      move: (place, event) => (grip ? move(figure, grip, figure.grips[grip].read(place)) : figure.hand?.move?.(place, event)),
       up: (moved) => grip || figure.hand?.up(moved),
     });
     figure.svg.addEventListener("keydown", (event) => {
@@ -102,12 +115,62 @@ const essay = (() => {
       if (figure.hand?.key(event)) event.preventDefault();
       if (!key || !KEYS[event.key]) return;
       event.preventDefault();
-      put(figure, key, figure.values[key] + KEYS[event.key] * figure.grips[key].step);
+      move(figure, key, figure.values[key] + KEYS[event.key] * figure.grips[key].step);
     });
     figure.root.querySelector(".again").addEventListener("click", () => {
-      figure.values = structuredClone(figure.start);
-      show(figure);
+      reset(figure);
+      changed(figure);
     });
+  }
+
+  // --- the state: every value that is not as it was at first ---------------------------------------
+
+  const reset = (figure) => (figure.values = structuredClone(figure.start));
+
+  // Links that only one of two graphs has.
+  const unlike = (one, other) => {
+    const both = [...one, ...other].map(String);
+    return [...one, ...other].filter((link) => both.filter((each) => each === String(link)).length === 1);
+  };
+
+  // A value as the address has it, graphs by what was done to their links; nothing where it is as at first.
+  function written(start, now) {
+    if (Array.isArray(start)) return address.lists.write(unlike(start, now));
+    return now === start || start === null ? "" : String(now);
+  }
+
+  function state() {
+    const values = all().flatMap(({ name, start, values }) =>
+      Object.keys(start).map((key) => [`${name}.${key}`, written(start[key], values[key])]));
+    return String(new URLSearchParams(values.filter(([, text]) => text)));
+  }
+
+  // Whether a picture has such a value, which it then takes.
+  function take([place, text]) {
+    const [name, key] = place.split(".");
+    const figure = Object.hasOwn(figures, name) && figures[name];
+    if (!figure || !Object.hasOwn(figure.start, key) || !text.trim()) return false;
+    if (Array.isArray(figure.start[key])) return takeLinks(figure, key, address.lists.read(text));
+    const { low, high } = figure.grips[key] ?? {};
+    if (!(low <= Number(text) && Number(text) <= high)) return false;
+    put(figure, key, Number(text));
+    return true;
+  }
+
+  function takeLinks({ svg, start, values }, key, links) {
+    const agent = (i) => svg.querySelector(`[data-agent="${i}"]`);
+    values[key] = links.reduce(dynamics.toggled, start[key]);
+    return links.every((link) => link.length === 2 && link[0] < link[1] && link.every(agent));
+  }
+
+  // All values as that text has them; where it cannot be read, as they are at first, and says why.
+  function restore(text) {
+    all().forEach(reset);
+    const odd = [...new URLSearchParams(text)].find((given) => !take(given));
+    if (odd) all().forEach(reset);
+    address.refuse(odd && address.missing(odd), "here are the pictures as they open");
+    address.remember(state());
+    all().forEach(show);
   }
 
   function show(figure) {
@@ -120,17 +183,21 @@ const essay = (() => {
   function figure(name, start, draw, hand) {
     const root = document.getElementById(name);
     const made = { name, root, svg: root.querySelector("svg"), start, values: structuredClone(start), draw, grips: {} };
-    made.hand = hand?.(made, () => show(made));
+    made.hand = hand?.(made, () => changed(made));
     figures[name] = made;
     listen(made);
   }
 
+  const all = () => Object.values(figures);
+
   function begin() {
-    const all = () => Object.values(figures).forEach(show);
-    theme.start(all);
-    addEventListener("resize", all);
-    document.getElementById("notice").hidden = true;
-    all();
+    const draw = () => all().forEach(show);
+    theme.start(draw);
+    addEventListener("resize", draw);
+    address.say("");
+    draw();
+    if (address.asked()) restore(address.asked());
+    address.followed(restore);
     document.documentElement.dataset.ready = "true";
   }
 

@@ -64,14 +64,6 @@ const explorable = (() => {
     return String(new URLSearchParams(changed.map((input) => [input.name, stored(input)])));
   }
 
-  function remember() {
-    try {
-      history.replaceState(null, "", `#${state()}`);
-    } catch {
-      // a browser that keeps local files from changing their address
-    }
-  }
-
   // All controls as that text has them; where it cannot be read, as they are at first, and says why.
   function restore(text) {
     const asked = new URLSearchParams(text);
@@ -79,25 +71,15 @@ const explorable = (() => {
     const refused = inputs().filter((input) => !put(input)).map((input) => input.name);
     const unknown = [...asked.keys()].filter((name) => !document.getElementById(`control-${name}`));
     const [name] = [...unknown, ...refused];
-    const fault = name ? `there is no ${name} ${asked.get(name) || "without a value"}` : explorable.fault?.(settings());
-    say(fault ? `The address cannot be read, ${fault}: here is the page as it opens.` : "");
+    const fault = name ? address.missing([name, asked.get(name)]) : explorable.fault?.(settings());
+    address.refuse(fault, "here is the page as it opens");
     if (fault) for (const input of inputs()) store(input, input.dataset.initial);
   }
 
   function recall() {
     for (const input of inputs()) input.dataset.initial = stored(input);
-    restore(asked());
+    restore(address.asked());
     present = state();
-  }
-
-  // An address without = names a place on the page.
-  const asked = () => (location.hash.includes("=") ? location.hash.slice(1) : "");
-
-  function say(sentence) {
-    const notice = document.getElementById("notice");
-    notice.textContent = sentence;
-    notice.hidden = !sentence;
-    notice.classList.remove("late");
   }
 
   // What was changed becomes one step that can be undone.
@@ -131,7 +113,7 @@ const explorable = (() => {
   // Controls as the page's script wants them, as one step.
   function edit(values) {
     for (const [name, value] of Object.entries(values)) store(document.getElementById(`control-${name}`), String(value));
-    say("");
+    address.say("");
     commit();
     changed();
   }
@@ -150,7 +132,7 @@ const explorable = (() => {
     if (event) {
       follow(event.target);
       show(event.target);
-      say("");
+      address.say("");
     }
     if (busy) {
       again = true;
@@ -188,7 +170,7 @@ const explorable = (() => {
     status.classList.toggle("unstable", Boolean(result.unstable));
     for (const plot of document.querySelectorAll(".plot"))
       plot.setAttribute("aria-label", `${plot.dataset.label}. ${result.said}`);
-    remember();
+    address.remember(state());
   }
 
   const minus = (text) => text.replace(/-(?=\d)/g, "−");
@@ -276,9 +258,8 @@ const explorable = (() => {
       input.addEventListener("change", commit);
     }
     addEventListener("keydown", keys);
-    addEventListener("hashchange", () => {
-      if (!location.hash.includes("=")) return;
-      restore(asked());
+    address.followed((asked) => {
+      restore(asked);
       commit();
       changed();
     });
@@ -302,6 +283,6 @@ const explorable = (() => {
     root.dataset.ready = "true";
   }
 
-  return { start, edit, say, commit, show, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
+  return { start, edit, say: address.say, commit, show, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
     get result() { return result; }, get models() { return models; } };
 })();

@@ -28,7 +28,9 @@ Number = int | float
 
 FONT = "system-ui, sans-serif"
 
-SHARED = ("theme.js", "dynamics.js", "circle.js", "recordings.js", "drawing.js")
+SHARED = (
+    "theme.js", "address.js", "dynamics.js", "circle.js", "recordings.js", "drawing.js",
+)  # fmt: skip
 """the mathematics, and what is drawn without Bokeh"""
 
 SCRIPTS = (*SHARED, "page.js")
