@@ -62,6 +62,16 @@ def test_code_of_all_pages_runs(page, tmp_path, monkeypatch):
     ran(page, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", range(3))
+def test_each_way_to_a_model_runs_without_the_others(way):
+    page, names = "how-to/models.md", {}
+    *ways, use = pages.codes(page, "python")[:4]
+    for code in (ways[way], use):
+        exec(compile(smaller(page, code), page, "exec"), names)
+    assert 0 <= names["pred"]["train_loss"].min() < names["pred"]["train_loss"].max()
+
+
 def test_what_is_made_smaller_is_on_the_page():
     for page, changes in SMALLER.items():
         code = "\n".join(pages.codes(page, "python") + pages.codes(page, "toml"))
@@ -100,6 +110,16 @@ def test_commands_and_their_options_are_there():
         assert options <= {*known, "--help"}, (page, words)
         seen += 1
     assert seen > 100
+
+
+def test_figures_are_given_as_many_records_as_they_take():
+    seen = 0
+    for _, (command, *words) in commands():
+        if command == "figure" and "--record" in words:
+            drawn = inspect.signature(figures.FIGURES[words[0]].draw)
+            drawn.bind(*range(words.count("--record")))
+            seen += 1
+    assert seen > 20
 
 
 def test_functions_that_theory_names_are_there():
