@@ -76,9 +76,11 @@ def fit(build: Callable[[int | None], Iteration], budget: float) -> Sized:
             f"memory: every device needs {in_words(least.peak)} even with one point at a time, "
             f"for the parameters of its agents and their gradients, got {in_words(budget)}"
         )
+    # Where few points are trained on, what is measured decides.
     most = max(build(None).everything.rows.shape[1], POINTS_AT_ONCE)
     share = (budget - at(1).peak) / (at(None).peak - at(1).peak)
     points = max(1, int(share * most))
+    # The line bends where XLA keeps other arrays: halves are few programs, and never far off.
     while at(points).peak > budget:
         points //= 2
     return Sized(points, at(points), budget)
@@ -118,5 +120,6 @@ def _packed(iteration: Iteration, x: Any) -> int:
 
 def _peak(lowered: jax.stages.Lowered) -> int:
     counted = lowered.compile().memory_analysis()
+    # What is written over its argument takes no room of its own.
     fresh = counted.output_size_in_bytes - counted.alias_size_in_bytes
     return counted.argument_size_in_bytes + counted.temp_size_in_bytes + fresh

@@ -32,10 +32,10 @@ from ntkdyn.system import System
 States = Float[np.ndarray, "..."]
 """(states, systems, sides, coordinates)"""
 TOLERANCE = {"float64": 1e-10, "float32": 1e-7}
-"""of a polynomial, relative to theta_t - theta_0"""
+"""of a polynomial, relative to theta_t - theta_0: what the products in that dtype leave anyway"""
 
 BLOCK = 16
-"""polynomials that are held at once"""
+"""polynomials that are held at once: enough for a fast product, few enough for a cache"""
 
 Measured = dict[str, Float[np.ndarray, "rounds agents"]]
 
@@ -77,6 +77,7 @@ class Common:
         """Eigenvalues and eigenvectors of the agent's own kernel, over n_i."""
         if agent not in self._modes:
             own = self.pulls[agent][self.own[agent]].astype(float)
+            # In single precision a kernel is not quite symmetric.
             self._modes[agent] = np.linalg.eigh((own + own.T) / 2)
         return self._modes[agent]
 
@@ -189,6 +190,7 @@ class Together:
             return 0
         while first + count < end and self._alike(loop, first + count):
             count += 1
+        # A decomposition is for more than one.
         return count if count > 1 else 0
 
     def _alike(self, loop: Loop, round: int) -> bool:
@@ -228,6 +230,7 @@ class Together:
             held[:2] = held[BLOCK:]
             for k in range(2, count + 2):
                 twice.step(held[k - 1], drive=0.0, out=held[k])
+                # T_1 = B T_0, not 2 B T_0 less the one before.
                 held[k] -= held[k - 2] if first + k > 2 else held[k] / 2
             still = int(np.searchsorted(degrees, first, side="right"))
             _add_product(reached[still:], block[still:], held[1 : count + 1].reshape(count, -1))
@@ -271,11 +274,14 @@ def sums(
 
     What is left out adds up to no more than the tolerance of 1/2, below which no sum is.
     """
+    # Of degree t at most; terms die out from sqrt(2 t log(1/tolerance)) on, which is below.
     size = int(min(rounds[-1], 40 + 8 * rounds[-1] ** 0.5)) + 1
+    # Twice as many nodes as terms: what is left out is not taken for lower terms.
     theta = np.pi * (np.arange(2 * size) + 0.5) / (2 * size)
     apart = (1 - low) * np.sin(theta / 2) ** 2
     values = np.stack([geometric_sum(apart, round) for round in rounds])
     found = scipy.fft.dct(values, axis=1)[:, :size] / (2 * size)
+    # The cosine transform counts the constant twice.
     found[:, 0] /= 2
     left_out = np.cumsum(np.abs(found[:, ::-1]), axis=1)[:, ::-1]
     found[left_out <= tolerance / 2] = 0

@@ -74,6 +74,7 @@ def error(round: int, nodes: int) -> float:
     Relative to the mode's own sum of powers, or to 1/2, its limit at lambda = -1, if that is more;
     so it bounds the error of theta_t - theta_0 relative to its own length.
     """
+    # Slower modes than 1e-3 / t are as good as lambda = 1, which is looked at too.
     below = np.geomspace(1e-3 / round, 1, 300)
     apart = np.concatenate([[0.0], below, 2 - below])
     found = sum(_real(weight, 1 / (shift + apart)) for weight, shift in _nodes(round, nodes))
@@ -83,6 +84,7 @@ def error(round: int, nodes: int) -> float:
 
 def geometric_sum(apart: Float[np.ndarray, "*modes"], round: int) -> Float[np.ndarray, "*modes"]:
     """sum_{s<t} lambda^s for lambda = 1 - apart, without cancellation near lambda = 1."""
+    # Where lambda is negative a logarithm has no real value, and nothing cancels.
     slow = np.minimum(apart, 0.5)
     fast = 1 - (1 - apart) ** round
     decayed = np.where(apart < 0.5, -np.expm1(round * np.log1p(-slow)), fast)

@@ -56,8 +56,10 @@ class Krylov:
     """The spaces of one affine map, from b or from the change of a state that is begun with."""
 
     def __init__(self, affine: Affine, tolerance: float, begun: np.ndarray | None = None) -> None:
+        # The error is a difference of two solutions and no bound, so that it is given room.
         self._affine, self._begun, self._wanted = affine, begun, tolerance / 100
         self._decade, self._spaces, self._clear = -1, [], 1.0
+        # z and K z, 8 bytes a number.
         sides, each = affine.residual.shape[1], 16 * MOST * affine.size
         parts = min(sides, math.ceil(each * sides / ROOM))
         self._cuts = np.array_split(np.arange(sides), parts)
@@ -91,6 +93,7 @@ class Krylov:
         if self._spaces and _decade(round) == self._decade:
             return 0.0
         points, sides = self._affine.residual.shape
+        # An LU factorization of the kernel's size, and the inverse of the loop's.
         once = 2 / 3 * points**3 + 2 * len(self._affine.loop.P) ** 3
         return once + STEPS * sides * (6 * points**2 + 6 * STEPS * self._affine.size)
 
@@ -124,6 +127,7 @@ class Krylov:
 
 
 def _decade(round: int) -> int:
+    # Rounds up to a factor sqrt(10) apart: their poles stay where `POLE` may lie.
     return math.floor(math.log10(round) + 0.5)
 
 
@@ -171,6 +175,7 @@ class Space:
         k = self._grown
         pair = self._solve(tuple(each.reshape(self._shape) for each in self._V[:, :, k]))
         new = np.stack(pair).reshape(2, len(self._H), -1)
+        # Once leaves what a long vector rounds to, twice is enough (Kahan, Parlett).
         for _ in range(2):
             h = self._V[0, :, : k + 1] @ new[1][:, :, None]
             new -= (np.swapaxes(h, 1, 2) @ self._V[:, :, : k + 1])[:, :, 0]
@@ -215,6 +220,7 @@ def _shifted(affine: Affine, shift: float) -> Callable[[Pair], Pair]:
     def solve(pair: Pair) -> Pair:
         z, image = pair
         felt = (read @ image)[:, affine.owner, places]
+        # Looking for infinities would take as long as a product for few sides.
         u = scipy.linalg.lu_solve(factors, felt.T, check_finite=False).T
         after = inverse @ z
         after[:, :, :trained] += into[:, affine.owner] * u[:, None]

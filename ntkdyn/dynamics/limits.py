@@ -41,13 +41,15 @@ from ntkdyn.saving import SaveOptions
 from ntkdyn.system import System, question
 
 AT_ONE = 1e-8
-"""Eigenvalues of P this close to one are one."""
+"""Eigenvalues of P this close to one are one: rounding is far below, and no run has 1e8 rounds."""
 
 BESIDE = 1e-6
-"""How far from one, where A may be singular, eigenvalues near one are looked for."""
+"""How far from one, where A may be singular, eigenvalues near one are looked for: nearer than the
+slowest mode that is told, and far enough for a factorization."""
 
 INTERPOLATES = 1e-8
-"""Residuals this small, relative to those at the start, count as none."""
+"""Residuals this small, relative to those at the start, count as none: the square root of what a
+solution in double precision leaves, as kernels are that badly conditioned."""
 
 
 class Rest(NamedTuple):
@@ -140,6 +142,7 @@ def at_rest(loop: Loop) -> Rest:
     """The Laurent expansion at lambda = 1, by the trapezoidal rule on a circle around it."""
     others = np.linalg.eigvals(loop.P)
     apart = np.abs(others - 1)
+    # Halfway to the next pole: 64 nodes are off by 2^-64 of what lies outside.
     radius = 0.5 * min(apart[apart > AT_ONE], default=1.0)
     circle = radius * np.exp(2j * np.pi * (np.arange(64) + 0.5) / 64)
     felt, held = [], []
@@ -151,6 +154,7 @@ def at_rest(loop: Loop) -> Rest:
     terms = lambda order, values: np.tensordot(circle**-order, values, 1).real / len(circle)
     residue, double = terms(-1, felt), terms(-2, felt)
     scale = np.abs(residue).max()
+    # Eigenvalues at one that are defective are split by the square root of rounding.
     if np.abs(double).max() > 1e-6 * scale or np.ptp(residue, axis=0).max() > 1e-6 * scale:
         raise InputError("limit: agents that do not settle on a common point have no closed form")
     return Rest(residue.mean(axis=0), terms(0, felt), terms(0, held))

@@ -280,6 +280,7 @@ def _closed_form(system: System) -> Limit | None:
     if not crosses_at_minus_one(method, weights.rounds[0]):
         return None
     (loop,) = loops_of(system, 1.0)
+    # The loop counts from one: lambda = -1.
     _, coupling = loop.at(-2.0)
     return Limit(
         1 / _largest_eigenvalue(coupling, system) / system.task.loss.curvature, "closed form"
@@ -289,6 +290,7 @@ def _closed_form(system: System) -> Limit | None:
 def _largest_eigenvalue(coupling: Float[np.ndarray, "agents agents"], system: System) -> float:
     """lambda_max(coupling[o, o'] * K / sqrt(n n')), in the precision of K."""
     matrix, task = system.matrix.training, system.task
+    # A row for each output where these couple, otherwise one a point.
     owner = np.repeat(task.owner, len(matrix) // task.train)
     root = 1 / np.sqrt(task.counts)
     whole = (coupling * root * root[:, None]).astype(matrix.dtype)[np.ix_(owner, owner)]
@@ -349,6 +351,7 @@ def _crossing(system: System, progress: Progress | None) -> Limit:
         return family.margin(step_size)
 
     first = 1 / _largest_eigenvalue(np.eye(system.weights.agents), system)
+    # Far below where a single agent stops being stable, so that the bracket begins inside.
     lower = first / 16
     while margin(lower) > 0:
         lower /= 16

@@ -39,6 +39,8 @@ class Footprint(NamedTuple):
             block,
             math.ceil(self.prepared * ratio),
             math.ceil(self.preparing * ratio),
+            # Scratch of pairs grows with the square, that of points in proportion: whichever is
+            # more.
             math.ceil(self.meeting * max(ratio, ratio**2)),
         )
 
@@ -115,6 +117,7 @@ class Request(NamedTuple):
         """Sizes of blocks that should fit, the fastest first, and the smallest in any case."""
         points = max(self.tiling.rows, self.tiling.columns)
         references = [load.footprint(min(BLOCK, points)) for load in self.loads]
+        # Beyond 512 products are no faster, and blocks too large for panels.
         sizes = {min(points, 512), *(size for size in SIZES if size < points)}
         panels = {size: self._panels([each.scaled(size) for each in references]) for size in sizes}
         likely = sorted(filter(panels.get, sizes), key=lambda size: self._operations(panels[size]))
@@ -125,6 +128,7 @@ class Request(NamedTuple):
         size = footprints[0].block
         if _with_slack(self._unfolded(size)) > self.budget:
             return []
+        # The inverse of `_with_slack`.
         free = max(self.budget - SLACK, self.budget / 2) - self._kept(size)
         sized = self.tiling._replace(block=size)
         blocks = len(sized.row_blocks())
@@ -148,6 +152,7 @@ class Request(NamedTuple):
         passes = zip(tilings, self.loads, strict=True)
         prepared = sum(each.preparations * load.cost.point for each, load in passes)
         pair = sum(load.cost.pair for load in self.loads)
+        # Products of small blocks wait for memory: twice the time at `SLOW`, four times at half.
         return size * prepared + tiles * size**2 * pair * (1 + (SLOW / size) ** 2)
 
 

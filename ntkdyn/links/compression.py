@@ -58,10 +58,12 @@ class TopK(eqx.Module):
 
     def __call__(self, rows: Rows, key: Array) -> Rows:
         del key
+        # By the least that is kept, not by places: equal entries are all sent.
         least = jax.lax.top_k(jnp.abs(rows), _count(self.share, rows.shape[1]))[0][:, -1:]
         return jnp.where(jnp.abs(rows) >= least, rows, 0)
 
     def bits(self, parameters: int) -> float:
+        # A place is a whole number below d.
         place = math.ceil(math.log2(max(parameters, 2)))
         return float(_count(self.share, parameters) * (WORD + place))
 
@@ -76,6 +78,7 @@ class RandomK(eqx.Module):
     unbiased: bool = eqx.field(static=True, default=False)
 
     def __call__(self, rows: Rows, key: Array) -> Rows:
+        # In float32, so that predictions in float64 draw what training draws.
         kept = jnp.where(jax.random.uniform(key, rows.shape, jnp.float32) < self.share, rows, 0)
         return kept / self.share if self.unbiased else kept
 
@@ -101,6 +104,7 @@ class Quantised(eqx.Module):
 
     def __call__(self, rows: Rows, key: Array) -> Rows:
         norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+        # Zero stays zero: agents that agree send differences of length zero.
         scaled = self.levels * jnp.abs(rows) / jnp.where(norm > 0, norm, 1)
         up = jax.random.uniform(key, rows.shape, jnp.float32) < scaled - jnp.floor(scaled)
         whole = norm * jnp.sign(rows) * (jnp.floor(scaled) + up) / self.levels

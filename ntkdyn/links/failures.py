@@ -68,6 +68,7 @@ class Lossy(_Failing):
         return 1 - self.probability
 
     def arriving(self, key: Array, agents: int) -> Float[Array, "agents agents"]:
+        # In float32, so that predictions in float64 draw what training draws.
         drawn = jax.random.uniform(key, (agents, agents), jnp.float32)
         drawn = jnp.triu(drawn) + jnp.triu(drawn, 1).T if self.mutual else drawn
         return (drawn >= self.probability).astype(float)

@@ -87,12 +87,14 @@ class Exchange(NamedTuple):
 
     def key(self, seed: int, exchange: bool = True) -> Array:
         """Draws of this round, and of this exchange; those of a whole round without `exchange`."""
+        # By number, not by splitting on: a run that is resumed draws what it would have drawn.
         key = jax.random.fold_in(jax.random.key(seed), self.round)
         return jax.random.fold_in(key, self.number) if exchange else key
 
     def combined(self, message: Message) -> ByAgent:
         """x_i by its own weight, and of others what arrives; what is lost stays where it is."""
         if message.arrives is None:
+            # One product less where no link has touched the message.
             if message.sent is message.own:
                 return self.mix(message.own)
             own = self.mix.matrix().diagonal()
@@ -237,6 +239,7 @@ class Linked(eqx.Module):
             rests.append(message)
             return message
 
+        # A step without gradients says what would be sent if nothing moved.
         self.inner.step(state, lambda x: x - x, resting)
         memory = tuple(tuple(link.init(rest) for link in self.links) for rest in rests)
         return Exchanged(state, memory)

@@ -49,6 +49,7 @@ def clipped(x: Vector, radius: float) -> Vector:
 
     def shorter(rows: Rows) -> Rows:
         norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+        # At rest nothing has moved, and 0 / 0 would be no number.
         return rows * jnp.minimum(1, radius / jnp.where(norm > 0, norm, 1))
 
     return by_rows(shorter, x)
