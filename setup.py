@@ -1,4 +1,4 @@
-"""Packages are found: all of ntkdyn/, and figures/, which is ntkdyn.figures when installed.
+"""Packages are found: all of ntkdyn/; figures/ and papers/ are ntkdyn.figures and ntkdyn.papers.
 
 A wheel carries the documentation as ntkdyn/site where what builds it is installed (extra `docs`).
 """
@@ -34,7 +34,7 @@ class WithDocs(build_py):
 
 figures = ["ntkdyn.figures", *(f"ntkdyn.figures.{name}" for name in find_packages("figures"))]
 setup(
-    packages=find_packages(include=["ntkdyn", "ntkdyn.*"]) + figures,
-    package_dir={"ntkdyn.figures": "figures"},
+    packages=find_packages(include=["ntkdyn", "ntkdyn.*"]) + figures + ["ntkdyn.papers"],
+    package_dir={"ntkdyn.figures": "figures", "ntkdyn.papers": "papers"},
     cmdclass={"build_py": WithDocs},
 )

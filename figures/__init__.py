@@ -43,6 +43,7 @@ from ntkdyn.figures import (
     steady_error,
     steps,
     stopping,
+    study,
     style,
     sweep,
     tradeoff,
@@ -59,7 +60,7 @@ FIGURES: dict[str, ModuleType] = {
         bias, bands, bounds, tradeoff, common_minimum, accounting, learning_curve, samples,
         stopping, split, profit, steps, price, claim,
         curves, heterogeneity, rates, speed_up, steady_error, heat_map, pareto, confirmed,
-        trajectories, animation,
+        trajectories, animation, study,
     )
 }  # fmt: skip
 

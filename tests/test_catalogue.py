@@ -40,7 +40,7 @@ def test_reconstructions_say_so():
 def test_the_commands_list_them():
     run = CliRunner().invoke(cli.app, ["methods"])
     assert run.exit_code == 0 and all(name in run.stdout for name in ALL_METHODS)
-    run = CliRunner().invoke(cli.app, ["papers"])
+    run = CliRunner().invoke(cli.app, ["papers", "list"])
     assert run.exit_code == 0 and all(folder in run.stdout for folder, *_ in PAPERS)
 
 

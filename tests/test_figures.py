@@ -243,6 +243,26 @@ TABLES = {
         },
         attrs={"claim": "diffusion", "along": "step size", "verdict": "holds: slope 1"},
     ),
+    "study": xr.Dataset(
+        {
+            "effect": (
+                ("claim", "side", "of_seed"),
+                [[[1.0, 2.0, 3.0]] * 2, [[np.nan] * 3, [-1.0, 0.0, 4.0]]],
+            ),
+            "mean": (("claim", "side"), [[2.0, 2.0], [np.nan, 1.0]]),
+            "low": (("claim", "side"), [[-0.5, -0.5], [-np.inf, -5.6]]),
+            "high": (("claim", "side"), [[4.5, 4.5], [np.inf, 7.6]]),
+            "status": (("claim", "side"), [["open", "open"], ["open", "contradicted"]]),
+            "bar": ("claim", [0.0, 10.0]),
+            "below": ("claim", [0, 1]),
+        },
+        {
+            "claim": ["one is more accurate than the other", "little is lost"],
+            "unit": ("claim", ["points", "per cent"]),
+            "side": ["predicted", "trained"],
+            "of_seed": [0, 1, 2],
+        },
+    ),
     "bias": xr.Dataset(
         {"bias": (("method", "step_size"), [[0.01, 0.1], [1e-16, 1e-15]])},
         {"method": ["dgd", "extra"], "step_size": [0.1, 1.0]},

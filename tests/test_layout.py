@@ -108,7 +108,10 @@ ALLOWED = {
     },
     "cli": {
         "bench", "cluster", "conformance", "design", "disk", "drafts", "errors", "experiment",
-        "figures", "graphs", "health", "methods", "progress", "records", "theory",
+        "figures", "graphs", "health", "methods", "papers", "progress", "records", "theory",
+    },
+    "papers": {
+        "checkpoints", "data", "design", "disk", "engine", "errors", "methods", "records",
     },
 }  # fmt: skip
 """module or package -> what of ntkdyn it may import"""
@@ -119,8 +122,9 @@ def sources():
     for path in sorted(PACKAGE.rglob("*.py")):
         if path != PACKAGE / "__init__.py":
             yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
-    for path in sorted((ROOT / "figures").rglob("*.py")):
-        yield "figures", path
+    for name in ("figures", "papers"):
+        for path in sorted((ROOT / name).rglob("*.py")):
+            yield name, path
 
 
 def imported(path):
@@ -227,9 +231,9 @@ def test_every_package_is_shipped(monkeypatch):
     monkeypatch.chdir(ROOT)
     runpy.run_path(str(ROOT / "setup.py"))
     there = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
-    there |= {"ntkdyn.figures", "ntkdyn.figures.interactive"}
+    there |= {"ntkdyn.figures", "ntkdyn.figures.interactive", "ntkdyn.papers"}
     assert set(told["packages"]) == there and "ntkdyn.theory.theorems" in there
-    assert told["package_dir"] == {"ntkdyn.figures": "figures"}
+    assert told["package_dir"] == {"ntkdyn.figures": "figures", "ntkdyn.papers": "papers"}
 
 
 def test_every_file_of_the_explorables_is_shipped():

@@ -100,17 +100,6 @@ def methods() -> None:
 
 
 @app.command()
-def papers() -> None:
-    """List the papers that the methods come from, and how far each is known."""
-    from ntkdyn.methods.catalogue import PAPERS
-
-    table = Table("folder", "paper", "how far it is known", box=None)
-    for row in PAPERS:
-        table.add_row(*map(escape, row))
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
-
-
-@app.command()
 def doctor() -> None:
     """Say what is installed, which devices JAX sees, and what is missing."""
     from ntkdyn import health

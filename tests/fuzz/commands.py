@@ -83,7 +83,7 @@ def light(draw: Draw, folder: Path) -> None:
     commands = [
         ["specs", "mnist-ring"],
         ["methods"],
-        ["papers"],
+        ["papers", "list"],
         ["figure", "--list"],
         ["figure", "consensus", "--record", predicted, "--out", str(folder / "f.png")],
         ["compare", predicted, observed, "--out", str(folder / "compared"), "--quiet"],

@@ -1,0 +1,57 @@
+"""Images that a study draws, and deals to agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ntkdyn as nd
+from ntkdyn.data import Partition
+
+
+class Points(NamedTuple):
+    """So many images of a dataset."""
+
+    dataset: str
+    train: int
+    test: int
+    data_dir: Path | None = None
+
+    def drawn(self, seed: int) -> nd.data.Dataset:
+        return nd.data.load(
+            self.dataset, train=self.train, test=self.test, seed=seed, data_dir=self.data_dir
+        )
+
+    def shared(self, agents: int, seed: int, **rule: Any) -> Partition:
+        """Dealt to agents by that rule."""
+        return nd.data.partition(self.drawn(seed), agents=agents, seed=seed, **rule)
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """The shape that flat points are read in."""
+        return IMAGES[self.dataset]
+
+
+IMAGES = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion-mnist": (28, 28, 1),
+    "cifar-10": (32, 32, 3),
+}
+
+Architecture = tuple[tuple[str, Any], ...]
+"""(setting, value) pairs: the `kind`, one of `networks.KINDS`, and what else it takes"""
+
+
+def network(points: Points, asked: Architecture, outputs: int = 10) -> nd.networks.Network:
+    """That architecture for those images."""
+    settings = dict(asked)
+    make = nd.networks.KINDS[settings.pop("kind")]
+    if make is not nd.networks.mlp:
+        settings["image"] = points.image
+    return make(outputs=outputs, **settings)
+
+
+def starts(own: bool, agents: int, seed: int) -> int | list[int]:
+    """One start for all agents, or one for each."""
+    return [100 * seed + agent for agent in range(agents)] if own else seed
