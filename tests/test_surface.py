@@ -29,6 +29,9 @@ EXCEPTED = {
     "mhd": SETTINGS + "[method]; they are the numbers of its paper",
     "cnn": SETTINGS + "[network]",
     "resnet": SETTINGS + "[network]",
+    "lenet5": SETTINGS + "[network]",
+    "resnet20": SETTINGS + "[network]",
+    "vgg11": SETTINGS + "[network]",
 }
 
 

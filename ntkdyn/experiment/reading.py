@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pydantic
 
-from ntkdyn import disk, records
+from ntkdyn import disk, networks, records
 from ntkdyn.errors import InputError, shown, unknown
-from ntkdyn.experiment.spec import ShareOfLimit, Spec
+from ntkdyn.experiment.spec import NetworkTable, ShareOfLimit, Spec
 from ntkdyn.records import Record
 
 
@@ -104,6 +104,23 @@ def shipped() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def _check_widths(network: NetworkTable, name: str) -> None:
+    """Those of the kinds that have no widths of their own, and no others."""
+    fixed = network.model is not None or "widths" not in _settings(network.kind)
+    if (network.widths is None) == fixed:
+        return
+    if fixed and network.model is None:
+        raise InputError(
+            f"{name}: network.widths are not for a network of kind {network.kind}, whose own are "
+            f"multiplied by `width`"
+        )
+    raise InputError(f"{name}: network.widths must be given, or a model in their place")
+
+
+def _settings(kind: str) -> set[str]:
+    return set(inspect.signature(networks.KINDS[kind]).parameters)
+
+
 def parse(text: str, name: str) -> Spec:
     """The spec written in `text`, which is called `name` in messages.
 
@@ -127,8 +144,7 @@ def parse(text: str, name: str) -> Spec:
         raise InputError(f"spec: {name} nests its values too deeply, by a key of 100 parts or more")
     try:
         spec = Spec.model_validate(tomllib.loads(text))
-        if (spec.network.widths is None) == (spec.network.model is None):
-            raise InputError(f"{name}: network.widths must be given, or a model in their place")
+        _check_widths(spec.network, name)
         return spec
     except InputError:
         raise

@@ -15,6 +15,7 @@ from ntkdyn import data, graphs, losses, methods, networks
 from ntkdyn.dynamics import certificate
 from ntkdyn.errors import InputError
 from ntkdyn.linear import KERNELS
+from ntkdyn.networks.normalisation import KINDS as NORMALISATIONS
 
 
 class StrictTable(pydantic.BaseModel):
@@ -74,9 +75,11 @@ Column = str | int
 class NetworkTable(StrictTable):
     """`networks`; as many outputs as classes, for every head that the method trains."""
 
-    kind: Literal["mlp", "cnn", "resnet"] = "mlp"
+    kind: Literal["mlp", "cnn", "resnet", "lenet5", "resnet20", "vgg11"] = "mlp"
     widths: list[int] | None = None
-    """of the hidden layers; needed but with a model"""
+    """of the hidden layers; needed for mlp, cnn and resnet"""
+    width: float | None = None
+    """what multiplies those of lenet5, resnet20 and vgg11; 1 if left out"""
     model: str | None = None
     """a model of one's own, "module:name" of what makes it: a `Network`, a flax module, or a module
     of PyTorch's, started from the spec's seed, which is predicted here and trained elsewhere"""
@@ -88,6 +91,10 @@ class NetworkTable(StrictTable):
     pool: str | None = None
     image: list[int] | None = None
     """the shape that flat inputs are read in; this and the three above are for convolutions"""
+    normalisation: Annotated[str | None, _one_of(NORMALISATIONS)] = None
+    """of what convolutions make; "none" if left out"""
+    groups: int | None = None
+    """of channels, of the normalisations "group" and "evonorm_s0"; 2 if left out"""
     own_starts: bool = False
     """every agent starts from a draw of its own: predicted with kernel "implicit" and anchors"""
 

@@ -19,7 +19,10 @@ from ntkdyn.validation import widths as sweeps
 def _with_widths(spec: Spec, widths: list[int]) -> Spec:
     """The spec with those hidden layers; scales per layer keep the readout's for the readout."""
     if spec.network.widths is None:
-        raise InputError("sweep: a model of one's own has no widths to change")
+        raise InputError(
+            "sweep: the network has no widths to change, as a model of one's own and published "
+            "architectures have none"
+        )
     table, layers = spec.network, len(spec.network.widths)
     scales = {name: getattr(table, name) for name in ("w_std", "b_std")}
     if len(widths) != layers:

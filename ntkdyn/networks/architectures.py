@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-
-from jaxtyping import Array
 
 from ntkdyn.errors import InputError, check_name
 from ntkdyn.kernels.compat import stax
 from ntkdyn.networks.activations import ACTIVATIONS
 from ntkdyn.networks.checks import Scales, checked, checked_image, description_of
-from ntkdyn.networks.layers import (
-    as_images,
-    chained,
-    convolution,
-    independent,
-    network_of,
-    reading,
-    residual,
-    triple,
-)
-from ntkdyn.networks.network import Network, Params
-from ntkdyn.networks.wiring import (
-    block_names,
-    chain_wiring,
-    leaves_of,
-    numbered,
-    places,
-    stream_wiring,
-)
+from ntkdyn.networks.layers import Layer, convolution, dense, noted, residual
+from ntkdyn.networks.making import independent, network_of
+from ntkdyn.networks.network import Network
+from ntkdyn.networks.normalisation import Normalisation, checked_normalisation
+from ntkdyn.networks.published import lenet5, resnet20, vgg11
+from ntkdyn.networks.wiring import block_names, numbered
 
 _once = functools.lru_cache(maxsize=64, typed=True)
 
@@ -72,18 +56,21 @@ def mlp(
 
 @_once
 def _mlp(widths: tuple[int, ...], outputs: int, activation: str, scales: Scales) -> Network:
-    dense = [
-        stax.Dense(size, w, b or None)
-        for size, w, b in zip([*widths, outputs], *scales, strict=True)
-    ]
-    parts = [part for layer in dense[:-1] for part in (layer, ACTIVATIONS[activation]())]
     names = [*numbered("dense", len(widths)), "readout"]
-    description = description_of("mlp", widths, outputs, activation, scales)
-    network = network_of(stax.serial(*parts, dense[-1]), names, 1, None, description)
-    return replace(
-        network,
-        hidden=partial(chained, names[:-1], parts) if widths else None,
-        permutable=places(leaves_of(names, scales[1], "dense"), chain_wiring(names)),
+    layers = [dense(*each) for each in zip(names, [*widths, outputs], *scales, strict=True)]
+    phi = ACTIVATIONS[activation]
+    parts = [
+        part
+        for name, layer in zip(names[:-1], layers, strict=False)
+        for part in (layer, noted(name, phi()))
+    ]
+    description = description_of("mlp", outputs, activation, scales, widths=list(widths))
+    return network_of(
+        stax.serial(*parts, layers[-1]),
+        1,
+        [*widths, outputs],
+        description,
+        {name: ([name], [reader]) for name, reader in itertools.pairwise(names)},
     )
 
 
@@ -102,13 +89,17 @@ def cnn(
     strides: int = 1,
     pool: str = "average",
     image: Sequence[int] | None = None,
+    normalisation: str = "none",
+    groups: int = 2,
 ) -> Network:
     """f = A o pool o phi o C_L o ... o phi o C_1, with convolutions C_l of `widths` channels.
 
     C_l(x) = w_std_l W_l * x / sqrt(filter^2 channels) + b_std_l b_l, padded so that strides alone
     shrink the image; inputs are (points, rows, columns, channels). `pool` is "average", over all
-    places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. The
-    rest as for `mlp`.
+    places, or "flatten", which keeps them. `image` is the shape that flat inputs are read in. With
+    a `normalisation`, "group", "evonorm_s0" (in place of the activation too) or "batch", it stands
+    between C_l, which then has no bias, and phi, and no kernel at infinite width is known; its
+    scale starts at 1 and its shift at 0. The rest as for `mlp`.
 
     Args:
         widths: of the hidden layers.
@@ -120,6 +111,8 @@ def cnn(
         strides: of the layers.
         pool: "average" or "flatten".
         image: (height, width, channels) of flat inputs.
+        normalisation: "none", "group", "evonorm_s0" or "batch".
+        groups: of channels, for "group" and "evonorm_s0".
 
     Returns:
         The network.
@@ -134,7 +127,8 @@ def cnn(
     widths, outputs, scales = checked("cnn", widths, outputs, activation, w_std, b_std)
     filter, strides, shape = checked_image("cnn", filter, strides, image)
     check_name("cnn: pool", pool, POOLS)
-    return _cnn(widths, outputs, activation, scales, filter, strides, pool, shape)
+    normal = checked_normalisation("cnn", normalisation, groups, widths)
+    return _cnn(widths, outputs, activation, scales, filter, strides, pool, shape, normal)
 
 
 @_once
@@ -147,32 +141,30 @@ def _cnn(
     strides: int,
     pool: str,
     image: tuple[int, ...] | None,
+    normal: Normalisation,
 ) -> Network:
     *convolutions, readout = zip([*widths, outputs], *scales, strict=True)
+    names = [*numbered("conv", len(widths)), "readout"]
     parts = [
         part
-        for size, w, b in convolutions
-        for part in (convolution(size, filter, strides, w, b), ACTIVATIONS[activation]())
+        for name, (size, w, b) in zip(names[:-1], convolutions, strict=True)
+        for part in (
+            convolution(name, size, filter, strides, w, normal.bias(b)),
+            *normal.active(name, ACTIVATIONS[activation]),
+        )
     ]
-    pooling = POOLS[pool]()
-    layers = stax.serial(*parts, pooling, stax.Dense(*readout[:2], readout[2] or None))
-    names = [*numbered("conv", len(widths)), "readout"]
-    description = description_of("cnn", widths, outputs, activation, scales) | {
-        "filter": filter,
-        "strides": strides,
-        "pool": pool,
-        "image": image,
-    }
-    network = network_of(reading(layers, image), names, 3, image, description)
-
-    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
-        seen = chained(names[:-1], parts, params, as_images(inputs, image))
-        return seen | {"features": pooling[1]((), seen[names[-2]])}
-
-    return replace(
-        network,
-        hidden=hidden if widths else None,
-        permutable=places(leaves_of(names, scales[1], "conv"), chain_wiring(names)),
+    layers = stax.serial(*parts, noted("features", POOLS[pool]()), dense("readout", *readout))
+    own = {"filter": filter, "strides": strides, "pool": pool, "image": image}
+    description = description_of(
+        "cnn", outputs, activation, scales, normal, widths=list(widths), **own
+    )
+    return network_of(
+        layers,
+        3,
+        [*widths, outputs],
+        description,
+        {name: (normal.makers(name), [reader]) for name, reader in itertools.pairwise(names)},
+        normal=normal,
     )
 
 
@@ -187,12 +179,13 @@ def resnet(
     strides: int = 1,
     pool: str = "average",
     image: Sequence[int] | None = None,
+    normalisation: str = "none",
+    groups: int = 2,
 ) -> Network:
     """f = A o pool o phi o B_L o ... o B_1 o C_0, with B_l(x) = S_l(x) + C'_l(phi(C_l(phi(x)))).
 
-    Blocks of `widths` channels without batch normalisation (which would make the outputs of one
-    point depend on its batch). S_l and C_l step by `strides`, S_l is a convolution of one place,
-    and C_0, the stem, has the first block's channels.
+    Blocks of `widths` channels. S_l and C_l step by `strides`, S_l is a convolution of one place,
+    and C_0, the stem, has the first block's channels. A `normalisation` stands before every phi.
     `w_std` and `b_std` have one number per block and one for the readout; the rest as for `cnn`.
 
     Args:
@@ -205,6 +198,8 @@ def resnet(
         strides: of the layers.
         pool: "average" or "flatten".
         image: (height, width, channels) of flat inputs.
+        normalisation: "none", "group", "evonorm_s0" or "batch".
+        groups: of channels, for "group" and "evonorm_s0".
 
     Returns:
         The network.
@@ -221,7 +216,8 @@ def resnet(
         raise InputError("resnet: widths must name at least one block, got none")
     filter, strides, shape = checked_image("resnet", filter, strides, image)
     check_name("resnet: pool", pool, POOLS)
-    return _resnet(widths, outputs, activation, scales, filter, strides, pool, shape)
+    normal = checked_normalisation("resnet", normalisation, groups, widths)
+    return _resnet(widths, outputs, activation, scales, filter, strides, pool, shape, normal)
 
 
 @_once
@@ -234,42 +230,62 @@ def _resnet(
     strides: int,
     pool: str,
     image: tuple[int, ...] | None,
+    normal: Normalisation,
 ) -> Network:
     *blocks, readout = zip([*widths, outputs], *scales, strict=True)
-    phi = ACTIVATIONS[activation]
-    stem = convolution(blocks[0][0], filter, 1, *blocks[0][1:])
-    triples = [triple(block, filter, strides) for block in blocks]
-    sums = [part for triple in triples for part in residual(phi, *triple)]
-    pooling = POOLS[pool]()
-    layers = stax.serial(stem, *sums, phi(), pooling, stax.Dense(*readout[:2], readout[2] or None))
-    named = block_names(len(widths))
-    names = ["stem", *(name for block in named for name in block), "readout"]
-    description = description_of("resnet", widths, outputs, activation, scales) | {
-        "filter": filter,
-        "strides": strides,
-        "pool": pool,
-        "image": image,
-    }
-    network = network_of(reading(independent(layers), image), names, 3, image, description)
-
-    def hidden(params: Params, inputs: Array) -> dict[str, Array]:
-        act = partial(phi()[1], ())
-        stream = stem[1](params["stem"], as_images(inputs, image))
-        seen = {"stem": act(stream)}
-        for (shortcut, first, second), block in zip(triples, named, strict=True):
-            beside, inner, outer = (params[name] for name in block)
-            seen[block[1]] = act(first[1](inner, act(stream)))
-            stream = shortcut[1](beside, stream) + second[1](outer, seen[block[1]])
-            seen[block[2]] = act(stream)
-        return seen | {"features": pooling[1]((), act(stream))}
-
-    biases = [scales[1][0], *(each for b in scales[1][:-1] for each in (0.0, b, b)), scales[1][-1]]
-    return replace(
-        network,
-        hidden=hidden,
-        permutable=places(leaves_of(names, biases, "conv"), stream_wiring(named)),
+    phi, stream, makers = ACTIVATIONS[activation], "stem", []
+    parts, wiring = [_first(blocks[0], filter, normal)], {}
+    for names, block in zip(block_names(len(widths)), blocks, strict=True):
+        parts += _block(names, block, filter, strides, stream, phi, normal)
+        shortcut, first, second = names
+        wiring[stream] = ([*makers, *normal.makers(stream)], [shortcut, first])
+        wiring[first] = (normal.makers(first), [second])
+        stream, makers = second, [shortcut]
+    parts += [*normal.active(stream, phi), noted("features", POOLS[pool]())]
+    own = {"filter": filter, "strides": strides, "pool": pool, "image": image}
+    return network_of(
+        independent(stax.serial(*parts, dense("readout", *readout))),
+        3,
+        [*widths, outputs],
+        description_of("resnet", outputs, activation, scales, normal, widths=list(widths), **own),
+        wiring | {stream: ([*makers, *normal.makers(stream)], ["readout"])},
+        normal=normal,
     )
 
 
-KINDS: dict[str, Callable[..., Network]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
-"""name -> architecture; all take `widths` and `outputs`"""
+def _first(block: tuple[int, float, float], filter: int, normal: Normalisation) -> Layer:
+    size, w_std, b_std = block
+    return convolution("stem", size, filter, 1, w_std, normal.bias(b_std))
+
+
+def _block(
+    names: tuple[str, str, str],
+    block: tuple[int, float, float],
+    filter: int,
+    strides: int,
+    stream: str,
+    phi: Callable[[], Layer],
+    normal: Normalisation,
+) -> tuple[Layer, ...]:
+    """S(x) + C'(phi(C(phi(x)))), x the stream that the layer of that name left."""
+    (shortcut, first, second), (size, w_std, b_std) = names, block
+    bias = normal.bias(b_std)
+    return residual(
+        convolution(shortcut, size, 1, strides, w_std, 0.0),
+        *normal.active(stream, phi),
+        convolution(first, size, filter, strides, w_std, bias),
+        *normal.active(first, phi),
+        convolution(second, size, filter, 1, w_std, bias),
+    )
+
+
+KINDS: dict[str, Callable[..., Network]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "lenet5": lenet5,
+    "resnet20": resnet20,
+    "vgg11": vgg11,
+}
+"""name -> architecture; the first three take `widths`, the others, with given ones, a `width` that
+multiplies them"""

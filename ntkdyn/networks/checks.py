@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ntkdyn.errors import InputError, check_name, check_whole, is_real, is_whole
+from ntkdyn.errors import InputError, check_name, check_whole, is_real, is_whole, shown
 from ntkdyn.networks.activations import ACTIVATIONS
+from ntkdyn.networks.normalisation import Normalisation
 
 Scales = tuple[tuple[float, ...], tuple[float, ...]]
 """w_std and b_std of every layer"""
@@ -81,9 +82,13 @@ def checked_image(
 
 
 def check_features(
-    kind: str, axes: int, image: tuple[int, ...] | None, features: tuple[int, ...]
+    kind: str,
+    axes: int,
+    image: tuple[int, ...] | None,
+    features: tuple[int, ...],
+    smallest: int = 1,
 ) -> None:
-    """Refuse points of a shape that the layers cannot read."""
+    """Refuse points of a shape that the layers cannot read, and smaller images."""
     if image is None and len(features) != axes:
         wanted = {
             1: "flat points (features,)",
@@ -94,6 +99,11 @@ def check_features(
         raise InputError(
             f"{kind}: image {list(image)} has {math.prod(image)} numbers, which must be as many as "
             f"a point has; got points of shape {features}"
+        )
+    if axes == 3 and min((image or features)[:2]) < smallest:
+        raise InputError(
+            f"{kind}: images must have at least {smallest} rows and columns, of which its pooling "
+            f"leaves one, got {shown(list(image or features))}"
         )
 
 
@@ -113,20 +123,22 @@ def _is_size(value: Any) -> bool:
 
 def description_of(
     kind: str,
-    widths: Sequence[int],
     outputs: int,
     activation: str,
     scales: Scales,
+    normal: Normalisation | None = None,
+    **own: Any,
 ) -> dict[str, Any]:
-    """The arguments of an architecture, for the record."""
-    return {
+    """The arguments of an architecture, for the record; `own` are those that it has alone."""
+    shared = {
         "kind": kind,
-        "widths": list(widths),
         "outputs": outputs,
         "activation": activation,
         "w_std": list(scales[0]),
         "b_std": list(scales[1]),
     }
+    normalised = {"normalisation": normal.kind, "groups": normal.groups} if normal else {}
+    return shared | own | normalised
 
 
 def _per_layer(

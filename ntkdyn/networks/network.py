@@ -45,6 +45,9 @@ class Network:
     place among the leaves of the parameters) and an axis of it; an axis longer than the channels
     runs over places first, as a flattened image does"""
 
+    pointwise: bool = True
+    """whether the outputs of a point do not depend on the others of its batch"""
+
     def __repr__(self) -> str:
         return f"Network({self.name!r}, {self.outputs} outputs)"
 
