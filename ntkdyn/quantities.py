@@ -51,6 +51,7 @@ QUANTITIES = {
     "kernel_drift": "change of the agent's kernel since the start, relative",
     "label_alignment": "alignment of the agent's kernel with the targets",
     "floats_sent": "numbers of 32 bits sent by the agent in all rounds before",
+    "bits_sent": "bits sent by the agent in all rounds before",
     "parameters": "kept entries of the agents' parameters",
     "initial_parameters": "kept entries of the parameters at the start",
     "parameter_round": "round in which parameters were kept",

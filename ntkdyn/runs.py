@@ -266,8 +266,9 @@ def recorded(
         variables, coordinates = parameter_variables(kept, plan.save.parameter_rounds, parameters)
         record = record.assign(variables).assign_coords(coordinates)
     if parameters_each is not None:
-        sent = floats_sent(plan, built, parameters_each)
-        record["floats_sent"] = (("round", "agent"), sent)
+        taken = floats_sent(plan, built, parameters_each)
+        record["floats_sent"] = (("round", "agent"), taken)
+        record["bits_sent"] = (("round", "agent"), exchange.WORD * taken)
     return described(record)
 
 

@@ -72,6 +72,8 @@ class System:
         needs, task = self.method.needs, self.task
         sums = "columns" if needs.columns else "rows"
         set_("weights", mixing(self.weights, agents=task.agents, sums=sums, names=task.agent_names))
+        numbers = tuple(map(str, range(task.agents)))
+        set_("method", self.method.ordered(task.agent_names or self.weights.names or numbers))
         self.method.check_weights(self.weights)
         set_("kernel", _kernel_of(self.problem, self.kernel))
         if (self.batch_size is None) != (self.batch_seed is None):

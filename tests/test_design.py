@@ -49,6 +49,8 @@ def test_in_bulk_is_one_by_one(base, found):
         for name in (*names, "train_accuracy", "test_accuracy", "floats_sent"):
             seen = found[name].isel(at)
             np.testing.assert_allclose(seen, alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
+        bits = design.costs(found, "bits").isel(at)
+        np.testing.assert_allclose(bits, alone["bits_sent"].sum("agent"), rtol=1e-12)
         tried += 1
     assert tried == 18
     last = found["train_loss"].isel(round=-1).values[:2].reshape(18, -1)

@@ -84,9 +84,10 @@ def examples():
 
 
 COMPILED = {
-    "Anchoring", "Corrections", "Findings", "account", "best_rounds", "best_step_size", "certify",
-    "compare", "effective_agents", "ensemble", "explored", "predict_beside", "price_in_samples",
-    "run", "sweep", "whole_map", "write_report",
+    "Anchoring", "Corrections", "Findings", "account", "best_rounds", "best_split",
+    "best_step_size", "by_search", "certify", "compare", "effective_agents", "ensemble", "explored",
+    "improve", "optimal_step_size", "predict_beside", "price_in_samples", "run", "sweep",
+    "whole_map", "write_report",
 }  # fmt: skip
 """Examples that take programs of their own, or many numbers."""
 

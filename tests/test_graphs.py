@@ -495,3 +495,13 @@ def test_weights_as_a_function_of_the_round():
 def test_weights_by_round_that_are_none_are_refused(given, length, said):
     with pytest.raises(InputError, match=said):
         graphs.by_round(given, length)
+
+
+@pytest.mark.parametrize("rule", [*graphs.WEIGHTS.values(), graphs.given, graphs.sinkhorn])
+@pytest.mark.parametrize("links", [0, 2])
+def test_every_rule_says_in_words_that_a_graph_is_not_connected(rule, links):
+    graph = nx.DiGraph if rule in (graphs.push, graphs.uniform) else nx.Graph
+    apart = nx.empty_graph(4, create_using=graph)
+    apart.add_edges_from([(0, 1), (1, 0)][:links], weight=0.5)
+    with pytest.raises(nd.InputError, match=f"falls into {4 - links // 2} parts that do not all"):
+        rule(apart)

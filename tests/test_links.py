@@ -7,6 +7,7 @@ import textwrap
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 import pages
 import pytest
@@ -16,7 +17,7 @@ from test_methods import Quadratics
 from test_own_methods import affine, rounds_in
 
 import ntkdyn as nd
-from ntkdyn import experiment, graphs, links, precision
+from ntkdyn import experiment, graphs, links, precision, runs
 from ntkdyn.links import compression
 from ntkdyn.methods import mixing
 from ntkdyn.theory import symbolic
@@ -428,6 +429,46 @@ PRIVATE = ("private", "robust")
 """whose noise is a float32"""
 
 
+def bits_of(compressor, row):
+    """Of what a compressor left of a row, number by number."""
+    sent, entries = row[row != 0], len(row)
+    place = (entries - 1).bit_length()
+    if isinstance(compressor, compression.TopK):
+        return sum(32 + place for _ in sent)
+    if isinstance(compressor, compression.RandomK):
+        return sum(32 for _ in sent)
+    if isinstance(compressor, compression.Sign):
+        assert len(np.unique(np.abs(row))) == 1
+        return 32 + sum(1 for _ in row)
+    moduli = np.unique(np.round(np.abs(row) / np.abs(sent).min(), 3))
+    assert len(moduli) <= compressor.levels + 1
+    return 32 + sum(1 + np.log2(compressor.levels + 1) for _ in row)
+
+
+@pytest.mark.parametrize("make", [None, *links.COMPRESSORS])
+def test_bits_are_those_of_the_messages_one_by_one(make):
+    """On a directed graph, on which agents have other numbers of listeners than of speakers."""
+    problem, rng = affine(1), np.random.default_rng(0)
+    W = graphs.uniform(nx.DiGraph([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (0, 3)]))
+    settings = {"top_k": (0.2,), "random_k": (0.4,), "quantised": (3,), "sign": ()}
+    compressor = links.COMPRESSORS[make](*settings[make]) if make else None
+    over = links.over(method("dgd", 0.1), links.compressed(compressor)) if make else None
+    plan = runs.plan(problem, over or method("dgd", 0.1), W, [0, 1, 6])
+    entries = problem.parameters_each
+    sent = runs.sent(plan, runs.iteration_of(plan, problem.network_space()), entries)
+    rounds, counted = 300 if make == "random_k" else 6, np.zeros(4)
+    for number in range(rounds):
+        rows = jnp.asarray(rng.standard_normal((4, entries)))
+        left = np.asarray(compressor(rows, jax.random.key(number))) if make else rows
+        for sender in range(4):
+            bits = bits_of(compressor, left[sender]) if make else 32 * entries
+            heard = sum(W.matrix[i, sender] != 0 for i in range(4) if i != sender)
+            counted[sender] += heard * bits * 6 / rounds
+    spread = 5 * np.sqrt(0.24 / entries / rounds) / 0.4 if make == "random_k" else 1e-12
+    np.testing.assert_allclose(32 * sent["floats_sent"][-1], counted, rtol=spread)
+    assert counted[0] == pytest.approx(3 * counted[1], rel=2 * spread)
+
+
 @pytest.mark.slow
 def test_what_is_sent_is_counted_by_the_link():
     problem = affine(1)
@@ -440,7 +481,9 @@ def test_what_is_sent_is_counted_by_the_link():
         ((links.periodic(3), links.compressed(links.sign())), (1 + 1 / parameters) / 3 / 32),
     ]:
         over = links.over(method("diging", 0.05), *way)
-        sent = nd.train(problem, over, RING, [0, 6])["floats_sent"].values[-1]
+        record = nd.train(problem, over, RING, [0, 6])
+        sent = record["floats_sent"].values[-1]
+        assert (record["bits_sent"] == 32 * record["floats_sent"]).all()
         exact = (32 + parameters) / (32 * parameters) / 3 if share < 1 else 1.0
         assert sent == pytest.approx(plain * exact, rel=1e-9)
 

@@ -135,13 +135,12 @@ def own(update, rule=None):
 
 @pytest.mark.slow
 @precision.in_double
-@pytest.mark.parametrize("name", [*ALL_METHODS, "mine"])
+@pytest.mark.parametrize("name", [*ALL_METHODS, "mine", "clipped"])
 def test_training_an_affine_network_is_predicting_it(name):
     problem = affine(3 if name == "mhd" else 1)
     more = SETTINGS.get(name, {})
-    method = (
-        own(Heavy(0.05)) if name == "mine" else nd.methods.METHODS[name](step_size=0.05, **more)
-    )
+    others = {"mine": own(Heavy(0.05)), "clipped": nd.methods.clipped(own(Heavy(0.05)), 0.5)}
+    method = others.get(name) or nd.methods.METHODS[name](step_size=0.05, **more)
     if name == "push_sum":
         method = method.with_step_size(0.01)
     spaces = problem.network_space(method.view), problem.tangent_space(method.view)
@@ -233,6 +232,37 @@ class Thrice(updates.Memoryless):
     def step(self, state, grad, mix):
         mixed = jax.lax.fori_loop(0, 3, lambda _, x: mix(x), state.x)
         return updates.Iterate(mixed - self.step_size * grad(state.x))
+
+
+class Unrolled(updates.Memoryless):
+    """The same without a loop."""
+
+    def step(self, state, grad, mix):
+        return updates.Iterate(mix(mix(mix(state.x))) - self.step_size * grad(state.x))
+
+
+class Within(updates.Memoryless):
+    """The same, its gradient in a loop too."""
+
+    def step(self, state, grad, mix):
+        mixed, _ = jax.lax.scan(lambda x, _: (mix(x), None), state.x, length=3)
+        descend = lambda _, x: x - self.step_size * grad(state.x)
+        return updates.Iterate(jax.lax.fori_loop(0, 1, descend, mixed))
+
+
+def test_a_step_that_is_a_loop_has_the_closed_forms_of_the_same_without():
+    features = np.random.default_rng(0).standard_normal((6, 4))
+    problem = nd.KernelProblem(features @ features.T, np.arange(6.0), np.arange(6) % 3)
+    W, found = nd.graphs.metropolis(nd.graphs.path(3)), []
+    for update in (Unrolled, Thrice, Within):
+        method = own(update(0.02))
+        record = nd.predict(problem, method, W, [0, 10**6])
+        assert record["reached_by"][1] != "steps"
+        rest = nd.dynamics.limit(problem, method, W)
+        limit = nd.step_size_limit(problem, method, W)
+        found.append([*record["outputs"].values.ravel(), *rest["bias"].values, limit])
+    assert np.ptp(found[0][-4:-1]) > 1e-3, "agents end apart"
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-9, atol=1e-12)
 
 
 class Sometimes(updates.Memoryless):

@@ -179,13 +179,15 @@ def test_without_a_kernel_nothing_is_known_of_stability():
 
 
 def test_step_sizes_and_weight_decay_are_those_of_the_spec():
-    more = "schedule = [[2, 0.5]]\nby_agent = [1, 2, 1, 1]\nweight_decay = 0.1"
+    more = "schedule = [[2, 0.5]]\nby_agent = [1, 2, 1, 1]\nweight_decay = 0.1\nclip = 3.0"
     made = work(method=f'{more}\ndecay_toward = "start"').method
     wanted = nd.methods.by_agent(nd.methods.dgd(step_size=0.05), [1, 2, 1, 1])
-    wanted = nd.methods.scheduled(wanted, {2: 0.5})
+    wanted = nd.methods.scheduled(nd.methods.clipped(wanted, 3.0), {2: 0.5})
     wanted = nd.methods.weight_decay(wanted, 0.1, "start")
     assert made.name == wanted.name and made.settings == wanted.settings
     assert made.settings["update"]["factors"] == [[1, 2, 1, 1], [0.5, 1, 0.5, 0.5]]
+    named = work(method=more.replace("[1, 2, 1, 1]", "{0 = 1, 1 = 2, 2 = 1, 3 = 1}")).system
+    assert named.method.settings["update"]["factors"] == made.settings["update"]["factors"]
 
 
 def test_weights_whose_columns_sum_to_one_are_for_push_sum():

@@ -355,3 +355,28 @@ def test_steps_so_large_that_lengths_overflow_are_unstable():
     with pytest.warns(UserWarning, match="errors that grow inf times a round"):
         record = nd.predict(problem, method("dgd", 1e200), W, 4)
     assert record.attrs["stable"] == 0 and record.attrs["growth_per_round"] == np.inf
+
+
+def test_with_batches_the_limit_is_that_of_the_mean_over_draws():
+    """Means shrink below it and grow above; mean squares may grow below it already."""
+    W, rng = graphs.metropolis(graphs.path(3)), np.random.default_rng(3)
+    features = rng.standard_normal((6, 8))
+    problem = nd.KernelProblem(features @ features.T, rng.standard_normal(6), np.arange(6) // 2)
+    system = nd.System(problem, method("dgd", 1.0), W)
+    drawn = system.with_(batch_size=1, batch_seed=0)
+    listed = system.with_(batches=[[[0], [2], [4]]])
+    limit = nd.step_size_limit(system)
+    assert nd.step_size_limit(drawn) == nd.step_size_limit(listed) == limit
+    assert nd.dynamics.assess(drawn).stable is nd.dynamics.assess(system).stable is False
+
+    def sizes(share):
+        moments = nd.dynamics.Moments(
+            system.with_(method=method("dgd", share * limit)), batch_size=1
+        )
+        moments.advance(600)
+        begun = np.abs(moments.mean).max(), np.abs(moments.covariance).max()
+        moments.advance(100)
+        return np.abs(moments.mean).max() / begun[0], np.abs(moments.covariance).max() / begun[1]
+
+    (below, spread), (above, _) = sizes(0.97), sizes(1.03)
+    assert below < 1.1 and above > 1.5 and spread > 10

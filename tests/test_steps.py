@@ -1,5 +1,7 @@
 """Step sizes by agent and by schedule, weight decay, given batches: against plain loops."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +30,11 @@ def with_steps(method_, kind):
     return methods.scheduled(method_, HALVED) if "scheduled" in kind else method_
 
 
-def by_messages(small, name, kind, eta, decay=0.0, batches=None, scale=(1,) * 8):
+def by_messages(small, name, kind, eta, decay=0.0, batches=None, scale=(1,) * 8, clip=np.inf):
     """Outputs (rounds, agents, points, outputs) of the linearized network, agent by agent.
 
     `scale` is what each agent's gradient is multiplied by. W is read entry by entry, gradients
-    point by point; a decay is towards the start.
+    point by point, none of them longer than `clip`; a decay is towards the start.
     """
     problem, J = small.problem, small.jacobian
     task, f0, W = problem.task, problem.initial, RING.matrix
@@ -43,7 +45,9 @@ def by_messages(small, name, kind, eta, decay=0.0, batches=None, scale=(1,) * 8)
         own = np.flatnonzero(task.owner == agent) if batches is None else batches[round][agent]
         total = decay * at
         for p in own:
-            total = total + scale[agent] * J[p].T @ (f0[p] + J[p] @ at - task.targets[p]) / len(own)
+            one = J[p].T @ (f0[p] + J[p] @ at - task.targets[p])
+            one = one * min(1.0, clip / np.linalg.norm(one))
+            total = total + scale[agent] * one / len(own)
         return total
 
     mixed = lambda values: np.stack([sum(W[i, j] * values[j] for j in range(8)) for i in range(8)])
@@ -95,6 +99,43 @@ def test_networks_are_trained_with_the_same_steps(small):
                            nd.links.delayed(2))  # fmt: skip
     one, other = (nd.predict(problem, each, RING, ROUNDS)["outputs"] for each in (outside, inside))
     assert (one == other).all() and np.abs(one - wanted["outputs"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name, batched", [("dgd", False), ("diging", True)])
+def test_the_gradient_of_every_point_is_clipped_before_the_mean(small, name, batched):
+    """With weight decay around it, which is not clipped; in coefficients and in parameters."""
+    case, decay = small(8), 0.5
+    task, J = case.problem.task, case.jacobian
+    starts = [J[p].T @ (case.problem.initial[p] - task.targets[p]) for p in range(task.train)]
+    radius = float(np.median(np.linalg.norm(starts, axis=1)))
+    own = [np.flatnonzero(task.owner == agent) for agent in range(8)]
+    batches = [[rows[[t % len(rows)]] for rows in own] for t in range(13)] if batched else None
+    method_ = methods.weight_decay(methods.METHODS[name](step_size=0.02), decay, "start")
+    method_ = methods.clipped(method_, radius)
+    wanted = by_messages(case, name, "", 0.02, decay, batches, clip=radius)
+    for kernel in ("empirical", "implicit"):
+        given = {"kernel": kernel, "batches": batches}
+        found = nd.predict(case.problem, method_, RING, ROUNDS, **given)["outputs"]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
+    free = by_messages(case, name, "", 0.02, decay, batches)
+    assert np.abs(wanted - free).max() > 1e-3
+    loose = methods.clipped(methods.weight_decay(methods.METHODS[name](step_size=0.02), decay,
+                                                 "start"), 1e6)  # fmt: skip
+    found = nd.predict(case.problem, loose, RING, ROUNDS, batches=batches)["outputs"]
+    np.testing.assert_allclose(found, free, rtol=0, atol=1e-10)
+
+
+def test_what_is_clipped_is_no_affine_map_and_is_said_so():
+    tight = methods.clipped(DGD, 0.1)
+    assert not tight.linear and tight.name == "clipped(dgd, 0.1)"
+    assert tight.settings["objective"] == {"kind": "Clipped", "radius": 0.1}
+    with pytest.raises(nd.InputError, match="has no limit in closed form"):
+        nd.dynamics.limit(TWO, tight, HALVES)
+    for radius in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(nd.InputError, match="clip: must be positive and finite"):
+            methods.clipped(DGD, radius)
+    with pytest.raises(nd.InputError, match="that of CrossFeature is not"):
+        methods.clipped(methods.ccl(step_size=0.1), 1.0)
 
 
 @pytest.mark.slow
@@ -209,7 +250,24 @@ def test_schedules_of_the_papers():
     assert np.allclose([traced(jnp.array(r)) for r in (0, 3, 4, 5, 6, 7)], sizes)
 
 
+def test_factors_by_name_are_those_of_the_agents_that_are_called_so():
+    """Whatever the order of the graph's names, with a schedule, over links and twice."""
+    W = nd.graphs.mixing([[0.6, 0.4], [0.3, 0.7]])
+    W = dataclasses.replace(W, names=("zoe", "ann"))
+    for over in (lambda m: m, lambda m: nd.links.over(m, nd.links.delayed(1))):
+        named = methods.by_agent(methods.scheduled(over(DGD), {2: 0.5}), {"ann": 0.5, "zoe": 2.0})
+        named = methods.by_agent(named, {"zoe": 1.5, "ann": 1.0})
+        placed = methods.by_agent(methods.scheduled(over(DGD), {2: 0.5}), [3.0, 0.5])
+        one, other = (nd.predict(TWO, each, W, 5)["outputs"] for each in (named, placed))
+        np.testing.assert_array_equal(one, other)
+    numbered = methods.by_agent(DGD, {1: 0.5, 0: 3.0})
+    placed = methods.by_agent(DGD, [3.0, 0.5])
+    one, other = (nd.predict(TWO, each, W.matrix, 5)["outputs"] for each in (numbered, placed))
+    np.testing.assert_array_equal(one, other)
+
+
 DGD = methods.dgd(step_size=0.1)
+NAMED = methods.by_agent(DGD, {"a": 1.0, "b": 2.0})
 TWO = nd.KernelProblem(np.eye(2), [1.0, 2.0], [0, 1])
 HALVES = [[0.5, 0.5], [0.5, 0.5]]
 
@@ -241,6 +299,20 @@ REFUSED = [
     (lambda: methods.step_decay(5), "step_decay: must be given a list of rounds, got 5"),
     (lambda: methods.weight_decay(DGD, -1.0), "weight decay: must be finite and not negative"),
     (lambda: methods.weight_decay(DGD, 0.1, "one"), "no end of weight decay is called 'one'"),
+    (
+        lambda: nd.predict(TWO, methods.by_agent(DGD, {"0": 1.0, "b": 2.0}), HALVES, 1),
+        "has factors for 0, b, and the agents are 0, 1$",
+    ),
+    (lambda: methods.by_agent(DGD, {"a": 0.0}), "by_agent: factors must be positive and finite"),
+    (lambda: methods.by_agent(DGD, {}), "by_agent: needs one factor at least"),
+    (
+        lambda: methods.by_agent(methods.by_agent(DGD, {"a": 1.0, "b": 2.0}), [1.0, 2.0]),
+        "by_agent: factors by other agents' names, or by none, are there already",
+    ),
+    (
+        lambda: NAMED.update.step(NAMED.update.init(np.zeros((2, 1))), None, None),
+        "has step sizes by the names of agents",
+    ),
     (
         lambda: nd.predict(TWO, methods.by_agent(DGD, [1.0, 1.0, 2.0]), HALVES, 1),
         "has step sizes for 3 agents, and the graph has 2",

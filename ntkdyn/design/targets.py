@@ -24,15 +24,13 @@ import xarray as xr
 
 from ntkdyn.design.axes import Axis, told
 from ntkdyn.errors import InputError, check_name, is_real
+from ntkdyn.methods.exchange import WORD
 from ntkdyn.records import Record
 
 FORM = re.compile(r"(worst|mean|best)\s+(\w+)\s*(>=|<=)\s*(\S+)")
 
 MEASURES = ("train_loss", "global_loss", "test_loss", "train_accuracy", "test_accuracy")
 """what may be reached"""
-
-BITS = 32
-"""of a number that is sent"""
 
 
 class Target(NamedTuple):
@@ -248,7 +246,7 @@ def _rounds(record: Record, clock: Clock) -> xr.DataArray:
 
 def _seconds(record: Record, clock: Clock) -> xr.DataArray:
     floats, messages = _sent(record, clock)
-    sending = messages * clock.latency + BITS / 8 * floats / clock.bandwidth
+    sending = messages * clock.latency + WORD / 8 * floats / clock.bandwidth
     waited = sending.sum("agent", min_count=1) if clock.shared else sending.max("agent")
     return _rounds(record, clock) * clock.compute + waited
 
@@ -256,13 +254,13 @@ def _seconds(record: Record, clock: Clock) -> xr.DataArray:
 def _joules(record: Record, clock: Clock) -> xr.DataArray:
     agents = record["floats_sent"].notnull().sum("agent")
     computing = agents * _rounds(record, clock) * clock.compute * clock.watts
-    return computing + BITS / 8 * _floats(record, clock) * clock.joules_per_byte
+    return computing + WORD / 8 * _floats(record, clock) * clock.joules_per_byte
 
 
 COSTS = {
     "rounds": _rounds,
     "floats": _floats,
-    "bits": lambda record, clock: BITS * _floats(record, clock),
+    "bits": lambda record, clock: WORD * _floats(record, clock),
     "seconds": _seconds,
     "joules": _joules,
 }

@@ -195,7 +195,9 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
         return method.objective.onto(Vector(columns[states:]), Vector(x.tree))
 
     state = tree.unflatten(np.split(columns[:states], len(start)))
-    after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
+    # Loops of JAX's in a step run in Python, as NumPy's arrays and sparse ones cannot be traced.
+    with jax.disable_jit():
+        after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
     if len(seen) != 1:
         raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
     moved = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(after)])

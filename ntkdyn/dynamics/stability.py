@@ -119,7 +119,9 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
     eigenvalues of small states, and to 1e-6 from those that Arnoldi iteration finds on the rim of
     larger ones; for other losses it is sufficient. Zero: no step is stable; infinite: every step
     is, as the kernel is zero. The method's own step size does not matter; of a schedule it is what
-    the largest factor may multiply.
+    the largest factor may multiply. Of a system whose batches are drawn anew in each round it is
+    the limit of the mean over draws, whose rounds are those with all points: mean squares may grow
+    below it (`Moments`).
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
@@ -144,6 +146,8 @@ def step_size_limit(system: System, *, progress: Progress | None = None) -> floa
 @precision.in_double
 def assess(system: System, progress: Progress | None = None) -> Stability:
     """Settle a step size given as a share of the limit, and say whether it is stable.
+
+    Whatever batches the system has, with all points in each round: see `step_size_limit`.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.

@@ -98,8 +98,9 @@ def _check(work: Experiment) -> None:
         (spec.network.own_starts, "one start for all agents"),
         (spec.kernel == "implicit", 'a kernel that is formed, not "implicit"'),
         (table.name not in METHODS, f"{', '.join(METHODS)}, not {table.name}"),
-        (table.by_agent or table.schedule or table.agent_weights or table.weight_decay,
-         "one step size for all agents and rounds, and no weight decay"),
+        (table.by_agent or table.schedule or table.agent_weights or table.weight_decay
+         or table.clip is not None,
+         "one step size for all agents and rounds, no weight decay and whole gradients"),
     ):  # fmt: skip
         if odd:
             raise InputError(f"explore: a page can show {known}")

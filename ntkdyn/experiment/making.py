@@ -61,6 +61,8 @@ def paced(method: methods.Method, table: MethodTable) -> methods.Method:
     """The method with the spec's factors of its step size, and its weight decay."""
     if table.by_agent is not None:
         method = methods.by_agent(method, table.by_agent)
+    if table.clip is not None:
+        method = methods.clipped(method, table.clip)
     if table.schedule is not None:
         method = methods.scheduled(method, table.schedule)
     if table.agent_weights is not None:

@@ -248,12 +248,14 @@ class MethodTable(StrictTable):
     )
     name: Annotated[str, _one_of(methods.METHODS)]
     step_size: float | ShareOfLimit
-    by_agent: list[float] | None = None
-    """what each agent multiplies the step size by"""
+    by_agent: list[float] | dict[str, float] | None = None
+    """what each agent multiplies the step size by, in their order or by their names"""
     schedule: list[list[int | float]] | None = None
     """pairs: from which round on the step size is multiplied by what"""
     agent_weights: list[float] | None = None
     """lambda of the objective sum_i lambda_i L_i; all the same, if left out"""
+    clip: float | None = None
+    """the longest gradient that a single point has; as long as it is, if left out"""
     weight_decay: float | None = None
     decay_toward: Literal["zero", "start"] | None = None
     """what weight decay draws parameters to; zero if left out, which takes an implicit kernel"""

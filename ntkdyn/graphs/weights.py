@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkdyn.errors import InputError, check_flag, check_whole, is_real, shown
-from ntkdyn.graphs.checks import checked, mixing, with_names
+from ntkdyn.graphs.checks import check_connected, checked, mixing, with_names
 from ntkdyn.graphs.links import adjacency, check_room, names_of
 from ntkdyn.graphs.matrices import MixingMatrix, MixingSequence, Weights
 
@@ -139,7 +139,8 @@ def laplacian(
         A mixing matrix (agents, agents).
 
     Raises:
-        InputError: for an epsilon at which agents do not come together.
+        InputError: for a graph that is not connected, and an epsilon at which agents do not come
+            together.
 
     Example:
         >>> round(nd.graphs.laplacian(nd.graphs.star(4)).spectral_gap, 4)
@@ -147,6 +148,7 @@ def laplacian(
     """
     check_flag("laplacian: negative", negative)
     linked = both_ways(graph, "laplacian")
+    check_connected(linked)
     degrees = linked.sum(axis=1)
     if len(graph) == 1:
         return isolated(1)

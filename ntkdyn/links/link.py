@@ -28,13 +28,10 @@ from jaxtyping import Array, Float
 from ntkdyn.errors import InputError, check_whole
 from ntkdyn.graphs import Weights
 from ntkdyn.methods import updates
+from ntkdyn.methods.exchange import WORD
 from ntkdyn.methods.mixing import Combination, Dense, Marking, Plain, marked, where_due
 from ntkdyn.methods.updates import EVERYWHERE, Update
 from ntkdyn.vectors import ByAgent, per_agent
-
-WORD = 32
-"""bits of a number on a link that does not compress"""
-
 
 LARGEST_SEED = 2**32 - 1
 

@@ -8,9 +8,9 @@
 first one combine-then-adapt). A method is written once and runs in every space. Any of them
 exchanges less often as `periodic(method, tau)`, or at a smaller averaging rate as
 `damped(method, gamma)`; its step size changes as `scheduled(method, {100: 0.1})`, or from agent to
-agent as `by_agent(method, factors)`; `weight_decay(method, 1e-4)` does what it says, and
-`weighted(method, weights)` takes sum_i lambda_i L_i for the objective. W may be one matrix or a
-sequence of them.
+agent as `by_agent(method, factors)`; `weight_decay(method, 1e-4)` does what it says,
+`weighted(method, weights)` takes sum_i lambda_i L_i for the objective, and `clipped(method, 1.0)`
+no more of a single point's gradient. W may be one matrix or a sequence of them.
 
 Below, g_i is the gradient of agent i's loss on this round's points, eta the step size, and a prime
 marks what was a round before. "Reconstruction" says that the source's own formula is not known to
@@ -28,6 +28,7 @@ from ntkdyn.methods.method import (
     Method,
     Needs,
     by_agent,
+    clipped,
     damped,
     periodic,
     scheduled,
@@ -639,9 +640,9 @@ METHODS = {
     )
 }  # fmt: skip
 
-__all__ = ["METHODS", "Method", "Needs", "OfLimit", "StepSize", "by_agent", "cosine", "damped"]
-__all__ += ["of_limit", "periodic", "scheduled", "step_decay", "warm_up", "weight_decay"]
-__all__ += ["weighted"]
+__all__ = ["METHODS", "Method", "Needs", "OfLimit", "StepSize", "by_agent", "clipped"]
+__all__ += ["cosine", "damped", "of_limit", "periodic", "scheduled", "step_decay", "warm_up"]
+__all__ += ["weight_decay", "weighted"]
 __all__ += list(METHODS)
 
 __getattr__, __dir__ = public(__name__, __all__)

@@ -17,6 +17,9 @@ from ntkdyn.methods.mixing import Combination, Dense, Fixed, Marking, Operator, 
 from ntkdyn.methods.updates import Update
 from ntkdyn.vectors import ByAgent, Point
 
+WORD = 32
+"""bits of a number on a link that does not compress"""
+
 Mix = Callable[[ByAgent], ByAgent]
 Shapes = list[tuple[int, ...]]
 

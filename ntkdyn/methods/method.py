@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -171,6 +172,11 @@ class Method(eqx.Module):
             objective = objective.inner
         return None
 
+    def ordered(self, names: Sequence[str]) -> Method:
+        """The same method, what it has by the agents' names in the order of these."""
+        update = steps.ordered(self.update, names)
+        return self if update is self.update else dataclasses.replace(self, update=update)
+
     def check_update(self) -> None:
         """Refuse an update of another's making that depends on where parameters have their zero.
 
@@ -331,11 +337,12 @@ def periodic(method: Method, tau: int) -> Method:
 
 
 def by_agent(method: Method, factors: Any) -> Method:
-    """The same method with step size eta a_i, `factors` (agents,) the a_i, positive.
+    """The same method with step size eta a_i, all a_i positive.
 
     Args:
         method: any.
-        factors: a_i, in the order of the agents.
+        factors: a_i, in the order of the agents; or name -> a_i, by what the graph, or the
+            problem, calls them: by number, where they have no names.
 
     Returns:
         The method.
@@ -344,12 +351,14 @@ def by_agent(method: Method, factors: Any) -> Method:
         InputError: for factors that are not positive.
 
     Example:
-        >>> nd.methods.by_agent(dgd, [1, 2, 1]).name
-        'by_agent(dgd)'
+        >>> slow = nd.methods.by_agent(dgd, {"0": 1, "1": 2, "2": 1})
+        >>> told = nd.predict(bare, nd.methods.by_agent(dgd, [1, 2, 1]), W, 2)
+        >>> bool((nd.predict(bare, slow, W, 2)["outputs"] == told["outputs"]).all())
+        True
     """
     check_kind("method", method, Method, "as `methods.dgd` gives")
-    a = steps.factors_of("by_agent", factors)
-    update = steps.paced(method.update, a[None], [0])
+    names, a = steps.named_factors("by_agent", factors)
+    update = steps.paced(method.update, a[None], [0], names)
     return dataclasses.replace(method, name=f"by_agent({method.name})", update=update)
 
 
@@ -409,6 +418,36 @@ def weight_decay(method: Method, decay: float, toward: str = "zero") -> Method:
     check_kind("method", method, Method, "as `methods.dgd` gives")
     objective = objectives.Decayed(method.objective, decay, toward)
     name = f"weight_decay({method.name}, {float(decay):g}, {toward})"
+    return dataclasses.replace(method, name=name, objective=objective)
+
+
+def clipped(method: Method, radius: float) -> Method:
+    """The same method with g_i = 1/n_i sum_a min(1, radius / |d_a|) d_a, d_a the gradient at a.
+
+    No point moves its agent by more than eta radius / n_i in a round (b in place of n_i with
+    batches of b), which is what differential privacy of single points asks before noise (DP-SGD,
+    Abadi et al. 2016); `links.noisy(std, clip=...)` bounds whole messages. Lengths are those in
+    parameter space, which a kernel tells: |J_a' s|^2 = s' K_aa s, so that it runs in every space.
+    Its rounds are no affine maps.
+
+    Args:
+        method: whose gradients are sums over points.
+        radius: the longest gradient of a point, in units of the loss per unit of parameters.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: for a radius that is not positive, and gradients that are no such sums.
+
+    Example:
+        >>> told = nd.predict(bare, nd.methods.clipped(dgd, 0.1), W, 1)
+        >>> bool(told["displacement"][1].max() <= 0.1 * 0.1 + 1e-12)
+        True
+    """
+    check_kind("method", method, Method, "as `methods.dgd` gives")
+    objective = objectives.clipped(method.objective, radius)
+    name = f"clipped({method.name}, {float(radius):g})"
     return dataclasses.replace(method, name=name, objective=objective)
 
 

@@ -1,6 +1,7 @@
 """Objectives: what each agent differentiates, composed from outputs, loss and pullback.
 
     Local         the loss on one's own points
+    Clipped       the same, no point's gradient longer than a radius: differential privacy
     Decayed       and a share of the parameters, or of what they have moved: weight decay
     Weighted      by a weight of the agent
     CrossFeature  and agreement with what neighbours make of them   (methods/cross_features.py)
@@ -12,10 +13,13 @@ latter two also look at what the update remembers, which is what neighbours have
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -106,6 +110,42 @@ class Local(BaseObjective):
             return pull(slopes(outputs, wanted, batch, context.loss))
 
         return grad
+
+
+class Clipped(BaseObjective):
+    """g_i(x_i) = sum over i's batch of weight x d/dx l, made as short as `radius` where longer."""
+
+    radius: Number
+    affine: ClassVar[bool] = False
+    plain: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        check_positive("clip", self.radius)
+
+    def gradient(self, context: Context, batch: Batch) -> Callable[..., Vector]:
+        look, wanted = context.space.readout(batch.rows), context.targets[batch.rows]
+
+        def grad(x: Point, state: Any = None, round: Any = None) -> Vector:
+            del state, round
+            outputs, pull = look(x)
+            kept = self._kept(context, batch.rows, x).astype(outputs.dtype)
+            return pull(slopes(outputs, wanted, batch, context.loss) * kept[..., None])
+
+        return grad
+
+    def _kept(self, context: Context, rows: Array, x: Point) -> Float[Array, "agents rows"]:
+        """min(1, radius / |d/dx l|) at every row: the share of its gradient that is left."""
+
+        def of_one(row: Array) -> Float[Array, " agents"]:
+            outputs, pull = context.space.readout(row[:, None])(x)
+            targets = context.targets[row][:, None].astype(outputs.dtype)
+            gradient = pull(context.loss.derivative(outputs, targets))
+            length = jnp.sqrt(context.space.dot(gradient, gradient).sum(axis=0))
+            # Where points are fitted a gradient is zero, and any share of it is the same.
+            return jnp.minimum(1, self.radius / jnp.where(length > 0, length, self.radius))
+
+        # One row of each agent at a time, as all gradients at once take as much as J.
+        return jax.lax.map(of_one, rows.T).T
 
 
 TOWARD = ("zero", "start")
@@ -213,6 +253,18 @@ class Weighted(Around):
             return inner(x, state, round) * factors
 
         return grad
+
+
+def clipped(objective: BaseObjective, radius: Any) -> BaseObjective:
+    """The objective, with what is descended of single points clipped at `radius`."""
+    if isinstance(objective, Around):
+        return dataclasses.replace(objective, inner=clipped(objective.inner, radius))
+    if type(objective) is not Local:
+        raise InputError(
+            f"clipped: needs a gradient that is a sum over points, each with a loss of its own, "
+            f"and that of {type(objective).__name__} is not"
+        )
+    return Clipped(radius)
 
 
 def check_outputs_per_class(method: str, task: Any) -> None:

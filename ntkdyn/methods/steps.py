@@ -1,6 +1,6 @@
 """Steps: sizes that differ from agent to agent, or from round to round.
 
-    by_agent(method, a)      eta a_i in place of eta, a factor for each agent
+    by_agent(method, a)      eta a_i in place of eta, a factor for each agent, by place or by name
     scheduled(method, s)     eta s(t), with s piecewise constant
 
 Wherever an update has its step size, it has that of its agent and of the present round: momenta and
@@ -10,6 +10,7 @@ schedule keeps the closed forms of a method within each of its pieces.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,8 @@ class Paced(eqx.Module):
     """one column: the same for all agents"""
     since: tuple[int, ...] = eqx.field(static=True, default=(0,))
     """the first round of every piece"""
+    names: tuple[str, ...] = eqx.field(static=True, default=())
+    """whose the columns are, until a graph says in which order (`ordered`)"""
 
     @property
     def step_size(self) -> Any:
@@ -82,6 +85,7 @@ class Paced(eqx.Module):
 
     def check_weights(self, method: str, weights: Any) -> None:
         """Refuse a graph of other agents than there are factors."""
+        self._check_ordered(method)
         if self.factors.shape[1] not in (1, weights.agents):
             raise InputError(
                 f"{method}: has step sizes for {self.factors.shape[1]} agents, and the graph has "
@@ -95,28 +99,70 @@ class Paced(eqx.Module):
             return self
         library = jnp if isinstance(round, jax.Array) else np
         piece = library.searchsorted(library.asarray(self.since), round, side="right") - 1
-        return Paced(self.inner, library.asarray(self.factors)[piece][None])
+        return Paced(self.inner, library.asarray(self.factors)[piece][None], names=self.names)
+
+    def ordered(self, names: Sequence[str]) -> Paced:
+        """The same with the agents in this order."""
+        if not self.names:
+            return self
+        if sorted(names) != sorted(self.names):
+            raise InputError(
+                f"by_agent: has factors for {', '.join(self.names)}, and the agents are "
+                f"{', '.join(names)}"
+            )
+        columns = [self.names.index(name) for name in names]
+        return Paced(self.inner, self.factors[:, columns], self.since)
+
+    def _check_ordered(self, method: str) -> None:
+        """Refuse to step by position where factors are known by name alone."""
+        if self.names:
+            raise InputError(
+                f"{method}: has step sizes by the names of agents, which a `System` puts in order"
+            )
 
     def init(self, x: Any) -> State:
         return self.inner.init(x)
 
     def step(self, state: Any, grad: Callable, mix: Callable) -> State:
+        self._check_ordered("by_agent")
         factor = self.at(getattr(mix, "round", 0)).factors[0]
         factor = factor if len(factor) > 1 else factor[0]
         size = lambda update: update.step_size
         return eqx.tree_at(size, self.inner, self.step_size * factor).step(state, grad, mix)
 
 
-def paced(update: Update, factors: Float[np.ndarray, "pieces agents"], since: Sequence[int]) -> Any:
+def paced(
+    update: Update,
+    factors: Float[np.ndarray, "pieces agents"],
+    since: Sequence[int],
+    names: tuple[str, ...] = (),
+) -> Any:
     """The update with these factors, beside those that it has; its links stay around it."""
     if isinstance(update, Paced):
-        rounds = sorted({*update.since, *since})
-        both = [update, Paced(update.inner, factors, tuple(since))]
-        rows = [[np.asarray(each.at(r).factors[0]) for r in rounds] for each in both]
-        return Paced(update.inner, np.stack(rows[0]) * np.stack(rows[1]), tuple(rounds))
+        return _together(update, Paced(update.inner, factors, tuple(since), names))
     if hasattr(update, "inner"):
-        return eqx.tree_at(lambda u: u.inner, update, paced(update.inner, factors, since))
-    return Paced(update, factors, tuple(since))
+        return eqx.tree_at(lambda u: u.inner, update, paced(update.inner, factors, since, names))
+    return Paced(update, factors, tuple(since), names)
+
+
+def _together(one: Paced, other: Paced) -> Paced:
+    """The product of both factors, in every round and for every agent."""
+    by_agent = [each for each in (one, other) if each.factors.shape[1] > 1 or each.names]
+    if len({each.names for each in by_agent}) > 1:
+        raise InputError("by_agent: factors by other agents' names, or by none, are there already")
+    rounds = sorted({*one.since, *other.since})
+    rows = [[np.asarray(each.at(r).factors[0]) for r in rounds] for each in (one, other)]
+    product = np.stack(rows[0]) * np.stack(rows[1])
+    return Paced(one.inner, product, tuple(rounds), one.names or other.names)
+
+
+def ordered(update: Update, names: Sequence[str]) -> Update:
+    """The update, its factors by name put in the order of the agents' names."""
+    if isinstance(update, Paced):
+        return update.ordered(names)
+    inner = ordered(update.inner, names) if hasattr(update, "links") else None
+    same = inner is None or inner is update.inner
+    return update if same else dataclasses.replace(update, inner=inner)
 
 
 def unpaced(update: Update) -> Update:
@@ -137,6 +183,14 @@ def factors_of(name: str, given: Any) -> Float[np.ndarray, " factors"]:
         if not is_real(value) or not 0 < value < math.inf:
             raise InputError(f"{name}: factors must be positive and finite, got {shown(each)}")
     return np.array(listed, np.float64)
+
+
+def named_factors(name: str, given: Any) -> tuple[tuple[str, ...], Float[np.ndarray, " factors"]]:
+    """Factors, and whose they are where a mapping says so: by name, in one order for all."""
+    if not isinstance(given, Mapping):
+        return (), factors_of(name, given)
+    by_name = {str(each): factor for each, factor in sorted(given.items(), key=lambda e: str(e[0]))}
+    return tuple(by_name), factors_of(name, list(by_name.values()))
 
 
 def pieces_of(schedule: Any) -> tuple[list[int], Float[np.ndarray, " pieces"]]:

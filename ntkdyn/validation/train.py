@@ -93,7 +93,8 @@ def train(
         resources: devices and memory.
 
     Returns:
-        The variables of `predict`, observed; `floats_sent` (round, agent) beside them.
+        The variables of `predict`, observed; `bits_sent` and `floats_sent`, which are 32 bits
+        each, (round, agent) beside them.
 
     Raises:
         InputError: for a budget too small for one point at a time, and devices that cannot share
