@@ -5,12 +5,19 @@ AXE=package/axe.min.js says where it is; without it these tests are skipped and 
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ntkdyn.figures import interactive
+from test_explore import SPEC
 
-NAMES = ["index", *(path.stem for path in interactive.files(Path())[1:])]
+from ntkdyn import experiment
+
+NAMES = ["index", *(path.stem for path in interactive.files(Path())[1:]), "own_run"]
+SITE = ["index", "tutorial", "how-to/models", "how-to/methods", "theory", "gallery", "explorables",
+        "benchmarks", "reference/ntkdyn"]  # fmt: skip
 SERIOUS = {"serious", "critical"}
 
 pytestmark = pytest.mark.slow
@@ -22,6 +29,25 @@ def axe():
     if path is None:
         pytest.skip("no axe-core: AXE does not say where axe.min.js is")
     return Path(path).read_text()
+
+
+@pytest.fixture(scope="module")
+def pages(pages):
+    """Those of `ntkdyn teach`, and one of a run of one's own."""
+    work = experiment.Experiment(experiment.parse(SPEC, "spec"))
+    interactive.write_own(experiment.explored(work, work.train()), pages / "own_run.html")
+    return pages
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation, built."""
+    pytest.importorskip("mkdocstrings")
+    folder = tmp_path_factory.mktemp("site")
+    config = Path(__file__).parent.parent / "docs" / "mkdocs.yml"
+    built = [sys.executable, "-P", "-m", "mkdocs", "build", "--quiet", "-f", config, "-d", folder]
+    subprocess.run(built, check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    return folder
 
 
 @pytest.fixture
@@ -48,16 +74,31 @@ def shown(browser, pages):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scheme, width", [("light", 1440), ("dark", 1440), ("light", 390)])
 def test_axe_finds_nothing_serious(shown, axe, name, scheme, width):
-    page = shown(name, scheme, width)
+    faults = serious(axe, shown(name, scheme, width))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", SITE)
+@pytest.mark.parametrize("scheme, width", [("light", 1440), ("dark", 1440), ("light", 390)])
+def test_axe_finds_nothing_serious_in_the_documentation(browser, site, axe, name, scheme, width):
+    size = {"width": width, "height": 900}
+    page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page.goto((site / f"{name}.html").as_uri())
+    faults = serious(axe, page)
+    page.close()
+    assert not faults, "\n".join(faults)
+
+
+def serious(axe, page):
+    """What axe finds there that keeps somebody from using it."""
     page.evaluate(axe)
     found = page.evaluate("axe.run().then(({ violations }) => violations)")
-    faults = [
+    return [
         f"{fault['id']}: {node['target']} {node['failureSummary']}"
         for fault in found
         if fault["impact"] in SERIOUS
         for node in fault["nodes"]
     ]
-    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("name", NAMES)
