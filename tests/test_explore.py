@@ -185,6 +185,14 @@ def test_a_page_lays_what_was_observed_over_its_curves(work, explored, shown):
 
 
 @pytest.mark.slow
+def test_every_agent_s_end_is_drawn(explored, shown):
+    page = interactive.own_run.page(explored)
+    assert not {*page.models} & {*page.plots}, "in the browser they are told by name"
+    drawn = shown.evaluate("[...explorable.models.last.data.y]")
+    assert drawn == pytest.approx(in_page(shown)["final"])
+
+
+@pytest.mark.slow
 def test_a_step_above_the_limit_is_said_to_be(shown):
     limit = in_page(shown)["limit"]
     assert in_page(shown, step=1.02 * limit)["unstable"]

@@ -237,7 +237,7 @@ function toldOfShare(s) {
   if (s === 1) return "done in one round";
   if (s === 2) return "the error changes its sign for ever, and nothing is gained";
   if (s > 2) return `each round makes the error ${short(left)} times as large, with its sign changed`;
-  const halved = `half of it is gone in every ${short(Math.log(0.5) / Math.log(left))} rounds`;
+  const halved = `what is left halves every ${short(Math.log(0.5) / Math.log(left))} rounds`;
   return `each round leaves ${percent(left)} of the error${s > 1 ? ", with its sign changed" : ""}; ${halved}`;
 }
 
@@ -491,7 +491,7 @@ essay.figure("real", { width: 1 }, (paper, { width }) => {
   b.track("width", { left: 54, right: b.wide - 40, y: 364, low: 0, high: 6, step: 1, label: "Width of the network", text: `${data.width[width]} units`,
     ticks: data.width.map((units, k) => [k, String(units)]) });
   const gap = recorded.gap(width, 0, 1);
-  return { gap, losses, said: `${data.width[width]} units: after ${data.gap_round} rounds, outputs are ${percent(gap)} of their way beside the prediction.` };
+  return { gap, losses, said: `${data.width[width]} units: after ${data.gap_round} rounds, outputs are off the prediction by ${percent(gap)} of the way they have gone.` };
 });
 
 essay.figure("end", { tolerated: -2 }, (paper, { tolerated }) => {

@@ -145,7 +145,7 @@ explorable.compute = ({ step, topology, method, stay, what, rounds }) => {
         colour: colours,
       },
       marks: { x: marks.map((m) => m[0]), y: marks.map((m) => m[1]), colour: marks.map((m) => m[2]) },
-      ends: { x: range(agents), y: final.map(explorable.shown), colour: colours },
+      last: { x: range(agents), y: final.map(explorable.shown), colour: colours },
     },
     ranges: {
       losses_x: { start: 0, end: rounds }, losses_y: explorable.decades(shown, 1e-9),

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import xarray as xr
+from bokeh.models import LogTicker, PrintfTickFormatter
 from ntkdyn.figures.interactive.page import Choice, Page, Plot, Slider, axes, source
 
 METHODS = (("dgd", "DGD"), ("cta", "CTA"), ("atc", "ATC diffusion"),
@@ -31,6 +32,7 @@ def page(record: xr.Dataset) -> Page:
     losses.scatter("x", "y", size=6, color="colour", line_color="white", source=marks)
     ends = axes("agent", "loss in the last round", x=(0, 1), log_y=True)
     ends.scatter("x", "y", size=11, color="colour", source=(last := source("x", "y", "colour")))
+    ends.yaxis.update(ticker=LogTicker(mantissas=[1, 2, 5]), formatter=PrintfTickFormatter(format="%g"))
     measures = [pair for pair in MEASURES if pair[0] != "test" or "test" in data["measures"]]
     step, rounds = math.log10(attrs["step_size"]), int(attrs["rounds"])
     return Page(
@@ -60,7 +62,7 @@ def page(record: xr.Dataset) -> Page:
                            caption="Curves: computed. Discs, where there are any: observed."),
             "ends": Plot(ends, "Where agents end", caption="One disc per agent."),
         },
-        models={"curves": curves, "marks": marks, "ends": last},
+        models={"curves": curves, "marks": marks, "last": last},
         exercises=[],
         data=data,
     )  # fmt: skip
