@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import ARGUMENTS, chromium
+from browser import Reader, press_and_time
 from ntkdyn.figures import interactive
 from typer.testing import CliRunner
 
@@ -100,23 +100,18 @@ def test_the_command_writes_a_page_from_a_spec_and_refuses_a_record_without(tmp_
 
 
 @pytest.fixture(scope="module")
-def shown(explored, tmp_path_factory):
+def shown(browser, explored, tmp_path_factory):
     """The page, in a browser."""
-    executable = chromium()
-    from playwright.sync_api import sync_playwright
-
     path = interactive.write_own(explored, tmp_path_factory.mktemp("own") / "page.html")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(path.as_uri())
-        page.wait_for_function("document.documentElement.dataset.ready === 'true'")
-        yield page
-        assert faults == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    yield page
+    assert faults == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
 
 
 def in_page(shown, **settings):
@@ -182,6 +177,18 @@ def test_a_page_lays_what_was_observed_over_its_curves(work, explored, shown):
     observed = sorted(explored["observed_global"].values.ravel())
     assert sorted(marks["y"]) == pytest.approx(observed, rel=1e-6)
     assert in_page(shown, step=0.9 * float(explored.attrs["step_size"]))["said"].endswith("rounds.")
+
+
+@pytest.mark.slow
+def test_a_page_of_twelve_agents_answers_within_50_ms(tmp_path_factory, browser):
+    many = SPEC.replace("agents = 5", "agents = 12").replace("train = 40", "train = 96")
+    work = experiment.Experiment(experiment.parse(many, "spec"))
+    folder = tmp_path_factory.mktemp("twelve")
+    path = interactive.write_own(experiment.explored(work, None), folder / "page.html")
+    reader = Reader(browser, path)
+    reader.page.focus("#control-step")
+    taken = np.concatenate([press_and_time(reader) for _ in range(3)])
+    assert 1 < taken.min() < 50, taken
 
 
 @pytest.mark.slow

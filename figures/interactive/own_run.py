@@ -32,7 +32,9 @@ def page(record: xr.Dataset) -> Page:
     losses.scatter("x", "y", size=6, color="colour", line_color="white", source=marks)
     ends = axes("agent", "loss in the last round", x=(0, 1), log_y=True)
     ends.scatter("x", "y", size=11, color="colour", source=(last := source("x", "y", "colour")))
-    ends.yaxis.update(ticker=LogTicker(mantissas=[1, 2, 5]), formatter=PrintfTickFormatter(format="%g"))
+    ends.yaxis.update(
+        ticker=LogTicker(mantissas=[1, 2, 5]), formatter=PrintfTickFormatter(format="%g")
+    )
     measures = [pair for pair in MEASURES if pair[0] != "test" or "test" in data["measures"]]
     step, rounds = math.log10(attrs["step_size"]), int(attrs["rounds"])
     return Page(
