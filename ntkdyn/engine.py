@@ -26,7 +26,7 @@ from ntkdyn.methods.mixing import Combination, Links, Operator
 from ntkdyn.methods.objectives import Context
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
-from ntkdyn.spaces import Space
+from ntkdyn.spaces import Space, pointwise, settled
 from ntkdyn.vectors import ByAgent, Point, Vector
 
 Progress = Callable[[int, int], None]
@@ -154,7 +154,10 @@ class Snapshot(NamedTuple):
 
 
 def take_snapshot(iteration: Iteration, x: Point) -> Snapshot:
-    """Outputs (all heads) at all points and distances in parameter space."""
+    """Outputs (all heads) at all points and distances in parameter space.
+
+    Where outputs depend on statistics of the batch, these are every agent's over its own points.
+    """
     return _snapshot(iteration.space, x, *_seen(iteration))
 
 
@@ -163,19 +166,20 @@ def snapshot_program(iteration: Iteration, x: Point) -> jax.stages.Lowered:
     return _snapshot.lower(iteration.space, x, *_seen(iteration))
 
 
-def _seen(iteration: Iteration) -> tuple[int, int]:
+def _seen(iteration: Iteration) -> tuple[Batch | None, int, int]:
     points, outputs = iteration.targets.shape
-    return points, outputs * iteration.method.heads
+    own = None if pointwise(iteration.space) else iteration.everything
+    return own, points, outputs * iteration.method.heads
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _snapshot(space: Space, x: Point, points: int, outputs: int) -> Snapshot:
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _snapshot(space: Space, x: Point, own: Batch | None, points: int, outputs: int) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
     if not space.common_start:
         _, apart = space.spread(x - _mean(x))
     return Snapshot(
-        outputs=_all_outputs(space, x, points)[..., :outputs],
-        consensus_outputs=_of_mean(space, x, points)[..., :outputs],
+        outputs=_all_outputs(space, x, own, points)[..., :outputs],
+        consensus_outputs=_of_mean(space, x, own, points)[..., :outputs],
         displacement=jnp.sqrt(jnp.maximum(moved, 0)),
         consensus_distance=jnp.sqrt(jnp.maximum(apart, 0)),
     )
@@ -199,16 +203,21 @@ def _mean(x: Point) -> Point:
     return x.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True))
 
 
-def _of_mean(space: Space, x: Point, points: int) -> Float[Array, "points outputs"]:
-    """Of the mean of all theta; linearized at anchors of their own, as agents see it on average."""
+def _of_mean(
+    space: Space, x: Point, own: Batch | None, points: int
+) -> Float[Array, "points outputs"]:
+    """Of the mean of all theta; as agents see it on average where anchors or statistics differ."""
     mean = _mean(x)
-    if space.kind == "tangent" and not space.common_start:
+    if own is not None or (space.kind == "tangent" and not space.common_start):
         of_each = mean.map(lambda leaf: jnp.repeat(leaf, space.agents, axis=0))
-        return _all_outputs(space, of_each, points).mean(axis=0)
-    return _all_outputs(space, mean, points)[0]
+        return _all_outputs(space, of_each, own, points).mean(axis=0)
+    return _all_outputs(space, mean, own, points)[0]
 
 
-def _all_outputs(space: Space, x: Point, points: int) -> Float[Array, "agents points outputs"]:
+def _all_outputs(
+    space: Space, x: Point, own: Batch | None, points: int
+) -> Float[Array, "agents points outputs"]:
+    space, x = (space, x) if own is None else settled(space, x, *own)
     parts = [slice(first, first + POINTS_AT_ONCE) for first in range(0, points, POINTS_AT_ONCE)]
     return jnp.concatenate([space.readout(part)(x)[0] for part in parts], axis=1)
 

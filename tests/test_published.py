@@ -7,10 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkdyn import experiment, kernels, networks, precision
+import ntkdyn as nd
+from ntkdyn import experiment, kernels, networks, precision, spaces
+from ntkdyn.data import Dataset, Partition
+from ntkdyn.engine import take_snapshot
 from ntkdyn.errors import InputError
 from ntkdyn.methods.merging import permuted
 from ntkdyn.networks import normalisation
+
+PAIR = nd.graphs.metropolis(nd.graphs.complete(2))
 
 COUNTS = [
     ("lenet5", {}, (28, 28, 1), 61_706),  # LeCun et al. read 32 x 32, which is 28 x 28 padded
@@ -363,6 +368,70 @@ def test_what_depends_on_the_batch_is_not_predicted():
     for kernel in ("empirical", "implicit", "infinite"):
         with pytest.raises(InputError, match=message):
             experiment.Experiment(spec(net, kernel)).predict()
+
+
+def shares(counts):
+    """Images in noise for agents with so many points each, and six to test on."""
+    rng, train = np.random.default_rng(5), sum(counts)
+    inputs = rng.standard_normal((train + 6, 6, 6, 1)).astype(np.float32)
+    labels = rng.integers(0, 2, train + 6)
+    noise = Dataset("noise", inputs[:train], labels[:train], inputs[train:], labels[train:], 2, "")
+    return Partition(noise, np.repeat(np.arange(len(counts)), counts), len(counts), "given")
+
+
+def evaluated(params, own, points):
+    """One normalised convolution by hand, with mean and variance over the agent's own points."""
+    p = [[np.asarray(leaf, float) for leaf in jax.tree.leaves(params[n])] for n in sorted(params)]
+    (weight,), (scale, shift), (readout, bias) = p
+    made, statistics = conv(points, weight, 2), conv(own, weight, 2)
+    spread = np.sqrt(statistics.var((0, 1, 2)) + 1e-5)
+    z = (made - statistics.mean((0, 1, 2))) / spread * scale.reshape(-1) + shift.reshape(-1)
+    return np.sqrt(2 / 3) * np.maximum(z, 0).mean((1, 2)) @ readout + 0.1 * bias
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_batch_normalisation_is_evaluated_with_statistics_of_ones_own_points(parts, monkeypatch):
+    """Of shares of 8 and 4 points; taken in two parts, the statistics are means of both."""
+    monkeypatch.setattr(spaces, "STATISTICS_AT_ONCE", 8 // parts)
+    net = networks.cnn((3,), outputs=2, strides=2, normalisation="batch")
+    problem = nd.Problem(net, shares((8, 4)))
+    plan = nd.runs.plan(problem, nd.methods.atc(step_size=0.1), PAIR, 1)
+    iteration = nd.runs.iteration_of(plan, problem.network_space())
+    rng = np.random.default_rng(0)
+    apart = lambda leaf: leaf + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)
+    x = iteration.space.start().map(apart)
+    jax.clear_caches()
+    seen = take_snapshot(iteration, x)
+    at = lambda agent: jax.tree.map(lambda leaf: leaf[agent], x.tree)
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), x.tree)
+    points = np.asarray(problem.inputs, float)
+    own = [points[:8], points[8:12]]
+    if parts == 1:
+        for agent in (0, 1):
+            assert np.allclose(
+                seen.outputs[agent], evaluated(at(agent), own[agent], points), atol=1e-5
+            )
+        wanted = np.mean([evaluated(mean, each, points) for each in own], axis=0)
+        assert np.allclose(seen.consensus_outputs, wanted, atol=1e-5)
+    else:  # agent 1 has no points in the second part
+        assert np.allclose(seen.outputs[1], evaluated(at(1), own[1], points), atol=1e-5)
+        assert not np.allclose(seen.outputs[0], evaluated(at(0), own[0], points), atol=1e-4)
+    assert np.ptp(seen.outputs) > 0.1
+
+
+def test_batch_normalisation_trains_on_statistics_of_the_batch():
+    """The gradient is that of the loss of the outputs that `apply` gives for the batch together."""
+    net = networks.cnn((3,), outputs=2, strides=2, normalisation="batch")
+    problem = nd.Problem(net, shares((4, 4)))
+    space = problem.network_space()
+    rows = jnp.asarray([[0, 1, 2], [4, 5, 7]])
+    outputs, _ = space.readout(rows)(space.start())
+    together = net.apply(problem.start, jnp.asarray(problem.inputs[:3]))
+    alone = net.apply(problem.start, jnp.asarray(problem.inputs[:1]))
+    assert np.allclose(outputs[0], together, atol=1e-5)
+    assert not np.allclose(outputs[0, :1], alone, atol=1e-2)
+    with pytest.raises(InputError, match="statistics of whole batches, which cannot pass it in p"):
+        net.at_most(2)
 
 
 @pytest.mark.slow

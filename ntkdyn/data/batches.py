@@ -2,7 +2,7 @@
 
 `full` gives every agent all its points in every round; `minibatches` draws `size` of them
 without replacement, anew in each round, from a key; `listed` takes those that are given. Agents
-with fewer points are padded with rows of weight zero, so that all agents fit one array.
+with fewer points are padded with their own again, at weight zero, so that all fit one array.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def full(owner: Int[np.ndarray, " train"], agents: int) -> Batches:
     rows = np.zeros((agents, counts.max()), dtype=np.int32)
     weights = np.zeros((agents, counts.max()))
     for agent, count in enumerate(counts):
-        rows[agent, :count] = np.flatnonzero(owner == agent)
+        rows[agent] = np.resize(np.flatnonzero(owner == agent), rows.shape[1])
         weights[agent, :count] = 1 / count
     return Batches(Batch(rows, weights))
 
@@ -141,7 +141,7 @@ def listed(owner: Int[np.ndarray, " train"], agents: int, rows: Any) -> Batches:
     weights = np.zeros(table.shape)
     for number, round in enumerate(each):
         for agent, own in enumerate(round):
-            table[number, agent, : len(own)] = own
+            table[number, agent] = np.resize(own, widest)
             weights[number, agent, : len(own)] = 1 / len(own)
     return Batches(full(owner, agents).everything, given=Batch(table, weights))
 

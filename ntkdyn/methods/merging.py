@@ -11,7 +11,8 @@ decentralised. (`floats_sent` does not count points that are shared so.) With "w
 "activations", channels are matched by the inner products of the parameters that belong to them,
 layer after layer until nothing changes (Ainsworth et al. 2023, for two networks). Here each
 neighbour is so matched with agent i alone, whoever else is merged: the same as in the authors' code
-for one neighbour, and another method for two or more. There is no batch normalisation to be reset.
+for one neighbour, and another method for two or more. The authors reset the statistics of batch
+normalisation after a merge; here an agent's are always taken anew from its own points.
 
 In the linear spaces all agents are near one start, so that every channel fits itself best: merging
 is plain averaging there.

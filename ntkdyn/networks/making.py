@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -75,7 +76,7 @@ def network_of(
         run(params, inputs, seen=seen)
         return seen
 
-    return Network(
+    network = Network(
         name=" ".join([kind, "-".join(map(str, sizes)), description["activation"], *normal.named]),
         start=start,
         apply=lambda params, inputs: run(params, inputs),
@@ -87,8 +88,29 @@ def network_of(
             {name: own for part in parts for name, own in part.items()},
             wiring if normal.orderless else {},
         ),
-        pointwise=normal.pointwise,
     )
+    return network if normal.pointwise else _of_batches(network, run)
+
+
+def _of_batches(network: Network, run: Callable[..., Array]) -> Network:
+    """The network whose outputs depend on statistics of the batch, which `run` takes as moments."""
+
+    def moments(params: Params, inputs: Array, counted: Array) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        run(params, inputs, moments=kept, counted=counted)
+        return kept
+
+    def outputs(both: tuple[Params, dict[str, Any]], inputs: Array) -> Array:
+        params, kept = both
+        return run(params, inputs, moments=dict(kept))
+
+    def hidden(both: tuple[Params, dict[str, Any]], inputs: Array) -> dict[str, Array]:
+        seen: dict[str, Array] = {}
+        run(both[0], inputs, moments=dict(both[1]), seen=seen)
+        return seen
+
+    settled = replace(network, apply=outputs, hidden=network.hidden and hidden)
+    return replace(network, moments=moments, settled=settled)
 
 
 def _is_named(node: Any) -> bool:

@@ -45,8 +45,11 @@ class Network:
     place among the leaves of the parameters) and an axis of it; an axis longer than the channels
     runs over places first, as a flattened image does"""
 
-    pointwise: bool = True
-    """whether the outputs of a point do not depend on the others of its batch"""
+    moments: Callable[[Params, Array, Array], PyTree] | None = None
+    """(params, inputs, counted (points,)) -> the statistics of a batch that its outputs depend on,
+    where they do; `counted` is 1 for a point, and 0 for one that is left out"""
+    settled: Network | None = None
+    """then the same network with given statistics, whose parameters are (params, moments)"""
 
     def __repr__(self) -> str:
         return f"Network({self.name!r}, {self.outputs} outputs)"
@@ -60,6 +63,11 @@ class Network:
         if make is not None and make(**arguments).apply is self.apply:
             return partial(make, **arguments), ()
         return Network, tuple(getattr(self, each.name) for each in fields(self))
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the outputs of a point do not depend on the others of its batch."""
+        return self.moments is None
 
     @functools.cached_property
     def with_features(self) -> Callable[[Params, Array], Array]:
@@ -83,6 +91,7 @@ class Network:
             self,
             apply=_in_bfloat16(self.apply),
             hidden=self.hidden and _in_bfloat16(self.hidden),
+            settled=self.settled and self.settled.in_bfloat16,
         )
 
     @functools.cached_property
@@ -94,6 +103,11 @@ class Network:
 
         @functools.cache
         def limited(points: int) -> Network:
+            if not self.pointwise:
+                raise InputError(
+                    f"memory: {self.name} takes statistics of whole batches, which cannot pass it "
+                    f"in parts; allow more, or take smaller batches"
+                )
             return replace(
                 self,
                 apply=_at_most(points, self.apply),

@@ -126,13 +126,15 @@ def batch(name: str) -> Layer:
     """(x - mean) / sqrt(variance + EPS) * scale + shift, channel by channel of all points.
 
     Where there are `moments`, those kept under its name are used in place of the batch's own, which
-    are kept there otherwise.
+    are kept there otherwise. Points that are `counted` 0 are left out of the batch's.
     """
 
-    def evaluate(params: Any, inputs: Array, *, moments: Any = None, **_: Any) -> Array:
+    def evaluate(
+        params: Any, inputs: Array, *, moments: Any = None, counted: Any = None, **_: Any
+    ) -> Array:
         scale, shift = params
-        own = {} if moments is None else moments
-        mean, variance = own.setdefault(name, _moments(inputs))
+        kept = {} if moments is None else moments
+        mean, variance = kept.setdefault(name, _moments(inputs, counted))
         return (inputs - mean) * (jax.lax.rsqrt(variance + EPS) * scale) + shift
 
     return _layer(evaluate, 1.0, 0.0)
@@ -156,8 +158,15 @@ def _grouped(
     return inputs.reshape(points, -1, groups, channels // groups)
 
 
-def _moments(inputs: Float[Array, "points rows columns channels"]) -> tuple[Array, Array]:
+def _moments(
+    inputs: Float[Array, "points rows columns channels"], counted: Float[Array, " points"] | None
+) -> tuple[Array, Array]:
     """Mean and variance of each channel."""
-    places = tuple(range(inputs.ndim - 1))
-    mean = jnp.mean(inputs, axis=places, keepdims=True)
-    return mean, jnp.mean((inputs - mean) ** 2, axis=places, keepdims=True)
+    where = jnp.ones(len(inputs)) if counted is None else counted
+    share = (where / jnp.maximum(where.sum(), 1)).reshape(-1, 1, 1, 1).astype(inputs.dtype)
+
+    def mean(values: Array) -> Array:
+        return jnp.sum(share * jnp.mean(values, axis=(1, 2), keepdims=True), axis=0, keepdims=True)
+
+    middle = mean(inputs)
+    return middle, mean((inputs - middle) ** 2)
