@@ -1,6 +1,7 @@
 # make demo       predict and train eight agents on digits, and lay one over the other
 # make test       the tests, but for those that take longest; two at a time, one thread of LAPACK each
 # make test-slow  those (PART=1/12: every twelfth); CI runs a twelfth of them, by turns
+# make matrix     the tests on each of PYTHONS, in environments of their own
 # make lint       style and formatting
 # make docs       the documentation, into docs/site; `ntkdyn docs` opens it
 # make fuzz       10,000 malformed inputs at every door, and the table of what came of them
@@ -8,13 +9,14 @@
 # make lock       requirements.lock anew, from pyproject.toml
 
 PYTHON ?= python3
+PYTHONS ?= python3.11 python3.12 python3.13
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 # all but torch, whose builds differ by device and take gigabytes: tests that need it are skipped
 EXTRAS = --extra bounds --extra cluster --extra docs --extra teach --extra test --extra dev
 
-.PHONY: demo test test-slow lint docs fuzz mutants lock
+.PHONY: demo test test-slow matrix lint docs fuzz mutants lock
 
 demo: $(READY)
 	$(BIN)/ntkdyn demo
@@ -24,6 +26,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(if $(PART),--part $(PART))
+
+matrix:
+	for each in $(PYTHONS); do $(MAKE) test PYTHON=$$each VENV=.venv-$$(basename $$each) || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

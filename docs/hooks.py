@@ -21,8 +21,8 @@ from ntkdyn.figures import interactive
 ROOT = Path(__file__).parent.parent
 TAKEN = (
     "figures/gallery/*.png", "figures/interactive/*.webp", "analysis/results/*.png",
-    "analysis/results/*.md", "analysis/benchmarks/*.md", "papers/**/*.md", "ARCHITECTURE.md",
-    "CONTRIBUTING.md", "CHANGELOG.md",
+    "analysis/results/*.md", "analysis/benchmarks/*.md", "papers/**/*.md", "papers/*/study.svg",
+    "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 """files that lie at the same path in the site"""
 

@@ -30,7 +30,8 @@ def draw(record: xr.Dataset) -> Figure:
             axes.plot([], [], "o", color=colour, ms=4, label=side)[0]
             for side, colour in COLOURS.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        handles += axes.plot([], [], color="#888888", lw=0.8, ls="--", label="bar")
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
         return figure
 
 

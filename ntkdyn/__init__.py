@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ntkdyn.system import System
     from ntkdyn.validation import compare, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "InputError",

@@ -44,11 +44,11 @@ def run_study(
     resume: Resume = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write OUT/study.nc, .md and .pdf: a paper's claims, predicted and trained."""
+    """Write OUT/study.nc, .md and .svg: a paper's claims, predicted and trained."""
     from ntkdyn import experiment, figures, papers as studies
 
     folder = Path(f"ntkdyn-{name}") if out is None else out
-    paths = [folder / f"study{ending}" for ending in (".nc", ".md", ".pdf")]
+    paths = [folder / f"study{ending}" for ending in (".nc", ".md", ".svg")]
     with disk.claimed(folder):
         experiment.check_replaceable(paths, [], overwrite)
         with going_on(RESUMED), watched(quiet) as bar:
