@@ -1,5 +1,6 @@
 """Studies of the papers: how claims are judged, what is done stays done, each study run."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -144,3 +145,16 @@ def test_every_study_measures_what_its_claims_are_about(name, tmp_path, monkeypa
 
 CLAIMED = {"p2p-dynamics": 7, "drt-diffusion": 4, "dimat": 6, "mhd": 6, "ccl": 4}
 """claims about the cases of the small study, with the first of its graphs"""
+
+
+FOLDER = Path(__file__).parent.parent / "papers"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_a_page_shows_is_what_its_record_says(name):
+    """The claims are those of the code, and the table that is committed is the record's."""
+    record = records.read(FOLDER / name / "study.nc")
+    assert set(record["claim"].values) <= {claim.says for claim in STUDIES[name].claims}
+    assert (FOLDER / name / "study.md").read_text(encoding="utf-8") == said(record)
+    assert record["status"].sel(side="trained").isin(["holds", "contradicted", "open"]).all()
+    assert "study.md" in (FOLDER / name / "README.md").read_text(encoding="utf-8")
