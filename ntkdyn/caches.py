@@ -5,6 +5,8 @@ that JAX keeps are dropped, between two calls of ntkdyn; what is needed again is
 """
 
 import contextlib
+import ctypes
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +42,14 @@ def bounded() -> Iterator[None]:
         if not _Count.depth and _Count.programs > MOST:
             _Count.programs = 0
             jax.clear_caches()
+            _hand_back()
+
+
+def _hand_back() -> None:
+    """Give the system what was freed, which the C library keeps, growing beside it."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc is asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _listen(event: str, duration: float, **_: Any) -> None:

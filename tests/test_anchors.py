@@ -193,7 +193,7 @@ def test_the_kernel_space_at_an_anchor_is_the_tangent_space_there(view, apart):
         pairs.append((seen, wanted))
     pairs.append((onward.lift(pull(seen)).tree, pull_there(seen).tree))
     if view == "layers":
-        pairs += [(space.gram(x), tangent.gram(lifted))]
+        pairs += [(space.gram(moved[0]), tangent.gram(moved[1]))]
         pairs += [(space.square_norms(x), tangent.square_norms(lifted))]
     if not apart:
         pairs[0] = tuple((squares.sum(axis=0), around) for squares, around in pairs[0])

@@ -337,6 +337,9 @@ def test_the_ranks_of_what_was_trained():
     assert lines[1] == "  a.b = 1: 2 floats, round 5; trained: 6 floats, round 5"
     assert lines[-1].endswith("agree by -1.00 (Spearman)")
     assert targets.said(found, axes, [0, 1, 2])[1] == "  a.b = 1: 2 floats, round 5"
+    alike = curves([[1, 0.5, 0.1]] * 3, [[0, 2, 4]] * 3).assign_attrs(by="trained")
+    alike = design.reached(alike, wanted, "floats").assign_attrs(by="trained")
+    assert "cannot be compared" in design.said(found, axes, [0, 1, 2], alike)[-1]
 
 
 AXES = ["graph.topology=ring,star,complete", "method.step_size.of_limit=0.1:0.9:5"]

@@ -125,7 +125,7 @@ SHORT = {
     "p2p-dynamics": {"points": ("digits", 40, 20), "width": 32, "rounds": 6, "anchors": (0, 3)},
     "drt-diffusion": {"points": ("digits", 120, 40), "rounds": 3, "graphs": ("ring",)},
     "dimat": {"points": ("digits", 200, 40), "tau": 3},
-    "mhd": {"points": ("digits", 200, 60), "public": 20, "rounds": 3},
+    "mhd": {"points": ("digits", 200, 60), "public": 20, "rounds": 40},
     "ccl": {"points": ("digits", 200, 40), "rounds": 3, "step_sizes": (0.1,)},
 }
 

@@ -313,14 +313,21 @@ def _at(found: Record, place: int) -> str:
 
 
 def agreement(found: Record, other: Record) -> tuple[float, str]:
-    """Spearman's rank correlation of the costs, or else of what came nearest; and of which."""
+    """Spearman's rank correlation of the costs, or else of what came nearest; and of which.
+
+    NaN where all settings are alike on one side.
+    """
     one = found.sel(setting=other["setting"].values)
     reached = all(np.isfinite(each["cost"]).all() for each in (one, other))
     by = "cost" if reached else "best_seen"
+    if any(np.ptp(each[by].values) == 0 for each in (one, other)):
+        return np.nan, by
     return float(scipy.stats.spearmanr(one[by], other[by]).statistic), by
 
 
 def _agreement(found: Record, other: Record) -> str:
     rank, by = agreement(found, other)
     what = f"{by.replace('_', ' ')}, predicted and {other.attrs['by']}"
+    if np.isnan(rank):
+        return f"ranks of {what}, cannot be compared: on one side all are alike"
     return f"ranks of {what}, agree by {rank:.2f} (Spearman)"

@@ -93,16 +93,20 @@ def _patches(
 
 def pooling(of: str) -> Layer:
     """The "average" or the "max" over squares of 2 x 2 places; a last odd row or column is left."""
-    reduce = {"average": jnp.mean, "max": jnp.max}[of]
+    reduce = {"average": lambda corners: sum(corners) / 4, "max": _largest}[of]
     initialise, _, kernel = stax.AvgPool((2, 2), (2, 2), "VALID")
 
     def evaluate(params: Any, inputs: Array, **_: Any) -> Array:
-        points, rows, columns, channels = inputs.shape
-        even = inputs[:, : rows // 2 * 2, : columns // 2 * 2]
-        squares = even.reshape(points, rows // 2, 2, columns // 2, 2, channels)
-        return reduce(squares, axis=(2, 4))
+        rows, columns = (size // 2 * 2 for size in inputs.shape[1:3])
+        return reduce([inputs[:, i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
 
     return initialise, evaluate, kernel
+
+
+def _largest(corners: list[Array]) -> Array:
+    """By pairs: the derivative of one maximum over all is NaN in XLA's unoptimised code."""
+    upper, lower = jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:])
+    return jnp.maximum(upper, lower)
 
 
 def residual(shortcut: Layer, *beside: Layer) -> tuple[Layer, Layer, Layer]:
