@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import networkx as nx
-from ntkdyn.papers.points import Architecture, Points, network
-from ntkdyn.papers.study import Case, Claim, Label, Study, Table, each, gain, where
+from ntkdyn.papers.points import Architecture, Points, either, network
+from ntkdyn.papers.study import Case, Claim, Label, Study, Table, cases_of, each, gain, where
 
 import ntkdyn as nd
 from ntkdyn import methods
@@ -68,7 +68,7 @@ def tuning(settings: Settings, table: Table) -> Sequence[Case]:
         side=["tuning"], graph=settings.graphs[:1], alpha=settings.alphas[:1], method=[*METHODS],
         step=settings.step_sizes, seed=[TUNING_SEED],
     )  # fmt: skip
-    return [_case(settings, each) for each in labels]
+    return cases_of(accuracies, settings, labels)
 
 
 def tuned(settings: Settings, table: Table) -> Sequence[Case]:
@@ -83,17 +83,14 @@ def tuned(settings: Settings, table: Table) -> Sequence[Case]:
             side=["predicted"], graph=settings.graphs, alpha=settings.alphas, method=[*METHODS],
             seed=seeds,
         )  # fmt: skip
-    return [_case(settings, labels | {"step": best(table, labels["method"])}) for labels in asked]
+    labels = [each | {"step": best(table, each["method"])} for each in asked]
+    return cases_of(accuracies, settings, labels)
 
 
 def best(table: Table, method: Label) -> float:
     """The step size with which that method was most accurate on the seed for tuning."""
     rows = where(table, side="tuning", method=method)
     return float(rows.loc[rows["mean_model"].idxmax(), "step"])
-
-
-def _case(settings: Settings, labels: dict[str, Label]) -> Case:
-    return Case(labels, lambda checkpoints: accuracies(settings, labels, checkpoints))
 
 
 def accuracies(
@@ -109,12 +106,7 @@ def accuracies(
     )
     method = METHODS[labels["method"]](float(labels["step"]))
     asked = (problem, method, nd.graphs.uniform(graph), [settings.rounds])
-    given = {"batch_size": settings.batch_size, "batch_seed": seed}
-    save = nd.SaveOptions(outputs=False)
-    if labels["side"] == "predicted":
-        record = nd.predict(*asked, **given, save=save, kernel="implicit")
-    else:
-        record = nd.train(*asked, **given, save=save, checkpoints=checkpoints)
+    record = either(labels["side"], asked, checkpoints, settings.batch_size, seed)
     return {
         "mean_model": 100 * float(record["consensus_test_accuracy"].mean()),
         "agents": 100 * float(record["test_accuracy"].mean()),

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from ntkdyn.papers.points import Architecture, Points, network, starts
-from ntkdyn.papers.study import Case, Claim, Label, Study, Table, each, gain, of
+from ntkdyn.papers.points import Architecture, Points, either, network, starts
+from ntkdyn.papers.study import Case, Claim, Label, Study, Table, cases_of, each, gain, of
 
 import ntkdyn as nd
 from ntkdyn import methods
@@ -65,11 +65,7 @@ def cases(settings: Settings, table: Table) -> Sequence[Case]:
     ]
     if settings.predicted:
         asked += each(side=["predicted"], start=["common"], merged=[PLAIN, OWN], seed=seeds)
-
-    def case(labels: dict[str, Label]) -> Case:
-        return Case(labels, lambda checkpoints: merging(settings, labels, checkpoints))
-
-    return [case(labels) for labels in asked]
+    return cases_of(merging, settings, asked)
 
 
 def method_of(settings: Settings, way: str) -> methods.Method:
@@ -95,12 +91,7 @@ def merging(
     around = [round for merge in range(1, settings.merges + 1)
               for round in (tau * merge - 1, tau * merge)]  # fmt: skip
     asked = (problem, method_of(settings, labels["merged"]), weights, around)
-    given = {"batch_size": settings.batch_size, "batch_seed": seed}
-    save = nd.SaveOptions(outputs=False)
-    if labels["side"] == "predicted":
-        record = nd.predict(*asked, **given, save=save, kernel="implicit")
-    else:
-        record = nd.train(*asked, **given, save=save, checkpoints=checkpoints)
+    record = either(labels["side"], asked, checkpoints, settings.batch_size, seed)
     accuracy = 100 * record["test_accuracy"].mean("agent").values
     apart = (record["consensus_distance"] ** 2).sum("agent").values
     return {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ntkdyn.papers.points import Architecture, Points, network, starts
-from ntkdyn.papers.study import Case, Claim, Label, Study, Table, each, gain
+from ntkdyn.papers.points import Architecture, Points, either, network, starts
+from ntkdyn.papers.study import Case, Claim, Label, Study, Table, cases_of, each, gain
 
 import ntkdyn as nd
 from ntkdyn import methods
@@ -73,11 +73,7 @@ def cases(settings: Settings, table: Table) -> Sequence[Case]:
         graph=settings.graphs, start=["common"], weights=[ATC, SQUARED, UNSQUARED], seed=seeds
     )
     asked += [{"side": "predicted", **each} for each in linear]
-
-    def case(labels: dict[str, Label]) -> Case:
-        return Case(labels, lambda checkpoints: accuracies(settings, labels, checkpoints))
-
-    return [case(each) for each in asked]
+    return cases_of(accuracies, settings, asked)
 
 
 def accuracies(
@@ -97,12 +93,7 @@ def accuracies(
         methods.atc(step_size=step) if name == ATC else methods.drt(step_size=step, **WEIGHTS[name])
     )
     asked = (problem, method, nd.graphs.uniform(graph), [settings.rounds])
-    given = {"batch_size": settings.batch_size, "batch_seed": seed}
-    save = nd.SaveOptions(outputs=False)
-    if labels["side"] == "trained":
-        record = nd.train(*asked, **given, save=save, checkpoints=checkpoints)
-    else:
-        record = nd.predict(*asked, **given, save=save, kernel="implicit")
+    record = either(labels["side"], asked, checkpoints, settings.batch_size, seed)
     return {
         "agents": 100 * float(record["test_accuracy"].mean()),
         "mean_model": 100 * float(record["consensus_test_accuracy"].mean()),

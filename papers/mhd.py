@@ -12,8 +12,8 @@ from typing import NamedTuple
 import networkx as nx
 import numpy as np
 import pandas as pd
-from ntkdyn.papers.points import Architecture, Points, network
-from ntkdyn.papers.study import Case, Claim, Label, Study, Table, each, gain, of
+from ntkdyn.papers.points import Architecture, Points, either, network
+from ntkdyn.papers.study import Case, Claim, Label, Study, Table, cases_of, each, gain, of
 
 import ntkdyn as nd
 from ntkdyn import methods
@@ -73,11 +73,7 @@ def cases(settings: Settings, table: Table) -> Sequence[Case]:
         asked += each(
             side=["predicted"], graph=[*GRAPHS], training=[ISOLATED, HEADS, BOTH], seed=seeds
         )
-
-    def case(labels: dict[str, Label]) -> Case:
-        return Case(labels, lambda checkpoints: accuracies(settings, labels, checkpoints))
-
-    return [case(labels) for labels in asked]
+    return cases_of(accuracies, settings, asked)
 
 
 def accuracies(
@@ -99,12 +95,7 @@ def accuracies(
     )  # fmt: skip
     weights = nd.graphs.uniform(GRAPHS[labels["graph"]](settings.agents))
     asked = (problem, method_of(settings, labels["training"], seed), weights, [settings.rounds])
-    given = {"batch_size": settings.batch_size, "batch_seed": seed}
-    save = nd.SaveOptions(outputs=False)
-    if labels["side"] == "trained":
-        record = nd.train(*asked, **given, save=save, checkpoints=checkpoints)
-    else:
-        record = nd.predict(*asked, **given, save=save, kernel="implicit")
+    record = either(labels["side"], asked, checkpoints, settings.batch_size, seed)
     if averaged:
         return {"shared_main": 100 * float(record["test_accuracy"].mean())}
     shared, private = (

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ntkdyn.papers.points import Points
-from ntkdyn.papers.study import Case, Claim, Label, Study, Table, each, of
+from ntkdyn.papers.study import Case, Claim, Label, Study, Table, cases_of, each, of
 
 import ntkdyn as nd
 from ntkdyn import methods
@@ -48,15 +48,13 @@ SMALL = Settings(Points("digits", 80, 40), 4, 512, 40, (0, 2, 5, 10, 20), 3, ("r
 def cases(settings: Settings, table: Table) -> Sequence[Case]:
     """Every model, method and graph."""
     labels = each(
-        model=MODELS, method=[*METHODS], graph=settings.graphs, seed=range(settings.seeds)
+        side=["trained"],
+        model=MODELS,
+        method=[*METHODS],
+        graph=settings.graphs,
+        seed=range(settings.seeds),
     )
-
-    def case(labels: dict[str, Label]) -> Case:
-        return Case(
-            {"side": "trained", **labels}, lambda checkpoints: gaps(settings, labels, checkpoints)
-        )
-
-    return [case(each) for each in labels]
+    return cases_of(gaps, settings, labels)
 
 
 def gaps(

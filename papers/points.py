@@ -1,12 +1,17 @@
-"""Images that a study draws, and deals to agents."""
+"""What runs of studies are made of: images dealt to agents, networks, starts, either side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ntkdyn.papers.study import Label
+
 import ntkdyn as nd
+from ntkdyn.checkpoints import Checkpoints
 from ntkdyn.data import Partition
+from ntkdyn.records import Record
 
 
 class Points(NamedTuple):
@@ -55,3 +60,16 @@ def network(points: Points, asked: Architecture, outputs: int = 10) -> nd.networ
 def starts(own: bool, agents: int, seed: int) -> int | list[int]:
     """One start for all agents, or one for each."""
     return [100 * seed + agent for agent in range(agents)] if own else seed
+
+
+def either(
+    side: Label, asked: Sequence[Any], checkpoints: Checkpoints, batch_size: int, seed: int
+) -> Record:
+    """Predicted by products with the Jacobian, or the real networks trained, on the same batches.
+
+    `asked` are problem, method, weights and rounds.
+    """
+    given = {"batch_size": batch_size, "batch_seed": seed, "save": nd.SaveOptions(outputs=False)}
+    if side == "predicted":
+        return nd.predict(*asked, **given, kernel="implicit")
+    return nd.train(*asked, **given, checkpoints=checkpoints)

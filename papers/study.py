@@ -9,6 +9,7 @@ stopped goes on.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,15 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         return "_".join(str(each).replace(" ", "-") for each in self.labels.values())
+
+
+def cases_of(
+    measure: Callable[[Any, Mapping[str, Label], Checkpoints], Mapping[str, float]],
+    settings: Any,
+    labels: Sequence[Mapping[str, Label]],
+) -> list[Case]:
+    """A case for each of the labels, measured with these settings."""
+    return [Case(each, functools.partial(measure, settings, each)) for each in labels]
 
 
 class Claim(NamedTuple):
