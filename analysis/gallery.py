@@ -318,6 +318,7 @@ def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
         "trajectories": lambda: followed(problem, W),
         "animation": lambda: [on_star()],
         "common_minimum": lambda: [records.read(HERE / "out" / "bias.nc")],
+        "study": lambda: [records.read(HERE.parent / "papers" / "drt-diffusion" / "study.nc")],
     }
 
 
