@@ -25,6 +25,7 @@ def test_a_claim_holds_where_the_interval_by_students_t_is_beyond_its_bar():
     assert judged(effect, 5.0, below=False).status == "contradicted"
     assert judged(effect, 5.0, below=True).status == "holds"
     assert judged(effect, -1.0, below=True).status == "contradicted"
+    assert judged(effect, 0.0, below=True).status == "open"
     assert judged([2.0], 0.0, below=False).status == "open"
     assert judged([], 0.0, below=False).status == "open"
 
@@ -52,6 +53,13 @@ def test_gains_are_paired_by_seed():
     assert gain("accuracy", {"method": "a"}, {"method": "c"})(TABLE).empty
     assert of("accuracy", side="predicted")(TABLE).empty
     assert where(TABLE, lambda_m=1.0).empty
+
+
+def test_ratios_and_differences_are_the_right_way_round():
+    gaps = TABLE.assign(model=papers.p2p.WIDE, nearest_wrong=6.0, deviations=2.0)
+    assert (papers.p2p.told(gaps, method="a") == 3.0).all()
+    merges = TABLE.assign(start="own", merged=papers.dimat.OWN, rho=0.25, rho_after=0.5)
+    assert (papers.dimat.contraction(merges) == 0.25).all()
 
 
 class Few(NamedTuple):

@@ -13,7 +13,7 @@ from ntkdyn.data import Dataset, Partition
 from ntkdyn.engine import take_snapshot
 from ntkdyn.errors import InputError
 from ntkdyn.methods.merging import permuted
-from ntkdyn.networks import normalisation
+from ntkdyn.networks import layers, normalisation
 
 PAIR = nd.graphs.metropolis(nd.graphs.complete(2))
 
@@ -443,3 +443,11 @@ def test_what_is_normalised_point_by_point_is_predicted():
     )
     moved = np.abs(one - one[0]).max()
     assert moved > 0.01 and np.abs(one - other).max() < 1e-4 * moved
+
+
+@pytest.mark.parametrize("of, numpy", [("average", np.mean), ("max", np.max)])
+def test_pooling_is_over_squares_of_four_places(of, numpy):
+    inputs = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    squares = inputs[:, :4].reshape(2, 2, 2, 2, 2, 3)
+    _, evaluate, _ = layers.pooling(of)
+    assert np.allclose(evaluate((), jnp.asarray(inputs)), numpy(squares, axis=(2, 4)), atol=1e-6)
