@@ -42,12 +42,12 @@ def bounded() -> Iterator[None]:
         if not _Count.depth and _Count.programs > MOST:
             _Count.programs = 0
             jax.clear_caches()
-            _hand_back()
+            gc.collect()
+            hand_back()
 
 
-def _hand_back() -> None:
+def hand_back() -> None:
     """Give the system what was freed, which the C library keeps, growing beside it."""
-    gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc is asked
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,5 +1,6 @@
 """Runs and their records: what is recorded, when, and that spaces agree on minibatches too."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -243,3 +244,36 @@ assert np.array_equal(first, last) and np.ptp(first) > 0.01
 def test_programs_are_dropped_when_there_are_too_many():
     """Predictions of ever new sizes, in a process of their own: others keep their programs."""
     subprocess.run([sys.executable, "-c", NEW_SIZES], check=True, timeout=120)
+
+
+HANDED_BACK = """
+import ctypes
+from pathlib import Path
+from ntkdyn import caches
+
+def resident():
+    told = Path("/proc/self/status").read_text()
+    return int(told.partition("VmRSS:")[2].split()[0]) / 1024
+
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
+blocks = [library.malloc(10**5) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 10**5)
+full = resident()
+for block in blocks[:-1]:  # the last one keeps those below it from going by themselves
+    library.free(block)
+kept = resident()
+caches.MOST = -1
+with caches.bounded():
+    pass
+assert full - kept < 10, (full, kept)
+assert kept - resident() > 80, (kept, resident())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+def test_what_was_freed_goes_back_to_the_system_when_programs_are_dropped():
+    """100 MB in blocks of C's, freed: resident until programs are dropped, and then no more."""
+    subprocess.run([sys.executable, "-c", HANDED_BACK], check=True, timeout=120)

@@ -8,7 +8,8 @@ that any two of them can be made at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,69 +142,69 @@ def _zero_point(state: Any, run: Run) -> Point:
     return state.x.map(np.zeros_like)
 
 
-def every(case: Case) -> Iterator[Mistake]:
+def every(case: Case) -> list[Mistake]:
     """All that are known, with the numbers of the case."""
+    known = _of_order() | _of_gradients(case) | _of_weights(len(case.weights)) | _of_starts()
+    return [Mistake(said, made) for said, made in known.items()]
+
+
+def _of_order() -> dict[str, Callable[[Run], Run]]:
+    """In what is heard, and when."""
+    return {
+        "W is transposed: agent i weighs what it hears from j by W[j, i]": (
+            _with_weights(np.transpose)
+        ),
+        "agents mix what they hear with their own iterate from before the round": _before_the_round,
+        "agents are updated in turn, and hear what others have made of the same round": (
+            _one_after_another
+        ),
+        "agents mix twice where it should be once": _twice,
+        "gradients are those of a round ago": _a_round_late,
+    }
+
+
+def _of_gradients(case: Case) -> dict[str, Callable[[Run], Run]]:
+    """In how large they are."""
     n, counts = len(case.weights), np.array([len(each) for each in case.targets])
-    yield Mistake(
-        "W is transposed: agent i weighs what it hears from j by W[j, i]",
-        _with_weights(np.transpose),
-    )
-    yield Mistake(
-        "agents mix what they hear with their own iterate from before the round", _before_the_round
-    )
-    yield Mistake(
-        "agents are updated one after another, and hear what others have made of the same round",
-        _one_after_another,
-    )
-    yield Mistake(f"the step is {n} times too long: n times", lambda run: run.scaled(n))
-    yield Mistake(f"the step is {n} times too short: 1/n", lambda run: run.scaled(1 / n))
-    yield Mistake("the gradient is added, not subtracted", lambda run: run.scaled(-1))
-    yield Mistake(
-        "gradients are summed over an agent's points, not averaged", lambda run: run.scaled(counts)
-    )
-    yield Mistake(
-        "gradients are weighted by the agent's share of all points",
-        lambda run: run.scaled(n * counts / counts.sum()),
-    )
-    yield Mistake(
-        "gradients are summed over an agent's points and divided by all agents' points",
-        lambda run: run.scaled(counts / counts.sum()),
-    )
-    yield Mistake(
-        "gradients are twice as large: the loss lacks its half", lambda run: run.scaled(2)
-    )
-    yield Mistake(
-        "rows of W do not sum to one: the agent's own weight is left out",
-        _with_weights(_without_own),
-    )
-    yield Mistake(
-        "rows of W do not sum to one: agents add their own value in full",
-        _with_weights(lambda W: _without_own(W) + np.eye(len(W))),
-    )
-    yield Mistake(
-        "weights are those of a plain average over neighbours, not W",
-        _with_weights(lambda W: (W != 0) / (W != 0).sum(axis=1, keepdims=True)),
-    )
-    yield Mistake("agents do not mix at all", _with_weights(lambda W: np.eye(len(W))))
-    yield Mistake(
-        "agents average over all agents, whatever W",
-        _with_weights(lambda W: np.full_like(W, 1 / n)),
-    )
-    yield Mistake("agents mix twice where it should be once", _twice)
-    yield Mistake("gradients are those of a round ago", _a_round_late)
-    yield Mistake(
-        "tracking starts at zero with the first gradient already seen: it lacks that gradient",
-        _started(tracker=_zero, gradient=_first_gradient),
-    )
-    yield Mistake(
-        "tracking starts at the first gradient and mixes it before it is used",
-        _started(tracker=_first_gradient, gradient=_first_gradient),
-    )
-    said = "the adapted iterate starts at zero, not at the start"
-    yield Mistake(said, _started(adapted=_zero_point))
+    share = counts / counts.sum()
+    factors = {
+        f"the step is {n} times too long: n times": n,
+        f"the step is {n} times too short: 1/n": 1 / n,
+        "the gradient is added, not subtracted": -1,
+        "gradients are summed over an agent's points, not averaged": counts,
+        "gradients are weighted by the agent's share of all points": n * share,
+        "gradients are summed over an agent's points and divided by all agents' points": share,
+        "gradients are twice as large: the loss lacks its half": 2,
+    }
     if "beta" in case.settings:
-        share = 1 - case.settings["beta"]
-        yield Mistake(
-            "the momentum is damped: gradients enter it times 1 - beta",
-            lambda run: run.scaled(share),
-        )
+        damped = "the momentum is damped: gradients enter it times 1 - beta"
+        factors[damped] = 1 - case.settings["beta"]
+    return {said: functools.partial(Run.scaled, factor=each) for said, each in factors.items()}
+
+
+def _of_weights(n: int) -> dict[str, Callable[[Run], Run]]:
+    """In what stands in the place of W."""
+    unlike = "rows of W do not sum to one"
+    changes = {
+        f"{unlike}: the agent's own weight is left out": _without_own,
+        f"{unlike}: agents add their own value in full": lambda W: _without_own(W) + np.eye(n),
+        "weights are those of a plain average over neighbours, not W": (
+            lambda W: (W != 0) / (W != 0).sum(axis=1, keepdims=True)
+        ),
+        "agents do not mix at all": lambda W: np.eye(n),
+        "agents average over all agents, whatever W": lambda W: np.full_like(W, 1 / n),
+    }
+    return {said: _with_weights(change) for said, change in changes.items()}
+
+
+def _of_starts() -> dict[str, Callable[[Run], Run]]:
+    """In what is remembered at first."""
+    return {
+        "tracking starts at zero with the first gradient already seen: it lacks that gradient": (
+            _started(tracker=_zero, gradient=_first_gradient)
+        ),
+        "tracking starts at the first gradient and mixes it before it is used": (
+            _started(tracker=_first_gradient, gradient=_first_gradient)
+        ),
+        "the adapted iterate starts at zero, not at the start": _started(adapted=_zero_point),
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -168,12 +167,6 @@ def _check_room(job: Job) -> None:
     sizes.check_room(f"kernel: one of {shape} numbers", _bytes(job), advice)
 
 
-def _return_freed_memory() -> None:
-    """What compiling left behind goes back to the operating system, where glibc can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def _arranged(job: Job, file: Path | None) -> Arrangement:
     """The fastest that the budget allows."""
     begun = block_of(file) if file else None
@@ -213,7 +206,7 @@ def _footprint(
     held = jax.eval_shape(program.prepare, params, some)
     with context(accumulate):
         meet = program.meet.lower(params, held, held).compile().memory_analysis()
-    _return_freed_memory()
+    caches.hand_back()  # what compiling left behind
     return Footprint(
         block,
         size_of(held),
