@@ -165,6 +165,33 @@ def test_links_fail_and_agents_sleep_as_often_as_they_should():
     assert (awake[:, 0, 1] * awake[:, 1, 2] <= awake[:, 0, 2]).all()
 
 
+def heard(*way, rounds=400, exchange=0):
+    """What reaches every agent of each other, over so many rounds, by the package's own links."""
+    mix = mixing.Fixed().bind(mixing.Dense(jnp.ones((4, 4))))
+    update = links.over(method("dgd", 1.0), *way).update
+
+    def one(round):
+        at = links.Exchange(dataclasses.replace(mix, round=round), exchange, "rows")
+        sent = Vector(jnp.eye(4))
+        return update._sent(sent, ((),) * len(way), at)[0].tree
+
+    return np.asarray(jax.vmap(one)(jnp.arange(rounds)))[:, ~np.eye(4, dtype=bool)]
+
+
+@pytest.mark.parametrize("rest", [{}, {"seed": 7}])
+def test_links_of_one_seed_draw_each_their_own(rest):
+    """Two that lose a half each let a quarter through, and neither more nor less together."""
+    both = heard(links.lossy(0.5, **rest), links.lossy(0.5, **rest), rounds=1000)
+    assert abs(both.mean() - 0.25) < 4.5 * np.sqrt(0.25 * 0.75 / 6000) < 0.03
+    three = heard(*[links.lossy(0.5, **rest)] * 3, rounds=1000)
+    assert abs(three.mean() - 0.125) < 4.5 * np.sqrt(0.125 * 0.875 / 6000)
+    one, other = (heard(*way) for way in ([links.lossy(0.5)], [links.lossy(0.5, seed=3)]))
+    apart = heard(links.lossy(0.5), links.lossy(0.5, seed=3))
+    assert (apart == one * other).all()  # links of seeds of their own draw what they draw alone
+    late = heard(links.Link(), links.lossy(0.5))
+    assert (late == one).all()
+
+
 class Given(links.Link):
     """Messages that arrive in rounds 0, 1, ... as a table says."""
 

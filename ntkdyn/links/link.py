@@ -77,6 +77,8 @@ class Exchange(NamedTuple):
     """of the exchanges of its round, from 0 on"""
     keeps: str
     """the "rows" or "columns" of W that sum to one, also of what is lost"""
+    before: int = 0
+    """how many links before this one draw from the same seed"""
 
     @property
     def round(self) -> Any:
@@ -84,8 +86,12 @@ class Exchange(NamedTuple):
 
     def key(self, seed: int, exchange: bool = True) -> Array:
         """Draws of this round, and of this exchange; those of a whole round without `exchange`."""
+        key = jax.random.key(seed)
+        if self.before:
+            # By what no round is numbered.
+            key = jax.random.fold_in(key, LARGEST_SEED - self.before)
         # By number, not by splitting on: a run that is resumed draws what it would have drawn.
-        key = jax.random.fold_in(jax.random.key(seed), self.round)
+        key = jax.random.fold_in(key, self.round)
         return jax.random.fold_in(key, self.number) if exchange else key
 
     def combined(self, message: Message) -> ByAgent:
@@ -270,8 +276,16 @@ class Linked(eqx.Module):
             if link == len(self.links):
                 return at.combined(message)
             next_one = lambda message: onward(link + 1, message)
-            combined, after[link] = self.links[link].exchange(memories[link], message, next_one, at)
+            here = at._replace(before=self._alike(link))
+            combined, after[link] = self.links[link].exchange(
+                memories[link], message, next_one, here
+            )
             return combined
 
         combined = onward(0, Message(x, x))
         return combined, tuple(after[link] for link in range(len(self.links)))
+
+    def _alike(self, link: int) -> int:
+        """How many links before it draw from its seed, so that it must draw otherwise."""
+        seeds = [getattr(each, "seed", None) for each in self.links[: link + 1]]
+        return seeds[:link].count(seeds[link]) if seeds[link] is not None else 0

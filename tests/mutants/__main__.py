@@ -19,6 +19,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--map", action="store_true", help="only note which tests pass where")
     parser.add_argument("--count", type=int, default=400, help="of mutants")
     parser.add_argument("--seed", type=int, default=0, help="draws them")
+    parser.add_argument("--areas", nargs="+", default=drawing.AREAS, help="to draw from")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="files to try them by")
     parser.add_argument("--again", nargs="+", help="try those alive by these tests, written since")
     parser.add_argument("--jobs", type=int, default=2, help="at a time")
     parser.add_argument("--table", type=Path, help="write the table there")
@@ -83,11 +85,13 @@ def _alive(each: dict, reasons: dict[str, dict[str, str]]) -> str:
 
 def main() -> int:
     asked = arguments()
-    if (asked.map or not covering.MAP.is_dir()) and (code := covering.collect()):
+    if (asked.map or not covering.MAP.is_dir()) and (
+        code := covering.collect(asked.tests, asked.jobs)
+    ):
         return code
     if asked.map:
         return 0
-    mutants = drawing.drawn(asked.count, asked.seed)
+    mutants = drawing.drawn(asked.count, asked.seed, asked.areas)
     if asked.again:
         trying.try_again(mutants, asked.again, asked.jobs, print)
     else:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import coverage
 import pytest
@@ -32,12 +32,13 @@ LEFT_OUT = (
 """those about other things, or so slow that no mutant should wait for them"""
 
 
-def collect() -> int:
-    """Run the tests that mutants are tried by, two at a time, and note where they pass."""
+def collect(tests: Sequence[str], jobs: int) -> int:
+    """Run the tests that mutants are tried by, so many at a time, and note where they pass."""
     shutil.rmtree(MAP, ignore_errors=True)
     ignored = [f"--ignore=tests/{name}" for name in LEFT_OUT]
-    parallel = ["-n", "2", "--dist", "worksteal"]
-    command = [sys.executable, "-m", "pytest", *parallel, "-p", "mutants.covering", *ignored]
+    parallel = ["-n", str(jobs), "--dist", "worksteal"]
+    command = [sys.executable, "-m", "pytest", *parallel, "-p", "mutants.covering"]
+    command += [*ignored, *tests]
     return subprocess.run(command, cwd=ROOT, env=environment()).returncode
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,11 @@ AREAS = (
     "dynamics",
     "kernels",
     "theory",
+    "links",
+    "design",
+    "networks",
+    "conformance",
+    "papers",
 )
 
 ARITHMETIC = ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul", "Mod_Mul", "FloorDiv_Div")
@@ -69,11 +74,16 @@ class Mutant(NamedTuple):
         return mutate_code((ROOT / self.file).read_text(), operator, self.occurrence)
 
 
-def files() -> list[Path]:
+def files(areas: Sequence[str] = AREAS) -> list[Path]:
     """The modules that mutants are drawn from."""
-    package = ROOT / "ntkdyn"
-    found = [each for area in AREAS for each in sorted((package / area).rglob("*.py"))]
-    return [*found, *(package / area for area in AREAS if area.endswith(".py"))]
+    places = [_place(area) for area in areas]
+    found = [each for place in places for each in sorted(place.rglob("*.py"))]
+    return [*found, *(place for place in places if place.suffix == ".py")]
+
+
+def _place(area: str) -> Path:
+    """What is shipped as ntkdyn.papers lies beside the package."""
+    return ROOT / area if area == "papers" else ROOT / "ntkdyn" / area
 
 
 def places(file: Path) -> dict[tuple[int, int], list[tuple[str, int]]]:
@@ -92,11 +102,13 @@ def _positions(operator: object, node: object) -> Iterator:
     yield from operator.mutation_positions(node)
 
 
-def drawn(count: int, seed: int) -> list[Mutant]:
+def drawn(count: int, seed: int, areas: Sequence[str] = AREAS) -> list[Mutant]:
     """So many different mutants, from places that are all as likely; more begin with fewer."""
     choice = random.Random(seed)
     everywhere = [
-        (file, place, found) for file in files() for place, found in sorted(places(file).items())
+        (file, place, found)
+        for file in files(areas)
+        for place, found in sorted(places(file).items())
     ]
     choice.shuffle(everywhere)
     made = (_made(file, place, *choice.choice(found)) for file, place, found in everywhere)

@@ -36,13 +36,14 @@ COPIED = ("ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md",
 
 
 def copy(to: Path) -> None:
-    """The package and its tests, compiled; `ntkdyn.figures` lies where an installed one does."""
+    """The package and its tests, compiled; figures and papers lie where installed ones do."""
     for name in COPIED:
         source = ROOT / name
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, to / name)
     compileall.compile_dir(to, quiet=1)
-    (to / "ntkdyn" / "figures").symlink_to(to / "figures")
+    for name in ("figures", "papers"):
+        (to / "ntkdyn" / name).symlink_to(to / name)
 
 
 def verdict(mutant: Mutant, tests: list[str], folder: Path) -> dict[str, str]:
