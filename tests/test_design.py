@@ -88,6 +88,42 @@ def test_whatever_rounds_are(base, changes):
         np.testing.assert_allclose(many[name], alone[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_next_part_is_prepared_while_one_is_computed(base, monkeypatch):
+    """And each part gets what is its own."""
+    asked = study.Study(base, [design.axis("method.step_size=0.05,0.1,0.2")], ROUNDS)
+    whole, seen, begin = asked.predict(), [], study.Bulk.begin
+
+    def logged(bulk, systems, pool):
+        seen.append("begun")
+        finish = begin(bulk, systems, pool)
+        return lambda: seen.append("taken") or finish()
+
+    monkeypatch.setattr(study, "PART", 1)
+    monkeypatch.setattr(study.Bulk, "begin", logged)
+    xr.testing.assert_allclose(asked.predict(), whole, rtol=1e-12)
+    assert seen == ["begun", "begun", "taken", "begun", "taken", "taken"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"run.batch_size": 2}], ids=["products", "programs"])
+def test_a_refused_system_leaves_the_others(base, changes, monkeypatch):
+    """Refused before anything is computed, and by a program that finds no room."""
+    work = experiment.Experiment(study.varied(base.spec, changes))
+    fits, formless = work.system, work.system.with_(kernel="implicit")
+    many = design.Bulk(ROUNDS)
+    with bulk.processors() as pool:
+        refusal, seen = many.begin([formless, fits], pool)()
+    assert "many runs share one that is formed" in str(refusal)
+    np.testing.assert_array_equal(seen["train_loss"], many.predict([fits])[0]["train_loss"])
+    if changes:
+        monkeypatch.setattr(bulk, "_together", refused)
+        with bulk.processors() as pool:
+            assert [*map(str, many.begin([fits, fits], pool)())] == ["no room"] * 2
+
+
+def refused(batch):
+    raise InputError("no room")
+
+
 @pytest.fixture(scope="module")
 def together(base):
     """Four settings of a graph and a step, their loops and what they have in common."""

@@ -10,10 +10,11 @@ are measured there, and outputs are kept of none.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -48,6 +49,10 @@ TOGETHER = 8
 """systems whose affine rounds are taken together: enough for products that are no waste"""
 
 
+Begun = Callable[..., list[Measured | InputError]]
+"""gives what is measured of systems that were begun"""
+
+
 class Bulk:
     """Predicts many systems in the same rounds; what they have in common is kept between calls.
 
@@ -66,7 +71,6 @@ class Bulk:
         check_name("dtype", dtype, TOLERANCE)
         self.rounds, self._once = list(rounds), _Once(dtype)
 
-    @precision.in_double
     def predict(
         self, systems: Sequence[System], progress: Progress | None = None
     ) -> list[Measured]:
@@ -86,16 +90,60 @@ class Bulk:
         Raises:
             InputError: for a kernel that cannot be formed.
         """
-        ready = [_Ready(system, self.rounds, self._once) for system in systems]
-        found: list[Measured] = [{}] * len(systems)
-        done = 0
-        for places, seen in _batches(ready, self.rounds):
-            for place, each in zip(places, seen, strict=True):
-                found[place] = each | self._once.sent(ready[place])
-            done += len(places)
-            if progress:
-                progress(done, len(systems))
+        with processors() as pool:
+            found = self.begin(systems, pool)(progress)
+        for each in found:
+            if isinstance(each, InputError):
+                raise each
         return found
+
+    @precision.in_double
+    def begin(self, systems: Sequence[System], pool: Executor) -> Begun:
+        """The same, begun by these threads: what gives it, once they are done.
+
+        Whoever begins may prepare other systems meanwhile.
+
+        Args:
+            systems: as of `predict`.
+            pool: `processors`.
+
+        Returns:
+            A function of `progress`. It gives a dictionary for each system, or the InputError that
+            refuses it.
+        """
+        tried = [self._tried(system) for system in systems]
+        ready = {k: each for k, each in enumerate(tried) if not isinstance(each, InputError)}
+        batches = _begun(ready, self.rounds, pool)
+
+        @precision.in_double
+        def finish(progress: Progress | None = None) -> list[Measured | InputError]:
+            found, done = [*tried], len(tried) - len(ready)
+            for places, take in batches:
+                for place, each in zip(places, _or_refused(take, len(places)), strict=True):
+                    refused = isinstance(each, InputError)
+                    found[place] = each if refused else each | self._once.sent(ready[place])
+                done += len(places)
+                if progress:
+                    progress(done, len(systems))
+            return found
+
+        return finish
+
+    def _tried(self, system: System) -> _Ready | InputError:
+        try:
+            return _Ready(system, self.rounds, self._once)
+        except InputError as reason:
+            return reason
+
+
+@contextlib.contextmanager
+def processors() -> Iterator[Executor]:
+    """A thread for each processor, and products that keep to theirs."""
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @precision.in_double
@@ -109,25 +157,37 @@ def sent_by(system: System, rounds: Sequence[int]) -> Measured:
     return sent(asked, iteration_of(asked, space), parameters)
 
 
-def _batches(
-    ready: Sequence[_Ready], rounds: list[int]
-) -> Iterator[tuple[list[int], list[Measured]]]:
-    """The numbers of systems that are alike, and what is measured of each."""
+def _begun(
+    ready: Mapping[int, _Ready], rounds: list[int], pool: Executor
+) -> list[tuple[list[int], Callable[[], list[Measured]]]]:
+    """The numbers of systems that are alike, and what gives what is measured of each."""
     affine = _alike(ready, lambda each: each.affine_kind if each.affine else None)
-    work = [part for places in affine.values() for part in _cut(places, TOGETHER)]
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        run = lambda places: _by_products([ready[k] for k in places], rounds)
-        yield from zip(work, pool.map(run, work), strict=True)
     others = _alike(ready, lambda each: None if each.affine else each.kind)
-    for places in others.values():
-        for part in _cut(places, max(1, int(ROOM // ready[places[0]].bytes))):
-            yield part, _together([ready[k] for k in part])
+    of = lambda places: [ready[k] for k in places]
+    products = [
+        (part, pool.submit(_by_products, of(part), rounds).result)
+        for places in affine.values()
+        for part in _cut(places, TOGETHER)
+    ]
+    return products + [
+        (part, functools.partial(_together, of(part)))
+        for places in others.values()
+        for part in _cut(places, max(1, int(ROOM // ready[places[0]].bytes)))
+    ]
 
 
-def _alike(ready: Sequence[_Ready], kind: Callable[[_Ready], Any]) -> dict[Any, list[int]]:
+def _or_refused(take: Callable[[], list[Measured]], count: int) -> Sequence[Measured | InputError]:
+    """What is measured of so many systems, or for each why not."""
+    try:
+        return take()
+    except InputError as reason:
+        return [reason] * count
+
+
+def _alike(ready: Mapping[int, _Ready], kind: Callable[[_Ready], Any]) -> dict[Any, list[int]]:
     """Kind -> numbers of the systems that have it; None is no kind."""
     found: dict[Any, list[int]] = {}
-    for place, each in enumerate(ready):
+    for place, each in ready.items():
         if (name := kind(each)) is not None:
             found.setdefault(name, []).append(place)
     return found

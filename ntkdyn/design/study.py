@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import xarray as xr
 
 from ntkdyn.cluster import Cluster
 from ntkdyn.design.axes import Axis, check_apart, checked, settings, told
-from ntkdyn.design.bulk import Bulk, sent_by
+from ntkdyn.design.bulk import Bulk, processors, sent_by
 from ntkdyn.design.parts import Parts
 from ntkdyn.design.rounds import Measured
 from ntkdyn.dynamics import predict
@@ -205,7 +206,23 @@ class Study:
         if self._cluster and pieces:
             yield from self._cluster.map(_by_worker, self._asked, pieces)
         else:
-            yield from ((place, self.record(piece)) for place, piece in enumerate(pieces))
+            yield from enumerate(self._here(pieces))
+
+    def _here(self, pieces: Sequence[Piece]) -> Iterator[Record]:
+        """All of them predicted, or each by itself."""
+        together = all(piece.what == "predicted" for piece in pieces)
+        return self._in_turn(pieces) if together else map(self._alone, pieces)
+
+    def _in_turn(self, pieces: Sequence[Piece]) -> Iterator[Record]:
+        """One after another; the next is prepared while the processors compute one."""
+        with processors() as pool:
+            finish = None
+            for piece in pieces:
+                before, finish = finish, self._begun(piece, pool)
+                if before:
+                    yield before()
+            if finish:
+                yield finish()
 
     @property
     def _asked(self) -> Asked:
@@ -216,7 +233,8 @@ class Study:
 
     def record(self, piece: Piece) -> Record:
         """What is asked for, computed here."""
-        return self._predicted(piece) if piece.what == "predicted" else self._alone(piece)
+        (record,) = self._here([piece])
+        return record
 
     def _alone(self, piece: Piece) -> Record:
         place, how, rounds = piece.places[0], ALONE[piece.what], piece.rounds
@@ -251,14 +269,20 @@ class Study:
             return "", ""
         return _tables(spec, SHARED), _tables(spec, {"partition"})
 
-    def _predicted(self, piece: Piece) -> Record:
-        rounds = piece.rounds
+    def _begun(self, piece: Piece, pool: Executor) -> Callable[[], Record]:
+        """What gives the record of settings that are predicted by these threads."""
         known = {place: self._system(place) for place in piece.places}
-        refused = {place: each for place, each in known.items() if isinstance(each, str)}
-        found = {place: each for place, each in known.items() if place not in refused}
-        bulk = self._once(("bulk", *rounds), lambda: Bulk(rounds, self.dtype))
-        seen, why = _as_many_as_can_be(bulk, found)
-        return _record(seen, refused | why, rounds)
+        found = {place: each for place, each in known.items() if not isinstance(each, str)}
+        bulk = self._once(("bulk", *piece.rounds), lambda: Bulk(piece.rounds, self.dtype))
+        finish = bulk.begin([*found.values()], pool)
+
+        def record() -> Record:
+            seen = known | dict(zip(found, finish(), strict=True))
+            refused = {p: str(each) for p, each in seen.items() if not isinstance(each, dict)}
+            measured = {p: each for p, each in seen.items() if p not in refused}
+            return _record(measured, refused, piece.rounds)
+
+        return record
 
     def _system(self, place: int) -> System | str:
         spec = self.specs[place]
@@ -433,18 +457,6 @@ def _tried(make: Callable, *given: Any) -> Any:
         return make(*given)
     except InputError as reason:
         return str(reason)
-
-
-def _as_many_as_can_be(
-    bulk: Bulk, systems: Mapping[int, System]
-) -> tuple[dict[int, Measured], dict[int, str]]:
-    """What is measured of all, and why not, by place; one by one where one of them is refused."""
-    seen = _tried(bulk.predict, [*systems.values()])
-    if not isinstance(seen, str):
-        return dict(zip(systems, seen, strict=True)), {}
-    alone = {place: _tried(bulk.predict, [each]) for place, each in systems.items()}
-    refused = {place: each for place, each in alone.items() if isinstance(each, str)}
-    return {p: each[0] for p, each in alone.items() if p not in refused}, refused
 
 
 def _trained(system: System, run: RunTable, rounds: list[int]) -> Record:
