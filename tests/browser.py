@@ -119,6 +119,14 @@ def read(browser, pages, opened):
         assert away == [] and reader.said == []
 
 
+def least_answer(page):
+    """Milliseconds of the quickest of some answers, more where others use the machine."""
+    taken = min(press_and_time(page).min() for _ in range(3))
+    for _ in range(8):
+        taken = taken if taken < 50 else press_and_time(page).min()
+    return taken
+
+
 def press_and_time(page, times=6):
     """Milliseconds of the processor from each key press until the page has drawn.
 

@@ -318,6 +318,27 @@ def test_a_link_sets_every_picture(essay):
     assert essay.value("bias", "step") == -0.6, "what an address does not name is as at first"
 
 
+def test_changes_are_undone_one_by_one_and_done_again(essay):
+    page = opened_at(essay.page, "").page
+    seen = [drawn(page)]
+    essay.drag('#one [data-grip="s"]', (0, 40))
+    seen.append(drawn(page))
+    essay.drag('#graph [data-agent="0"]', to='#graph [data-agent="4"]')
+    seen.append(drawn(page))
+    page.focus('#bias [data-grip="step"]')
+    page.keyboard.press("ArrowLeft")
+    seen.append(drawn(page))
+    page.evaluate("scrollTo(0, 0)")
+    for before in (*seen[2::-1], seen[0]):
+        page.keyboard.press("Control+z")
+        assert drawn(page) == before
+    assert page.url.endswith("#")
+    for key, after in zip(("Control+y", "Control+Shift+Z", "Control+y"), seen[1:], strict=True):
+        page.keyboard.press(key)
+        assert drawn(page) == after
+    assert page.evaluate("scrollY") > 1000, "what has changed is in sight"
+
+
 @pytest.mark.parametrize(
     "address, names",
     [("one.s=9", "one.s 9"), ("one.s=", "one.s without a value"), ("one.s=abc", "one.s abc"),
@@ -379,6 +400,15 @@ def test_it_fits_phones_is_dark_at_night_and_prints(essay, pages):
     assert page.locator(".again").first.is_hidden() and page.locator("#one svg").is_visible()
     page.emulate_media(media="screen")
     page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def test_it_tells_those_whose_browser_has_no_mathml(browser, pages):
+    page = browser.new_page()
+    page.add_init_script("delete window.MathMLElement")
+    page.goto((pages / "essay.html").as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    assert page.inner_text("#notice").startswith("Your browser lays out no formulas")
+    page.close()
 
 
 def test_it_tells_those_without_scripts(browser, pages):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import Reader, press_and_time
+from browser import Reader, least_answer
 from ntkdyn.figures import interactive
 from typer.testing import CliRunner
 
@@ -187,8 +187,7 @@ def test_a_page_of_twelve_agents_answers_within_50_ms(tmp_path_factory, browser)
     path = interactive.write_own(experiment.explored(work, None), folder / "page.html")
     reader = Reader(browser, path)
     reader.page.focus("#control-step")
-    taken = np.concatenate([press_and_time(reader) for _ in range(3)])
-    assert 1 < taken.min() < 50, taken
+    assert 1 < least_answer(reader) < 50
 
 
 @pytest.mark.slow
@@ -204,3 +203,10 @@ def test_a_step_above_the_limit_is_said_to_be(shown):
     limit = in_page(shown)["limit"]
     assert in_page(shown, step=1.02 * limit)["unstable"]
     assert not in_page(shown, step=0.97 * limit)["unstable"]
+
+
+@pytest.mark.slow
+def test_what_titles_hold_stays_text(explored, tmp_path):
+    odd = explored.assign_attrs(title="a < b</script><i>", about="c </script><i> d", weights="<i>")
+    page = interactive.write_own(odd, tmp_path / "page.html").read_text()
+    assert "<h1>a &lt; b&lt;/script&gt;&lt;i&gt;</h1>" in page and "<i>" not in page

@@ -24,10 +24,12 @@ const address = (() => {
 
   const refuse = (fault, shown) => say(fault ? `The address cannot be read, ${fault}: ${shown}.` : "");
 
+  const lacking = "MathMLElement" in window ? "" : "Your browser lays out no formulas: they are written in a row, without fractions and heights.";
+
   function say(sentence) {
     const notice = document.getElementById("notice");
-    notice.textContent = sentence;
-    notice.hidden = !sentence;
+    notice.textContent = sentence || lacking;
+    notice.hidden = !notice.textContent;
     notice.classList.remove("late");
   }
 

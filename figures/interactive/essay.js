@@ -89,13 +89,21 @@ const essay = (() => {
     changed(figure);
   }
 
-  // The address follows when the hand rests: browsers count how often it changes.
+  // The address follows when the hand rests: browsers count how often it changes. What is still held is no step yet.
   let resting = 0;
+  let held = false;
+  let steps = null;
+
+  function rest() {
+    address.remember(state());
+    if (!held) steps.commit();
+  }
+
   function changed(figure) {
     show(figure);
     address.say("");
     clearTimeout(resting);
-    resting = setTimeout(() => address.remember(state()), 150);
+    resting = setTimeout(rest, 150);
   }
 
   const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e6, End: 1e6 };
@@ -105,10 +113,14 @@ const essay = (() => {
     drawing.hold(figure.svg, {
       down: (place, target) => {
         grip = target.closest("[data-grip]")?.dataset.grip;
-        return grip || figure.hand?.down(place, target);
+        return (held = Boolean(grip || figure.hand?.down(place, target)));
       },
       move: (place, event) => (grip ? move(figure, grip, figure.grips[grip].read(place)) : figure.hand?.move?.(place, event)),
-      up: (moved) => grip || figure.hand?.up(moved),
+      up: (moved) => {
+        held = false;
+        if (!grip) figure.hand?.up(moved);
+        steps.commit();
+      },
     });
     figure.svg.addEventListener("keydown", (event) => {
       const key = event.target.dataset.grip;
@@ -173,6 +185,14 @@ const essay = (() => {
     all().forEach(show);
   }
 
+  // All values as they were, and the picture that is another then in sight.
+  function back(text) {
+    const before = all().map(({ values }) => JSON.stringify(values));
+    restore(text);
+    const other = all().find(({ values }, k) => JSON.stringify(values) !== before[k]);
+    other?.root.scrollIntoView({ block: "nearest" });
+  }
+
   function show(figure) {
     const { said, ...result } = figure.draw((height) => board(figure, height(figure.svg.clientWidth || 640)), figure.values);
     figure.result = result;
@@ -197,7 +217,11 @@ const essay = (() => {
     address.say("");
     draw();
     if (address.asked()) restore(address.asked());
-    address.followed(restore);
+    steps = undoing(state, back);
+    address.followed((text) => {
+      restore(text);
+      steps.commit();
+    });
     document.documentElement.dataset.ready = "true";
   }
 

@@ -28,7 +28,8 @@ def render(pages: Sequence[Page]) -> str:
     """The essay as one HTML file, which names `pages` to go on with; no Bokeh, no network."""
     return template("essay.html").render(
         mark=MARK,
-        essay=Essay(),
+        title=f"{Essay.title} · ntkdyn",
+        essay=Essay,
         pages=pages,
         style=text("page.css") + text("essay.css"),
         scripts=[text(name) for name in (*SHARED, "essay.js")],

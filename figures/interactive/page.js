@@ -55,9 +55,7 @@ const explorable = (() => {
 
   // --- the state: in the address, so that one can link to it, undone and redone -------------------
 
-  const past = [];
-  const future = [];
-  let present = "";
+  let steps = null;
 
   function state() {
     const changed = inputs().filter((input) => stored(input) !== input.dataset.initial);
@@ -79,52 +77,24 @@ const explorable = (() => {
   function recall() {
     for (const input of inputs()) input.dataset.initial = stored(input);
     restore(address.asked());
-    present = state();
+    steps = undoing(state, (text) => {
+      restore(text);
+      changed();
+    }, offer);
+    for (const name of ["undo", "redo"]) document.getElementById(name).addEventListener("click", steps[name]);
   }
 
-  // What was changed becomes one step that can be undone.
-  function commit() {
-    if (state() !== present) {
-      past.push(present);
-      future.length = 0;
-    }
-    present = state();
-    offer();
+  function offer({ past, future }) {
+    for (const [name, possible] of [["undo", past], ["redo", future]])
+      document.getElementById(name).setAttribute("aria-disabled", String(!possible.length));
   }
-
-  function offer() {
-    for (const [name, steps] of [["undo", past], ["redo", future]])
-      document.getElementById(name).setAttribute("aria-disabled", String(!steps.length));
-  }
-
-  function travel(from, to) {
-    commit();
-    if (!from.length) return;
-    to.push(present);
-    present = from.pop();
-    restore(present);
-    offer();
-    changed();
-  }
-
-  const undo = () => travel(past, future);
-  const redo = () => travel(future, past);
 
   // Controls as the page's script wants them, as one step.
   function edit(values) {
     for (const [name, value] of Object.entries(values)) store(document.getElementById(`control-${name}`), String(value));
     address.say("");
-    commit();
+    steps.commit();
     changed();
-  }
-
-  function keys(event) {
-    const key = event.key.toLowerCase();
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || !["y", "z"].includes(key)) return;
-    if (event.target.closest("form")) return;
-    event.preventDefault();
-    if (key === "y" || event.shiftKey) redo();
-    else undo();
   }
 
   // Answers at once, and once per frame however fast the events come.
@@ -255,16 +225,13 @@ const explorable = (() => {
     recall();
     for (const input of inputs()) {
       input.addEventListener("input", changed);
-      input.addEventListener("change", commit);
+      input.addEventListener("change", steps.commit);
     }
-    addEventListener("keydown", keys);
     address.followed((asked) => {
       restore(asked);
-      commit();
+      steps.commit();
       changed();
     });
-    document.getElementById("undo").addEventListener("click", undo);
-    document.getElementById("redo").addEventListener("click", redo);
     for (const drawn of document.querySelectorAll(".plot > *")) drawn.inert = true; // nothing there to operate
     for (const form of document.querySelectorAll("form.exercise")) form.addEventListener("submit", check);
     theme.start(() => {
@@ -273,16 +240,15 @@ const explorable = (() => {
     });
     document.getElementById("reset").addEventListener("click", () => {
       restore("");
-      commit();
+      steps.commit();
       changed();
     });
-    offer();
     addEventListener("resize", () => changed());
     paint();
     update();
     root.dataset.ready = "true";
   }
 
-  return { start, edit, say: address.say, commit, show, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
+  return { start, edit, say: address.say, commit: () => steps.commit(), show, shown, decades, square, agentColours, inkOn, dark, timings, settings, changed,
     get result() { return result; }, get models() { return models; } };
 })();

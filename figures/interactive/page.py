@@ -29,7 +29,8 @@ Number = int | float
 FONT = "system-ui, sans-serif"
 
 SHARED = (
-    "theme.js", "address.js", "dynamics.js", "circle.js", "recordings.js", "drawing.js",
+    "theme.js", "address.js", "undoing.js", "dynamics.js", "circle.js", "recordings.js",
+    "drawing.js",
 )  # fmt: skip
 """the mathematics, and what is drawn without Bokeh"""
 
@@ -229,7 +230,7 @@ def render(page: Page, pages: Sequence[Any]) -> str:
     return file_html(
         document,
         Resources(mode="inline"),
-        page.title,
+        f"{page.title} · ntkdyn",
         template=template(f"{page.name}.html"),
         template_variables={
             "mark": MARK,
@@ -237,8 +238,8 @@ def render(page: Page, pages: Sequence[Any]) -> str:
             "pages": pages,
             "style": text("page.css"),
             "scripts": [text(name) for name in (*SCRIPTS, f"{page.name}.js")],
-            "data": json.dumps({"methods": METHODS, "method_names": METHOD_NAMES, **page.data}),
-            "agents": json.dumps(OKABE_ITO),
+            "data": _script({"methods": METHODS, "method_names": METHOD_NAMES, **page.data}),
+            "agents": OKABE_ITO,
             "answer": lambda exercise: json.dumps(
                 {"answer": exercise.answer, "tolerance": exercise.tolerance}
             ),
@@ -252,6 +253,7 @@ def contents(pages: Sequence[Any]) -> str:
     """The index of all pages, with a picture of each."""
     return template("index.html").render(
         mark=MARK,
+        title="ntkdyn explorables",
         pages=pages,
         picture=_picture,
         style=text("page.css"),
@@ -264,6 +266,11 @@ def _picture(name: str) -> str:
     """That of a page, as an address that holds it; docs/pictures.py takes them."""
     held = base64.b64encode(HERE.joinpath(f"{name}.webp").read_bytes()).decode()
     return f"data:image/webp;base64,{held}"
+
+
+def _script(data: Any) -> str:
+    """As JSON that stays within a script, whatever titles and names hold."""
+    return json.dumps(data).replace("<", "\\u003c")
 
 
 def text(name: str) -> str:

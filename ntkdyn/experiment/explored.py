@@ -17,8 +17,8 @@ from ntkdyn.problems import Problem
 from ntkdyn.records import Record
 from ntkdyn.system import System
 
-PRODUCTS = 1.5e7
-"""multiplications of a page's answer: about 20 ms of a browser"""
+PRODUCTS = 1e7
+"""multiplications of a page's answer: about 20 ms of a browser, and drawing takes as long again"""
 
 MEASURED = 40
 """rounds in which a page measures losses, which costs as much as a round"""
