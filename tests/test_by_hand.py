@@ -241,7 +241,8 @@ def test_a_link_to_the_page_shows_what_was_seen(page):
      ("links=x_y", "links x_y"), ("topology=path&links=0_1", "parts"), ("links=1_1", "links"),
      ("moved=0_8", "points 0_8"), ("moved=0_1.1_1.2_1.3_1", "without any"),
      ("places=0_999_1", "places 0_999_1"), ("rounds=50&at=80", "at 80"),
-     ("agents=5&links=%3Cimg%20src=x%3E", "links <img")],
+     ("agents=5&links=%3Cimg%20src=x%3E", "links <img"),
+     ("=1", "there is no name 1"), (f"agents={'9' * 20000}", f"agents {'9' * 40}…:")],
 )  # fmt: skip
 @pytest.mark.slow
 def test_an_address_that_cannot_be_read_is_said_and_the_page_opens(page, address, names):

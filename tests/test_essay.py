@@ -347,7 +347,8 @@ def test_changes_are_undone_one_by_one_and_done_again(essay):
      ("graph.links=4_0", "graph.links 4_0"), ("graph.links=0_1_2", "graph.links 0_1_2"),
      ("graph.chosen=3", "graph.chosen 3"), ("constructor.name=1", "constructor.name 1"),
      ("one.constructor=1", "one.constructor 1"), ("real.width=NaN", "real.width NaN"),
-     ("one.s=1&bias.step=7", "bias.step 7"), ("one.s=%3Cimg%20src=x%3E", "one.s <img")],
+     ("one.s=1&bias.step=7", "bias.step 7"), ("one.s=%3Cimg%20src=x%3E", "one.s <img"),
+     (f"one.s={'9' * 20000}", f"one.s {'9' * 40}…:")],
 )  # fmt: skip
 def test_an_address_that_cannot_be_read_is_said_and_no_picture_is_blank(essay, address, names):
     first = drawn(essay.page)
@@ -400,6 +401,15 @@ def test_it_fits_phones_is_dark_at_night_and_prints(essay, pages):
     assert page.locator(".again").first.is_hidden() and page.locator("#one svg").is_visible()
     page.emulate_media(media="screen")
     page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def test_it_prints_on_seven_pages(browser, pages):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto((pages / "essay.html").as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    margins = dict.fromkeys(("top", "right", "bottom", "left"), "1cm")
+    assert page.pdf(format="Letter", margin=margins).count(b"/Type /Page\n") <= 7
+    page.close()
 
 
 def test_it_tells_those_whose_browser_has_no_mathml(browser, pages):

@@ -20,7 +20,9 @@ const address = (() => {
   // Calls `restore` with what is asked, whenever the reader changes the address.
   const followed = (restore) => addEventListener("hashchange", () => asked() && restore(asked()));
 
-  const missing = ([name, value]) => `there is no ${name} ${value || "without a value"}`;
+  const brief = (text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text);
+
+  const missing = ([name, value]) => `there is no ${brief(name || "name")} ${brief(value || "without a value")}`;
 
   const refuse = (fault, shown) => say(fault ? `The address cannot be read, ${fault}: ${shown}.` : "");
 

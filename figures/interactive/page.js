@@ -69,7 +69,7 @@ const explorable = (() => {
     const refused = inputs().filter((input) => !put(input)).map((input) => input.name);
     const unknown = [...asked.keys()].filter((name) => !document.getElementById(`control-${name}`));
     const [name] = [...unknown, ...refused];
-    const fault = name ? address.missing([name, asked.get(name)]) : explorable.fault?.(settings());
+    const fault = name !== undefined ? address.missing([name, asked.get(name)]) : explorable.fault?.(settings());
     address.refuse(fault, "here is the page as it opens");
     if (fault) for (const input of inputs()) store(input, input.dataset.initial);
   }
