@@ -26,7 +26,7 @@ from ntkdyn.methods.mixing import Combination, Links, Operator
 from ntkdyn.methods.objectives import Context
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
-from ntkdyn.spaces import Space, pointwise, settled
+from ntkdyn.spaces import Space, looking, pointwise, settled
 from ntkdyn.vectors import ByAgent, Point, Vector
 
 Progress = Callable[[int, int], None]
@@ -87,7 +87,8 @@ class Iteration(eqx.Module):
 
     def gradient(self, round: Int[Array, ""] | int) -> Callable[..., Vector]:
         """The local gradients of that round: grad(x), or grad(x, state, round) by some methods."""
-        context = Context(self.space, self.loss, self.targets, self.links, slice(*self.public))
+        space = looking(self.space, self.batches.looks(round))
+        context = Context(space, self.loss, self.targets, self.links, slice(*self.public))
         return self.method.objective.gradient(context, self.batches.at(round))
 
     def local(

@@ -280,6 +280,7 @@ def _identity(plan: Plan, built: Iteration) -> dict[str, str]:
         "step_size": plan.method.step_size,
         "recorded rounds": plan.rounds,
         "batch_size": plan.batch_size,
+        "augmentation": plan.task.augmentation,
         "save": plan.save,
     }
     arrays = {

@@ -93,6 +93,8 @@ class NetworkSpace(eqx.Module):
     apart: bool = eqx.field(static=True, default=False)
     anatomy: Any = eqx.field(static=True, default=None)
     """the `networks.Network`, for methods that look at its hidden layers"""
+    looks: Callable[[Array, Array], Array] | None = eqx.field(static=True, default=None)
+    """(points, their rows) -> what the network is shown in their place"""
     kind: ClassVar[str] = "network"
     mixable: ClassVar[bool] = True
 
@@ -109,6 +111,8 @@ class NetworkSpace(eqx.Module):
 
     def readout(self, rows: Rows) -> Readout:
         points = self.inputs[rows]
+        if self.looks is not None:
+            points = self.looks(points, jnp.arange(len(self.inputs))[rows])
         outputs = jax.vmap(self.apply, in_axes=(0, _point_axis(rows)))
 
         def look(x: Point) -> tuple[Outputs, Callable[[Outputs], Vector]]:
@@ -135,6 +139,16 @@ class NetworkSpace(eqx.Module):
     def square_norms(self, x: Point) -> Float[Array, "layers agents"]:
         absolute = self.parameters(x)
         return _layer_dot(absolute, absolute)
+
+
+def looking(space: Space, looks: Callable[[Array, Array], Array] | None) -> Space:
+    """The space of real networks that are shown their points so."""
+    if looks is None:
+        return space
+    if isinstance(space, TeamSpace):
+        parts = tuple(looking(part, looks) for part in space.parts)
+        return TeamSpace(parts, space.members)
+    return dataclasses.replace(space, looks=looks)
 
 
 STATISTICS_AT_ONCE = 256

@@ -114,6 +114,7 @@ class System:
     def drawn(self) -> Batches:
         """What agents use, round by round."""
         if self.batches is not None:
+            self.task.check_drawn()
             return self.batches
         return self.task.batches(self.batch_size, self.batch_seed)
 

@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 
 FULL = Settings(
     Points("cifar-10", 4000, 1000),
-    (("kind", "resnet20"), ("width", 1), ("normalisation", "group")),
+    (("kind", "resnet20"), ("width", 1), ("normalisation", "batch")),
     5, 160, 4, 50, 0.003, 3, False,
 )  # fmt: skip
 SMALL = Settings(

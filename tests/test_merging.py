@@ -235,6 +235,22 @@ def test_channels_are_matched_along_links_alone():
         assert (orders[i, j] == (turned if (i, j) in asked else np.arange(3))).all()
 
 
+def test_statistics_that_channels_are_compared_under_are_those_of_the_points():
+    """Rows that only fill up have no part in them."""
+    network = nd.networks.cnn((3,), outputs=2, strides=4, normalisation="batch")
+    points = np.random.default_rng(0).standard_normal((7, 8, 8, 1)).astype(np.float32)
+    pair = jax.vmap(lambda key: network.start(key, (8, 8, 1)))(jax.random.split(jax.random.key(0)))
+    more, there = np.concatenate([points, 9 * points[:2]]), np.repeat([1.0, 0.0], [7, 2])
+    filled, bare = (
+        merging._correlations(
+            network, pair, jnp.asarray(p), jnp.asarray(w, jnp.float32), jnp.array(0)
+        )
+        for p, w in ((more, there), (points, np.ones(7)))
+    )
+    for layer in network.permutable:
+        assert np.allclose(filled[layer], bare[layer], atol=1e-5)
+
+
 def test_refusals():
     with pytest.raises(nd.InputError, match="dimat: does not run in kernel space, because Adam"):
         nd.predict(mlp_problem(), methods.dimat(step_size=0.1), PAIR, 3)

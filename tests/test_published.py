@@ -256,10 +256,13 @@ def test_a_new_order_of_channels_changes_no_output(kind, norm):
         assert np.allclose(look(other)[1][name], hidden[name][..., order[name]], atol=1e-4)
 
 
-def test_channels_of_different_groups_do_not_change_places():
-    for norm in ("group", "evonorm_s0"):
-        assert not networks.lenet5(outputs=2, normalisation=norm).permutable
-        assert networks.lenet5(outputs=2, normalisation=norm, groups=1).permutable
+@pytest.mark.parametrize("norm", ["group", "evonorm_s0"])
+def test_channels_of_different_groups_do_not_change_places(norm):
+    assert not networks.lenet5(outputs=2, normalisation=norm).permutable
+    assert networks.lenet5(outputs=2, normalisation=norm, groups=1).permutable
+    problem = nd.Problem(networks.cnn((4,), outputs=2, normalisation=norm), shares((2, 2)))
+    with pytest.raises(InputError, match=f'dimat: normalisation "{norm}" .* into 2 groups, betwee'):
+        nd.train(problem, nd.methods.dimat(step_size=0.1), PAIR, 1)
 
 
 @pytest.mark.slow

@@ -232,3 +232,12 @@ def test_the_search_for_a_limit_is_shown_and_done_once():
     looked = len(seen)
     assert asked.stability is known is asked.settle(lambda *_: seen.append(None))
     assert len(seen) == looked
+
+
+def test_schedules_go_by_their_names_in_a_spec():
+    """Those of He et al. and Goyal et al., which multiply the step size together."""
+    found = work(method="schedule = { warm_up = 2, step_decay = [3, 5] }").method
+    sizes = [float(found.at(round).update.factors[0, 0]) for round in range(7)]
+    assert np.allclose(sizes, [0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    with pytest.raises(nd.InputError, match="unknown setting method.schedule.warmup.*warm_up"):
+        work(method="schedule = { warmup = 2 }")

@@ -2,9 +2,10 @@
 
 `load` gives a `Dataset` by name, `read` one from files of one's own, `partition` deals its training
 points to agents, `Batches` says for every round which rows each agent uses: data, made once and
-handed to prediction and training alike.
+handed to prediction and training alike. `augmented` has training alter images at random.
 """
 
+from ntkdyn.data.augmentation import augmented
 from ntkdyn.data.batches import Batch, Batches, full, listed, minibatches
 from ntkdyn.data.datasets import Dataset, load
 from ntkdyn.data.partitions import Partition, partition
@@ -16,6 +17,7 @@ __all__ = [
     "Batches",
     "Dataset",
     "Partition",
+    "augmented",
     "full",
     "listed",
     "load",

@@ -7,6 +7,7 @@ with fewer points are padded with their own again, at weight zero, so that all f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,7 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkdyn import arrays
+from ntkdyn.data.augmentation import Augmentation
 from ntkdyn.errors import InputError, check_whole, shown
+
+ALTERED = 1
+"""What a round's key is folded with where points are altered: not that of the batch's draw."""
 
 
 class Batch(NamedTuple):
@@ -45,11 +50,21 @@ class Batches(eqx.Module):
     key: PRNGKeyArray | None = None
     given: Batch | None = None
     """those of all rounds, (rounds, agents, batch), where they were given"""
+    augmentation: Augmentation | None = eqx.field(static=True, default=None)
 
     @property
     def fixed(self) -> bool:
         """Whether every round uses the same batch."""
         return self.size is None and self.given is None
+
+    def looks(
+        self, round: Int[Array, ""] | int
+    ) -> Callable[[Array, Int[Array, ...]], Array] | None:
+        """(points, their rows) -> these as they look in that round; None: as they are."""
+        if self.augmentation is None:
+            return None
+        key = jax.random.fold_in(jax.random.fold_in(self.key, round), ALTERED)
+        return lambda points, rows: self.augmentation.altered(points, rows, key)
 
     def at(self, round: Int[Array, ""] | int) -> Batch:
         """The batch of that round."""

@@ -68,6 +68,8 @@ class Dataset:
     """the agent of every training point, where the points came with one"""
     agent_names: tuple[str, ...] = ()
     """what these agents are called"""
+    augmentation: Any = None
+    """an `Augmentation` of what gradients are taken at, by `data.augmented`"""
 
     def __repr__(self) -> str:
         counts = f"{len(self.train_inputs)} training and {len(self.test_inputs)} test points"
@@ -103,6 +105,8 @@ class Dataset:
     def about(self) -> dict[str, Any]:
         """What a record says of it; lists are JSON."""
         told: dict[str, Any] = {"dataset": self.name, "normalisation": self.normalisation}
+        if self.augmentation is not None:
+            told["augmentation"] = ", ".join(self.augmentation.kinds)
         if (scaled := self.target_scaling) is not None:
             told["targets_scaled"] = scaled.words
             deviation = np.broadcast_to(scaled.deviation, scaled.mean.shape)

@@ -37,15 +37,15 @@ from ntkdyn.experiment.reading import (
     spec_and_observed,
     with_seed,
 )
-from ntkdyn.experiment.spec import MethodTable, RunTable, ShareOfLimit, Spec
+from ntkdyn.experiment.spec import MethodTable, RunTable, ScheduleTable, ShareOfLimit, Spec
 from ntkdyn.experiment.varied import VARIED, Unfinished, sweep
 from ntkdyn.experiment.work import Experiment
 from ntkdyn.validation import from_log, widths as sweeps
 from ntkdyn.validation.verdicts import proven
 
 __all__ = [
-    "LARGEST_SPEC", "VARIED", "Experiment", "Files", "MethodTable", "RunTable", "ShareOfLimit",
-    "Spec", "Unfinished", "check_machine", "check_replaceable", "compare", "demo", "explored",
-    "files", "flat", "from_log", "load", "of_another", "parse", "proven", "schema", "shipped",
-    "spec_and_observed", "sweep", "sweeps", "verify", "with_seed",
+    "LARGEST_SPEC", "VARIED", "Experiment", "Files", "MethodTable", "RunTable", "ScheduleTable",
+    "ShareOfLimit", "Spec", "Unfinished", "check_machine", "check_replaceable", "compare", "demo",
+    "explored", "files", "flat", "from_log", "load", "of_another", "parse", "proven", "schema",
+    "shipped", "spec_and_observed", "sweep", "sweeps", "verify", "with_seed",
 ]  # fmt: skip

@@ -44,6 +44,12 @@ class Assembly:
     @functools.cached_property
     def _points(self) -> data.Dataset:
         """All points of the spec, the public ones behind the test points."""
+        points, altered = self._drawn_points(), self.spec.data.augment
+        if altered is None:
+            return points
+        return data.augmented(points, altered, self.spec.network.image)
+
+    def _drawn_points(self) -> data.Dataset:
         table, seed = self.spec.data, self._seed(self.spec.data.seed)
         test = table.test
         if table.public:
@@ -236,7 +242,9 @@ class Assembly:
 
     def _assessed(self, progress: Progress | None) -> dynamics.Stability:
         method, spec = self.method, self.spec
-        if spec.kernel == "implicit" or spec.network.own_starts or not method.at_largest.affine:
+        trained = isinstance(self.problem, Problem) and self.problem.unpredictable
+        unknown = trained or spec.kernel == "implicit" or spec.network.own_starts
+        if unknown or not method.at_largest.affine:
             return dynamics.Stability(dynamics.known_step(method), None, None)
         return dynamics.assess(self.system, progress)
 

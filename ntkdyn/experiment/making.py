@@ -10,7 +10,13 @@ from typing import Any
 
 from ntkdyn import links, methods, networks
 from ntkdyn.errors import InputError, shown, unknown
-from ntkdyn.experiment.spec import OF_MODELS, LinkTable, MethodTable, NetworkTable
+from ntkdyn.experiment.spec import (
+    OF_MODELS,
+    LinkTable,
+    MethodTable,
+    NetworkTable,
+    ScheduleTable,
+)
 
 
 def made(what: str, name: str, known: dict[str, Callable], settings: dict[str, Any]) -> Any:
@@ -64,13 +70,24 @@ def paced(method: methods.Method, table: MethodTable) -> methods.Method:
     if table.clip is not None:
         method = methods.clipped(method, table.clip)
     if table.schedule is not None:
-        method = methods.scheduled(method, table.schedule)
+        method = _scheduled(method, table.schedule)
     if table.agent_weights is not None:
         method = methods.weighted(method, table.agent_weights)
     if table.weight_decay is not None:
         return methods.weight_decay(method, table.weight_decay, table.decay_toward or "zero")
     if table.decay_toward is not None:
         raise InputError("method: decay_toward goes with a weight_decay")
+    return method
+
+
+def _scheduled(
+    method: methods.Method, schedule: list[list[int | float]] | ScheduleTable
+) -> methods.Method:
+    """The method whose step size follows the pairs, or the schedules that are named."""
+    if isinstance(schedule, list):
+        return methods.scheduled(method, schedule)
+    for name, setting in schedule.model_dump(exclude_none=True).items():
+        method = methods.scheduled(method, getattr(methods, name)(setting))
     return method
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import tomllib
+import typing
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pydantic
 
 from ntkdyn import disk, networks, records
 from ntkdyn.errors import InputError, shown, unknown
-from ntkdyn.experiment.spec import NetworkTable, ShareOfLimit, Spec
+from ntkdyn.experiment.spec import NetworkTable, Spec
 from ntkdyn.records import Record
 
 
@@ -221,11 +222,13 @@ def _in_one_sentence(name: str, error: pydantic.ValidationError) -> InputError:
 
 def _setting(location: tuple[int | str, ...]) -> list[str]:
     """The parts of a location that name settings, without the members of unions."""
-    branches = ("bool", "constrained-int", "float", "int", "str", "ShareOfLimit")
+    branches = ("bool", "constrained-int", "float", "int", "str", "ShareOfLimit", "ScheduleTable")
     parts = [str(part) for part in location]
     return [part for part in parts if part not in branches and not part.startswith("list[")]
 
 
 def _table_of(table: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel]:
+    """That of a setting, or of the member of a union that is one."""
     annotation = table.model_fields[name].annotation
-    return annotation if inspect.isclass(annotation) else ShareOfLimit
+    members = [annotation, *typing.get_args(annotation)]
+    return next(each for each in members if inspect.isclass(each) and hasattr(each, "model_fields"))

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic_core import PydanticCustomError
 
 from ntkdyn import data, graphs, losses, methods, networks
+from ntkdyn.data.augmentation import KINDS as AUGMENTATIONS
 from ntkdyn.dynamics import certificate
 from ntkdyn.errors import InputError
 from ntkdyn.linear import KERNELS
@@ -124,6 +125,9 @@ class DataTable(StrictTable):
     """points without labels that all agents see, for methods that look at them"""
     seed: Seed | None = None
     """draws the points; the spec's seed if left out"""
+    augment: list[Annotated[str, _one_of(AUGMENTATIONS)]] | None = None
+    """what is done at random to images that gradients are taken at, as ["crop", "flip"]; only real
+    networks can see these"""
     target: Column | list[Column] | None = None
     """the column of a file that is to be learned, or several"""
     features: list[Column] | None = None
@@ -235,6 +239,22 @@ class ShareOfLimit(StrictTable):
     of_limit: float
 
 
+class ScheduleTable(StrictTable):
+    """Schedules of `methods` by name, which multiply the step size together.
+
+    Example:
+        >>> experiment.ScheduleTable(warm_up=100, step_decay=[3000, 4000]).warm_up
+        100
+    """
+
+    warm_up: Count | None = None
+    """rounds in which it rises to its full size"""
+    step_decay: list[int] | None = None
+    """rounds from which on it is a tenth of what it was"""
+    cosine: Count | None = None
+    """rounds in which it falls to next to nothing"""
+
+
 class MethodTable(StrictTable):
     """`methods`, with whatever settings of its own the method takes.
 
@@ -250,8 +270,8 @@ class MethodTable(StrictTable):
     step_size: float | ShareOfLimit
     by_agent: list[float] | dict[str, float] | None = None
     """what each agent multiplies the step size by, in their order or by their names"""
-    schedule: list[list[int | float]] | None = None
-    """pairs: from which round on the step size is multiplied by what"""
+    schedule: list[list[int | float]] | ScheduleTable | None = None
+    """pairs: from which round on the step size is multiplied by what; or schedules by name"""
     agent_weights: list[float] | None = None
     """lambda of the objective sum_i lambda_i L_i; all the same, if left out"""
     clip: float | None = None

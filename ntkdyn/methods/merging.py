@@ -12,7 +12,8 @@ decentralised. (`floats_sent` does not count points that are shared so.) With "w
 layer after layer until nothing changes (Ainsworth et al. 2023, for two networks). Here each
 neighbour is so matched with agent i alone, whoever else is merged: the same as in the authors' code
 for one neighbour, and another method for two or more. The authors reset the statistics of batch
-normalisation after a merge; here an agent's are always taken anew from its own points.
+normalisation before and after a merge; here they are always taken anew: while channels are compared
+from these points, and after it from the agent's own.
 
 In the linear spaces all agents are near one start, so that every channel fits itself best: merging
 is plain averaging there.
@@ -62,10 +63,11 @@ class Merge(BaseMixing):
         """Refuse a network whose hidden layers are not known."""
         known = getattr(space, "anatomy", None)
         if space.kind == "network" and space.mixable and not (known and known.permutable):
-            raise InputError(
-                f"{method}: the network does not say along which axes its hidden channels are "
-                f"numbered (`hidden` and `permutable` of networks.Network)"
+            unsaid = (
+                "the network does not say along which axes its hidden channels are numbered "
+                "(`hidden` and `permutable` of networks.Network)"
             )
+            raise InputError(f"{method}: {(known and known.ordered) or unsaid}")
 
     def bind(
         self, weights: Operator, round: Round = 0, scene: Any = None
@@ -142,7 +144,12 @@ def _correlations(
     anatomy: Any, tree: PyTree, points: Array, there: Array, agent: Array
 ) -> dict[str, Float[Array, "agents channels channels"]]:
     """Per hidden layer, how the agent's activations at the points go with every other agent's."""
-    seen = jax.vmap(anatomy.hidden, in_axes=(0, None))(tree, points)
+    if anatomy.pointwise:
+        hidden = lambda own: anatomy.hidden(own, points)
+    else:
+        still = lambda own: anatomy.moments(own, points, there)
+        hidden = lambda own: anatomy.settled.hidden((own, still(own)), points)
+    seen = jax.vmap(hidden)(tree)
     return {layer: _correlation(seen[layer], there, agent) for layer in anatomy.permutable}
 
 

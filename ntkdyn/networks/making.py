@@ -44,28 +44,16 @@ def network_of(
     image, kind = description.get("image"), description["kind"]
     initialise, evaluate, infinite = _reading(layers, image)
     shape = image or (smallest,) * axes
-    check_features(kind, axes, image, shape, smallest)
+    fits = partial(check_features, kind, axes, image, smallest=smallest)
+    fits(shape)
 
     nested = jax.eval_shape(lambda key: initialise(key, (-1, *shape))[1], jax.random.key(0))
     check_count(kind, nested)
     parts, tree = jax.tree.flatten(nested, is_leaf=_is_named)
     names = [name for part in parts for name in part]
 
-    @partial(jax.jit, static_argnums=1)
-    def draw(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
-        drawn = jax.tree.leaves(initialise(key, (-1, *features))[1], is_leaf=_is_named)
-        return {name: own for part in drawn for name, own in part.items()}
-
-    def start(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
-        check_features(kind, axes, image, features, smallest)
-        with precision.single():
-            count = check_count(kind, jax.eval_shape(lambda key: draw(key, features), key))
-            what = f"{kind}: {count:.3g} parameters"
-            check_room(what, EACH * count, "ask for smaller widths")
-            return draw(key, features)
-
     def kernel(x1: Any, x2: Any, get: str) -> Any:
-        check_features(kind, axes, image, x1.shape[1:], smallest)
+        fits(x1.shape[1:])
         return infinite(x1, x2, get)
 
     def run(params: Params, inputs: Array, **beside: Any) -> Array:
@@ -78,7 +66,7 @@ def network_of(
 
     network = Network(
         name=" ".join([kind, "-".join(map(str, sizes)), description["activation"], *normal.named]),
-        start=start,
+        start=_starting(kind, initialise, fits),
         apply=lambda params, inputs: run(params, inputs),
         outputs=description["outputs"],
         kernel=kernel if limit and normal.kind == "none" else None,
@@ -86,10 +74,32 @@ def network_of(
         hidden=hidden if len(names) > 1 else None,
         permutable=places(
             {name: own for part in parts for name, own in part.items()},
-            wiring if normal.orderless else {},
+            {} if normal.ordered else wiring,
         ),
+        ordered=normal.ordered,
     )
     return network if normal.pointwise else _of_batches(network, run)
+
+
+def _starting(
+    kind: str, initialise: Callable, fits: Callable[[tuple[int, ...]], None]
+) -> Callable[[PRNGKeyArray, tuple[int, ...]], Params]:
+    """Draws the parameters by name, where points `fits` and there is room."""
+
+    @partial(jax.jit, static_argnums=1)
+    def draw(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
+        drawn = jax.tree.leaves(initialise(key, (-1, *features))[1], is_leaf=_is_named)
+        return {name: own for part in drawn for name, own in part.items()}
+
+    def start(key: PRNGKeyArray, features: tuple[int, ...]) -> Params:
+        fits(features)
+        with precision.single():
+            count = check_count(kind, jax.eval_shape(lambda key: draw(key, features), key))
+            what = f"{kind}: {count:.3g} parameters"
+            check_room(what, EACH * count, "ask for smaller widths")
+            return draw(key, features)
+
+    return start
 
 
 def _of_batches(network: Network, run: Callable[..., Array]) -> Network:

@@ -44,6 +44,8 @@ class Network:
     """per name of `hidden`, what its channels are numbered along: pairs of a parameter tensor (its
     place among the leaves of the parameters) and an axis of it; an axis longer than the channels
     runs over places first, as a flattened image does"""
+    ordered: str = ""
+    """why the channels of `hidden` may not change places, where they may not"""
 
     moments: Callable[[Params, Array, Array], PyTree] | None = None
     """(params, inputs, counted (points,)) -> the statistics of a batch that its outputs depend on,

@@ -38,9 +38,14 @@ class Normalisation(NamedTuple):
         return self.kind != "batch"
 
     @property
-    def orderless(self) -> bool:
-        """Whether channels may change places, which those of different groups may not."""
-        return self.kind in ("none", "batch") or self.groups == 1
+    def ordered(self) -> str:
+        """Why channels may not change places, which those of different groups may not."""
+        if self.kind in ("none", "batch") or self.groups == 1:
+            return ""
+        return (
+            f'normalisation "{self.kind}" parts its channels into {self.groups} groups, between '
+            f"which none may change places; groups = 1 parts none"
+        )
 
     @property
     def named(self) -> list[str]:
@@ -127,6 +132,10 @@ def batch(name: str) -> Layer:
 
     Where there are `moments`, those kept under its name are used in place of the batch's own, which
     are kept there otherwise. Points that are `counted` 0 are left out of the batch's.
+
+    No statistics are remembered. Running means, kept by each agent or averaged with its neighbours,
+    would be numbers that a round changes without a gradient: every method's step, which knows
+    points and gradients alone, would have to carry them, mix them and leave them undescended.
     """
 
     def evaluate(

@@ -183,7 +183,7 @@ class Problem:
 
         Agents with starts of their own are each linearized at it, and counted from their mean.
         """
-        self._check_pointwise()
+        self._check_predictable()
         if self._team:
             self._check_common_start("tangent space")
             return self._team_space(TangentSpace, view)
@@ -199,7 +199,7 @@ class Problem:
         `view` is what a method must see beside the outputs: "features" or "layers", both of the
         empirical kernel only.
         """
-        self._check_pointwise()
+        self._check_predictable()
         self._check_common_start("kernel space")
         if self._team:
             raise InputError(
@@ -220,7 +220,7 @@ class Problem:
 
     def kernel(self, kernel: Choice | str) -> Kernel:
         """The kernel in float64, computed once."""
-        self._check_pointwise()
+        self._check_predictable()
         self._check_common_start("a kernel")
         return _finite(chosen(kernel).of(self), self.name)
 
@@ -319,14 +319,26 @@ class Problem:
             raise InputError("problem: agents of different architectures have no one network")
         return self.network
 
-    def _check_pointwise(self) -> None:
+    @property
+    def unpredictable(self) -> str:
+        """Why it can be trained and not predicted, where that is so."""
+        if self.task.augmentation is not None:
+            return (
+                "augment: a prediction is of points as they are; real networks (`train`) can be "
+                "shown altered ones"
+            )
         for network in self.networks:
             if not network.pointwise:
-                raise InputError(
+                return (
                     f"problem: {network.name} cannot be linearized point by point, as outputs of "
                     f"one point depend on the others of its batch; real networks (`train`) can "
                     f'have it, and normalisation "group" or "evonorm_s0" can be predicted'
                 )
+        return ""
+
+    def _check_predictable(self) -> None:
+        if self.unpredictable:
+            raise InputError(self.unpredictable)
 
     def _check_common_start(self, what: str) -> None:
         if not self.common_start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import precision
 from ntkdyn.data import Batches, Partition, full, minibatches
+from ntkdyn.errors import InputError
 from ntkdyn.losses import Loss
 
 
@@ -31,6 +33,8 @@ class Task(NamedTuple):
     agent_names: tuple[str, ...] = ()
     about: dict[str, Any] = {}
     """what a record says of the data"""
+    augmentation: Any = None
+    """what is done to points that gradients are taken at"""
 
     def __repr__(self) -> str:
         return f"Task({points_of(self)}, loss={self.loss.name!r})"
@@ -57,9 +61,18 @@ class Task(NamedTuple):
     def batches(self, size: int | None, seed: int | None) -> Batches:
         """All points of every agent in every round, or `size` of them drawn from `seed`."""
         if size is None or seed is None:
+            self.check_drawn()
             return full(self.owner, self.agents)
         key = jax.random.key(seed, impl=precision.IMPLEMENTATION)
-        return minibatches(self.owner, self.agents, size, key=key)
+        drawn = minibatches(self.owner, self.agents, size, key=key)
+        return dataclasses.replace(drawn, augmentation=self.augmentation)
+
+    def check_drawn(self) -> None:
+        """Refuse to alter points where no seed says how."""
+        if self.augmentation is not None:
+            raise InputError(
+                "augment: is drawn from batch_seed, so it goes with batch_size and batch_seed"
+            )
 
 
 def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -> Task:
@@ -83,6 +96,7 @@ def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -
         data.label_names,
         partition.agent_names,
         {**data.about, "partition": partition.rule},
+        data.augmentation,
     )
 
 
