@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.data import Batch, Batches
@@ -154,33 +155,47 @@ class Snapshot(NamedTuple):
     """of the mean of all theta"""
 
 
-def take_snapshot(iteration: Iteration, x: Point) -> Snapshot:
-    """Outputs (all heads) at all points and distances in parameter space.
+def take_snapshot(
+    iteration: Iteration, x: Point, rows: Int[np.ndarray, " rows"] | None = None
+) -> Snapshot:
+    """Outputs (all heads) at these rows, or at all points, and distances in parameter space.
 
     Where outputs depend on statistics of the batch, these are every agent's over its own points.
     """
-    return _snapshot(iteration.space, x, *_seen(iteration))
+    return _snapshot(iteration.space, x, *_seen(iteration, rows))
 
 
-def snapshot_program(iteration: Iteration, x: Point) -> jax.stages.Lowered:
+def snapshot_program(
+    iteration: Iteration, x: Point, rows: Int[np.ndarray, " rows"] | None = None
+) -> jax.stages.Lowered:
     """The program of `take_snapshot`, for an x that may be shapes alone."""
-    return _snapshot.lower(iteration.space, x, *_seen(iteration))
+    return _snapshot.lower(iteration.space, x, *_seen(iteration, rows))
 
 
-def _seen(iteration: Iteration) -> tuple[Batch | None, int, int]:
+def _seen(
+    iteration: Iteration, rows: Int[np.ndarray, " rows"] | None
+) -> tuple[Batch | None, Int[np.ndarray, " rows"] | None, int, int]:
     points, outputs = iteration.targets.shape
     own = None if pointwise(iteration.space) else iteration.everything
-    return own, points, outputs * iteration.method.heads
+    return own, rows, points, outputs * iteration.method.heads
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _snapshot(space: Space, x: Point, own: Batch | None, points: int, outputs: int) -> Snapshot:
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _snapshot(
+    space: Space,
+    x: Point,
+    own: Batch | None,
+    rows: Int[Array, " rows"] | None,
+    points: int,
+    outputs: int,
+) -> Snapshot:
     moved, apart = space.spread(space.displacement(x))
+    seen = slice(0, points) if rows is None else rows
     if not space.common_start:
         _, apart = space.spread(x - _mean(x))
     return Snapshot(
-        outputs=_all_outputs(space, x, own, points)[..., :outputs],
-        consensus_outputs=_of_mean(space, x, own, points)[..., :outputs],
+        outputs=_all_outputs(space, x, own, seen)[..., :outputs],
+        consensus_outputs=_of_mean(space, x, own, seen)[..., :outputs],
         displacement=jnp.sqrt(jnp.maximum(moved, 0)),
         consensus_distance=jnp.sqrt(jnp.maximum(apart, 0)),
     )
@@ -205,22 +220,41 @@ def _mean(x: Point) -> Point:
 
 
 def _of_mean(
-    space: Space, x: Point, own: Batch | None, points: int
-) -> Float[Array, "points outputs"]:
+    space: Space, x: Point, own: Batch | None, rows: slice | Int[Array, " rows"]
+) -> Float[Array, "rows outputs"]:
     """Of the mean of all theta; as agents see it on average where anchors or statistics differ."""
     mean = _mean(x)
     if own is not None or (space.kind == "tangent" and not space.common_start):
         of_each = mean.map(lambda leaf: jnp.repeat(leaf, space.agents, axis=0))
-        return _all_outputs(space, of_each, own, points).mean(axis=0)
-    return _all_outputs(space, mean, own, points)[0]
+        return _all_outputs(space, of_each, own, rows).mean(axis=0)
+    return _all_outputs(space, mean, own, rows)[0]
 
 
 def _all_outputs(
-    space: Space, x: Point, own: Batch | None, points: int
-) -> Float[Array, "agents points outputs"]:
+    space: Space, x: Point, own: Batch | None, rows: slice | Int[Array, " rows"]
+) -> Float[Array, "agents rows outputs"]:
     space, x = (space, x) if own is None else settled(space, x, *own)
-    parts = [slice(first, first + POINTS_AT_ONCE) for first in range(0, points, POINTS_AT_ONCE)]
-    return jnp.concatenate([space.readout(part)(x)[0] for part in parts], axis=1)
+    look = lambda part: space.readout(part)(x)[0]
+    every = isinstance(rows, slice)
+    count = rows.stop if every else len(rows)
+    if count <= POINTS_AT_ONCE:
+        return look(rows)
+    if space.kind == "kernel" and every:  # whose blocks are read where they are
+        firsts = range(0, count, POINTS_AT_ONCE)
+        parts = [look(slice(first, first + POINTS_AT_ONCE)) for first in firsts]
+        return jnp.concatenate(parts, axis=1)
+    return _in_blocks(look, jnp.arange(count) if every else rows)
+
+
+def _in_blocks(
+    look: Callable[[Int[Array, " block"]], Float[Array, "agents block outputs"]],
+    rows: Int[Array, " rows"],
+) -> Float[Array, "agents rows outputs"]:
+    """Block after block, all as large: one program, and the memory of one."""
+    blocks = -(-len(rows) // POINTS_AT_ONCE)
+    padded = jnp.pad(rows, (0, -len(rows) % blocks), mode="edge")
+    seen = jnp.moveaxis(jax.lax.map(look, padded.reshape(blocks, -1)), 0, 1)
+    return seen.reshape(len(seen), -1, seen.shape[3])[:, : len(rows)]
 
 
 def rollout(

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
 
 from ntkdyn.engine import POINTS_AT_ONCE, Iteration, advance, snapshot_program
 from ntkdyn.errors import InputError
@@ -54,20 +56,29 @@ class Sized(NamedTuple):
         }
 
 
-def need(iteration: Iteration) -> Need:
-    """What the two programs of a run take, compiled from shapes: no state is made."""
+def need(iteration: Iteration, rows: Int[np.ndarray, " rows"] | None = None) -> Need:
+    """What the two programs of a run take, compiled from shapes: no state is made.
+
+    `rows` are the points that are measured, None: all.
+    """
     state, number = _shapes(iteration), jnp.array(0)
     round = _peak(advance.lower(iteration, state, number, number))
     beside = _held(state) - _held(state.x) + _packed(iteration, state.x)
-    return Need(round, _peak(snapshot_program(iteration, state.x)) + beside)
+    return Need(round, _peak(snapshot_program(iteration, state.x, rows)) + beside)
 
 
-def fit(build: Callable[[int | None], Iteration], budget: float) -> Sized:
+def fit(
+    build: Callable[[int | None], Iteration],
+    budget: float,
+    rows: Int[np.ndarray, " rows"] | None = None,
+) -> Sized:
     """The most points at a time for which `build(points)`, an iteration, keeps to the budget.
+
+    `rows` are the points that are measured, None: all.
 
     Between all points and one the peak is nearly a straight line; its crossing is tried first.
     """
-    at = functools.cache(lambda points: need(build(points)))
+    at = functools.cache(lambda points: need(build(points), rows))
     if at(None).peak <= budget:
         return Sized(None, at(None), budget)
     if at(1).peak > budget:

@@ -22,6 +22,7 @@ QUANTITIES = {
     "split": "set that the point belongs to",
     "owner": "agent that owns the point, -1 for none",
     "label": "label of the point",
+    "row": "place of the point among all, where not all are measured",
     "points_owned": "training points of the agent",
     "class_counts": "training points of the agent by class",
     "targets": "target outputs",

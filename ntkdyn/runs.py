@@ -67,10 +67,17 @@ class Plan(NamedTuple):
     rounds: list[int]
     """the rounds that are recorded, ascending"""
     save: SaveOptions
+    rows: Int[np.ndarray, " rows"] | None = None
+    """the points that are measured; None: all"""
 
     @property
     def task(self) -> Task:
         return self.system.task
+
+    @property
+    def measured(self) -> Task:
+        """The points that are measured."""
+        return self.task if self.rows is None else self.task.at(self.rows)
 
     @property
     def method(self) -> Method:
@@ -97,13 +104,16 @@ def plan(
 ) -> Plan:
     """Check what was asked for, and say which rounds are recorded."""
     check_kind("save", save, SaveOptions, "as `ntkdyn.SaveOptions()` gives")
-    recorded = recorded_rounds(rounds, save.record_every, _record_of_a_round(system.task))
+    saving.check_points(save)
+    rows = None if save.points is None else system.task.some(save.points)
+    measured = system.task if rows is None else system.task.at(rows)
+    recorded = recorded_rounds(rounds, save.record_every, _record_of_a_round(measured))
     if (given := system.batches) is not None and len(given.given.rows) < recorded[-1]:
         raise InputError(
             f"batches: are listed for {len(given.given.rows)} rounds, and the run has "
             f"{recorded[-1]}"
         )
-    return Plan(system, recorded, saving.checked(save, recorded))
+    return Plan(system, recorded, saving.checked(save, recorded), rows)
 
 
 def recorded_rounds(
@@ -227,7 +237,7 @@ def looking(
         if round in plan.save.parameter_rounds:
             moved = space.displacement(x)
             more["parameters"] = kept.values(lift(moved) if lift else moved)
-        return on_host(take_snapshot(built, x)), more
+        return on_host(take_snapshot(built, x, plan.rows)), more
 
     return look
 
@@ -242,16 +252,14 @@ def recorded(
 ) -> Record:
     """What was seen, round by round, as a record.
 
-    `initial` are the outputs at the start, of every agent where each has its own; left out, those
-    where `built` begins.
+    `initial` are the outputs at the start, at all points, of every agent where each has its own;
+    left out, those where `built` begins.
     """
     snapshots = [Snapshot(*(each[name] for name in Snapshot._fields)) for each in seen]
     if initial is None:
-        start = (
-            snapshots[0] if plan.rounds[0] == 0 else on_host(take_snapshot(built, built.init().x))
-        )
-        alike = built.space.common_start and built.space.mixable
-        initial = start.outputs[0] if alike else start.outputs
+        initial = _at_the_start(plan, built, snapshots[0])
+    elif plan.rows is not None:
+        initial = initial[..., plan.rows, :]
     variables = _variables(plan, built.space, snapshots)
     coordinates, attributes = _coordinates(plan, built.space), _attributes(plan, built.layout)
     record = xr.Dataset(variables, coordinates, attributes)
@@ -270,6 +278,14 @@ def recorded(
         record["floats_sent"] = (("round", "agent"), taken)
         record["bits_sent"] = (("round", "agent"), exchange.WORD * taken)
     return described(record)
+
+
+def _at_the_start(plan: Plan, built: Iteration, first: Snapshot) -> np.ndarray:
+    """The outputs where `built` begins, one for all agents where they are alike."""
+    begun = plan.rounds[0] == 0
+    start = first if begun else on_host(take_snapshot(built, built.init().x, plan.rows))
+    alike = built.space.common_start and built.space.mixable
+    return start.outputs[0] if alike else start.outputs
 
 
 def _identity(plan: Plan, built: Iteration) -> dict[str, str]:
@@ -371,7 +387,7 @@ def _matrices(weights: Weights) -> np.ndarray:
 
 def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]:
     """One variable per measure over rounds, and what does not change over rounds."""
-    task = plan.task
+    task = plan.measured
     main = [snapshot.outputs[..., : task.targets.shape[1]] for snapshot in seen]
     measured = [measure(task, outputs, plan.method.agent_weights) for outputs in main]
     variables = _stacked(("round", "agent"), measured)
@@ -397,11 +413,16 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
     if plan.save.outputs:
         variables["outputs"] = (("round", "agent", "point", "output"), np.stack(main))
     if task.labels is not None:
-        counts = np.zeros((task.agents, task.classes), dtype=int)
-        np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
         column = "output" if task.classes == task.targets.shape[1] else "class"
-        variables["class_counts"] = (("agent", column), counts)
+        variables["class_counts"] = (("agent", column), _class_counts(plan.task))
     return variables
+
+
+def _class_counts(task: Task) -> Int[np.ndarray, "agents classes"]:
+    """How many training points of each class each agent owns."""
+    counts = np.zeros((task.agents, task.classes), dtype=int)
+    np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
+    return counts
 
 
 def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str, Any]:
@@ -466,7 +487,7 @@ def _sizes(task: Task, space: Space, parameters: int) -> Sizes:
 
 
 def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
-    task = plan.task
+    task = plan.measured
     sizes = [task.train, task.public, len(task.targets) - task.basis]
     points = {
         "split": ("point", np.repeat(["train", "public", "test"], sizes)),
@@ -474,6 +495,8 @@ def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
     }
     if task.labels is not None:
         points["label"] = ("point", task.labels)
+    if plan.rows is not None:
+        points["row"] = ("point", plan.rows)
     return (
         points
         | _names(plan)
@@ -481,7 +504,7 @@ def _coordinates(plan: Plan, space: Space) -> dict[str, Any]:
             "round": plan.rounds,
             "agent": np.arange(task.agents),
             "layer": list(space.layers),
-            "points_owned": ("agent", task.counts),
+            "points_owned": ("agent", plan.task.counts),
         }
     )
 

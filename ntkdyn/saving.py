@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ntkdyn import arrays
-from ntkdyn.errors import InputError, check_flag, check_whole, shown
+from ntkdyn.errors import InputError, check_flag, check_whole, is_real, is_whole, shown
 from ntkdyn.kernels.structure import layer_names
 from ntkdyn.processes import on_host
 from ntkdyn.vectors import Vector
@@ -54,6 +54,10 @@ class SaveOptions(NamedTuple):
     outputs, between the training points, in every recorded round"""
     record_every: int | None = None
     """of a number of rounds, how often one is recorded; None: about a hundred times"""
+    points: int | float | None = None
+    """on how many training, public and test points each all is measured: a number of them, or a
+    share up to 1.0; evenly among agents, and one of each at least. None: all. The record holds
+    these points alone, and which they are, `row` (point)"""
 
 
 def checked(save: SaveOptions, recorded: Sequence[int]) -> SaveOptions:
@@ -71,6 +75,19 @@ def checked(save: SaveOptions, recorded: Sequence[int]) -> SaveOptions:
         parameter_agents=agents if agents is None else _whole("agents", agents),
         seed=check_whole("save: seed", save.seed, 0),
     )
+
+
+def check_points(save: SaveOptions) -> None:
+    """Refuse points that are neither a number of them nor a share."""
+    points = save.points
+    share = is_real(points) and not is_whole(points) and 0 < points <= 1
+    if not (points is None or share or (is_whole(points) and points > 0)):
+        raise InputError(
+            f"save: points must be a whole number from 1 on, or a share up to 1.0, got "
+            f"{shown(points)}"
+        )
+    if points is not None and save.trust:
+        raise InputError("save: trust is an error over all points; leave `points` out")
 
 
 def _whole(what: str, values: Any) -> list[int]:

@@ -29,7 +29,7 @@ from ntkdyn.kernels.structure import distinct_layers, layer_names
 from ntkdyn.precision import EXACT
 from ntkdyn.vectors import Point, Vector
 
-Rows = Int[Array, "agents rows"] | slice
+Rows = Int[Array, "agents rows"] | Int[Array, " rows"] | slice
 """each agent's own rows, or the same for all"""
 Outputs = Float[Array, "agents rows outputs"]
 Readout = Callable[[Point], tuple[Outputs, Callable[[Outputs], Vector]]]
@@ -486,7 +486,7 @@ class TeamSpace(eqx.Module):
         return Point(tuple(part.start().tree for part in self.parts))
 
     def readout(self, rows: Rows) -> Readout:
-        own = lambda team: rows if isinstance(rows, slice) else rows[jnp.array(team)]
+        own = lambda team: rows if _point_axis(rows) is None else rows[jnp.array(team)]
         looks = [
             part.readout(own(team)) for part, team in zip(self.parts, self.members, strict=True)
         ]
@@ -563,7 +563,7 @@ def _scatter(rows: Rows, shape: tuple[int, int, int]) -> Callable[[Outputs], Arr
 
 def _point_axis(rows: Rows) -> int | None:
     """The agent axis of the points at these rows, if each agent has its own."""
-    return None if isinstance(rows, slice) else 0
+    return None if isinstance(rows, slice) or rows.ndim == 1 else 0
 
 
 def _applied(kernel: Array, coefficients: Array, *, per_agent: bool = False) -> Outputs:

@@ -49,12 +49,14 @@ class Settings(NamedTuple):
     step_sizes: tuple[float, ...]
     seeds: int
     predicted: bool
+    measured: int | None = None
+    """on how many test points accuracy is measured; None: all"""
 
 
 FULL = Settings(
     Points("fashion-mnist", 60_000, 10_000), (("kind", "lenet5"),),
     ("ring, 16 agents", "Dyck, 32 agents", "torus, 32 agents"), (0.1, 0.01),
-    2 * 117, 32, (0.03, 0.1, 0.3), 3, False,
+    2 * 117, 32, (0.03, 0.1, 0.3), 3, False, 10_000,
 )  # fmt: skip
 SMALL = Settings(
     Points("digits", 600, 400), (("kind", "mlp"), ("widths", (48, 32))),
@@ -106,7 +108,9 @@ def accuracies(
     )
     method = METHODS[labels["method"]](float(labels["step"]))
     asked = (problem, method, nd.graphs.uniform(graph), [settings.rounds])
-    record = either(labels["side"], asked, checkpoints, settings.batch_size, seed)
+    record = either(
+        labels["side"], asked, checkpoints, settings.batch_size, seed, settings.measured
+    )
     return {
         "mean_model": 100 * float(record["consensus_test_accuracy"].mean()),
         "agents": 100 * float(record["test_accuracy"].mean()),

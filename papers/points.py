@@ -63,13 +63,19 @@ def starts(own: bool, agents: int, seed: int) -> int | list[int]:
 
 
 def either(
-    side: Label, asked: Sequence[Any], checkpoints: Checkpoints, batch_size: int, seed: int
+    side: Label,
+    asked: Sequence[Any],
+    checkpoints: Checkpoints,
+    batch_size: int,
+    seed: int,
+    measured: int | None = None,
 ) -> Record:
     """Predicted by products with the Jacobian, or the real networks trained, on the same batches.
 
-    `asked` are problem, method, weights and rounds.
+    `asked` are problem, method, weights and rounds; `measured` so many points of each set, or all.
     """
-    given = {"batch_size": batch_size, "batch_seed": seed, "save": nd.SaveOptions(outputs=False)}
+    save = nd.SaveOptions(outputs=False, points=measured)
+    given = {"batch_size": batch_size, "batch_seed": seed, "save": save}
     if side == "predicted":
         return nd.predict(*asked, **given, kernel="implicit")
     return nd.train(*asked, **given, checkpoints=checkpoints)

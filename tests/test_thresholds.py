@@ -79,7 +79,7 @@ def test_outer_eigenvalues_by_lanczos_are_those_of_all(name, monkeypatch):
 def test_points_measured_in_parts_are_those_measured_at_once(problem, monkeypatch):
     space = problem.kernel_space()
     x = Point(jnp.asarray(np.random.default_rng(2).standard_normal((AGENTS, POINTS, 1))))
-    outputs = lambda: engine._all_outputs(space, x, None, POINTS)
+    outputs = lambda: engine._all_outputs(space, x, None, slice(0, POINTS))
     close(*both(monkeypatch, engine, "POINTS_AT_ONCE", (NEVER, 5), outputs), rounding=1e-15)
 
 

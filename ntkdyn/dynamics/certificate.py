@@ -176,6 +176,8 @@ def _provable(asked: Plan) -> Plan:
     check_provable(asked.system)
     if save.trust or save.kernel:
         raise InputError("save: trust and kernel are those of a linear prediction; use `predict`")
+    if save.points is not None:
+        raise InputError("save: what is certified is the error over all points; leave `points` out")
     if isinstance(method.step_size, OfLimit):
         return asked.by(assess(asked.system.settling).method)
     return asked.by(known_step(method))

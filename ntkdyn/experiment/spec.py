@@ -311,6 +311,9 @@ class RunTable(StrictTable):
     """points per agent and round; all if left out"""
     parameter_rounds: list[int] = []
     """the rounds in which a sample of the parameters is kept"""
+    points: int | float | None = None
+    """on how many training and test points each all is measured, or on what share up to 1.0; all
+    if left out"""
     trust: bool = False
     """estimate the prediction's error by the real network at the predicted parameters"""
     anchors: Literal["auto"] | list[int] | None = None

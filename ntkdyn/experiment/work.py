@@ -218,7 +218,10 @@ class Experiment(Assembly):
             listed = {*recorded_rounds(rounds, every), *range(min(self.first, rounds) + 1)}
             rounds, every = sorted(listed), None
         saved = SaveOptions(
-            parameter_rounds=table.parameter_rounds, trust=trust, record_every=every
+            parameter_rounds=table.parameter_rounds,
+            trust=trust,
+            record_every=every,
+            points=table.points,
         )
         return {"rounds": rounds, "save": saved}
 

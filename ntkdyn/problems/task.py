@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import precision
 from ntkdyn.data import Batches, Partition, full, minibatches
-from ntkdyn.errors import InputError
+from ntkdyn.errors import InputError, is_whole
 from ntkdyn.losses import Loss
 
 
@@ -58,6 +59,25 @@ class Task(NamedTuple):
         """How many training points each agent owns."""
         return np.bincount(self.owner, minlength=self.agents)
 
+    def some(self, points: int | float) -> Int[np.ndarray, " rows"]:
+        """So many training, public and test points each, or that share: their rows, ascending.
+
+        Evenly among those that are dealt to agents one after another, and one of each at least.
+        """
+        dealt = np.argsort(self.owner, kind="stable")
+        public, test = np.split(np.arange(self.train, len(self.targets)), [self.public])
+        parts = [_evenly(rows, points) for rows in (dealt, public, test)]
+        agents, first = np.unique(self.owner, return_index=True)
+        without = ~np.isin(agents, self.owner[parts[0]])
+        return np.unique(np.concatenate([first[without], *parts]))
+
+    def at(self, rows: Int[np.ndarray, " rows"]) -> Task:
+        """These points alone, ascending."""
+        own = self.owner[rows[rows < self.train]]
+        public = int(((rows >= self.train) & (rows < self.basis)).sum())
+        labels = None if self.labels is None else self.labels[rows]
+        return self._replace(targets=self.targets[rows], owner=own, labels=labels, public=public)
+
     def batches(self, size: int | None, seed: int | None) -> Batches:
         """All points of every agent in every round, or `size` of them drawn from `seed`."""
         if size is None or seed is None:
@@ -73,6 +93,13 @@ class Task(NamedTuple):
             raise InputError(
                 "augment: is drawn from batch_seed, so it goes with batch_size and batch_seed"
             )
+
+
+def _evenly(rows: Int[np.ndarray, " rows"], points: int | float) -> Int[np.ndarray, " chosen"]:
+    """So many of them, or that share, each as far from the next."""
+    asked = points if is_whole(points) else math.ceil(points * len(rows))
+    count = min(asked, len(rows))
+    return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
 def task_of(partition: Partition, loss: Loss, public: int = 0, heads: int = 1) -> Task:

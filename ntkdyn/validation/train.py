@@ -115,7 +115,7 @@ def train(
         spaces = _Spaces(problem, asked, resources.devices, rounded=precision == "bfloat16")
         given = resources.memory
         budget = available(spaces.layout) if given is None else in_bytes(given)
-        sized = fit(spaces.iteration, budget)
+        sized = fit(spaces.iteration, budget, asked.rows)
         if checkpoints:
             _note(checkpoints, spaces.layout, precision, sized)
         record = run(

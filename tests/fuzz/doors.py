@@ -133,7 +133,7 @@ def _asked(draw: Draw, more: Mapping[str, Any] = {}) -> dict[str, Any]:
 def _saved(draw: Draw) -> Any:
     valid = {
         "outputs": True, "parameter_rounds": [2], "parameter_agents": [0, 1], "per_tensor": 3,
-        "seed": 0, "trust": False, "distances": False, "kernel": False,
+        "seed": 0, "trust": False, "distances": False, "kernel": False, "points": 0.5,
     }  # fmt: skip
     return nd.SaveOptions(**replaced(draw, valid))
 
