@@ -71,6 +71,7 @@ def built(problem, rounds=3):
     return nd.runs.iteration_of(nd.runs.plan(system, rounds), problem.network_space())
 
 
+@pytest.mark.slow
 def test_gradients_are_taken_at_altered_points_and_outputs_measured_at_the_points():
     one, plain = built(problem()), built(problem(None))
     x = one.space.start()
@@ -93,6 +94,7 @@ def test_gradients_are_taken_at_altered_points_and_outputs_measured_at_the_point
     assert np.array_equal(take_snapshot(one, x).outputs, take_snapshot(plain, x).outputs)
 
 
+@pytest.mark.slow
 def test_a_run_with_augmentation_is_repeated_by_its_seed():
     asked = (nd.methods.atc(step_size=0.5), PAIR, [4])
     runs = [

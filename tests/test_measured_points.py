@@ -72,6 +72,7 @@ def test_points_are_chosen_evenly_and_of_every_agent(problem):
     assert np.bincount(many.owner[many.some(0.1)[:100]]).tolist() == [25] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, [0, 1, 2]])
 def test_networks_are_seen_in_blocks_as_at_once(problem, start, monkeypatch):
     problem = dataclasses.replace(problem, seed=start)
