@@ -40,10 +40,15 @@ def bounded() -> Iterator[None]:
     finally:
         _Count.depth -= 1
         if not _Count.depth and _Count.programs > MOST:
-            _Count.programs = 0
-            jax.clear_caches()
-            gc.collect()
-            hand_back()
+            drop()
+
+
+def drop() -> None:
+    """Drop all programs that JAX keeps, and give the system what they held."""
+    _Count.programs = 0
+    jax.clear_caches()
+    gc.collect()
+    hand_back()
 
 
 def hand_back() -> None:
