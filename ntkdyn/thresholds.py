@@ -33,6 +33,9 @@ ALONE_UP_TO = 64
 COVARIANCE_OPERATIONS = 1e13
 """Multiplications in following a covariance: some minutes."""
 
+OUTCOMES_UP_TO = 2000
+"""Ways in which a round's links fail whose maps are worked out: hundredths of a second each."""
+
 # --- zero up to here ---------------------------------------------------------------------------
 
 RANK = 1e-14

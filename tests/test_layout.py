@@ -69,9 +69,9 @@ ALLOWED = {
     },
     "dynamics": {
         "arrays", "cluster", "data", "engine", "errors", "graphs", "saving", "kernels", "linear",
-        "linearization", "losses", "measures", "methods", "networks", "precision", "problems",
-        "processes", "progress", "quantities", "records", "runs", "sizes", "spaces", "system",
-        "thresholds", "vectors",
+        "linearization", "links", "losses", "measures", "methods", "networks", "precision",
+        "problems", "processes", "progress", "quantities", "records", "runs", "sizes", "spaces",
+        "system", "thresholds", "vectors",
     },
     "figures": {"disk", "errors", "records"},
     "validation": {

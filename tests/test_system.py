@@ -8,7 +8,7 @@ import pytest
 from cases import MIXINGS, method
 
 import ntkdyn as nd
-from ntkdyn import dynamics, linear, runs
+from ntkdyn import dynamics, linear, links, runs
 from ntkdyn.theory import theorems
 
 W = MIXINGS["star"]
@@ -22,6 +22,14 @@ def problem():
     return nd.KernelProblem(features @ features.T, rng.standard_normal((12, 2)), np.arange(12) % 8)
 
 
+def _lossy(first, *rest):
+    """The same question of the method over links that lose messages."""
+    over = lambda by: links.over(by, links.lossy(0.2))
+    if rest:
+        return (first, over(rest[0]), *rest[1:])
+    return (first.with_(method=over(first.method)),)
+
+
 QUESTIONS = {
     "predict": lambda *asked: nd.predict(*asked, [0, 7])["outputs"].values,
     "flow": lambda *asked: dynamics.flow(*asked, rounds=[3])["outputs"].values,
@@ -33,6 +41,7 @@ QUESTIONS = {
     "assess": lambda *asked: dynamics.assess(*asked).limit,
     "rounds until": lambda *asked: dynamics.rounds_until(*asked, 0.5),
     "noise": lambda *asked: dynamics.minibatch_noise(*asked, [2], batch_size=1)["std_outputs"],
+    "link noise": lambda *asked: dynamics.link_noise(*_lossy(*asked), [2])["std_outputs"],
     "bounds": lambda *asked: theorems.case(*asked).constants.smoothness,
 }
 

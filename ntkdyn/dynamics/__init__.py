@@ -6,7 +6,7 @@ from ntkdyn.dynamics.corrected import Corrections
 from ntkdyn.dynamics.ensembles import Starts, ensemble
 from ntkdyn.dynamics.flows import Flow, Transition, flow, has_flow
 from ntkdyn.dynamics.limits import limit, rounds_until, slowest_modes
-from ntkdyn.dynamics.noise import Moments, minibatch_noise
+from ntkdyn.dynamics.noise import Moments, link_noise, minibatch_noise
 from ntkdyn.dynamics.predict import Scheme, predict, predict_beside
 from ntkdyn.dynamics.reduced import reduced
 from ntkdyn.dynamics.stability import (
@@ -35,6 +35,7 @@ __all__ = [
     "kernel_table",
     "known_step",
     "limit",
+    "link_noise",
     "minibatch_noise",
     "predict",
     "predict_beside",

@@ -48,6 +48,11 @@ class Loop(NamedTuple):
     X: Float[np.ndarray, "agents states"]
 
     @property
+    def ports(self) -> Float[np.ndarray, "states states agents"]:
+        """Q_si R_it: how agent i's gradient at state t enters state s."""
+        return np.einsum("si,it->sti", self.Q, self.R)
+
+    @property
     def symmetrisable(self) -> bool:
         """Whether A is similar to a symmetric matrix, so its spectrum real, whatever the kernel.
 
@@ -138,14 +143,17 @@ def _directions(
 
 
 def closed(
-    loop: Loop, hessians: Float[np.ndarray, "agents features features"]
+    P: Float[np.ndarray, "states states"],
+    ports: Float[np.ndarray, "states states agents"],
+    hessians: Float[np.ndarray, "agents features features"],
 ) -> Float[np.ndarray, "state state"]:
-    """A = P (x) I + sum_i Q_i R_i (x) H_i: the loop with its own gradients, dense."""
-    states, rank = len(loop.P), hessians.shape[1]
-    ports = np.einsum("si,it->sti", loop.Q, loop.R).reshape(states * states, -1)
-    pulled = (ports @ hessians.reshape(len(hessians), -1)).reshape(states, states, rank, rank)
+    """A = P (x) I + sum_i Q_i R_i (x) H_i: a loop with its own gradients, dense."""
+    states, rank = len(P), hessians.shape[1]
+    pulled = (ports.reshape(states * states, -1) @ hessians.reshape(len(hessians), -1)).reshape(
+        states, states, rank, rank
+    )
     pulled = np.swapaxes(pulled, 1, 2).reshape(states * rank, -1)
-    return np.kron(loop.P, np.eye(rank)) + pulled
+    return np.kron(P, np.eye(rank)) + pulled
 
 
 def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...]:

@@ -1,4 +1,4 @@
-"""Minibatch noise: mean and covariance of the parameters over all draws of batches, exactly.
+"""Noise of batches and of links: mean and covariance of the parameters over all draws, exactly.
 
 A batch of b of an agent's n points, drawn anew in each round without replacement, gives point a the
 random weight xi_a / n with E xi = 1, and within an agent
@@ -12,21 +12,33 @@ full-batch map, and the covariance
 
 where r are the residuals of all points, each at its owner, r' their derivative and Q' = Q / n where
 they enter: the noise is as large as the residuals, and dies where all of them can vanish.
+
+Messages that are lost and agents that sleep make A and b of a round random, independent of all
+other rounds. With parts A_S, b_S of variance v_S that are not correlated (`expansion`), A_{} and
+b_{} the mean of A and b,
+
+    m+ = A_{} m + b_{},    C+ = A_{} C A_{}^T
+         + sum_(S not empty) v_S (A_S C A_S^T + (A_S m + b_S) (A_S m + b_S)^T).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 import xarray as xr
 from jaxtyping import Float, Int
 
 from ntkdyn import precision, thresholds
-from ntkdyn.dynamics.affine import affine_rounds
+from ntkdyn.dynamics.affine import affine_rounds, light
+from ntkdyn.dynamics.expansion import Expansion, Part
 from ntkdyn.dynamics.realization import Features, Realization
+from ntkdyn.dynamics.spectra import GROWS
 from ntkdyn.dynamics.stability import assess
 from ntkdyn.errors import InputError, check_whole
 from ntkdyn.measures import measure, shares
@@ -45,14 +57,14 @@ AT_REST = -1
 """The round of a record of the steady state."""
 
 
+Rounds = int | Sequence[int] | None
+"""How many, or which are recorded; None: at rest."""
+
+
 @question("kernel")
 @precision.in_double
 def minibatch_noise(
-    system: System,
-    rounds: int | Sequence[int] | None,
-    *,
-    batch_size: int,
-    record_every: int | None = None,
+    system: System, rounds: Rounds, *, batch_size: int, record_every: int | None = None
 ) -> Record:
     """Mean and spread over all draws of batches, in the given rounds or at rest (None).
 
@@ -80,7 +92,44 @@ def minibatch_noise(
         >>> bool((told["std_outputs"][0] == 0).all()), bool((told["std_outputs"][1] > 0).all())
         (True, True)
     """
+    batch_size = check_whole("batch_size:", batch_size, 1)
     moments = Moments(system, batch_size=batch_size)
+    return _recorded(system, moments, rounds, record_every).assign_attrs(batch_size=batch_size)
+
+
+@question("kernel")
+@precision.in_double
+def link_noise(system: System, rounds: Rounds, *, record_every: int | None = None) -> Record:
+    """Mean and spread over all draws of a method's links, in the given rounds or at rest (None).
+
+    Of links that lose messages and of agents that sleep, with all points in every round, beside
+    any links that are affine. The mean is that of the method itself, also where one message of a
+    round depends on another that may be lost with it, which `links.expected` leaves out. At rest:
+    as for `minibatch_noise`, whose variables it has.
+
+    Args:
+        system: or problem, method, weights in its place, with `kernel` by name.
+        rounds: how many, or which are recorded, ascending; None: at rest.
+        record_every: of a number of rounds, how often one is recorded.
+
+    Returns:
+        The variables of `minibatch_noise`, exact over all draws.
+
+    Raises:
+        InputError: for links that draw anything else (compression, noise) or are not linear, states
+            too large, more ways to fail than can be looked at, and at rest where means or mean
+            squares grow.
+
+    Example:
+        >>> lossy = nd.links.over(dgd, nd.links.lossy(0.2))
+        >>> told = nd.dynamics.link_noise(bare, lossy, W, [0, 5])
+        >>> bool((told["std_outputs"][0] == 0).all()), bool((told["std_outputs"][1] > 0).all())
+        (True, True)
+    """
+    return _recorded(system, Moments(system), rounds, record_every)
+
+
+def _recorded(system: System, moments: Moments, rounds: Rounds, record_every: int | None) -> Record:
     if rounds is None:
         moments.settle()
         asked = [AT_REST]
@@ -96,7 +145,7 @@ def minibatch_noise(
         name: (dims[: 1 + value.ndim], np.stack([row[name] for row in rows]))
         for name, value in rows[0].items()
     }
-    return described(xr.Dataset(variables, {"round": asked}, {"batch_size": batch_size}))
+    return described(xr.Dataset(variables, {"round": asked}))
 
 
 class Moments:
@@ -106,10 +155,12 @@ class Moments:
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
-        batch_size: points that each agent draws in a round, without replacement.
+        batch_size: points that each agent draws in a round, without replacement; None: all points,
+            and what is drawn is what fails on the method's links.
 
     Raises:
-        InputError: for a state too large for its covariance to be followed.
+        InputError: for a state too large for its covariance to be followed, and links that draw
+            anything else than what fails.
 
     Example:
         >>> moments = nd.dynamics.Moments(bare, dgd, W, batch_size=1)
@@ -120,19 +171,26 @@ class Moments:
 
     @question("kernel")
     @precision.in_double
-    def __init__(self, system: System, *, batch_size: int) -> None:
-        batch_size = check_whole("batch_size:", batch_size, 1)
+    def __init__(self, system: System, *, batch_size: int | None = None) -> None:
         self.stability = assess(system)
-        asked = plan(system.with_(method=self.stability.method), 0)
-        self.map = affine_rounds(iteration_of(asked, system.problem.kernel_space(system.kernel)))
+        method = self.stability.method
+        expansion = Expansion.of(system.with_(method=method)) if batch_size is None else None
+        sure = expansion.failing(method) if expansion else method
+        asked = plan(system.with_(method=sure), 0)
+        iteration = iteration_of(asked, system.problem.kernel_space(system.kernel))
+        self.map = affine_rounds(iteration)
         self._check_size(len(self.map.kernel))
         self.features = Features(self.map.kernel)
-        whole = Realization(self.map, self.features.rows)
+        loops = expansion.loops(iteration, method) if expansion else self.map.loops
+        whole = Realization(dataclasses.replace(self.map, loops=loops), self.features.rows)
         self._check_size(whole.size)
-        self._rounds = [_round(whole, self.features, each) for each in range(whole.period)]
-        self.X, self._over_period = whole.reached.loops[0].X, whole.over_period
-        parts = self.map.owner, self.map.counts, self.map.point
-        self._spread = batch_covariance(*parts, batch_size)
+        self.X = whole.reached.loops[0].X
+        one_round = (
+            functools.partial(_over_links, expansion, whole)
+            if expansion
+            else functools.partial(_of_batches, batch_size, whole, self.features)
+        )
+        self._rounds = [one_round(each) for each in range(iteration.period)]
         sides = self.map.residual.shape[1]
         self.done = 0
         self.mean = np.zeros((sides, whole.size))
@@ -150,9 +208,7 @@ class Moments:
         """So many rounds more."""
         for _ in range(rounds):
             round = self._rounds[self.done % len(self._rounds)]
-            noise = self._noise(round, self.mean, self.covariance)
-            self.mean = self.mean @ round.matrix.T + round.drive.T
-            self.covariance = round.matrix @ self.covariance @ round.matrix.T + noise
+            self.mean, self.covariance = round.after(self.mean, self.covariance)
             self.done += 1
 
     def settle(self) -> None:
@@ -160,12 +216,15 @@ class Moments:
 
         The noise is renewed until it no longer changes.
         """
-        if not self.stability.stable:
+        matrix, drive = self._over_period
+        stable = self.stability.stable
+        if stable is None:
+            stable = np.abs(np.linalg.eigvals(matrix)).max() <= 1 + GROWS
+        if not stable:
             raise InputError(
                 f"noise: {self.stability.method.name} is unstable at step size "
                 f"{float(self.stability.method.step_size):g} and comes to no rest"
             )
-        matrix, drive = self._over_period
         self.mean = np.linalg.lstsq(np.eye(len(matrix)) - matrix, drive, rcond=None)[0].T
         for _ in range(PATIENCE):
             before = self.covariance
@@ -176,27 +235,47 @@ class Moments:
             if change <= STEADY * np.abs(self.covariance).max():
                 return
         raise InputError(
-            "noise: the variance finds no rest; take a smaller step size, a larger batch, or ask "
-            "for rounds"
+            "noise: the variance finds no rest; take a smaller step size, a larger batch, fewer "
+            "failures, or ask for rounds"
         )
+
+    def growth(self) -> float:
+        """The factor by which mean squares of errors grow in a round, in the long run.
+
+        The spectral radius of M -> E A M A^T over a period: a positive map, whose largest
+        eigenvalue is real and has a positive M.
+        """
+        size = self.mean.shape[1]
+
+        def moved(moment: np.ndarray) -> np.ndarray:
+            moment = moment.reshape(1, size, size)
+            for round in self._rounds:
+                moment = round.homogeneous(moment)
+            return moment.reshape(-1)
+
+        over = scipy.sparse.linalg.LinearOperator((size**2, size**2), moved, dtype=float)
+        largest = scipy.sparse.linalg.eigs(
+            over, 1, v0=np.eye(size).reshape(-1), return_eigenvectors=False
+        )
+        return float(np.abs(largest[0]) ** (1 / len(self._rounds)))
+
+    @property
+    def _over_period(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the mean goes through."""
+        sides, size = self.mean.shape
+        matrix, drive = np.eye(size), np.zeros((size, sides))
+        for round in self._rounds:
+            matrix, drive = round.matrix @ matrix, round.matrix @ drive + round.drive
+        return matrix, drive
 
     def _added(self) -> Float[np.ndarray, "sides state state"]:
         """What a period's noise adds to the covariance, begun from the one there is."""
         mean, covariance, added = self.mean, self.covariance, np.zeros_like(self.covariance)
         for round in self._rounds:
-            noise = self._noise(round, mean, covariance)
-            mean = mean @ round.matrix.T + round.drive.T
-            covariance = round.matrix @ covariance @ round.matrix.T + noise
+            noise = round.source.of(mean, covariance)
+            mean, covariance = round.after(mean, covariance)
             added = round.matrix @ added @ round.matrix.T + noise
         return added
-
-    def _noise(
-        self, round: Round, mean: np.ndarray, covariance: np.ndarray
-    ) -> Float[np.ndarray, "sides state state"]:
-        """The covariance that one round's batches add."""
-        off = mean @ round.felt.T + self.map.residual.T
-        moment = round.felt @ covariance @ round.felt.T + off[:, :, None] * off[:, None, :]
-        return round.kick @ (self._spread * moment) @ round.kick.T
 
     def displacement(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (agents, features, sides) and covariance (agents, sides, features, features)."""
@@ -209,22 +288,93 @@ class Moments:
         )
 
 
-class Round(NamedTuple):
-    """A round of the moving state, and where residuals and noise meet it."""
+class Batches(NamedTuple):
+    """What a round's batches add to the covariance."""
 
-    matrix: Float[np.ndarray, "state state"]
-    drive: Float[np.ndarray, "state sides"]
     felt: Float[np.ndarray, "coordinates state"]
     """what residuals see of the state"""
     kick: Float[np.ndarray, "state coordinates"]
     """where a point's noise enters"""
+    spread: Float[np.ndarray, "coordinates coordinates"]
+    residual: Float[np.ndarray, "coordinates sides"]
+
+    def of(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """Q' (cov(xi) * E r r^T) Q'^T."""
+        off = mean @ self.felt.T + self.residual.T
+        return self._kicked(_sandwiched(self.felt, covariance) + _squared(off))
+
+    def homogeneous(self, moment: np.ndarray) -> np.ndarray:
+        """The same, of a second moment and without residuals at the start."""
+        return self._kicked(_sandwiched(self.felt, moment))
+
+    def _kicked(self, moment: np.ndarray) -> np.ndarray:
+        return _sandwiched(self.kick, self.spread * moment)
 
 
-def _round(whole: Realization, features: Features, round: int) -> Round:
-    loop, owner, rows = whole.reached.loops[round], whole.affine.owner, features.rows
-    felt = np.einsum("as,af->asf", loop.R[owner], rows).reshape(len(owner), -1)
-    kick = np.einsum("sa,af->sfa", loop.Q[:, owner] / whole.affine.counts, rows)
-    return Round(whole.matrix(round), whole.drive(round), felt, kick.reshape(-1, len(owner)))
+class Parts(NamedTuple):
+    """What a round's failures add to the covariance."""
+
+    parts: tuple[Part, ...]
+
+    def of(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """sum_S v_S (A_S C A_S^T + (A_S m + b_S) (A_S m + b_S)^T)."""
+        added = self.homogeneous(covariance)
+        for part in self.parts:
+            added += part.variance * _squared((part.matrix @ mean.T + part.drive).T)
+        return added
+
+    def homogeneous(self, moment: np.ndarray) -> np.ndarray:
+        """The same, of a second moment and without drive."""
+        added = np.zeros_like(moment)
+        for part in self.parts:
+            added += part.variance * _sandwiched(part.matrix, moment)
+        return added
+
+
+class Round(NamedTuple):
+    """A round of the moving state: what its mean goes through, and what adds to the covariance."""
+
+    matrix: Float[np.ndarray, "state state"]
+    drive: Float[np.ndarray, "state sides"]
+    source: Batches | Parts
+
+    def after(self, mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both after this round."""
+        noise = self.source.of(mean, covariance)
+        mean = mean @ self.matrix.T + self.drive.T
+        return mean, _sandwiched(self.matrix, covariance) + noise
+
+    def homogeneous(self, moment: np.ndarray) -> np.ndarray:
+        """E A M A^T."""
+        return _sandwiched(self.matrix, moment) + self.source.homogeneous(moment)
+
+
+def _sandwiched(
+    matrix: Float[np.ndarray, "after before"] | scipy.sparse.csr_array,
+    moments: Float[np.ndarray, "sides before before"],
+) -> Float[np.ndarray, "sides after after"]:
+    """B M B^T of symmetric M."""
+    return np.stack([matrix @ (matrix @ each).T for each in moments])
+
+
+def _squared(x: Float[np.ndarray, "sides many"]) -> Float[np.ndarray, "sides many many"]:
+    return x[:, :, None] * x[:, None, :]
+
+
+def _of_batches(size: int, whole: Realization, features: Features, round: int) -> Round:
+    loop, map, rows = whole.reached.loops[round], whole.affine, features.rows
+    felt = np.einsum("as,af->asf", loop.R[map.owner], rows).reshape(len(rows), -1)
+    kick = np.einsum("sa,af->sfa", loop.Q[:, map.owner] / map.counts, rows)
+    spread = batch_covariance(map.owner, map.counts, map.point, size)
+    source = Batches(felt, kick.reshape(-1, len(rows)), spread, map.residual)
+    return Round(whole.matrix(round), whole.drive(round), source)
+
+
+def _over_links(expansion: Expansion, whole: Realization, round: int) -> Round:
+    parts = expansion.parts(whole, round)
+    mean = next(parts)
+    others = tuple(each._replace(matrix=light(each.matrix)) for each in parts)
+    return Round(mean.matrix, mean.drive, Parts(others))
 
 
 def batch_covariance(

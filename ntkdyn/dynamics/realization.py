@@ -108,11 +108,23 @@ class Realization:
 
     def matrix(self, round: int = 0) -> Float[np.ndarray, "state state"]:
         """A of a round, dense."""
-        return closed(self.reached.loops[round % self.period], self._hessians)
+        loop = self.reached.loops[round % self.period]
+        return self.closed(loop.P, loop.ports)
+
+    def closed(
+        self,
+        P: Float[np.ndarray, "free free"],
+        ports: Float[np.ndarray, "free free agents"],
+    ) -> Float[np.ndarray, "state state"]:
+        """A of a loop with these, dense."""
+        return closed(P, ports, self._hessians)
 
     def drive(self, round: int = 0) -> Float[np.ndarray, "state sides"]:
         """b of a round."""
-        Q = self.reached.loops[round % self.period].Q
+        return self.pulled(self.reached.loops[round % self.period].Q)
+
+    def pulled(self, Q: Float[np.ndarray, "free agents"]) -> Float[np.ndarray, "state sides"]:
+        """What agents' gradients at theta_0 add to the state, by way of Q."""
         return np.tensordot(Q, self._pulls, 1).reshape(self.size, -1)
 
     @functools.cached_property

@@ -30,7 +30,7 @@ from ntkdyn.links.compression import (  # noqa: F401
 )
 from ntkdyn.links.delays import delayed
 from ntkdyn.links.failures import activated, lossy
-from ntkdyn.links.link import Exchange, Link, Linked, Message, Onward
+from ntkdyn.links.link import Exchange, Failures, Link, Linked, Message, Onward
 from ntkdyn.links.noise import noisy
 from ntkdyn.links.over import damped, expected, over, periodic
 from ntkdyn.links.robust import robust
@@ -43,7 +43,7 @@ LINKS = {
 }  # fmt: skip
 """name -> what makes a link"""
 
-__all__ = ["COMPRESSORS", "LINKS", "Exchange", "Link", "Linked", "Message", "Onward"]
+__all__ = ["COMPRESSORS", "LINKS", "Exchange", "Failures", "Link", "Linked", "Message", "Onward"]
 __all__ += ["expected", "over"]
 __all__ += list(LINKS) + list(COMPRESSORS)
 

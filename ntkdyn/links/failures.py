@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, check_flag, is_real, shown
-from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
+from ntkdyn.links.link import Exchange, Failures, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import check_share
 from ntkdyn.vectors import ByAgent
 
@@ -39,6 +40,14 @@ class _Failing(Link):
         """Of the messages that arrive."""
         raise NotImplementedError
 
+    def together(self, agents: int) -> list[list[tuple[int, int]]]:
+        """For all that fails by itself: the messages (to, from) that are then lost."""
+        raise NotImplementedError
+
+    def chance(self) -> float:
+        """Of each of them."""
+        raise NotImplementedError
+
     def exchange(
         self, memory: Any, message: Message, onward: Onward, at: Exchange
     ) -> tuple[ByAgent, Any]:
@@ -53,6 +62,34 @@ class _Failing(Link):
 
     def expected(self) -> Link:
         return dataclasses.replace(self, seed=None)
+
+    def failures(self, agents: int) -> Failures:
+        if self.affine:
+            return super().failures(agents)
+        lost = self.together(agents)
+        arrives = np.ones((len(lost), agents, agents))
+        for each, messages in zip(arrives, lost, strict=True):
+            each[tuple(np.transpose(messages))] = 0
+        return Failures(arrives, np.full(len(lost), self.chance()))
+
+    def known(self, arrives: Float[np.ndarray, "agents agents"]) -> Link:
+        return self if self.affine else Arriving(arrives)
+
+
+class Arriving(Link):
+    """What arrives is known, and the same in every round."""
+
+    arrives: Float[np.ndarray, "agents agents"]
+
+    @property
+    def made_for(self) -> int:
+        return len(self.arrives)
+
+    def exchange(
+        self, memory: Any, message: Message, onward: Onward, at: Exchange
+    ) -> tuple[ByAgent, Any]:
+        before = 1.0 if message.arrives is None else message.arrives
+        return onward(message._replace(arrives=self.arrives * before)), memory
 
 
 class Lossy(_Failing):
@@ -73,6 +110,15 @@ class Lossy(_Failing):
         drawn = jnp.triu(drawn) + jnp.triu(drawn, 1).T if self.mutual else drawn
         return (drawn >= self.probability).astype(float)
 
+    def together(self, agents: int) -> list[list[tuple[int, int]]]:
+        pairs = itertools.combinations(range(agents), 2)
+        if self.mutual:
+            return [[(i, j), (j, i)] for i, j in pairs]
+        return [[way] for i, j in pairs for way in ((i, j), (j, i))]
+
+    def chance(self) -> float:
+        return self.probability
+
 
 class Activated(_Failing):
     """Each agent is awake with the probability p; a link works where both its ends are."""
@@ -85,6 +131,13 @@ class Activated(_Failing):
     def arriving(self, key: Array, agents: int) -> Float[Array, "agents agents"]:
         awake = jax.random.uniform(key, (agents,), jnp.float32) < self.probability
         return (awake[:, None] & awake[None]).astype(float)
+
+    def together(self, agents: int) -> list[list[tuple[int, int]]]:
+        everyone = range(agents)
+        return [[way for j in everyone for way in ((i, j), (j, i))] for i in everyone]
+
+    def chance(self) -> float:
+        return 1 - self.probability
 
 
 def lossy(probability: float, *, mutual: bool = True, seed: int = 0) -> Link:

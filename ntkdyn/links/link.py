@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ntkdyn.errors import InputError, check_whole
 from ntkdyn.graphs import Weights
@@ -56,6 +56,30 @@ class Message(NamedTuple):
     """what its neighbours are sent"""
     arrives: Float[Array, "agents agents"] | None = None
     """the share of j's message that reaches i; None: all of every one"""
+
+
+class Failures(NamedTuple):
+    """What may fail in a round, each by itself; of several the product of what they leave arrives.
+
+    Example:
+        >>> nd.links.lossy(0.2).failures(3).chances.tolist()
+        [0.2, 0.2, 0.2]
+    """
+
+    arrives: Float[np.ndarray, "failures agents agents"]
+    """1 where j's message reaches i although that has failed"""
+    chances: Float[np.ndarray, " failures"]
+
+    @staticmethod
+    def none(agents: int) -> Failures:
+        """Of links on which nothing does."""
+        return Failures(np.ones((0, agents, agents)), np.zeros(0))
+
+    def among(self, linked: Bool[np.ndarray, "agents agents"]) -> Failures:
+        """Those that can happen, and that lose a message of somebody who is heard."""
+        lost = (self.arrives == 0) & linked & ~np.eye(len(linked), dtype=bool)
+        there = lost.any(axis=(1, 2)) & (self.chances > 0)
+        return Failures(self.arrives[there], self.chances[there])
 
 
 Onward = Callable[[Message], ByAgent]
@@ -159,6 +183,20 @@ class Link(eqx.Module):
         """The mean of what it does over its draws; itself, where it draws nothing."""
         return self
 
+    def failures(self, agents: int) -> Failures:
+        """What it draws in a round, where that is what fails; none, where it draws nothing."""
+        if self.affine:
+            return Failures.none(agents)
+        raise InputError(
+            f"{self.name}: has no mean and covariance over what it draws, as "
+            f"{self.why_not or 'it is no matter of messages that fail'}"
+        )
+
+    def known(self, arrives: Float[np.ndarray, "agents agents"]) -> Link:
+        """What it is in rounds of which it is known what arrives; itself, where nothing fails."""
+        del arrives
+        return self
+
     def check_weights(self, weights: Weights) -> None:
         """Refuse a graph that it cannot work on."""
         if self.made_for not in (None, weights.agents):
@@ -229,6 +267,16 @@ class Linked(eqx.Module):
             taken = link.bits(parameters)
             bits = bits if taken is None else taken
         return bits / WORD
+
+    def failures(self, agents: int) -> Failures:
+        """Of all links."""
+        each = [Failures.none(agents), *(link.failures(agents) for link in self.links)]
+        return Failures(*map(np.concatenate, zip(*each, strict=True)))
+
+    def known(self, arrives: Float[np.ndarray, "agents agents"]) -> Linked:
+        """What it is in rounds of which it is known what arrives."""
+        links = tuple(link.known(arrives) for link in self.links)
+        return dataclasses.replace(self, links=links)
 
     def check_weights(self, method: str, weights: Weights) -> None:
         self.inner.check_weights(method, weights)

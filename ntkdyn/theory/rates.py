@@ -106,7 +106,7 @@ def linear_map(case: Case) -> Float[np.ndarray, "state state"]:
             f"rates: the state has {size} numbers and exact spectra are computed "
             f"up to {thresholds.DECOMPOSED_UP_TO}; take fewer agents or points"
         )
-    return closed(loop, case.constants.hessians)
+    return closed(loop.P, loop.ports, case.constants.hessians)
 
 
 def _loop(case: Case) -> Loop:

@@ -314,6 +314,7 @@ ANALYSES = one_of(
             dynamics.flow, {"rounds": 4, "tolerance": 1e-6, "save": nd.SaveOptions(record_every=2)}
         ),
         _analysis(dynamics.minibatch_noise, {"rounds": 4, "batch_size": 1, "record_every": 2}),
+        _analysis(dynamics.link_noise, {"rounds": 4, "record_every": 2}),
         _analysis(dynamics.ensemble, {"rounds": 4, "starts": dynamics.Starts(0, 8)}),
     ]
 )

@@ -1,0 +1,128 @@
+"""Rounds over links that fail at random, expanded in what fails.
+
+Failures are independent: f_e = 1 where e happens, of probability q_e, else 0. A round's map is a
+polynomial of them, of a degree no larger than the number of failures that one path through the
+round can meet, so that few of its values are all of it:
+
+    A(f) = sum_U C_U prod_(e in U) f_e,      C_U = sum_(T in U) (-1)^|U - T| A(1_T)
+
+In f_e - q_e, which are independent and have mean zero, it is
+
+    A = sum_S A_S prod_(e in S) (f_e - q_e),      A_S = sum_(U over S) C_U prod_(e in U - S) q_e
+
+so that A_{} is its mean, and with the variances v_S = prod_(e in S) q_e (1 - q_e)
+
+    E A M A^T = sum_S v_S A_S M A_S^T
+
+(Hoeffding 1948): as many products as there are S of which A_S is not zero, and no map of the square
+of the state's size. Of a round with one exchange over links that fail alone these are the links.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float
+
+from ntkdyn import thresholds
+from ntkdyn.dynamics.loops import Loop, open_loops
+from ntkdyn.dynamics.realization import Realization
+from ntkdyn.engine import Iteration
+from ntkdyn.errors import InputError
+from ntkdyn.links import Failures, Linked
+from ntkdyn.methods import Method
+from ntkdyn.system import System
+from ntkdyn.vectors import Point
+
+
+class Part(NamedTuple):
+    """A_S and b_S: what a round does in proportion to prod_(e in S) (f_e - q_e)."""
+
+    variance: float
+    """v_S; 1 of the mean, which is the first part"""
+    matrix: Float[np.ndarray, "state state"] | scipy.sparse.csr_array
+    drive: Float[np.ndarray, "state sides"]
+
+
+class Expansion(NamedTuple):
+    """What may fail in a round, and which of it at once suffices to know all."""
+
+    failures: Failures
+    subsets: Sequence[tuple[int, ...]]
+
+    @staticmethod
+    def of(system: System) -> Expansion:
+        """Of the system's links, whatever else its method does."""
+        update, agents = system.method.update, system.task.agents
+        if not isinstance(update, Linked):
+            raise InputError(f"{system.method.name}: has no links, so that nothing fails on them")
+        linked = np.any([each.matrix != 0 for each in system.weights.rounds], axis=0)
+        failures = update.failures(agents).among(linked)
+        many = len(failures.chances)
+        # One message may be lost by several failures, and in each exchange anew.
+        by_one = int((failures.arrives == 0).sum(axis=0)[linked].max(initial=0))
+        exchanges = len(update.init(Point(np.zeros((agents, 1)))).memory)
+        degree = min(many, by_one * exchanges)
+        count = sum(math.comb(many, size) for size in range(degree + 1))
+        if count > thresholds.OUTCOMES_UP_TO:
+            raise InputError(
+                f"{system.method.name}: {many} failures, of which up to {degree} meet in a round, "
+                f"take {count} rounds to know, and up to {thresholds.OUTCOMES_UP_TO} are looked "
+                f"at; take fewer links or agents"
+            )
+        sizes = range(degree + 1)
+        return Expansion(
+            failures, [each for size in sizes for each in itertools.combinations(range(many), size)]
+        )
+
+    @property
+    def members(self) -> Float[np.ndarray, "subsets failures"]:
+        """1 where the failure is in the subset."""
+        members = np.zeros((len(self.subsets), len(self.failures.chances)))
+        for row, subset in zip(members, self.subsets, strict=True):
+            row[list(subset)] = 1
+        return members
+
+    def products(self, values: Float[np.ndarray, " failures"]) -> Float[np.ndarray, " subsets"]:
+        """Over the failures of each subset."""
+        return np.where(self.members > 0, values, 1.0).prod(axis=1)
+
+    @property
+    def centred(self) -> Float[np.ndarray, "subsets subsets"]:
+        """The matrix that makes of A(1_T) for all subsets T the A_S."""
+        members, chances = self.members, self.products(self.failures.chances)
+        sizes = members.sum(axis=1)
+        within = members @ members.T == sizes[:, None]
+        signs = within * (-1) ** (sizes[:, None] - sizes)
+        return (within * chances / chances[:, None]) @ signs.T
+
+    def failing(self, method: Method, subset: Sequence[int] = ()) -> Method:
+        """The method in rounds in which these fail and no others."""
+        arrives = self.failures.arrives[list(subset)].prod(axis=0)
+        return dataclasses.replace(method, update=method.update.known(arrives))
+
+    def loops(self, iteration: Iteration, method: Method) -> tuple[Loop, ...]:
+        """For every subset that fails the rounds of a period, one subset after the other."""
+        methods = [self.failing(method, subset) for subset in self.subsets]
+        each = [dataclasses.replace(iteration, method=one) for one in methods]
+        return tuple(loop for one in each for loop in open_loops(one))
+
+    def parts(self, whole: Realization, round: int) -> Iterator[Part]:
+        """Of a round, `whole` being that of all `loops`: the mean, and what is not zero."""
+        loops = whole.reached.loops[round :: whole.period // len(self.subsets)]
+        P, ports, Q = (
+            np.tensordot(self.centred, np.stack(each), 1)
+            for each in zip(*((loop.P, loop.ports, loop.Q) for loop in loops), strict=True)
+        )
+        chances = self.failures.chances
+        found = zip(self.products(chances * (1 - chances)), P, ports, Q, strict=True)
+        least = thresholds.LINEAR * max(np.abs(P[0]).max(), np.abs(ports[0]).max())
+        for number, (variance, *of) in enumerate(found):
+            if number == 0 or max(np.abs(each).max() for each in of) > least:
+                yield Part(variance, whole.closed(*of[:2]), whole.pulled(of[2]))

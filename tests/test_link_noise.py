@@ -1,0 +1,297 @@
+"""Mean and covariance over what fails on links, against all outcomes and against many draws."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import method
+
+import ntkdyn as nd
+from ntkdyn import dynamics, graphs, links, precision, runs, thresholds
+from ntkdyn.dynamics import affine
+from ntkdyn.links.failures import Activated, Lossy
+from ntkdyn.methods import mixing
+from ntkdyn.vectors import Point, Vector
+
+RNG = np.random.default_rng(0)
+F, Y = RNG.standard_normal((9, 4)), RNG.standard_normal((9, 2))
+
+
+def points(agents):
+    """(problem, owner) of two points for each agent but the last, which has three."""
+    owner = np.minimum(np.arange(2 * agents + 1) // 2, agents - 1)
+    rows, wanted = F[: len(owner)], Y[: len(owner)]
+    return nd.KernelProblem(rows @ rows.T, wanted, owner, np.zeros_like(wanted)), owner
+
+
+class Table(links.Link):
+    """Messages that arrive in rounds 0, 1, ... as a table says."""
+
+    table: Any
+
+    def exchange(self, memory, message, onward, at):
+        return onward(message._replace(arrives=self.table[at.round])), memory
+
+
+def outputs(over, owner, W, rounds):
+    """Outputs (agents, points, outputs) of the method's own steps on features."""
+    mix = mixing.Fixed().bind(mixing.Plain(W))
+    rows, wanted = F[: len(owner)], Y[: len(owner)]
+
+    def grad(x):
+        off = np.einsum("pf,pfo->po", rows, x.tree.reshape(-1, 4, 2)[owner]) - wanted
+        pulls = np.einsum("pf,po->pfo", rows, off) / np.bincount(owner)[owner][:, None, None]
+        own = [pulls[owner == agent].sum(axis=0).reshape(-1) for agent in range(len(W))]
+        return Vector(np.stack(own))
+
+    state = over.update.init(Point(np.zeros((len(W), 8))))
+    for t in range(rounds):
+        state = over.update.step(state, grad, dataclasses.replace(mix, round=t))
+    return np.einsum("pf,ifo->ipo", rows, state.x.tree.reshape(-1, 4, 2))
+
+
+def lost(agents, messages):
+    """What arrives where these messages are lost."""
+    arrives = np.ones((agents, agents))
+    for to, sender in messages:
+        arrives[to, sender] = 0
+    return arrives
+
+
+def ways(agents, kind):
+    """Of all that fails by itself, what arrives then."""
+    pairs, everyone = list(itertools.combinations(range(agents), 2)), range(agents)
+    return {
+        "mutual": [lost(agents, [(i, j), (j, i)]) for i, j in pairs],
+        "one way": [lost(agents, [way]) for i, j in pairs for way in ((i, j), (j, i))],
+        "asleep": [lost(agents, [w for j in everyone for w in ((i, j), (j, i))]) for i in everyone],
+    }[kind]
+
+
+def together(single, failed):
+    """What arrives where several fail."""
+    return np.prod([np.where(f, w, 1.0) for w, f in zip(single, failed, strict=True)], axis=0)
+
+
+def enumerated(by, before, kind, agents, chance, W):
+    """Mean and standard deviation of the outputs after two rounds, over all outcomes."""
+    _, owner = points(agents)
+    single, seen, weights = ways(agents, kind), [], []
+    for failed in itertools.product([0, 1], repeat=2 * len(single)):
+        table = [together(single, each) for each in np.reshape(failed, (2, -1))]
+        seen.append(outputs(links.over(by, *before, Table(table)), owner, W, 2))
+        weights.append(np.prod(np.where(failed, chance, 1 - chance)))
+    mean = np.tensordot(weights, seen, 1)
+    return mean, np.sqrt(np.tensordot(weights, (np.array(seen) - mean) ** 2, 1))
+
+
+RING = graphs.metropolis(graphs.ring(3))
+PAIR = graphs.mixing(np.array([[0.7, 0.3], [0.4, 0.6]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "kind", "W"),
+    [
+        ("dgd", (), "mutual", RING),
+        ("atc_tracking", (), "mutual", RING),
+        ("cta", (links.delayed(1),), "asleep", RING),
+        ("aug_dgm", (), "asleep", RING),
+        ("heavy_ball", (), "one way", PAIR),
+    ],
+)
+def test_mean_and_spread_are_those_of_all_outcomes(name, before, kind, W):
+    agents, chance, by = len(W.matrix), 0.3, method(name, 0.2)
+    make = {
+        "mutual": links.lossy(chance),
+        "one way": links.lossy(chance, mutual=False),
+        "asleep": links.activated(1 - chance),
+    }
+    problem, _ = points(agents)
+    over = links.over(by, *before, make[kind])
+    told = dynamics.link_noise(problem, over, W, [0, 2])
+    mean, spread = enumerated(by, before, kind, agents, chance, W.matrix)
+    assert np.abs(told["mean_outputs"][1] - mean).max() < 1e-12
+    assert np.abs(told["std_outputs"][1] - spread).max() < 1e-12 < 0.01 < spread.max()
+    off = ((mean - problem.task.targets) ** 2 + spread**2).sum(axis=2).mean(axis=1) / 2
+    assert np.abs(told["global_loss_mean"][1] - off).max() < 1e-12
+    assert not told["std_outputs"][0].any()
+    more = enumerated(by, before, kind, agents, 0.35, W.matrix)[1]
+    assert np.abs(more - spread).max() > 1e-3
+
+
+# --- many draws -----------------------------------------------------------------------------------
+
+DRAWS, ROUNDS, FAR = 1000, 12, 4.8
+"""|z| beyond FAR is expected once in 3,000 of tests of 192 numbers."""
+SQUARE = graphs.metropolis(graphs.ring(4))
+
+
+class ManyLossy(Lossy):
+    """Losses of a seed that is an array."""
+
+    seed: Any = eqx.field(default=0)
+
+
+class ManyActivated(Activated):
+    """Sleep of a seed that is an array."""
+
+    seed: Any = eqx.field(default=0)
+
+
+@precision.in_double
+def drawn(by, link):
+    """Outputs (draws, agents, points, outputs) by the real steps in a kernel space."""
+    problem, _ = points(4)
+
+    def run(seed):
+        over = links.over(by, dataclasses.replace(link, seed=seed))
+        iteration = eqx.tree_at(lambda it: it.method.update, base, over.update)
+        step = lambda round, state: iteration.method.update.step(
+            state, iteration.local(round, state), iteration.mix(round)
+        )
+        x = jax.lax.fori_loop(0, ROUNDS, step, iteration.init()).x
+        return iteration.space.readout(slice(0, 9))(x)[0]
+
+    plan = runs.plan(problem, links.over(by, links.Link()), SQUARE, ROUNDS)
+    base = runs.iteration_of(plan, problem.kernel_space())
+    return np.asarray(jax.jit(jax.vmap(run))(jnp.arange(DRAWS)))
+
+
+def scores(seen, told):
+    """z of all means and of all variances."""
+    mean, spread = told["mean_outputs"].values[-1], told["std_outputs"].values[-1]
+    off = seen - seen.mean(axis=0)
+    variance, fourth = (off**2).mean(axis=0), (off**4).mean(axis=0)
+    error = np.sqrt(np.maximum(fourth - variance**2, 0) / DRAWS)
+    return (seen.mean(axis=0) - mean) / (spread / np.sqrt(DRAWS)), (variance - spread**2) / error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "link", "many", "other"),
+    [
+        ("diging", links.lossy(0.4), ManyLossy(probability=0.4), links.lossy(0.3)),
+        ("atc", links.activated(0.7), ManyActivated(probability=0.7), links.activated(0.6)),
+    ],
+)
+def test_mean_and_spread_are_those_of_many_draws(name, link, many, other):
+    problem, _ = points(4)
+    by = method(name, 0.1)
+    seen = drawn(by, many)
+    ask = lambda which: dynamics.link_noise(problem, links.over(by, which), SQUARE, [ROUNDS])
+    means, variances = scores(seen, ask(link))
+    assert means.size + variances.size == 2 * 4 * 9 * 2
+    assert max(np.abs(means).max(), np.abs(variances).max()) < FAR
+    means, variances = scores(seen, ask(other))
+    assert max(np.abs(means).max(), np.abs(variances).max()) > 2 * FAR
+    first = nd.predict(problem, links.over(by, link), SQUARE, [ROUNDS])["outputs"].values[0]
+    assert np.abs(seen[0] - first).max() < 1e-12
+
+
+# --- rest, growth, and both ways ------------------------------------------------------------------
+
+
+def test_what_fails_on_links_comes_to_rest():
+    problem, _ = points(3)
+    over = links.over(method("dgd", 0.1), links.lossy(0.4), links.periodic(2))
+    rest = dynamics.link_noise(problem, over, RING, None)
+    late = dynamics.link_noise(problem, over, RING, [4000])
+    for name in ("mean_outputs", "std_outputs", "global_loss_mean"):
+        assert np.abs(rest[name].values - late[name].values).max() < 1e-9
+    assert rest["std_outputs"].max() > 0.01 and rest["round"].values.tolist() == [-1]
+
+
+def second_moments(W, chance, step):
+    """E A (x) A of DGD over all outcomes of three links, by hand."""
+    _, owner = points(3)
+    hessians = [F[:7][owner == i].T @ F[:7][owner == i] / (owner == i).sum() for i in range(3)]
+    still, total = np.zeros((12, 12)), 0.0
+    for i, each in enumerate(hessians):
+        still[4 * i : 4 * i + 4, 4 * i : 4 * i + 4] = step * each
+    for failed in itertools.product([0, 1], repeat=3):
+        arrives = together(ways(3, "mutual"), failed)
+        heard = W * arrives * (1 - np.eye(3))
+        heard += np.diag(1 - heard.sum(axis=1))
+        A = np.kron(heard, np.eye(4)) - still
+        total = total + np.prod(np.where(failed, chance, 1 - chance)) * np.kron(A, A)
+    return total
+
+
+def test_mean_squares_grow_by_the_spectral_radius_of_their_own_map():
+    """Above a step size below which means still shrink."""
+    problem, _ = points(3)
+    found = {}
+    for step in (0.1, 0.35):
+        over = links.over(method("dgd", step), links.lossy(0.4))
+        moments = dynamics.Moments(problem, over, RING)
+        found[step] = moments.growth()
+        values = np.linalg.eigvals(second_moments(RING.matrix, 0.4, step))
+        assert found[step] == pytest.approx(np.abs(values).max(), rel=1e-9)
+    moments.advance(400)
+    before = moments.covariance.copy()
+    moments.advance(1)
+    assert np.linalg.norm(moments.covariance) / np.linalg.norm(before) == pytest.approx(found[0.35])
+    mean = np.abs(np.linalg.eigvals(moments._over_period[0])).max()
+    assert mean**2 < found[0.35] - 1e-3
+    with pytest.raises(nd.InputError, match="no rest"):
+        moments.settle()
+
+
+def test_parts_that_are_mostly_zero_are_kept_without_zeros(monkeypatch):
+    problem, _ = points(4)
+    over = links.over(method("diging", 0.1), links.lossy(0.3))
+    told = {}
+    for below in (0, 10**6):
+        monkeypatch.setattr(affine, "SPARSE_BELOW", below)
+        told[below] = dynamics.link_noise(problem, over, SQUARE, [5])["std_outputs"].values
+    assert np.abs(told[0] - told[10**6]).max() < 1e-13 < 0.01 < told[0].max()
+
+
+def test_what_fails_is_what_is_drawn():
+    """Shares of messages that arrive, and of pairs of them that arrive together."""
+    at = lambda t: links.Exchange(mixing.Combination(None, round=t), 0, "rows")
+    for link in (links.lossy(0.3), links.lossy(0.3, mutual=False), links.activated(0.6)):
+        arriving = lambda t, link=link: link.arriving(at(t).key(link.seed, exchange=False), 3)
+        seen = np.asarray(jax.vmap(arriving)(jnp.arange(4000)))[:, ~np.eye(3, dtype=bool)]
+        failures = link.failures(3)
+        left = failures.arrives[:, ~np.eye(3, dtype=bool)]
+        both = left[:, :, None] * left[:, None, :]
+        sure = (1 - failures.chances)[:, None, None]
+        told = np.where(both > 0, 1.0, sure).prod(axis=0)
+        assert np.allclose(np.diagonal(told), link.share())
+        found = (seen[:, :, None] * seen[:, None, :]).mean(axis=0)
+        assert (np.abs(found - told) < 4.5 * np.sqrt(told * (1 - told) / 4000)).all()
+
+
+@pytest.mark.slow
+def test_links_without_mean_and_covariance_are_refused(monkeypatch):
+    problem, _ = points(3)
+    by = method("dgd", 0.1)
+    for link, said in [
+        (
+            links.compressed(links.top_k(0.2)),
+            "compressed: has no mean and covariance.*single param",
+        ),
+        (links.compressed(links.random_k(0.2)), "compressed: has no mean and covariance"),
+        (links.noisy(0.1), "noisy: has no mean.*its noise is on parameters"),
+        (links.adversarial([1], attack="noise"), "adversarial: has no mean"),
+        (links.robust("median"), "robust: has no mean.*compares single parameters"),
+    ]:
+        with pytest.raises(nd.InputError, match=said):
+            dynamics.link_noise(problem, links.over(by, link), RING, [1])
+    with pytest.raises(nd.InputError, match="dgd: has no links, so that nothing fails"):
+        dynamics.link_noise(problem, by, RING, [1])
+    late = links.over(by, links.delayed(1))
+    assert not dynamics.link_noise(problem, late, RING, [3])["std_outputs"].any()
+    lossy = links.over(by, links.lossy(0.3))
+    drawn = nd.System(problem, lossy, RING, batch_size=1, batch_seed=0)
+    with pytest.raises(nd.InputError, match="all points per round"):
+        dynamics.link_noise(drawn, [1])
+    monkeypatch.setattr(thresholds, "OUTCOMES_UP_TO", 3)
+    with pytest.raises(nd.InputError, match="3 failures, of which up to 1 meet.*take 4 rounds"):
+        dynamics.link_noise(problem, lossy, RING, [1])
