@@ -137,7 +137,8 @@ class Exchange(NamedTuple):
 
 def product(weights: Array | np.ndarray, x: ByAgent) -> ByAgent:
     """sum_j weights_ij x_j."""
-    return (Plain(weights) if isinstance(weights, np.ndarray) else Dense(weights))(x)
+    known = isinstance(x.tree, np.ndarray) or isinstance(weights, np.ndarray)
+    return (Plain(np.asarray(weights)) if known else Dense(weights))(x)
 
 
 class Link(eqx.Module):
