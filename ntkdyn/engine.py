@@ -173,7 +173,7 @@ def snapshot_program(
 
 
 def _seen(
-    iteration: Iteration, rows: Int[np.ndarray, " rows"] | None
+    iteration: Iteration, rows: Int[np.ndarray, " rows"] | None = None
 ) -> tuple[Batch | None, Int[np.ndarray, " rows"] | None, int, int]:
     points, outputs = iteration.targets.shape
     own = None if pointwise(iteration.space) else iteration.everything
