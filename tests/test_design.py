@@ -1,5 +1,6 @@
 """Design: settings predicted in bulk are those predicted one by one; targets, costs and fronts."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -104,19 +105,53 @@ def test_next_part_is_prepared_while_one_is_computed(base, monkeypatch):
     assert seen == ["begun", "begun", "taken", "begun", "taken", "taken"]
 
 
+def test_processes_give_what_threads_do(base, monkeypatch):
+    """Bit for bit, in local rounds too; one that is killed is told of."""
+    steps, local = design.axis("method.step_size=0.05,0.1"), {"method.name": "local_sgd"}
+    work = experiment.Experiment(study.varied(base.spec, local))
+    asked = study.Study(work, [steps, design.axis("method.tau=1,3")], ROUNDS)
+    by_threads = asked.predict()
+    monkeypatch.setattr(bulk, "PROCESSES_FROM", asked.count)
+    monkeypatch.setattr(bulk, "ThreadPoolExecutor", None)
+    by_processes = asked.predict()
+    assert by_processes.identical(by_threads) and (by_processes["refusal"] == "").all()
+    with pytest.raises(InputError, match="ended from outside"), bulk.processors(4) as pool:
+        pool.submit(os._exit, 1).result()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a process outlives its parent")
+def test_processes_end_with_their_parent():
+    """Which is killed while they have nothing to do."""
+    begun = "from ntkdyn.design import bulk; pool = bulk.processors(10**6).__enter__(); "
+    told = "import os, time; print(pool.submit(os.getpid).result(), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", begun + told]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("it is still there")
+
+
 @pytest.mark.parametrize("changes", [{}, {"run.batch_size": 2}], ids=["products", "programs"])
 def test_a_refused_system_leaves_the_others(base, changes, monkeypatch):
     """Refused before anything is computed, and by a program that finds no room."""
     work = experiment.Experiment(study.varied(base.spec, changes))
     fits, formless = work.system, work.system.with_(kernel="implicit")
     many = design.Bulk(ROUNDS)
-    with bulk.processors() as pool:
+    with bulk.processors(1) as pool:
         refusal, seen = many.begin([formless, fits], pool)()
     assert "many runs share one that is formed" in str(refusal)
     np.testing.assert_array_equal(seen["train_loss"], many.predict([fits])[0]["train_loss"])
     if changes:
         monkeypatch.setattr(bulk, "_together", refused)
-        with bulk.processors() as pool:
+        with bulk.processors(1) as pool:
             assert [*map(str, many.begin([fits, fits], pool)())] == ["no room"] * 2
 
 
@@ -419,16 +454,21 @@ def test_a_study_that_is_stopped_goes_on(base, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "PART", 4)
     asked, done = {"over": OVER}, []
     axes = [design.axis(each) for each in OVER]
-    seen = bulk.Bulk.predict
+    seen = bulk.Bulk.begin
 
     def until(count):
-        def predict(self, systems, progress=None):
-            if len(done) == count:
-                raise KeyboardInterrupt
-            done.append(len(systems))
-            return seen(self, systems, progress)
+        def begin(self, systems, pool):
+            finish = seen(self, systems, pool)
 
-        monkeypatch.setattr(bulk.Bulk, "predict", predict)
+            def finished(progress=None):
+                if len(done) == count:
+                    raise KeyboardInterrupt
+                done.append(len(systems))
+                return finish(progress)
+
+            return finished
+
+        monkeypatch.setattr(bulk.Bulk, "begin", begin)
 
     def run(resume):
         parts = design.Parts(tmp_path / "parts", asked, resume=resume)

@@ -13,18 +13,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from loky import ProcessPoolExecutor
 from threadpoolctl import threadpool_limits
 
 from ntkdyn import losses, measures, precision, sizes
-from ntkdyn.design.rounds import TOLERANCE, Common, Measured, Together, lowest
+from ntkdyn.design.rounds import TOLERANCE, Common, Measured, lowest, taken
 from ntkdyn.dynamics import assess
 from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.stability import known_step, loops_of, repeats
@@ -48,6 +52,8 @@ COPIES = 12
 TOGETHER = 8
 """systems whose affine rounds are taken together: enough for products that are no waste"""
 
+PROCESSES_FROM = 256
+"""systems from which processes gain more than the two seconds that they take to start"""
 
 Begun = Callable[..., list[Measured | InputError]]
 """gives what is measured of systems that were begun"""
@@ -56,9 +62,9 @@ Begun = Callable[..., list[Measured | InputError]]
 class Bulk:
     """Predicts many systems in the same rounds; what they have in common is kept between calls.
 
-    With the dtype "float32" losses after rounds that are affine maps are right to about 1e-6 of
-    those at the start, in half the time; with "float64", of methods that keep sums (trackers,
-    corrections), and of all other rounds, to 1e-9.
+    With the dtype "float32" losses after rounds that are affine maps are right to 1e-5 of those at
+    the start, mostly to 1e-6, in half the time; with "float64", of methods that keep sums
+    (trackers, corrections), and of all other rounds, to 1e-9.
 
     Example:
         >>> steps = [nd.System(bare, nd.methods.dgd(step_size=step), W) for step in (0.1, 0.2)]
@@ -90,7 +96,7 @@ class Bulk:
         Raises:
             InputError: for a kernel that cannot be formed.
         """
-        with processors() as pool:
+        with processors(len(systems)) as pool:
             found = self.begin(systems, pool)(progress)
         for each in found:
             if isinstance(each, InputError):
@@ -137,13 +143,51 @@ class Bulk:
 
 
 @contextlib.contextmanager
-def processors() -> Iterator[Executor]:
-    """A thread for each processor, and products that keep to theirs."""
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
+def processors(systems: int) -> Iterator[Executor]:
+    """What takes so many systems through rounds that are products: something for each processor.
+
+    Threads for few. From `PROCESSES_FROM` on processes, which do not wait for one another, nor for
+    whoever prepares systems meanwhile, to let go of the interpreter.
+    """
+    with threadpool_limits(1), _pool(systems) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def _pool(systems: int) -> Iterator[Executor]:
+    count = os.cpu_count() or 1
+    if systems < PROCESSES_FROM:
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                yield pool
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return
+    pool = ProcessPoolExecutor(count, initializer=_at_work, initargs=(os.getpid(),))
+    # They start at the first call, beside what is prepared until there is one.
+    pool.submit(os.getpid)
+    try:
+        yield pool
+    except BrokenExecutor as reason:
+        raise InputError(
+            "design: a process was ended from outside, probably as memory ran out; what was "
+            "written is kept"
+        ) from reason
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _at_work(parent: int) -> None:
+    """Prepare a process: one thread for products, ended by its parent alone, or with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @precision.in_double
@@ -165,7 +209,7 @@ def _begun(
     others = _alike(ready, lambda each: None if each.affine else each.kind)
     of = lambda places: [ready[k] for k in places]
     products = [
-        (part, pool.submit(_by_products, of(part), rounds).result)
+        (part, pool.submit(taken, *_by_products(of(part)), rounds).result)
         for places in affine.values()
         for part in _cut(places, TOGETHER)
     ]
@@ -349,11 +393,10 @@ class _Ready:
         return 8.0 * COPIES * agents * len(self.iteration.targets) * outputs
 
 
-def _by_products(batch: list[_Ready], rounds: list[int]) -> list[Measured]:
-    """Of systems with affine rounds."""
+def _by_products(batch: list[_Ready]) -> tuple[Common, list[tuple[Loop, ...]], float | None]:
+    """What systems with affine rounds have in common, their loops, and where spectra begin."""
     lows = [each.low for each in batch]
-    low = None if lows[0] is None else min(lows)
-    return Together(batch[0].common, [each.loops for each in batch]).seen(rounds, low)
+    return batch[0].common, [each.loops for each in batch], None if lows[0] is None else min(lows)
 
 
 def _together(batch: list[_Ready]) -> list[Measured]:

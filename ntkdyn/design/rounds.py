@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.fft
-import scipy.linalg
 from jaxtyping import Float, Int
 
 from ntkdyn.dynamics.contours import geometric_sum
@@ -36,6 +35,9 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-7}
 
 BLOCK = 16
 """polynomials that are held at once: enough for a fast product, few enough for a cache"""
+
+COLUMNS = 2**14
+"""of a sum of polynomials that are added at once"""
 
 Measured = dict[str, Float[np.ndarray, "rounds agents"]]
 
@@ -126,6 +128,13 @@ def _right(
     return np.where(np.isnan(most), np.nan, right)
 
 
+def taken(
+    common: Common, loops: Sequence[tuple[Loop, ...]], low: float | None, rounds: Sequence[int]
+) -> list[Measured]:
+    """Of every system, what is measured in these rounds; `low` says where spectra begin."""
+    return Together(common, loops).seen(rounds, low)
+
+
 class Together:
     """Systems with the same `Common` and states alike, taken through their rounds together."""
 
@@ -138,7 +147,6 @@ class Together:
         self._local = [_is_local(each) for each in self.loops]
 
     def seen(self, rounds: Sequence[int], low: float | None) -> list[Measured]:
-        """Of every system, what is measured in these rounds; `low` says where spectra begin."""
         states = self._stepped(rounds) if low is None else self._reached(rounds, low)
         with np.errstate(over="ignore", invalid="ignore"):
             taken = [self.common.measured(self._iterate(z)) for z in states]
@@ -251,9 +259,15 @@ def _add_product(
     weights: Float[np.ndarray, "rounds terms"],
     terms: Float[np.ndarray, "terms size"],
 ) -> None:
-    """total += weights @ terms, in place."""
-    gemm = scipy.linalg.get_blas_funcs("gemm", (total,))
-    gemm(1.0, terms.T, weights.T, beta=1.0, c=total.T, overwrite_c=True)
+    """total += weights @ terms, some columns after others: products that fit in a cache.
+
+    BLAS adds a product in place, but SciPy's door to it keeps other threads waiting.
+    """
+    product = np.empty((len(total), COLUMNS), total.dtype)
+    for first in range(0, total.shape[1], COLUMNS):
+        part = total[:, first : first + COLUMNS]
+        columns = terms[:, first : first + COLUMNS]
+        part += np.matmul(weights, columns, out=product[:, : part.shape[1]])
 
 
 def mixed(

@@ -46,7 +46,7 @@ WEIGHTS = {"graph", "partition", "seed"}
 ROUNDS = 24
 """about how many are recorded, where the spec does not say"""
 
-PART = 64
+PART = 128
 """settings that are predicted, and kept, at once"""
 
 DIMS = ("setting", "round", "agent")
@@ -215,7 +215,7 @@ class Study:
 
     def _in_turn(self, pieces: Sequence[Piece]) -> Iterator[Record]:
         """One after another; the next is prepared while the processors compute one."""
-        with processors() as pool:
+        with processors(sum(len(piece.places) for piece in pieces)) as pool:
             finish = None
             for piece in pieces:
                 before, finish = finish, self._begun(piece, pool)
