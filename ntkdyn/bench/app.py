@@ -14,6 +14,8 @@ app = typer.Typer(help="Measure ntkdyn against its peers, on this machine.", no_
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Small = Annotated[bool, typer.Option("--small", help="Small sizes: a test of the benchmark.")]
 
+Images = Annotated[bool, typer.Option("--images", help="LeNet-5 in place of an MLP.")]
+
 
 @app.callback()
 def bench() -> None:
@@ -39,11 +41,12 @@ def dynamics(as_json: Json = False, small: Small = False) -> None:
 
 
 @app.command()
-def train(as_json: Json = False, small: Small = False) -> None:
+def train(as_json: Json = False, small: Small = False, images: Images = False) -> None:
     """Training: rounds per second against a plain PyTorch loop over the agents."""
     from ntkdyn.bench import train as benchmark
 
-    measured = benchmark.measure(benchmark.SMALL if small else benchmark.FULL)
+    plain = benchmark.SMALL if small else benchmark.FULL
+    measured = benchmark.measure(benchmark.IMAGES[small] if images else plain)
     print(json.dumps(measured, indent=1)) if as_json else _print(measured)
 
 

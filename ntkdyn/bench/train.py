@@ -9,11 +9,13 @@ parameters after all timed rounds of a turn, over the distance travelled.
 
 The engine is also held against a bare jitted forward-backward pass of all agents, the same shapes
 in the same run; a rate is XLA's count of a side's operations over its time. The last figure is what
-saving the run costs at the default interval.
+saving the run costs at the default interval. With LeNet-5 in place of an MLP the other side's
+convolutions are PyTorch's own, of images and filters as it wants them.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,10 +44,16 @@ class Sizes(NamedTuple):
     points: int
     rounds: int
     turns: int
+    network: str = "mlp"
 
 
 FULL = Sizes(16, 784, (512, 512), 32, 128, 30, 5)
 SMALL = Sizes(4, 16, (8, 8), 4, 8, 5, 1)
+IMAGES = {
+    False: Sizes(16, 784, (), 32, 128, 10, 5, "lenet5"),
+    True: Sizes(2, 144, (), 4, 8, 3, 1, "lenet5"),
+}
+"""small or not -> LeNet-5, with 16 agents on images of 28 x 28"""
 OUTPUTS, STEP, SEED, W_STD, B_STD = 10, 0.5, 0, 2**0.5, 0.1
 
 
@@ -60,7 +68,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     with precision.single():
         iteration = _iteration(sizes)
         batches = [jax.tree.map(np.asarray, iteration.batches.at(t)) for t in range(sizes.rounds)]
-        ours, theirs = _ours(iteration, sizes), _theirs(torch, iteration, batches)
+        ours, theirs = _ours(iteration, sizes), _theirs(torch, sizes, iteration, batches)
         bare, operations = _bare(iteration, sizes)
         turns = [(ours(), theirs(), bare()) for _ in range(sizes.turns + 1)][1:]
         saving = _saving(iteration)
@@ -85,7 +93,8 @@ def _table(
     more = operations["engine"] / operations["bare"]
     share = float(np.median([more * passed / round for (round, _), _, passed in turns]))
     shape = "-".join(map(str, (sizes.inputs, *sizes.widths, OUTPUTS)))
-    case = f"{sizes.agents} agents, MLP {shape}, batch {sizes.batch}"
+    network = f"MLP {shape}" if sizes.network == "mlp" else "LeNet-5"
+    case = f"{sizes.agents} agents, {network}, batch {sizes.batch}"
     apart = _apart(iteration, turns[-1])
     return {
         "title": "training, seconds per round of all agents",
@@ -124,7 +133,13 @@ def _iteration(sizes: Sizes) -> Iteration:
         "noise", inputs[:-1], labels[:-1], inputs[-1:], labels[-1:], OUTPUTS, "standard normal"
     )
     shares = Partition(data, np.arange(points) % sizes.agents, sizes.agents, "iid")
-    network = networks.mlp(sizes.widths, outputs=OUTPUTS, w_std=W_STD, b_std=B_STD)
+    scales, side = {"outputs": OUTPUTS, "w_std": W_STD, "b_std": B_STD}, math.isqrt(sizes.inputs)
+    image = (side, side, 1)
+    network = (
+        networks.mlp(sizes.widths, **scales)
+        if sizes.network == "mlp"
+        else networks.lenet5(image=image, **scales)
+    )
     problem = Problem(network, shares, loss="cross_entropy", seed=SEED)
     plan = runs.plan(
         problem, methods.atc(step_size=STEP), graphs.metropolis(graphs.ring(sizes.agents)),
@@ -188,7 +203,7 @@ def _saving(iteration: Iteration) -> dict[str, float]:
 
 
 def _theirs(
-    torch: Any, iteration: Iteration, batches: list[Any]
+    torch: Any, sizes: Sizes, iteration: Iteration, batches: list[Any]
 ) -> Callable[[], tuple[float, np.ndarray]]:
     """The loop: agent by agent by autograd, then a product with W for every tensor."""
     as_tensor = lambda array: torch.from_numpy(np.array(array))
@@ -197,16 +212,21 @@ def _theirs(
     weights = as_tensor(iteration.weights.matrix()).float()
     rows = [as_tensor(batch.rows).long() for batch in batches]
 
+    convolved = sizes.network == "lenet5"
+
     def outputs(layers: list[Any], points: Any) -> Any:
-        for number in range(0, len(layers), 2):
+        points = _convolved(torch, layers[:4], points) if convolved else points
+        dense = layers[4:] if convolved else layers
+        for number in range(0, len(dense), 2):
             scale = W_STD / points.shape[1] ** 0.5
-            points = points @ layers[number] * scale + B_STD * layers[number + 1]
-            points = points if number + 2 == len(layers) else torch.relu(points)
+            points = points @ dense[number] * scale + B_STD * dense[number + 1]
+            points = points if number + 2 == len(dense) else torch.relu(points)
         return points
 
     def turn() -> tuple[float, np.ndarray]:
         agents = [
-            [as_tensor(leaf[i]).requires_grad_() for leaf in start] for i in range(len(weights))
+            [as_tensor(_turned(leaf[i], THERE)).requires_grad_() for leaf in start]
+            for i in range(len(weights))
         ]
         begun = time.perf_counter()
         for chosen in rows:
@@ -224,10 +244,31 @@ def _theirs(
                     for leaf, value in zip(tensors, mixed, strict=True):
                         leaf.copy_(value)
         elapsed = time.perf_counter() - begun
-        stacked = [torch.stack(t).detach().numpy().reshape(-1) for t in zip(*agents, strict=True)]
-        return elapsed / len(rows), np.concatenate(stacked)
+        ends = [[_turned(leaf.detach().numpy(), BACK) for leaf in layers] for layers in agents]
+        return elapsed / len(rows), _flat([np.stack(leaf) for leaf in zip(*ends, strict=True)])
 
     return turn
+
+
+THERE, BACK = (3, 2, 0, 1), (2, 3, 1, 0)
+"""between filters (rows, columns, in, out) and PyTorch's (out, in, rows, columns)"""
+
+
+def _turned(leaf: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return np.ascontiguousarray(leaf.transpose(axes)) if leaf.ndim == 4 else leaf
+
+
+def _convolved(torch: Any, layers: list[Any], points: Any) -> Any:
+    """The convolutions of LeNet-5, on flat images, and their outputs flat, channels last."""
+    images = points.reshape(len(points), 1, *2 * [math.isqrt(points.shape[1])])
+    for number, padding in ((0, 2), (2, 0)):
+        filters, bias = layers[number], layers[number + 1]
+        scale = W_STD / filters[0].numel() ** 0.5
+        own = torch.nn.functional.conv2d(
+            images, scale * filters, B_STD * bias.reshape(-1), padding=padding
+        )
+        images = torch.nn.functional.max_pool2d(torch.relu(own), 2)
+    return images.permute(0, 2, 3, 1).reshape(len(points), -1)
 
 
 def _flat(tree: Any) -> np.ndarray:

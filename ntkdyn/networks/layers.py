@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ntkdyn.kernels.compat import stax
+from ntkdyn.networks.convolution import convolve
 
 Layer = tuple[Any, Any, Any]
 """(initialise, evaluate, kernel at infinite width), as stax has them"""
@@ -56,11 +55,7 @@ def convolution(
     b_std: float,
     padding: str = "SAME",
 ) -> Layer:
-    """The layer of stax, computed as a product of patches and filters.
-
-    Agents have filters of their own, and side by side such products are many times faster than
-    convolutions, of which XLA then makes a grouped one.
-    """
+    """The layer of stax, computed as products of matrices (`convolve`)."""
     window, steps = (filter, filter), (strides, strides)
     initialise, _, kernel = stax.Conv(
         size, window, steps, padding, W_std=w_std, b_std=b_std or None
@@ -68,45 +63,27 @@ def convolution(
 
     def evaluate(params: Any, inputs: Array, **_: Any) -> Array:
         weights, bias = params
-        patches = _patches(inputs, filter, strides, padding)
-        scale = w_std / patches.shape[-1] ** 0.5
-        outputs = scale * (patches @ weights.reshape(-1, size))
+        scale = w_std / (filter * filter * inputs.shape[-1]) ** 0.5
+        outputs = convolve(inputs, scale * weights, strides, padding)
         return outputs if bias is None else outputs + b_std * bias
 
     return named(name, (initialise, evaluate, kernel))
 
 
-def _patches(
-    images: Float[Array, "points rows columns channels"], filter: int, strides: int, padding: str
-) -> Float[Array, "points rows_out columns_out entries"]:
-    """What a filter sees at each place, zeros around the image; (row, column, channel) in order."""
-    sizes = images.shape[1:3]
-    around = jax.lax.padtype_to_pads(sizes, (filter, filter), (strides, strides), padding)
-    padded = jnp.pad(images, ((0, 0), *around, (0, 0)))
-    rows, columns = ((size - filter) // strides * strides + 1 for size in padded.shape[1:3])
-    seen = [
-        padded[:, row : row + rows : strides, column : column + columns : strides]
-        for row, column in itertools.product(range(filter), repeat=2)
-    ]
-    return jnp.concatenate(seen, axis=-1)
-
-
 def pooling(of: str) -> Layer:
-    """The "average" or the "max" over squares of 2 x 2 places; a last odd row or column is left."""
-    reduce = {"average": lambda corners: sum(corners) / 4, "max": _largest}[of]
+    """The "average" or the "max" over squares of 2 x 2 places; a last odd row or column is left.
+
+    Of neighbours in a column first: of whole rows, as they lie in memory.
+    """
+    of_two = {"average": lambda one, other: (one + other) / 2, "max": jnp.maximum}[of]
     initialise, _, kernel = stax.AvgPool((2, 2), (2, 2), "VALID")
 
     def evaluate(params: Any, inputs: Array, **_: Any) -> Array:
         rows, columns = (size // 2 * 2 for size in inputs.shape[1:3])
-        return reduce([inputs[:, i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
+        flat = of_two(inputs[:, 0:rows:2], inputs[:, 1:rows:2])
+        return of_two(flat[:, :, 0:columns:2], flat[:, :, 1:columns:2])
 
     return initialise, evaluate, kernel
-
-
-def _largest(corners: list[Array]) -> Array:
-    """By pairs: the derivative of one maximum over all is NaN in XLA's unoptimised code."""
-    upper, lower = jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:])
-    return jnp.maximum(upper, lower)
 
 
 def residual(shortcut: Layer, *beside: Layer) -> tuple[Layer, Layer, Layer]:

@@ -1,0 +1,84 @@
+"""Convolutions: both ways are the convolution, and the way is chosen by sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkdyn import networks, precision
+from ntkdyn.networks import convolution
+
+CASES = [
+    # image, filter, stride, padding
+    ((7, 9, 2), (3, 3), 1, "SAME"),
+    ((7, 9, 2), (3, 3), 2, "SAME"),
+    ((8, 6, 3), (3, 3), 2, "SAME"),
+    ((8, 8, 3), (1, 1), 2, "SAME"),
+    ((9, 12, 1), (5, 5), 1, "VALID"),
+    ((9, 12, 1), (5, 3), 3, "VALID"),
+    ((5, 5, 2), (5, 5), 1, "VALID"),
+    ((6, 4, 2), (2, 4), 1, "SAME"),
+]
+
+
+def given(image, window, seed=0):
+    draw = np.random.default_rng(seed).standard_normal
+    return jnp.asarray(draw((4, *image))), jnp.asarray(draw((*window, image[2], 3)))
+
+
+def by_xla(images, weights, stride, padding):
+    return jax.lax.conv_general_dilated(
+        images, weights, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize("way", ["by_bands", "by_patches"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+@precision.in_double
+def test_it_is_the_convolution(case, way, monkeypatch):
+    """Values, and derivatives for images and filters."""
+    image, window, stride, padding = case
+    images, weights = given(image, window)
+    chosen, compute = [], getattr(convolution, way)
+    monkeypatch.setattr(convolution, "BANDS_FROM", 0)
+    monkeypatch.setattr(convolution, "WIDE", np.inf if way == "by_bands" else 0)
+    monkeypatch.setattr(convolution, way, lambda *at: chosen.append(way) or compute(*at))
+    ours, pull = jax.vjp(lambda *at: convolution.convolve(*at, stride, padding), images, weights)
+    theirs, their_pull = jax.vjp(lambda *at: by_xla(*at, stride, padding), images, weights)
+    assert chosen == [way]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+    back = jnp.asarray(np.random.default_rng(1).standard_normal(ours.shape))
+    for one, other in zip(pull(back), their_pull(back), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_the_way_is_chosen_by_sizes(monkeypatch):
+    """Bands for narrow products at many places; of one image never."""
+    chosen = []
+
+    def noted(way, compute):
+        return lambda *given: chosen.append(way) or compute(*given)
+
+    for way in ("by_bands", "by_patches"):
+        monkeypatch.setattr(convolution, way, noted(way, getattr(convolution, way)))
+    images = lambda count, side: jnp.zeros((count, side, side, 1))
+    narrow, wide = jnp.zeros((3, 3, 1, 4)), jnp.zeros((3, 3, 1, 100))
+    asked = [(images(4, 30), narrow), (images(4, 30), wide), (images(3, 30), narrow),
+             (images(1, 70), narrow)]  # fmt: skip
+    for seen, weights in asked:
+        convolution.convolve(seen, weights, 1, "SAME")
+    assert chosen == ["by_bands", "by_patches", "by_patches", "by_patches"]
+
+
+def test_networks_are_the_same_in_both_ways(monkeypatch):
+    """LeNet-5's outputs and gradients."""
+    net = networks.lenet5(0.5, outputs=4, image=(12, 12, 1))
+    inputs = jnp.asarray(np.random.default_rng(0).standard_normal((5, 144)))
+    params = net.start(jax.random.key(0), (144,))
+    loss = lambda params: jnp.sum(net.apply(params, inputs) ** 2)
+    by_patches = jax.value_and_grad(loss)(params)
+    monkeypatch.setattr(convolution, "BANDS_FROM", 0)
+    monkeypatch.setattr(convolution, "by_patches", None)
+    by_bands = jax.value_and_grad(loss)(params)
+    for one, other in zip(*map(jax.tree.leaves, (by_patches, by_bands)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
