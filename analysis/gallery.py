@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
+import pandas as pd
 import xarray as xr
 from PIL import Image
 
@@ -216,9 +218,11 @@ rounds = 500
 
 
 @functools.cache
-def swept(*over: str, more: tuple[tuple[str, object], ...] = ()) -> xr.Dataset:
-    """What `ntkdyn sweep` writes of the spec above along these axes, with other settings."""
-    base = experiment.parse(SWEPT, "gallery")
+def swept(
+    *over: str, more: tuple[tuple[str, object], ...] = (), spec: str = SWEPT
+) -> xr.Dataset:
+    """What `ntkdyn sweep` writes of the spec along these axes, with other settings."""
+    base = experiment.parse(spec, "gallery")
     base = design.varied(base, dict(more))
     study = design.Study(experiment.Experiment(base), [*map(design.axis, over)], dtype="float32")
     found = design.check_any(study.predict())
@@ -232,7 +236,30 @@ STEPS = "method.step_size.of_limit=0.1:1.02:13"
 SMALL_STEPS = "method.step_size.of_limit=0.02:0.9:7:log"
 MORE_AGENTS = "partition.agents+data.train=2+20,4+40,8+80,16+160,32+320"
 EVEN = (("partition.alpha", 100.0), ("partition.min_points", 1))
-NARROW = (("network.widths", (2,)), ("kernel", "empirical"), ("run.rounds", 5000))
+HOUSES = """
+title = "Prices of houses in eight towns, affine in four features"
+kernel = "empirical"
+data = {{ file = "{file}", target = "price", owner = "town" }}
+partition.by = "given"
+network.widths = []
+graph.topology = "ring"
+method = {{ name = "dgd", step_size = {{ of_limit = 0.5 }} }}
+run.rounds = 50_000
+"""
+
+
+def at_rest() -> xr.Dataset:
+    """Of towns whose prices follow rules of their own, so that no model fits all."""
+    draw = np.random.default_rng(0)
+    towns = np.repeat(np.arange(8), 20)
+    features, rules = draw.standard_normal((160, 4)), 1 + draw.standard_normal((8, 4)) / 2
+    table = pd.DataFrame(features, columns=["size", "age", "garden", "noise"])
+    table = table.assign(town=towns, price=(features * rules[towns]).sum(axis=1))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "houses.csv"
+        table.to_csv(file, index=False)
+        spec = HOUSES.format(file=file.as_posix())
+        return swept("method.name=dgd,cta,diging,exact_diffusion", SMALL_STEPS, spec=spec)
 
 
 def followed(problem: nd.Problem, W: nd.graphs.MixingMatrix) -> list[xr.Dataset]:
@@ -310,9 +337,7 @@ def recipes() -> dict[str, Callable[[], list[xr.Dataset]]]:
         "rates": lambda: [swept(GRAPHS, STEPS)],
         "heat_map": lambda: [swept(GRAPHS, STEPS)],
         "speed_up": lambda: [swept("graph.topology=ring,complete", MORE_AGENTS, SEEDS, more=EVEN)],
-        "steady_error": lambda: [
-            swept("method.name=dgd,diging,exact_diffusion", SMALL_STEPS, more=NARROW)
-        ],
+        "steady_error": lambda: [at_rest()],
         "pareto": lambda: [records.read(RESULTS / "design-ranks.nc")],
         "confirmed": lambda: [records.read(RESULTS / "design-ranks.nc")],
         "trajectories": lambda: followed(problem, W),

@@ -90,13 +90,18 @@ def plot(axes: Axes, curve: Curve, x: np.ndarray | None = None, marks: str = "")
         axes.fill_between(x, curve.low, curve.high, color=curve.colour, alpha=0.15, lw=0)
 
 
+LETTERS = 18
+"""of the key, on an inch"""
+
+
 def key(figure: Figure, record: xr.Dataset, *taken: str) -> None:
     """Which colour is which, below the axes."""
     by = apart(record, *taken)
     if by is not None:
         handles, labels = figure.axes[0].get_legend_handles_labels()
+        fitting = int(LETTERS * figure.get_figwidth()) // (5 + max(map(len, labels)))
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(4, len(labels)),
+            handles, labels, loc="outside lower center", ncols=max(1, min(4, fitting, len(labels))),
             title=spoken(by), title_fontsize=7,
         )  # fmt: skip
 
