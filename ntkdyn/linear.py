@@ -82,6 +82,10 @@ class Empirical(_Formed):
         """Computed once a problem."""
         return problem.empirical
 
+    def beyond(self, problem: Any) -> np.ndarray:
+        """K_pp of the points that are not trained on, (points, outputs) or (points,)."""
+        return problem.empirical_beyond
+
     def space(self, problem: Any, view: str = "outputs") -> KernelSpace | LayeredKernelSpace:
         """The one kernel that tells features and layers apart, too."""
         return super().space(problem) if view == "outputs" else getattr(problem, view)
@@ -97,6 +101,10 @@ class Infinite(_Formed):
     def of(self, problem: Any) -> Kernel:
         """Computed once a problem."""
         return problem.infinite
+
+    def beyond(self, problem: Any) -> np.ndarray:
+        """As of `Empirical`, the same for every output."""
+        return problem.infinite_beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +130,15 @@ class Given(_Formed):
                 f"between {len(task.targets)} and the {task.train} training points"
             )
         return found
+
+    def beyond(self, problem: Any) -> np.ndarray:
+        """As of `Empirical`; refused where there are such points, as it is not given."""
+        if len(problem.task.targets) > problem.task.train:
+            raise InputError(
+                "kernel: a given one does not tell what test points have with themselves, which "
+                "noise on parameters needs; take that of a network, or leave test points out"
+            )
+        return np.zeros(0)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,14 @@ REACHED = 1e-10
 """Directions that a round adds to those reached before, as a share of what it adds: after some
 rounds rounding is far below, and what a method does with numbers of order one far above."""
 
+UNSEEN = 1e-10
+"""What of a point's kernel with itself training points do not span, as a share of it: well above
+what rounding leaves of a point that they do, and of no account where it is a thing of its own."""
+
+RESTLESS = 1e-9
+"""How near to one eigenvalues may be where noise is added in every round: variances at rest are
+its own divided by that, and nobody waits a billion rounds for them."""
+
 LINEAR = 1e-10
 """What a step is off from a linear one, relative to its values: sums of a few hundred numbers round
 to a thousandth of it."""

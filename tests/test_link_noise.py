@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import method
+from cases import dense_jacobian, method
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs, links, precision, runs, thresholds
+from ntkdyn.data import Dataset
 from ntkdyn.dynamics import affine
 from ntkdyn.links.failures import Activated, Lossy
 from ntkdyn.methods import mixing
@@ -173,6 +174,7 @@ def scores(seen, told):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("types_unchecked")
 @pytest.mark.parametrize(
     ("name", "link", "many", "other"),
     [
@@ -296,3 +298,161 @@ def test_links_without_mean_and_covariance_are_refused(monkeypatch):
     monkeypatch.setattr(thresholds, "OUTCOMES_UP_TO", 3)
     with pytest.raises(nd.InputError, match="3 failures, of which up to 1 meet.*take 4 rounds"):
         dynamics.link_noise(problem, lossy, RING, [1])
+
+
+# --- noise on messages ----------------------------------------------------------------------------
+
+PARAMETERS, STEP, STD = 24, 0.05, 0.3
+TURNS = RNG.standard_normal((2, 10, PARAMETERS)) / 3
+
+
+@pytest.fixture(scope="module")
+def coupled():
+    """A model that is linear in parameters its two outputs share, and J at its points."""
+    rng = np.random.default_rng(5)
+    inputs, targets = rng.standard_normal((10, 10)), rng.standard_normal((10, 2))
+    data = Dataset("plain", inputs[:7], targets[:7], inputs[7:], targets[7:], None, "none")
+    apply = lambda p, x: jnp.stack([x @ jnp.asarray(turn, x.dtype) @ p for turn in TURNS], axis=-1)
+    model = nd.networks.wrap(apply, lambda key, _: jnp.zeros(PARAMETERS), 2)
+    partition = nd.data.Partition(data, np.array([0, 0, 1, 1, 2, 2, 2]), 3, "given")
+    problem = nd.Problem(model, partition)
+    return problem, dense_jacobian(problem)
+
+
+def gradients(problem, J):
+    """x (agents, parameters, columns), bias -> every agent's gradient; bias 0 leaves e out."""
+    task, train = problem.task, J[:7]
+    shares = task.counts[task.owner]
+    off = problem.initial[:7] - task.targets[:7]
+
+    def g(x, bias):
+        felt = np.einsum("pod,pdc->poc", train, x[task.owner]) + bias * off[:, :, None]
+        pulled = np.einsum("pod,poc->pdc", train, felt) / shares[:, None, None]
+        return np.stack([pulled[task.owner == i].sum(axis=0) for i in range(3)])
+
+    return g
+
+
+def mixed(W, own, sent):
+    """W_ii of an agent's own and W_ij of what others send."""
+    rest = W - np.diag(np.diag(W))
+    return np.diag(W)[:, None, None] * own + np.einsum("ij,jdc->idc", rest, sent)
+
+
+def dgd(W, xi, z, g):
+    return [mixed(W, z[0], z[0] + xi[0]) - STEP * g(z[0])]
+
+
+def atc(W, xi, z, g):
+    here = z[0] - STEP * g(z[0])
+    return [mixed(W, here, here + xi[0])]
+
+
+def cta(W, xi, z, g):
+    here = mixed(W, z[0], z[0] + xi[0])
+    return [here - STEP * g(here)]
+
+
+def diging(W, xi, z, g):
+    x, y, before = z
+    now = g(x)
+    y = mixed(W, y, y + xi[0]) + now - before
+    return [mixed(W, x, x + xi[1]) - STEP * y, y, now]
+
+
+def aug_dgm(W, xi, z, g):
+    x, y, before = z
+    now = g(x)
+    here = y + now - before
+    y = mixed(W, here, here + xi[0])
+    x = x - STEP * y
+    return [mixed(W, x, x + xi[1]), y, now]
+
+
+def sent_late(W, xi, z, g):
+    """DGD: noise, then a delay."""
+    return [mixed(W, z[0], z[1]) - STEP * g(z[0]), z[0] + xi[0]]
+
+
+def late_sent(W, xi, z, g):
+    """DGD: a delay, then noise."""
+    return [mixed(W, z[0], z[1] + xi[0]) - STEP * g(z[0]), z[0]]
+
+
+def by_hand(problem, J, rule, many, exchanges, weights, std=STD):
+    """Mean and standard deviation of all outputs after rounds of [(probability, W), ...]."""
+    g, states = gradients(problem, J), many * 3 * PARAMETERS
+    noises = exchanges * 3 * PARAMETERS
+
+    def stepped(W, z, xi, bias):
+        z = z.reshape(many, 3, PARAMETERS, -1)
+        xi = xi.reshape(exchanges, 3, PARAMETERS, -1)
+        return np.concatenate(rule(W, xi, z, lambda x: g(x, bias))).reshape(states, -1)
+
+    none = lambda rows, columns: np.zeros((rows, columns))
+    mean, second = none(states, 1), none(states, states)
+    for outcomes in weights:
+        after, moment = 0.0, 0.0
+        for chance, W in outcomes:
+            A = stepped(W, np.eye(states), none(noises, states), 0)
+            b = stepped(W, none(states, 1), none(noises, 1), 1)
+            B = std * stepped(W, none(states, noises), np.eye(noises), 0)
+            crossed = A @ mean @ b.T
+            moment += chance * (A @ second @ A.T + crossed + crossed.T + b @ b.T + B @ B.T)
+            after += chance * (A @ mean + b)
+        mean, second = after, moment
+    x = mean[: 3 * PARAMETERS].reshape(3, PARAMETERS)
+    around = (second - mean @ mean.T)[: 3 * PARAMETERS, : 3 * PARAMETERS]
+    around = around.reshape(3, PARAMETERS, 3, PARAMETERS)
+    spread = np.einsum("pod,idie,poe->ipo", J, around, J, optimize=True)
+    return problem.initial + np.einsum("pod,id->ipo", J, x), np.sqrt(spread)
+
+
+SURE = [(1.0, RING.matrix)]
+UNEVEN = np.array([[0.6, 0.3, 0.1], [0.0, 0.5, 0.5], [0.4, 0.0, 0.6]])
+"""row-stochastic, and no transpose of itself"""
+
+
+def losing(W, chance):
+    """All outcomes of three links that fail in both directions."""
+    found = []
+    for failed in itertools.product([0, 1], repeat=3):
+        heard = W * together(ways(3, "mutual"), failed) * (1 - np.eye(3))
+        heard += np.diag(1 - heard.sum(axis=1))
+        found.append((np.prod(np.where(failed, chance, 1 - chance)), heard))
+    return found
+
+
+NOISY, LOSSY = links.noisy(STD), links.lossy(0.3)
+APART = [(1.0, np.eye(3))]
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "rule", "many", "exchanges", "weights"),
+    [
+        ("dgd", (NOISY,), dgd, 1, 1, SURE),
+        ("dgd", (NOISY,), dgd, 1, 1, [(1.0, UNEVEN)]),
+        ("atc", (NOISY,), atc, 1, 1, SURE),
+        ("cta", (NOISY,), cta, 1, 1, SURE),
+        ("diging", (NOISY,), diging, 3, 2, SURE),
+        ("dgd", (NOISY, links.delayed(1)), sent_late, 2, 1, SURE),
+        ("dgd", (links.delayed(1), NOISY), late_sent, 2, 1, SURE),
+        ("dgd", (NOISY, links.periodic(2)), dgd, 1, 1, None),
+        ("dgd", (links.noisy(0.4 * STD), links.noisy(0.84**0.5 * STD)), dgd, 1, 1, SURE),
+        ("cta", (NOISY, LOSSY), cta, 1, 1, losing(RING.matrix, 0.3)),
+        ("aug_dgm", (LOSSY, NOISY), aug_dgm, 3, 2, losing(RING.matrix, 0.3)),
+    ],
+)
+def test_noise_on_messages_is_that_of_all_parameters(
+    coupled, name, way, rule, many, exchanges, weights
+):
+    """Also at test points, three of which no training point spans."""
+    problem, J = coupled
+    W = graphs.mixing(weights[0][1]) if weights and len(weights) == 1 else RING
+    rounds = 3 * [weights] if weights else [APART, SURE, APART, SURE]
+    told = dynamics.link_noise(problem, links.over(method(name, STEP), *way), W, [len(rounds)])
+    mean, spread = by_hand(problem, J, rule, many, exchanges, rounds)
+    assert np.abs(told["mean_outputs"].values[0] - mean).max() < 1e-10
+    assert np.abs(told["std_outputs"].values[0] ** 2 - spread**2).max() < 1e-10 < 0.1 < spread.max()
+    less = by_hand(problem, J, rule, many, exchanges, rounds, 0.99 * STD)[1]
+    assert np.abs(less - spread).max() > 1e-3

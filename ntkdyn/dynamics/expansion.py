@@ -16,6 +16,13 @@ so that A_{} is its mean, and with the variances v_S = prod_(e in S) q_e (1 - q_
 
 (Hoeffding 1948): as many products as there are S of which A_S is not zero, and no map of the square
 of the state's size. Of a round with one exchange over links that fail alone these are the links.
+
+Noise on messages, xi of unit variance and independent of what fails, enters by B(f) xi, which is as
+well such a polynomial, so that it adds
+
+    E B B^T = sum_S v_S B_S B_S^T,      B = N (x) I + sum_i Q_i M_i (x) H_i
+
+where N is what the round does to the noise and M what of it gradients feel (`loops.Noise`).
 """
 
 from __future__ import annotations
@@ -31,14 +38,13 @@ import scipy.sparse
 from jaxtyping import Float
 
 from ntkdyn import thresholds
-from ntkdyn.dynamics.loops import Loop, open_loops
+from ntkdyn.dynamics.loops import Loop, Noise, noises, open_loops, ports
 from ntkdyn.dynamics.realization import Realization
 from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
 from ntkdyn.links import Failures, Linked
 from ntkdyn.methods import Method
 from ntkdyn.system import System
-from ntkdyn.vectors import Point
 
 
 class Part(NamedTuple):
@@ -48,6 +54,8 @@ class Part(NamedTuple):
     """v_S; 1 of the mean, which is the first part"""
     matrix: Float[np.ndarray, "state state"] | scipy.sparse.csr_array
     drive: Float[np.ndarray, "state sides"]
+    kick: Float[np.ndarray, "state noises"]
+    """B_S, of noise in all features"""
 
 
 class Expansion(NamedTuple):
@@ -67,8 +75,7 @@ class Expansion(NamedTuple):
         many = len(failures.chances)
         # One message may be lost by several failures, and in each exchange anew.
         by_one = int((failures.arrives == 0).sum(axis=0)[linked].max(initial=0))
-        exchanges = len(update.init(Point(np.zeros((agents, 1)))).memory)
-        degree = min(many, by_one * exchanges)
+        degree = min(many, by_one * update.exchanges(agents))
         count = sum(math.comb(many, size) for size in range(degree + 1))
         if count > thresholds.OUTCOMES_UP_TO:
             raise InputError(
@@ -102,10 +109,12 @@ class Expansion(NamedTuple):
         signs = within * (-1) ** (sizes[:, None] - sizes)
         return (within * chances / chances[:, None]) @ signs.T
 
-    def failing(self, method: Method, subset: Sequence[int] = ()) -> Method:
-        """The method in rounds in which these fail and no others."""
+    def failing(
+        self, method: Method, subset: Sequence[int] = (), noise: np.ndarray | None = None
+    ) -> Method:
+        """The method in rounds in which these fail and no others, and that noise is drawn."""
         arrives = self.failures.arrives[list(subset)].prod(axis=0)
-        return dataclasses.replace(method, update=method.update.known(arrives))
+        return dataclasses.replace(method, update=method.update.known(arrives, noise))
 
     def loops(self, iteration: Iteration, method: Method) -> tuple[Loop, ...]:
         """For every subset that fails the rounds of a period, one subset after the other."""
@@ -113,16 +122,37 @@ class Expansion(NamedTuple):
         each = [dataclasses.replace(iteration, method=one) for one in methods]
         return tuple(loop for one in each for loop in open_loops(one))
 
+    def noises(self, iteration: Iteration, method: Method) -> tuple[Noise, ...]:
+        """What noise does in the same rounds, a column for each that there is; none without it."""
+        agents, links = iteration.space.agents, method.update.links
+        if not any(link.blurs for link in links):
+            return ()
+        shape = len(links), method.update.exchanges(agents), agents
+        units = np.eye(math.prod(shape)).reshape(*shape, -1)
+        methods = [self.failing(method, subset, units) for subset in self.subsets]
+        each = [dataclasses.replace(iteration, method=one) for one in methods]
+        found = [noise for one in each for noise in noises(one, math.prod(shape))]
+        felt = np.any([np.concatenate(noise).any(axis=0) for noise in found], axis=0)
+        return tuple(Noise(N[:, felt], M[:, felt]) for N, M in found)
+
     def parts(self, whole: Realization, round: int) -> Iterator[Part]:
         """Of a round, `whole` being that of all `loops`: the mean, and what is not zero."""
-        loops = whole.reached.loops[round :: whole.period // len(self.subsets)]
-        P, ports, Q = (
+        rounds = slice(round, None, whole.period // len(self.subsets))
+        loops, heard = whole.reached.loops[rounds], whole.reached.noises[rounds]
+        P, into, Q, N, blurred = (
             np.tensordot(self.centred, np.stack(each), 1)
-            for each in zip(*((loop.P, loop.ports, loop.Q) for loop in loops), strict=True)
+            for each in zip(
+                *(
+                    (loop.P, loop.ports, loop.Q, noise.N, ports(loop.Q, noise.M))
+                    for loop, noise in zip(loops, heard, strict=True)
+                ),
+                strict=True,
+            )
         )
         chances = self.failures.chances
-        found = zip(self.products(chances * (1 - chances)), P, ports, Q, strict=True)
-        least = thresholds.LINEAR * max(np.abs(P[0]).max(), np.abs(ports[0]).max())
+        found = zip(self.products(chances * (1 - chances)), P, into, Q, N, blurred, strict=True)
+        least = thresholds.LINEAR * max(np.abs(P[0]).max(), np.abs(into[0]).max())
         for number, (variance, *of) in enumerate(found):
-            if number == 0 or max(np.abs(each).max() for each in of) > least:
-                yield Part(variance, whole.closed(*of[:2]), whole.pulled(of[2]))
+            if number == 0 or max(np.abs(each).max(initial=0) for each in of) > least:
+                A, b, B = whole.closed(*of[:2]), whole.pulled(of[2]), whole.closed(*of[3:])
+                yield Part(variance, A, b, B)

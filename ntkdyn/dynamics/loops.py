@@ -14,8 +14,9 @@ is asked of this controllable part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, Plain
+from ntkdyn.methods.updates import Update
 from ntkdyn.spaces import KernelSpace
 from ntkdyn.thresholds import LINEAR, REACHED
 from ntkdyn.vectors import Point, Vector
@@ -50,7 +52,7 @@ class Loop(NamedTuple):
     @property
     def ports(self) -> Float[np.ndarray, "states states agents"]:
         """Q_si R_it: how agent i's gradient at state t enters state s."""
-        return np.einsum("si,it->sti", self.Q, self.R)
+        return ports(self.Q, self.R)
 
     @property
     def symmetrisable(self) -> bool:
@@ -65,6 +67,11 @@ class Loop(NamedTuple):
         apart = max(np.abs(felt - felt.T).max(), np.abs(felt @ self.P - self.P @ felt).max())
         scale = np.abs(felt).max()
         return bool(apart <= LINEAR * scale and np.linalg.eigvalsh(felt)[0] >= -LINEAR * scale)
+
+    @property
+    def silent(self) -> Noise:
+        """That of messages to which nothing is added."""
+        return Noise(np.zeros((len(self.P), 0)), np.zeros((len(self.R), 0)))
 
     @property
     def units(self) -> Float[np.ndarray, " states"]:
@@ -94,24 +101,36 @@ class Loop(NamedTuple):
         return inverse, self.R @ inverse @ self.Q
 
 
+class Noise(NamedTuple):
+    """z+ = P z + Q u + N xi, v = R z + M xi: what a unit of each noise on messages does."""
+
+    N: Float[np.ndarray, "states noises"]
+    M: Float[np.ndarray, "agents noises"]
+
+
 class Reached(NamedTuple):
-    """The states that gradients can reach from zero in any of the rounds, z = basis x."""
+    """The states that gradients (and noise) reach from zero in any of the rounds, z = basis x."""
 
     basis: Float[np.ndarray, "states free"]
     loops: tuple[Loop, ...]
     """the rounds' loops on x"""
+    noises: tuple[Noise, ...]
+    """what noise does to x in these rounds"""
 
     @staticmethod
-    def by(loops: Sequence[Loop]) -> Reached:
-        """The smallest space that holds every round's Q and that no round's P leads out of."""
+    def by(loops: Sequence[Loop], noises: Sequence[Noise] = ()) -> Reached:
+        """The smallest space that holds every round's Q and N and that no P leads out of."""
         units = np.max([loop.units for loop in loops], axis=0)
         scaled = [_rescaled(loop, units) for loop in loops]
-        free = _reach(scaled)
+        noises = noises or [loop.silent for loop in loops]
+        noises = [Noise(each.N / units[:, None], each.M) for each in noises]
+        free = _reach(scaled, _of_size_one([each.N for each in noises]))
         moving = [
             Loop(free.T @ loop.P @ free, free.T @ loop.Q, loop.R @ free, loop.X @ free)
             for loop in scaled
         ]
-        return Reached(units[:, None] * free, tuple(moving))
+        kicks = tuple(Noise(free.T @ each.N, each.M) for each in noises)
+        return Reached(units[:, None] * free, tuple(moving), kicks)
 
 
 def _rescaled(loop: Loop, units: Float[np.ndarray, " states"]) -> Loop:
@@ -120,11 +139,19 @@ def _rescaled(loop: Loop, units: Float[np.ndarray, " states"]) -> Loop:
     )
 
 
-def _reach(loops: Sequence[Loop]) -> Float[np.ndarray, "states free"]:
-    """An orthonormal basis of what repeated P make of Q; the identity where that is everything."""
-    size = len(loops[0].P)
-    basis, new = np.zeros((size, 0)), np.concatenate([loop.Q for loop in loops], axis=1)
-    scale = np.linalg.norm(new, 2)
+def _of_size_one(noises: Sequence[np.ndarray]) -> list[Float[np.ndarray, "states some"]]:
+    """Each noise as large as one, in the round where it does most: little leads as far as much."""
+    largest = np.max([np.linalg.norm(N, axis=0) for N in noises], axis=0)
+    return [N / np.where(largest > 0, largest, 1) for N in noises]
+
+
+def _reach(
+    loops: Sequence[Loop], also: Sequence[Float[np.ndarray, "states some"]]
+) -> Float[np.ndarray, "states free"]:
+    """An orthonormal basis of what repeated P make of Q and others; I where that is everything."""
+    size, Q = len(loops[0].P), np.concatenate([loop.Q for loop in loops], axis=1)
+    scale = np.linalg.norm(Q, 2)
+    basis, new = np.zeros((size, 0)), np.concatenate([Q, *(scale * each for each in also)], axis=1)
     while new.shape[1] and basis.shape[1] < size:
         new = _directions(new - basis @ (basis.T @ new), scale)
         new = _directions(new - basis @ (basis.T @ new), 1.0)
@@ -142,17 +169,24 @@ def _directions(
     return basis[:, sizes > REACHED * scale]
 
 
+def ports(
+    Q: Float[np.ndarray, "after agents"], R: Float[np.ndarray, "agents before"]
+) -> Float[np.ndarray, "after before agents"]:
+    """Q_si R_it."""
+    return np.einsum("si,it->sti", Q, R)
+
+
 def closed(
-    P: Float[np.ndarray, "states states"],
-    ports: Float[np.ndarray, "states states agents"],
+    P: Float[np.ndarray, "after before"],
+    ports: Float[np.ndarray, "after before agents"],
     hessians: Float[np.ndarray, "agents features features"],
-) -> Float[np.ndarray, "state state"]:
+) -> Float[np.ndarray, "state entering"]:
     """A = P (x) I + sum_i Q_i R_i (x) H_i: a loop with its own gradients, dense."""
-    states, rank = len(P), hessians.shape[1]
-    pulled = (ports.reshape(states * states, -1) @ hessians.reshape(len(hessians), -1)).reshape(
-        states, states, rank, rank
+    rank = hessians.shape[1]
+    pulled = (ports.reshape(P.size, len(hessians)) @ hessians.reshape(len(hessians), -1)).reshape(
+        *P.shape, rank, rank
     )
-    pulled = np.swapaxes(pulled, 1, 2).reshape(states * rank, -1)
+    pulled = np.swapaxes(pulled, 1, 2).reshape(len(P) * rank, -1)
     return np.kron(P, np.eye(rank)) + pulled
 
 
@@ -179,8 +213,35 @@ def open_loops(iteration: Iteration) -> tuple[Loop, ...]:
             f"{name}: has no closed form, its rounds on these weights repeat after {period} only, "
             f"and at most {PERIOD_UP_TO} are looked at"
         )
+    return tuple(_open(iteration, weights, each) for each, weights in enumerate(_cycle(iteration)))
+
+
+def noises(iteration: Iteration, columns: int) -> tuple[Noise, ...]:
+    """What the columns of numbers that links add (`Linked.known`) do in every round."""
+    states, agents = _states(iteration), iteration.space.agents
+    still = np.zeros((states, columns)), np.zeros((agents, columns))
+    steps = [_stepped(iteration, *at, *still) for at in enumerate(_cycle(iteration))]
+    return tuple(Noise(moved, felt) for moved, felt, _ in steps)
+
+
+def _cycle(iteration: Iteration) -> Iterator[Plain]:
+    """The weights of every round of the period."""
     cycle = [Plain.of(each) for each in iteration.weights.matrices()]
-    return tuple(_open(iteration, cycle[each % len(cycle)], each) for each in range(period))
+    return itertools.islice(itertools.cycle(cycle), iteration.period)
+
+
+def _rest(iteration: Iteration) -> tuple[list[np.ndarray], Any, Update]:
+    """The state at rest, leaf by leaf and its tree, and the update with its step."""
+    method, agents = iteration.method, iteration.space.agents
+    update = method.with_step_size(float(method.step_size)).update
+    start, tree = jax.tree.flatten(update.init(Point(np.zeros((agents, 1)))))
+    if any(leaf.shape != (agents, 1) for leaf in start):
+        raise InputError(f"{method.name}: has no closed form, its state is not made of vectors")
+    return start, tree, update
+
+
+def _states(iteration: Iteration) -> int:
+    return len(_rest(iteration)[0]) * iteration.space.agents
 
 
 def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
@@ -188,33 +249,42 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
 
     Columns of the vectors are the unit states, the unit gradients, and the state at random.
     """
-    agents, method = iteration.space.agents, iteration.method
-    name, update = method.name, method.with_step_size(float(method.step_size)).update
-    start, tree = jax.tree.flatten(update.init(Point(np.zeros((agents, 1)))))
-    if any(leaf.shape != (agents, 1) for leaf in start):
-        raise InputError(f"{name}: has no closed form, its state is not made of vectors")
-    states = len(start) * agents
+    agents, states, name = iteration.space.agents, _states(iteration), iteration.method.name
     probe = np.random.default_rng(0).standard_normal(states + agents)
     columns = np.concatenate([np.eye(states + agents), probe[:, None]], axis=1)
-    seen: list[np.ndarray] = []
-
-    def grad(x: Point) -> Vector:
-        seen.append(np.asarray(x.tree))
-        return method.objective.onto(Vector(columns[states:]), Vector(x.tree))
-
-    state = tree.unflatten(np.split(columns[:states], len(start)))
-    # Loops of JAX's in a step run in Python, as NumPy's arrays and sparse ones cannot be traced.
-    with jax.disable_jit():
-        after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
-    if len(seen) != 1:
-        raise InputError(f"{name}: has no closed form, it takes {len(seen)} gradients a round")
-    moved = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(after)])
-    felt, iterate = seen[0], np.asarray(state.x.tree)
+    moved, felt, iterate = _stepped(iteration, round, weights, columns[:states], columns[states:])
     if not _linear(np.concatenate([moved, felt, iterate]), probe):
         raise InputError(f"{name}: has no closed form, its step is not linear")
     if felt[:, states:-1].any():
         raise InputError(f"{name}: has no closed form, its gradients feed back within a round")
     return Loop(moved[:, :states], moved[:, states:-1], felt[:, :states], iterate[:, :states])
+
+
+def _stepped(
+    iteration: Iteration,
+    round: int,
+    weights: Plain,
+    states: Float[np.ndarray, "states columns"],
+    gradients: Float[np.ndarray, "agents columns"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States after the round, where gradients were taken in it, and the iterates before."""
+    (start, tree, update), method = _rest(iteration), iteration.method
+    seen: list[np.ndarray] = []
+
+    def grad(x: Point) -> Vector:
+        seen.append(np.asarray(x.tree))
+        return method.objective.onto(Vector(gradients), Vector(x.tree))
+
+    state = tree.unflatten(np.split(states, len(start)))
+    # Loops of JAX's in a step run in Python, as NumPy's arrays and sparse ones cannot be traced.
+    with jax.disable_jit():
+        after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
+    if len(seen) != 1:
+        raise InputError(
+            f"{method.name}: has no closed form, it takes {len(seen)} gradients a round"
+        )
+    moved = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(after)])
+    return moved, seen[0], np.asarray(state.x.tree)
 
 
 def _linear(rows: Float[np.ndarray, "rows columns"], probe: Float[np.ndarray, " units"]) -> bool:

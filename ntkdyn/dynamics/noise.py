@@ -19,6 +19,16 @@ b_{} the mean of A and b,
 
     m+ = A_{} m + b_{},    C+ = A_{} C A_{}^T
          + sum_(S not empty) v_S (A_S C A_S^T + (A_S m + b_S) (A_S m + b_S)^T).
+
+Noise on messages, xi independent and of unit variance in every parameter, is as large in every
+feature. A round adds B xi, B_S as A_S, and so
+
+    sum_S v_S B_S B_S^T
+
+to the covariance (S empty too, v = 1), whatever the state, and nothing to the mean. It moves also
+what no gradient does: sums that a method keeps, and parameters that no training point sees. Of
+point p's parameters these are a share rho = K_pp - |F_p|^2, in which directions are all alike: one
+feature more, in which no agent has curvature, and of which p has sqrt(rho).
 """
 
 from __future__ import annotations
@@ -102,10 +112,13 @@ def minibatch_noise(
 def link_noise(system: System, rounds: Rounds, *, record_every: int | None = None) -> Record:
     """Mean and spread over all draws of a method's links, in the given rounds or at rest (None).
 
-    Of links that lose messages and of agents that sleep, with all points in every round, beside
-    any links that are affine. The mean is that of the method itself, also where one message of a
-    round depends on another that may be lost with it, which `links.expected` leaves out. At rest:
-    as for `minibatch_noise`, whose variables it has.
+    Of links that lose messages, agents that sleep and Gaussian noise on messages (`noisy` without
+    clip), beside any links that are affine, with all points in every round. Noise of standard
+    deviation s adds s^2 E B B^T to the covariance in each round, B what the round does to a unit of
+    it in an agent's message; at test points also in directions that no training point sees. The
+    mean is that of the method itself, also where one message of a round depends on another that
+    may be lost with it, which `links.expected` leaves out. At rest: as for `minibatch_noise`,
+    whose variables it has.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
@@ -116,9 +129,9 @@ def link_noise(system: System, rounds: Rounds, *, record_every: int | None = Non
         The variables of `minibatch_noise`, exact over all draws.
 
     Raises:
-        InputError: for links that draw anything else (compression, noise) or are not linear, states
-            too large, more ways to fail than can be looked at, and at rest where means or mean
-            squares grow.
+        InputError: for links that draw anything else (compression) or are not linear, states too
+            large, more ways to fail than can be looked at, noise where test points have a kernel
+            that is given, and at rest where means or mean squares grow or noise is not damped.
 
     Example:
         >>> lossy = nd.links.over(dgd, nd.links.lossy(0.2))
@@ -151,16 +164,17 @@ def _recorded(system: System, moments: Moments, rounds: Rounds, record_every: in
 class Moments:
     """Mean and covariance of the displacements that training can reach, side by side.
 
-    States are (states x features) in coordinates that keep lengths in parameter space.
+    States are (states x features) in coordinates that keep lengths in parameter space. With noise on
+    messages the last feature may be what points have in directions that no training point sees.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
         batch_size: points that each agent draws in a round, without replacement; None: all points,
-            and what is drawn is what fails on the method's links.
+            and what is drawn is what fails on the method's links and noise on its messages.
 
     Raises:
         InputError: for a state too large for its covariance to be followed, and links that draw
-            anything else than what fails.
+            anything else.
 
     Example:
         >>> moments = nd.dynamics.Moments(bare, dgd, W, batch_size=1)
@@ -182,7 +196,12 @@ class Moments:
         self._check_size(len(self.map.kernel))
         self.features = Features(self.map.kernel)
         loops = expansion.loops(iteration, method) if expansion else self.map.loops
-        whole = Realization(dataclasses.replace(self.map, loops=loops), self.features.rows)
+        noises = expansion.noises(iteration, method) if expansion else ()
+        self.rows = self.features.read(system.matrix.whole.reshape(-1, len(self.map.kernel)))
+        seen = self.features.rows
+        if any(each.N.size for each in noises):
+            self.rows, seen = _with_unseen(system, self.rows, seen)
+        whole = Realization(dataclasses.replace(self.map, loops=loops), seen, noises)
         self._check_size(whole.size)
         self.X = whole.reached.loops[0].X
         one_round = (
@@ -217,14 +236,7 @@ class Moments:
         The noise is renewed until it no longer changes.
         """
         matrix, drive = self._over_period
-        stable = self.stability.stable
-        if stable is None:
-            stable = np.abs(np.linalg.eigvals(matrix)).max() <= 1 + GROWS
-        if not stable:
-            raise InputError(
-                f"noise: {self.stability.method.name} is unstable at step size "
-                f"{float(self.stability.method.step_size):g} and comes to no rest"
-            )
+        self._check_rests(matrix)
         self.mean = np.linalg.lstsq(np.eye(len(matrix)) - matrix, drive, rcond=None)[0].T
         for _ in range(PATIENCE):
             before = self.covariance
@@ -238,6 +250,29 @@ class Moments:
             "noise: the variance finds no rest; take a smaller step size, a larger batch, fewer "
             "failures, or ask for rounds"
         )
+
+    def _check_rests(self, matrix: Float[np.ndarray, "state state"]) -> None:
+        """Refuse a method whose means grow, and noise that nothing damps."""
+        stable, method = self.stability.stable, self.stability.method
+        if stable is None or self._noisy:
+            largest = np.abs(np.linalg.eigvals(matrix)).max()
+            stable = largest <= 1 + GROWS
+        if not stable:
+            raise InputError(
+                f"noise: {method.name} is unstable at step size {float(method.step_size):g} and "
+                f"comes to no rest"
+            )
+        if self._noisy and largest > 1 - thresholds.RESTLESS:
+            raise InputError(
+                f"noise: {method.name} comes to no rest, as noise on its messages adds up where "
+                f"no gradient damps it, in parameters that no training point sees (of test "
+                f"points) or in sums that the method keeps; ask for rounds"
+            )
+
+    @property
+    def _noisy(self) -> bool:
+        """Whether every period adds noise, whatever the state."""
+        return any(np.any(each.noise) for each in self._rounds)
 
     def growth(self) -> float:
         """The factor by which mean squares of errors grow in a round, in the long run.
@@ -272,14 +307,14 @@ class Moments:
         """What a period's noise adds to the covariance, begun from the one there is."""
         mean, covariance, added = self.mean, self.covariance, np.zeros_like(self.covariance)
         for round in self._rounds:
-            noise = round.source.of(mean, covariance)
+            drawn = round.added(mean, covariance)
             mean, covariance = round.after(mean, covariance)
-            added = round.matrix @ added @ round.matrix.T + noise
+            added = round.matrix @ added @ round.matrix.T + drawn
         return added
 
     def displacement(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (agents, features, sides) and covariance (agents, sides, features, features)."""
-        X, rank = self.X, len(self.features.values)
+        X, rank = self.X, self.rows.shape[1]
         mean = self.mean.reshape(len(self.mean), -1, rank)
         blocks = self.covariance.reshape(len(mean), X.shape[1], rank, X.shape[1], rank)
         return (
@@ -337,12 +372,18 @@ class Round(NamedTuple):
     matrix: Float[np.ndarray, "state state"]
     drive: Float[np.ndarray, "state sides"]
     source: Batches | Parts
+    noise: Float[np.ndarray, "state state"] | float = 0.0
+    """what is added whatever the state, by noise on messages"""
 
     def after(self, mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both after this round."""
-        noise = self.source.of(mean, covariance)
+        added = self.added(mean, covariance)
         mean = mean @ self.matrix.T + self.drive.T
-        return mean, _sandwiched(self.matrix, covariance) + noise
+        return mean, _sandwiched(self.matrix, covariance) + added
+
+    def added(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """To the covariance, by all that is drawn."""
+        return self.source.of(mean, covariance) + self.noise
 
     def homogeneous(self, moment: np.ndarray) -> np.ndarray:
         """E A M A^T."""
@@ -371,10 +412,28 @@ def _of_batches(size: int, whole: Realization, features: Features, round: int) -
 
 
 def _over_links(expansion: Expansion, whole: Realization, round: int) -> Round:
-    parts = expansion.parts(whole, round)
-    mean = next(parts)
-    others = tuple(each._replace(matrix=light(each.matrix)) for each in parts)
-    return Round(mean.matrix, mean.drive, Parts(others))
+    parts, noise = [], np.zeros((whole.size, whole.size))
+    for each in expansion.parts(whole, round):
+        noise += each.variance * each.kick @ each.kick.T
+        parts.append(each._replace(matrix=light(each.matrix), kick=None) if parts else each)
+    mean, *others = parts
+    return Round(mean.matrix, mean.drive, Parts(tuple(others)), noise)
+
+
+def _with_unseen(
+    system: System, rows: Float[np.ndarray, "points features"], seen: np.ndarray
+) -> tuple[Float[np.ndarray, "points more"], Float[np.ndarray, "coordinates more"]]:
+    """Features of all points and of those trained on, one more where a point has what these lack.
+
+    sqrt(K_pp - |F_p|^2), in directions that matter to no gradient and are alike to noise.
+    """
+    own = system.kernel.beyond(system.problem).reshape(-1)
+    lacking = own - (rows[len(rows) - len(own) :] ** 2).sum(axis=1)
+    if (lacking <= thresholds.UNSEEN * own).all():
+        return rows, seen
+    unseen = np.zeros((len(rows), 1))
+    unseen[len(rows) - len(own) :, 0] = np.sqrt(np.maximum(lacking, 0))
+    return np.append(rows, unseen, axis=1), np.append(seen, np.zeros((len(seen), 1)), axis=1)
 
 
 def batch_covariance(
@@ -393,9 +452,8 @@ def batch_covariance(
 
 def _row(system: System, moments: Moments) -> dict[str, Float[np.ndarray, ...]]:
     """Everything that is recorded of one round."""
-    task, whole = system.task, system.matrix.whole
+    task, rows = system.task, moments.rows
     mean, covariance = moments.displacement()
-    rows = moments.features.read(whole.reshape(-1, len(moments.map.kernel)))
     shape = (task.agents, *task.targets.shape)
     outputs = system.problem.initial + np.einsum("pf,ifd->ipd", rows, mean).reshape(shape)
     variance = np.einsum("pf,idfg,pg->ipd", rows, covariance, rows, optimize=True)

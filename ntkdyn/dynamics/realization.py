@@ -14,7 +14,7 @@ asked of a method's rounds is asked of this map: stability, limits, modes, varia
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.linalg
@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from ntkdyn import thresholds
 from ntkdyn.dynamics.affine import Affine
-from ntkdyn.dynamics.loops import Loop, Reached, closed
+from ntkdyn.dynamics.loops import Loop, Noise, Reached, closed
 
 
 class Features:
@@ -75,8 +75,14 @@ def triangular(
 class Realization:
     """x -> A x + b in every round of a period, on states (free, features, sides) from zero."""
 
-    def __init__(self, affine: Affine, rows: Float[np.ndarray, "coordinates features"]) -> None:
-        self.affine, self.reached, self.owned = affine, Reached.by(affine.loops), affine.owned()
+    def __init__(
+        self,
+        affine: Affine,
+        rows: Float[np.ndarray, "coordinates features"],
+        noises: Sequence[Noise] = (),
+    ) -> None:
+        self.affine, self.owned = affine, affine.owned()
+        self.reached = Reached.by(affine.loops, noises)
         self.rows = [rows[own] for own in self.owned]
         self.counts = [affine.counts[own][0] for own in self.owned]
         self.residual = [affine.residual[own] for own in self.owned]
@@ -113,10 +119,10 @@ class Realization:
 
     def closed(
         self,
-        P: Float[np.ndarray, "free free"],
-        ports: Float[np.ndarray, "free free agents"],
-    ) -> Float[np.ndarray, "state state"]:
-        """A of a loop with these, dense."""
+        P: Float[np.ndarray, "free before"],
+        ports: Float[np.ndarray, "free before agents"],
+    ) -> Float[np.ndarray, "state entering"]:
+        """A of a loop with these, dense, or B of noise."""
         return closed(P, ports, self._hessians)
 
     def drive(self, round: int = 0) -> Float[np.ndarray, "state sides"]:

@@ -44,6 +44,17 @@ def trace(apply: Apply, params: PyTree, x1: Left, x2: Right | None = None) -> Fl
     return _trace(apply, params, x1, x2)
 
 
+def diagonal(apply: Apply, params: PyTree, x: Left) -> Float[Array, "n k"]:
+    """Theta[n, k, n, k], without what is between points."""
+    return _diagonal(apply, params, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _diagonal(apply: Apply, params: PyTree, x: Array) -> Array:
+    own = structure(apply, params, x)
+    return contract(own, own, "diagonal")["all"]
+
+
 @partial(jax.jit, static_argnums=0)
 def _trace(apply: Apply, params: PyTree, x1: Array, x2: Array | None) -> Array:
     left = structure(apply, params, x1, summed=True)

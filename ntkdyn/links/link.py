@@ -31,7 +31,7 @@ from ntkdyn.methods import updates
 from ntkdyn.methods.exchange import WORD
 from ntkdyn.methods.mixing import Combination, Dense, Marking, Plain, marked, where_due
 from ntkdyn.methods.updates import EVERYWHERE, Update
-from ntkdyn.vectors import ByAgent, per_agent
+from ntkdyn.vectors import ByAgent, Point, per_agent
 
 LARGEST_SEED = 2**32 - 1
 
@@ -156,6 +156,8 @@ class Link(eqx.Module):
     """why it does not run in the spaces that are left out"""
     changes: ClassVar[bool] = False
     """whether weights differ from round to round"""
+    blurs: ClassVar[bool] = False
+    """whether it adds noise to messages"""
 
     @property
     def made_for(self) -> int | None:
@@ -185,7 +187,7 @@ class Link(eqx.Module):
         return self
 
     def failures(self, agents: int) -> Failures:
-        """What it draws in a round, where that is what fails; none, where it draws nothing."""
+        """What it draws in a round, where that is what fails; none, where nothing does."""
         if self.affine:
             return Failures.none(agents)
         raise InputError(
@@ -193,9 +195,16 @@ class Link(eqx.Module):
             f"{self.why_not or 'it is no matter of messages that fail'}"
         )
 
-    def known(self, arrives: Float[np.ndarray, "agents agents"]) -> Link:
-        """What it is in rounds of which it is known what arrives; itself, where nothing fails."""
-        del arrives
+    def known(
+        self,
+        arrives: Float[np.ndarray, "agents agents"],
+        noise: Float[np.ndarray, "exchanges agents columns"] | None = None,
+    ) -> Link:
+        """What it is in rounds of which it is known what arrives, and what noise is drawn (none).
+
+        Itself, where it draws neither.
+        """
+        del arrives, noise
         return self
 
     def check_weights(self, weights: Weights) -> None:
@@ -274,9 +283,20 @@ class Linked(eqx.Module):
         each = [Failures.none(agents), *(link.failures(agents) for link in self.links)]
         return Failures(*map(np.concatenate, zip(*each, strict=True)))
 
-    def known(self, arrives: Float[np.ndarray, "agents agents"]) -> Linked:
-        """What it is in rounds of which it is known what arrives."""
-        links = tuple(link.known(arrives) for link in self.links)
+    def exchanges(self, agents: int) -> int:
+        """How many there are in a round."""
+        return len(self.init(Point(np.zeros((agents, 1)))).memory)
+
+    def known(
+        self,
+        arrives: Float[np.ndarray, "agents agents"],
+        noise: Float[np.ndarray, "links exchanges agents columns"] | None = None,
+    ) -> Linked:
+        """What it is in rounds of which it is known what arrives, and what noise is drawn (none)."""
+        drawn = [None] * len(self.links) if noise is None else noise
+        links = tuple(
+            link.known(arrives, each) for link, each in zip(self.links, drawn, strict=True)
+        )
         return dataclasses.replace(self, links=links)
 
     def check_weights(self, method: str, weights: Weights) -> None:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, is_real, shown
 from ntkdyn.links.compression import ON_PARAMETERS, Rows, by_rows
-from ntkdyn.links.link import Exchange, Link, Message, Onward, check_seed
+from ntkdyn.links.link import Exchange, Failures, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import check_positive
 from ntkdyn.vectors import ByAgent, Vector
 
@@ -24,6 +25,7 @@ class Noisy(Link):
     seed: int = eqx.field(static=True, default=0)
     affine: ClassVar[bool] = False
     why_not: ClassVar[str] = "its noise is on parameters, and a kernel knows none"
+    blurs: ClassVar[bool] = True
 
     @property
     def spaces(self) -> frozenset[str]:
@@ -42,6 +44,41 @@ class Noisy(Link):
             memory = (sent,)
         blurred = sent + gaussian(sent, self.std, at.key(self.seed))
         return onward(message._replace(sent=blurred)), memory
+
+    def expected(self) -> Link:
+        self._check_linear()
+        return Link()
+
+    def failures(self, agents: int) -> Failures:
+        self._check_linear()
+        return Failures.none(agents)
+
+    def known(
+        self,
+        arrives: Float[np.ndarray, "agents agents"],
+        noise: Float[np.ndarray, "exchanges agents columns"] | None = None,
+    ) -> Link:
+        del arrives
+        return Link() if noise is None else Added(self.std * noise)
+
+    def _check_linear(self) -> None:
+        if self.clip is not None:
+            raise InputError(
+                "noisy: has no mean and covariance over what it draws, as with clip it is not "
+                "linear in what is sent; leave clip out"
+            )
+
+
+class Added(Link):
+    """What is added to messages is known, and the same in every round."""
+
+    noise: Float[np.ndarray, "exchanges agents columns"]
+
+    def exchange(
+        self, memory: Any, message: Message, onward: Onward, at: Exchange
+    ) -> tuple[ByAgent, Any]:
+        sent = message.sent + Vector(self.noise[at.number])
+        return onward(message._replace(sent=sent)), memory
 
 
 def clipped(x: Vector, radius: float) -> Vector:
@@ -67,6 +104,8 @@ def noisy(std: float, *, clip: float | None = None, seed: int = 0) -> Link:
     With `clip`, what a message may move in a round is bounded first, as the Gaussian mechanism of
     differential privacy asks: m = s + std xi, s <- s + clip(x - s), of length `clip` at most, from
     the message at rest on. Runs on parameters: in training, and predicted with kernel="implicit".
+    Without it, mean and covariance over all draws are known of any kernel
+    (`dynamics.link_noise`), and the mean is that of messages without noise (`expected`).
 
     Args:
         std: of every parameter, in its units, not negative.

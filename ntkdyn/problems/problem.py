@@ -268,6 +268,23 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
+    def empirical_beyond(self) -> Float[np.ndarray, "points outputs"]:
+        """|J|^2 of each output at each point that is not trained on."""
+        params, inputs = self._arrays()
+        apply, rest = self._only_network().apply, inputs[self.task.train :]
+        return np.asarray(empirical.diagonal(apply, params, rest)) if len(rest) else np.zeros(0)
+
+    @functools.cached_property
+    @precision.in_double
+    def infinite_beyond(self) -> Float[np.ndarray, " points"]:
+        """Its limit at infinite width."""
+        inputs = jnp.asarray(self.inputs[self.task.train :], jnp.float64)
+        kernel = self._only_network().kernel
+        own = [np.asarray(infinite.ntk(kernel, inputs[i : i + 1]))[0] for i in range(len(inputs))]
+        return np.concatenate(own) if own else np.zeros(0)
+
+    @functools.cached_property
+    @precision.in_double
     def features(self) -> KernelSpace:
         """The space of the empirical kernel that tells features, as outputs after the others."""
         apply = self._only_network().with_features
