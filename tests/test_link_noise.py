@@ -16,6 +16,7 @@ from ntkdyn import dynamics, graphs, links, precision, runs, thresholds
 from ntkdyn.data import Dataset
 from ntkdyn.dynamics import affine
 from ntkdyn.links.failures import Activated, Lossy
+from ntkdyn.links.noise import Noisy
 from ntkdyn.methods import mixing
 from ntkdyn.vectors import Point, Vector
 
@@ -146,9 +147,8 @@ class ManyActivated(Activated):
 
 
 @precision.in_double
-def drawn(by, link):
-    """Outputs (draws, agents, points, outputs) by the real steps in a kernel space."""
-    problem, _ = points(4)
+def drawn(problem, by, link, W, space="kernel"):
+    """Outputs (draws, agents, points, outputs) by the real steps, in that space."""
 
     def run(seed):
         over = links.over(by, dataclasses.replace(link, seed=seed))
@@ -157,10 +157,11 @@ def drawn(by, link):
             state, iteration.local(round, state), iteration.mix(round)
         )
         x = jax.lax.fori_loop(0, ROUNDS, step, iteration.init()).x
-        return iteration.space.readout(slice(0, 9))(x)[0]
+        return iteration.space.readout(slice(0, points))(x)[0]
 
-    plan = runs.plan(problem, links.over(by, links.Link()), SQUARE, ROUNDS)
-    base = runs.iteration_of(plan, problem.kernel_space())
+    points = len(problem.initial)
+    plan = runs.plan(problem, links.over(by, links.Link()), W, ROUNDS)
+    base = runs.iteration_of(plan, getattr(problem, f"{space}_space")())
     return np.asarray(jax.jit(jax.vmap(run))(jnp.arange(DRAWS)))
 
 
@@ -185,7 +186,7 @@ def scores(seen, told):
 def test_mean_and_spread_are_those_of_many_draws(name, link, many, other):
     problem, _ = points(4)
     by = method(name, 0.1)
-    seen = drawn(by, many)
+    seen = drawn(problem, by, many, SQUARE)
     ask = lambda which: dynamics.link_noise(problem, links.over(by, which), SQUARE, [ROUNDS])
     means, variances = scores(seen, ask(link))
     assert means.size + variances.size == 2 * 4 * 9 * 2
@@ -280,8 +281,11 @@ def test_links_without_mean_and_covariance_are_refused(monkeypatch):
             links.compressed(links.top_k(0.2)),
             "compressed: has no mean and covariance.*single param",
         ),
-        (links.compressed(links.random_k(0.2)), "compressed: has no mean and covariance"),
-        (links.noisy(0.1), "noisy: has no mean.*its noise is on parameters"),
+        (
+            links.compressed(links.random_k(0.2)),
+            "compressed: has no mean.*single parameters, and a kernel knows none",
+        ),
+        (links.noisy(0.1, clip=1.0), "noisy: has no mean.*with clip it is not linear"),
         (links.adversarial([1], attack="noise"), "adversarial: has no mean"),
         (links.robust("median"), "robust: has no mean.*compares single parameters"),
     ]:
@@ -289,6 +293,10 @@ def test_links_without_mean_and_covariance_are_refused(monkeypatch):
             dynamics.link_noise(problem, links.over(by, link), RING, [1])
     with pytest.raises(nd.InputError, match="dgd: has no links, so that nothing fails"):
         dynamics.link_noise(problem, by, RING, [1])
+    beside = {"K_test": np.ones((1, 3)), "y_test": [1.0]}
+    tested = nd.KernelProblem(np.eye(3), np.ones(3), [0, 1, 2], **beside)
+    with pytest.raises(nd.InputError, match="test points have with themselves"):
+        dynamics.link_noise(tested, links.over(by, NOISY), RING, [1])
     late = links.over(by, links.delayed(1))
     assert not dynamics.link_noise(problem, late, RING, [3])["std_outputs"].any()
     lossy = links.over(by, links.lossy(0.3))
@@ -302,15 +310,15 @@ def test_links_without_mean_and_covariance_are_refused(monkeypatch):
 
 # --- noise on messages ----------------------------------------------------------------------------
 
-PARAMETERS, STEP, STD = 24, 0.05, 0.3
-TURNS = RNG.standard_normal((2, 10, PARAMETERS)) / 3
+PARAMETERS, STEP, STD = 40, 0.05, 0.3
+TURNS = RNG.standard_normal((2, 30, PARAMETERS)) / 12
 
 
 @pytest.fixture(scope="module")
 def coupled():
     """A model that is linear in parameters its two outputs share, and J at its points."""
     rng = np.random.default_rng(5)
-    inputs, targets = rng.standard_normal((10, 10)), rng.standard_normal((10, 2))
+    inputs, targets = rng.standard_normal((10, 30)), rng.standard_normal((10, 2))
     data = Dataset("plain", inputs[:7], targets[:7], inputs[7:], targets[7:], None, "none")
     apply = lambda p, x: jnp.stack([x @ jnp.asarray(turn, x.dtype) @ p for turn in TURNS], axis=-1)
     model = nd.networks.wrap(apply, lambda key, _: jnp.zeros(PARAMETERS), 2)
@@ -456,3 +464,99 @@ def test_noise_on_messages_is_that_of_all_parameters(
     assert np.abs(told["std_outputs"].values[0] ** 2 - spread**2).max() < 1e-10 < 0.1 < spread.max()
     less = by_hand(problem, J, rule, many, exchanges, rounds, 0.99 * STD)[1]
     assert np.abs(less - spread).max() > 1e-3
+
+
+class ManyNoisy(Noisy):
+    """Noise of a seed that is an array."""
+
+    seed: Any = eqx.field(default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("name", ["cta", "diging"])
+def test_noise_is_that_of_many_runs_on_parameters(coupled, name, monkeypatch):
+    """At training and at test points; half the noise, or none beyond training points, is not."""
+    problem, _ = coupled
+    ask = lambda link: dynamics.link_noise(
+        problem, links.over(method(name, STEP), link), RING, [ROUNDS]
+    )
+    seen = drawn(problem, method(name, STEP), ManyNoisy(STD), RING, "tangent")
+    worst = lambda told: max(np.abs(each).max() for each in scores(seen, told))
+    assert seen.shape[1:] == (3, 10, 2) and worst(ask(NOISY)) < FAR
+    assert worst(ask(links.noisy(STD / 2))) > 2 * FAR
+    monkeypatch.setattr(thresholds, "UNSEEN", np.inf)
+    assert worst(ask(NOISY)) > 2 * FAR
+
+
+def test_no_noise_is_no_link():
+    problem, _ = points(3)
+    by = method("diging", 0.1)
+    plain, still = (
+        dynamics.link_noise(problem, links.over(by, *way), RING, [4])
+        for way in ((LOSSY,), (LOSSY, links.noisy(0.0)))
+    )
+    assert still.equals(plain)
+
+
+def test_growth_sees_no_noise():
+    problem, _ = points(3)
+    by = method("dgd", 0.2)
+    lossy = dynamics.Moments(problem, links.over(by, LOSSY), RING)
+    noisy = dynamics.Moments(problem, links.over(by, LOSSY, NOISY), RING)
+    assert noisy.growth() == pytest.approx(lossy.growth(), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_noise_is_told_of_what_links_do_on_average():
+    late = links.over(method("dgd", 0.1), links.delayed(1))
+    noisy = links.expected(links.over(method("dgd", 0.1), NOISY, links.delayed(1)))
+    problem, _ = points(3)
+    one, other = (nd.predict(problem, by, RING, 5)["outputs"] for by in (late, noisy))
+    assert noisy.linear and one.equals(other)
+
+
+def spanned(tests):
+    """Three parameters, all of which seven points see."""
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((7 + tests, 3)), rng.standard_normal((7 + tests, 1))
+    data = Dataset("plain", x[:7], y[:7], x[7:], y[7:], None, "none")
+    model = nd.networks.wrap(lambda p, x: x @ p, lambda key, _: jnp.zeros((3, 1)), 1)
+    return nd.Problem(model, nd.data.Partition(data, np.array([0, 0, 1, 1, 2, 2, 2]), 3, "given"))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [(NOISY,), pytest.param((NOISY, LOSSY, links.periodic(2)), marks=pytest.mark.slow)],
+)
+def test_noise_that_gradients_damp_comes_to_rest(way):
+    over = links.over(method("cta", 0.2), *way)
+    rest = dynamics.link_noise(spanned(2), over, RING, None)
+    late = dynamics.link_noise(spanned(2), over, RING, [2000])
+    for name in ("mean_outputs", "std_outputs", "global_loss_mean"):
+        assert np.abs(rest[name].values - late[name].values).max() < 1e-9
+    assert rest["std_outputs"].min() > 0.01
+
+
+@pytest.mark.slow
+def test_noise_that_nothing_damps_comes_to_no_rest(coupled):
+    """In what no training point sees, and in what trackers keep: there are only rounds."""
+    adds_up = "comes to no rest, as noise on its messages adds up"
+    for problem, name in ((coupled[0], "dgd"), (spanned(0), "diging")):
+        over = links.over(method(name, 0.05), NOISY)
+        with pytest.raises(nd.InputError, match=adds_up):
+            dynamics.link_noise(problem, over, RING, None)
+        spread = dynamics.link_noise(problem, over, RING, [1000, 1500, 2000])["std_outputs"]
+        first, second = np.diff((spread.max(("agent", "point", "output")) ** 2).values)
+        assert second == pytest.approx(first, rel=0.02)
+
+
+@pytest.mark.slow
+def test_what_a_test_point_has_with_itself_is_the_network_s(small):
+    one = small(3)
+    own = np.einsum("pod,pod->po", one.jacobian, one.jacobian)[one.problem.task.train :]
+    assert np.allclose(one.problem.empirical_beyond, own, rtol=1e-12)
+    whole = nd.kernels.infinite.ntk(one.problem.network.kernel, np.float64(one.problem.inputs))
+    told = one.problem.infinite_beyond
+    assert np.allclose(told, np.diagonal(whole)[one.problem.task.train :], rtol=1e-6)
+    assert len(told) == len(own) == 4

@@ -164,8 +164,8 @@ def _recorded(system: System, moments: Moments, rounds: Rounds, record_every: in
 class Moments:
     """Mean and covariance of the displacements that training can reach, side by side.
 
-    States are (states x features) in coordinates that keep lengths in parameter space. With noise on
-    messages the last feature may be what points have in directions that no training point sees.
+    States are (states x features) in coordinates that keep lengths in parameter space. With noise
+    on messages the last feature may stand for all directions that no training point sees.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.

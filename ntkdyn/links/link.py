@@ -200,7 +200,7 @@ class Link(eqx.Module):
         arrives: Float[np.ndarray, "agents agents"],
         noise: Float[np.ndarray, "exchanges agents columns"] | None = None,
     ) -> Link:
-        """What it is in rounds of which it is known what arrives, and what noise is drawn (none).
+        """What it is in rounds of which it is known what arrives and what noise is drawn (none).
 
         Itself, where it draws neither.
         """
@@ -292,7 +292,7 @@ class Linked(eqx.Module):
         arrives: Float[np.ndarray, "agents agents"],
         noise: Float[np.ndarray, "links exchanges agents columns"] | None = None,
     ) -> Linked:
-        """What it is in rounds of which it is known what arrives, and what noise is drawn (none)."""
+        """What it is in rounds of which it is known what arrives and what noise is drawn (none)."""
         drawn = [None] * len(self.links) if noise is None else noise
         links = tuple(
             link.known(arrives, each) for link, each in zip(self.links, drawn, strict=True)

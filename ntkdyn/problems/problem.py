@@ -41,6 +41,9 @@ KEPT_UP_TO = 2**28
 BESIDE = 2
 """kernels in float64 beside those of the layers: their sum, and its copy in a space"""
 
+TOGETHER = 64
+"""points whose kernel with themselves is computed at a time, with each other's"""
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -271,17 +274,19 @@ class Problem:
     def empirical_beyond(self) -> Float[np.ndarray, "points outputs"]:
         """|J|^2 of each output at each point that is not trained on."""
         params, inputs = self._arrays()
-        apply, rest = self._only_network().apply, inputs[self.task.train :]
-        return np.asarray(empirical.diagonal(apply, params, rest)) if len(rest) else np.zeros(0)
+        network, rest = self._only_network(), inputs[self.task.train :]
+        if not len(rest):
+            return np.zeros((0, network.outputs))
+        return np.asarray(empirical.diagonal(network.apply, params, rest))
 
     @functools.cached_property
     @precision.in_double
     def infinite_beyond(self) -> Float[np.ndarray, " points"]:
         """Its limit at infinite width."""
         inputs = jnp.asarray(self.inputs[self.task.train :], jnp.float64)
-        kernel = self._only_network().kernel
-        own = [np.asarray(infinite.ntk(kernel, inputs[i : i + 1]))[0] for i in range(len(inputs))]
-        return np.concatenate(own) if own else np.zeros(0)
+        kernel, starts = self._only_network().kernel, range(0, len(inputs), TOGETHER)
+        blocks = [infinite.ntk(kernel, inputs[at : at + TOGETHER]) for at in starts]
+        return np.concatenate([np.zeros(0), *map(np.diagonal, blocks)])
 
     @functools.cached_property
     @precision.in_double
