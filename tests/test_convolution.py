@@ -32,20 +32,18 @@ def by_xla(images, weights, stride, padding):
     )
 
 
-@pytest.mark.parametrize("way", ["by_bands", "by_patches"])
+@pytest.mark.parametrize("together", [1, 9, 1000, None], ids="{} at once".format)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @precision.in_double
-def test_it_is_the_convolution(case, way, monkeypatch):
-    """Values, and derivatives for images and filters."""
+def test_it_is_the_convolution(case, together, monkeypatch):
+    """Values, and derivatives for images and filters; None: by patches."""
     image, window, stride, padding = case
     images, weights = given(image, window)
-    chosen, compute = [], getattr(convolution, way)
-    monkeypatch.setattr(convolution, "BANDS_FROM", 0)
-    monkeypatch.setattr(convolution, "WIDE", np.inf if way == "by_bands" else 0)
-    monkeypatch.setattr(convolution, way, lambda *at: chosen.append(way) or compute(*at))
-    ours, pull = jax.vjp(lambda *at: convolution.convolve(*at, stride, padding), images, weights)
+    at = convolution.windows(image[:2], window, stride, padding)
+    monkeypatch.setattr(convolution, "TOGETHER", together)
+    way = convolution.by_bands if together else convolution.by_patches
+    ours, pull = jax.vjp(lambda *given: way(*given, *at), images, weights)
     theirs, their_pull = jax.vjp(lambda *at: by_xla(*at, stride, padding), images, weights)
-    assert chosen == [way]
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
     back = jnp.asarray(np.random.default_rng(1).standard_normal(ours.shape))
     for one, other in zip(pull(back), their_pull(back), strict=True):
@@ -62,12 +60,12 @@ def test_the_way_is_chosen_by_sizes(monkeypatch):
     for way in ("by_bands", "by_patches"):
         monkeypatch.setattr(convolution, way, noted(way, getattr(convolution, way)))
     images = lambda count, side: jnp.zeros((count, side, side, 1))
-    narrow, wide = jnp.zeros((3, 3, 1, 4)), jnp.zeros((3, 3, 1, 100))
+    narrow, wide = jnp.zeros((3, 3, 1, 4)), jnp.zeros((3, 3, 1, 33))
     asked = [(images(4, 30), narrow), (images(4, 30), wide), (images(3, 30), narrow),
-             (images(1, 70), narrow)]  # fmt: skip
+             (images(1, 70), narrow), (images(4, 30), jnp.zeros((1, 1, 1, 4)))]  # fmt: skip
     for seen, weights in asked:
         convolution.convolve(seen, weights, 1, "SAME")
-    assert chosen == ["by_bands", "by_patches", "by_patches", "by_patches"]
+    assert chosen == ["by_bands"] + 4 * ["by_patches"]
 
 
 def test_networks_are_the_same_in_both_ways(monkeypatch):

@@ -3,8 +3,8 @@
     y[p, r, c, o] = sum over i, j, n of w[i, j, n, o] x[p, s r + i, s c + j, n]
 
     patches   what the filter sees at each place, times the filter
-    bands     what it sees in each row of places, times the filter at every column: a banded matrix,
-              which has columns / filter times the operations, in products that are not narrow
+    bands     what it sees in all of several neighbouring places of a row, times the filter written
+              out at each of them: a banded matrix, with more operations in wider products
 
 Agents have filters of their own, and side by side such products are many times faster than
 convolutions, of which XLA then makes a grouped one.
@@ -22,8 +22,11 @@ from jaxtyping import Array, Float
 BANDS_FROM = 3000
 """Places, of all images, from which a banded matrix is worth writing out."""
 
-WIDE = 100
-"""Columns times channels out, over the width of the filter, from which patches are faster."""
+WIDE = 32
+"""Channels out from which products of patches are no longer narrow."""
+
+TOGETHER = 128
+"""About how many numbers of one row are computed by one banded matrix."""
 
 Images = Float[Array, "points rows columns channels"]
 Filter = Float[Array, "height width channels out"]
@@ -56,26 +59,31 @@ def convolve(
     images: Images, weights: Filter, stride: int, padding: str
 ) -> Float[Array, "points rows_out columns_out out"]:
     """The convolution of the images with the filter, "SAME" or "VALID"."""
-    height, width, _, out = weights.shape
-    sides, strides = images.shape[1:3], (stride, stride)
-    around = jax.lax.padtype_to_pads(sides, (height, width), strides, padding)
+    rows, columns = windows(images.shape[1:3], weights.shape[:2], stride, padding)
+    many = len(images) * rows.places * columns.places >= BANDS_FROM
+    narrow = columns.filter > 1 and weights.shape[-1] <= WIDE
+    # Of one image at a time, so that kernels find the filter in its program.
+    banded = many and narrow and len(images) > 1
+    return (by_bands if banded else by_patches)(images, weights, rows, columns)
+
+
+def windows(
+    sides: tuple[int, ...], filters: tuple[int, ...], stride: int, padding: str
+) -> tuple[Window, Window]:
+    """Along rows and along columns."""
+    around = jax.lax.padtype_to_pads(sides, filters, (stride, stride), padding)
     rows, columns = (
         Window(size, *zeros, filter, stride)
-        for size, zeros, filter in zip(sides, around, (height, width), strict=True)
+        for size, zeros, filter in zip(sides, around, filters, strict=True)
     )
-    narrow = columns.size * out < WIDE * width
-    many = len(images) * rows.places * columns.places >= BANDS_FROM
-    # Of one image at a time, so that kernels find the filter in its program.
-    banded = narrow and many and len(images) > 1
-    return (by_bands if banded else by_patches)(images, weights, rows, columns)
+    return rows, columns
 
 
 def by_patches(
     images: Images, weights: Filter, rows: Window, columns: Window
 ) -> Float[Array, "points rows_out columns_out out"]:
     """Patches (row, column, channel) times the filter."""
-    around = [(each.before, each.after) for each in (rows, columns)]
-    padded = jnp.pad(images, ((0, 0), *around, (0, 0)))
+    padded = _padded(images, rows, columns)
     seen = [
         padded[:, rows.seen(i), columns.seen(j)]
         for i, j in itertools.product(range(rows.filter), range(columns.filter))
@@ -87,26 +95,41 @@ def by_patches(
 def by_bands(
     images: Images, weights: Filter, rows: Window, columns: Window
 ) -> Float[Array, "points rows_out columns_out out"]:
-    """Rows of the image under the filter, side by side, times banded matrices one on another."""
-    flat = images.reshape(len(images), rows.size, -1)
-    padded = jnp.pad(flat, ((0, 0), (rows.before, rows.after), (0, 0)))
-    seen = jnp.concatenate([padded[:, rows.seen(i)] for i in range(rows.filter)], axis=-1)
-    bands = jnp.concatenate([_band(row, columns) for row in weights])
-    return (seen @ bands).reshape(len(images), rows.places, columns.places, -1)
+    """What several places of a row see, row under row, times banded matrices side by side."""
+    out = weights.shape[-1]
+    parts = max(1, round(columns.places * out / TOGETHER))
+    places = -(-columns.places // parts)
+    parts = -(-columns.places // places)
+    span, step = (places - 1) * columns.stride + columns.filter, places * columns.stride
+    padded = _padded(images, rows, columns, (parts - 1) * step + span)
+    seen = [
+        [padded[:, rows.seen(i), part * step : part * step + span] for i in range(rows.filter)]
+        for part in range(parts)
+    ]
+    flat = jnp.stack([jnp.concatenate(each, axis=2) for each in seen], axis=2)
+    bands = jnp.concatenate([_band(row, places, columns.stride, span) for row in weights])
+    found = flat.reshape(*flat.shape[:3], -1) @ bands
+    return found.reshape(len(images), rows.places, -1, out)[:, :, : columns.places]
+
+
+def _padded(
+    images: Images, rows: Window, columns: Window, least: int = 0
+) -> Float[Array, "points rows_padded columns_padded channels"]:
+    """With zeros around, so that there are as many columns at least."""
+    after = columns.after + max(0, least - columns.padded)
+    return jnp.pad(images, ((0, 0), (rows.before, rows.after), (columns.before, after), (0, 0)))
 
 
 def _band(
-    row: Float[Array, "width channels out"], columns: Window
+    row: Float[Array, "width channels out"], places: int, stride: int, span: int
 ) -> Float[Array, "entries_in entries_out"]:
-    """One row of the filter at every place along the columns.
+    """One row of the filter at so many places, which see a span of columns.
 
-    Filled up with zeros to a stride more than the columns, and repeated, a row begins a stride
-    further in every line of a matrix that is as wide as the columns.
+    Filled up with zeros to a stride more than the span, and repeated, a row begins a stride further
+    in every line of a matrix that is as wide as the span.
     """
     width, channels, out = row.shape
-    places, padded = columns.places, columns.padded
-    line = jnp.pad(row, ((0, padded + columns.stride - width), (0, 0), (0, 0)))
+    line = jnp.pad(row, ((0, span + stride - width), (0, 0), (0, 0)))
     repeated = jnp.broadcast_to(line, (places, *line.shape)).reshape(-1, channels, out)
-    shifted = repeated[: places * padded].reshape(places, padded, channels, out)
-    inside = shifted[:, columns.before : columns.before + columns.size]
-    return inside.transpose(1, 2, 0, 3).reshape(columns.size * channels, places * out)
+    shifted = repeated[: places * span].reshape(places, span, channels, out)
+    return shifted.transpose(1, 2, 0, 3).reshape(span * channels, places * out)
