@@ -4,6 +4,7 @@ import ctypes
 import json
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -323,3 +324,25 @@ def test_the_benchmark_for_gpus_runs_in_small(tmp_path, monkeypatch):
         share = each["Tflops"] / found["product_Tflops"]
         assert each["share_of_product_rate"] == pytest.approx(share) and share > 0
     assert written.with_suffix(".png").stat().st_size > 1000
+
+
+def test_studies_go_on_where_they_were_stopped(tmp_path, monkeypatch):
+    """Piece by piece, each study to its end once."""
+    benchmark = runpy.run_path(str(ROOT / "analysis" / "benchmarks" / "gpu.py"))
+    now, begun = [0.0], []
+
+    def run(name, folder, *, small, data_dir, resume, progress):
+        assert resume and small
+        begun.append(name)
+        now[0] += 40.0
+        progress(1, 2)
+        folder.mkdir(parents=True)
+        (folder / "study.nc").touch()
+
+    monkeypatch.setattr(benchmark["papers"], "run", run)
+    monkeypatch.setattr(benchmark["time"], "monotonic", lambda: now[0])
+    names, going_on = [*benchmark["papers"].STUDIES], benchmark["studies"]
+    assert going_on(tmp_path, None, 0.5, small=True) == names
+    assert going_on(tmp_path, None, 1.5, small=True) == names[2:]
+    assert going_on(tmp_path, None, 9, small=True) == []
+    assert begun == [names[0], *names[:3], *names[2:]]

@@ -16,10 +16,17 @@ Sixteen agents on the exponential graph learn 512 images of MNIST by DGD, all po
                 precision, measured in the same run. Widths that do not fit are said to be refused:
                 with two layers of 32768, sixteen agents' parameters alone are 70 GB
 
-It writes analysis/results/gpu-NAME.json and .png, NAME being the device's.
+It writes analysis/results/gpu-NAME.json and .png, NAME being the device's. With `--papers`
+
+    .venv/bin/python analysis/benchmarks/gpu.py --papers --minutes 9 --data-dir DIR
+
+it runs the studies of papers/ in full instead, one after the other, into analysis/out/papers/, and
+stops after the first case that ends later than so many minutes; the same command goes on where it
+stopped or was killed, until it says that all are done.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import re
@@ -33,7 +40,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ntkdyn as nd
-from ntkdyn import graphs, memory, methods, precision, runs
+from ntkdyn import graphs, memory, methods, papers, precision, runs
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.engine import Iteration, advance
 from ntkdyn.errors import InputError
@@ -189,6 +196,29 @@ def _seconds(work: Any, turns: int = 3) -> float:
     return min(times[1:])
 
 
+class TimeIsUp(Exception):
+    """Between two cases of a study, of which those before are kept."""
+
+
+def studies(folder: Path, data_dir: Path | None, minutes: float, *, small: bool) -> list[str]:
+    """Run those that are not done until the time is up; which are still to be done."""
+    lacking = [name for name in papers.STUDIES if not (folder / name / "study.nc").exists()]
+    begun = time.monotonic()
+
+    def progress(done: int, asked: int) -> None:
+        if time.monotonic() - begun > 60 * minutes:
+            raise TimeIsUp
+
+    with contextlib.suppress(TimeIsUp):
+        while lacking:
+            papers.run(
+                lacking[0], folder / lacking[0],
+                small=small, data_dir=data_dir, resume=True, progress=progress,
+            )  # fmt: skip
+            del lacking[0]
+    return lacking
+
+
 def draw(found: dict[str, Any]) -> plt.Figure:
     """Gaps over widths, and the share of the device's rate."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
@@ -209,8 +239,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--papers", action="store_true", help="the studies of papers/ instead")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for them")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
     asked = parser.parse_args()
+    if asked.papers:
+        folder = asked.out.parent / "out" / "papers"
+        lacking = studies(folder, asked.data_dir, asked.minutes, small=asked.small)
+        print(f"still to do: {', '.join(lacking)}" if lacking else f"all are done: {folder}")
+        return
     found = measure(SMALL if asked.small else FULL, asked.data_dir)
     kind = re.sub(r"\W+", "-", jax.devices()[0].device_kind.lower())
     path = asked.out / f"gpu-{kind}{'-small' if asked.small else ''}"
