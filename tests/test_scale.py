@@ -4,7 +4,6 @@ import ctypes
 import json
 import runpy
 import sys
-import time
 from pathlib import Path
 
 import jax
