@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ntkdyn import precision
 from ntkdyn.problems import Task
@@ -117,19 +117,29 @@ def measure_consensus(task: Task, outputs: Float[np.ndarray, "points outputs"]) 
     }
 
 
+def class_counts(task: Task) -> Int[np.ndarray, "agents classes"]:
+    """How many training points of each class each agent owns."""
+    counts = np.zeros((task.agents, task.classes), int)
+    np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
+    return counts
+
+
 def measure_heads(
-    task: Task, outputs: Float[np.ndarray, "agents points outputs"]
+    task: Task,
+    outputs: Float[np.ndarray, "agents points outputs"],
+    own: Int[np.ndarray, "agents classes"],
 ) -> dict[str, Float[np.ndarray, "agents heads"]]:
-    """Accuracy of every head on the test points, and on those weighed like an agent's own."""
+    """Accuracy of every head on the test points, and on those weighed like an agent's own.
+
+    `own` says how many points of each class the agent has, measured or not.
+    """
     agents, _, width = outputs.shape
-    columns, classes = width // task.heads, task.classes
+    columns = width // task.heads
     labels = task.labels[task.basis :]
     right = _right(
         outputs[:, task.basis :].reshape(agents, -1, task.heads, columns), labels[:, None]
     )
-    own = np.zeros((agents, classes))
-    np.add.at(own, (task.owner, task.labels[: task.train]), 1)
-    tested = np.bincount(labels, minlength=classes)
+    tested = np.bincount(labels, minlength=task.classes)
     weights = np.where(tested > 0, own / np.maximum(tested, 1), 0)[:, labels]
     total = weights.sum(axis=1, keepdims=True)
     weights = np.where(total > 0, weights / np.where(total > 0, total, 1), np.nan)

@@ -30,7 +30,7 @@ from ntkdyn.engine import (
 from ntkdyn.errors import InputError, check_kind, check_whole, is_whole, shown
 from ntkdyn.graphs import MixingSequence, Weights
 from ntkdyn.kernels import diagnostics, empirical
-from ntkdyn.measures import measure, measure_consensus, measure_heads
+from ntkdyn.measures import class_counts, measure, measure_consensus, measure_heads
 from ntkdyn.methods import Method, exchange
 from ntkdyn.methods.mixing import links_of, operator_of
 from ntkdyn.methods.objectives import Sizes
@@ -401,7 +401,8 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
         apart = np.stack([s.consensus_distance for s in seen])
         variables["consensus_distance"] = (("round", "agent"), apart)
     if task.heads > 1 and len(task.targets) > task.basis:
-        by_head = [measure_heads(task, snapshot.outputs) for snapshot in seen]
+        own = class_counts(plan.task)
+        by_head = [measure_heads(task, snapshot.outputs, own) for snapshot in seen]
         variables |= _stacked(("round", "agent", "head"), by_head)
     layered = np.stack([snapshot.displacement.T for snapshot in seen])
     variables |= {
@@ -414,15 +415,8 @@ def _variables(plan: Plan, space: Space, seen: list[Snapshot]) -> dict[str, Any]
         variables["outputs"] = (("round", "agent", "point", "output"), np.stack(main))
     if task.labels is not None:
         column = "output" if task.classes == task.targets.shape[1] else "class"
-        variables["class_counts"] = (("agent", column), _class_counts(plan.task))
+        variables["class_counts"] = (("agent", column), class_counts(plan.task))
     return variables
-
-
-def _class_counts(task: Task) -> Int[np.ndarray, "agents classes"]:
-    """How many training points of each class each agent owns."""
-    counts = np.zeros((task.agents, task.classes), dtype=int)
-    np.add.at(counts, (task.owner, task.labels[: task.train]), 1)
-    return counts
 
 
 def _stacked(dims: tuple[str, ...], measured: list[dict[str, Any]]) -> dict[str, Any]:

@@ -277,10 +277,12 @@ def test_private_accuracy_weighs_classes_as_the_agent_has_them():
     task = problem_of().task
     answers = np.eye(2)[np.ones(len(task.labels), int)][None].repeat(4, axis=0)
     task = task._replace(heads=1)
-    measured = nd.runs.measure_heads(task, answers)
+    measured = nd.runs.measure_heads(task, answers, nd.runs.class_counts(task))
     own = np.stack([np.bincount(task.labels[:14][i == OWNER], minlength=2) for i in range(4)])
     assert np.allclose(measured["private_accuracy"][:, 0], own[:, 1] / own.sum(axis=1))
     assert np.allclose(measured["shared_accuracy"][:, 0], (task.labels[14:] == 1).mean())
+    unmeasured = nd.runs.measure_heads(task, answers, np.array([[3, 1]] * 4))
+    assert np.allclose(unmeasured["private_accuracy"], 1 / 4), "of all that they have"
 
 
 @pytest.mark.slow
