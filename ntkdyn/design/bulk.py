@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor, cpu_count
 from threadpoolctl import threadpool_limits
 
 from ntkdyn import losses, measures, precision, sizes
@@ -144,7 +144,7 @@ class Bulk:
 
 @contextlib.contextmanager
 def processors(systems: int) -> Iterator[Executor]:
-    """What takes so many systems through rounds that are products: something for each processor.
+    """What takes so many systems through rounds that are products: one for each processor there is.
 
     Threads for few. From `PROCESSES_FROM` on processes, which do not wait for one another, nor for
     whoever prepares systems meanwhile, to let go of the interpreter.
@@ -155,7 +155,7 @@ def processors(systems: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def _pool(systems: int) -> Iterator[Executor]:
-    count = os.cpu_count() or 1
+    count = cpu_count()
     if systems < PROCESSES_FROM:
         with ThreadPoolExecutor(count) as pool:
             try:
