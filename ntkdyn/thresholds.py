@@ -58,6 +58,10 @@ RESTLESS = 1e-9
 """How near to one eigenvalues may be where noise is added in every round: variances at rest are
 its own divided by that, and nobody waits a billion rounds for them."""
 
+TWOFOLD = 1e-6
+"""How far beyond one eigenvalues may be that are one, twice: what such a method keeps it also adds
+up, and rounding parts the two by its own root, 1e-8 times what they are conditioned."""
+
 LINEAR = 1e-10
 """What a step is off from a linear one, relative to its values: sums of a few hundred numbers round
 to a thousandth of it."""

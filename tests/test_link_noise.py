@@ -433,18 +433,18 @@ def losing(W, chance):
 
 NOISY, LOSSY = links.noisy(STD), links.lossy(0.3)
 APART = [(1.0, np.eye(3))]
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("name", "way", "rule", "many", "exchanges", "weights"),
     [
-        ("dgd", (NOISY,), dgd, 1, 1, SURE),
         ("dgd", (NOISY,), dgd, 1, 1, [(1.0, UNEVEN)]),
-        ("atc", (NOISY,), atc, 1, 1, SURE),
-        ("cta", (NOISY,), cta, 1, 1, SURE),
-        ("diging", (NOISY,), diging, 3, 2, SURE),
+        pytest.param("atc", (NOISY,), atc, 1, 1, SURE, marks=SLOW),
+        pytest.param("cta", (NOISY,), cta, 1, 1, SURE, marks=SLOW),
+        pytest.param("diging", (NOISY,), diging, 3, 2, SURE, marks=SLOW),
         ("dgd", (NOISY, links.delayed(1)), sent_late, 2, 1, SURE),
-        ("dgd", (links.delayed(1), NOISY), late_sent, 2, 1, SURE),
+        pytest.param("dgd", (links.delayed(1), NOISY), late_sent, 2, 1, SURE, marks=SLOW),
         ("dgd", (NOISY, links.periodic(2)), dgd, 1, 1, None),
         ("dgd", (links.noisy(0.4 * STD), links.noisy(0.84**0.5 * STD)), dgd, 1, 1, SURE),
         ("cta", (NOISY, LOSSY), cta, 1, 1, losing(RING.matrix, 0.3)),
@@ -491,7 +491,7 @@ def test_noise_is_that_of_many_runs_on_parameters(coupled, name, monkeypatch):
 
 def test_no_noise_is_no_link():
     problem, _ = points(3)
-    by = method("diging", 0.1)
+    by = method("dgd", 0.1)
     plain, still = (
         dynamics.link_noise(problem, links.over(by, *way), RING, [4])
         for way in ((LOSSY,), (LOSSY, links.noisy(0.0)))
@@ -499,6 +499,7 @@ def test_no_noise_is_no_link():
     assert still.equals(plain)
 
 
+@pytest.mark.slow
 def test_growth_sees_no_noise():
     problem, _ = points(3)
     by = method("dgd", 0.2)
@@ -542,7 +543,7 @@ def test_noise_that_gradients_damp_comes_to_rest(way):
 def test_noise_that_nothing_damps_comes_to_no_rest(coupled):
     """In what no training point sees, and in what trackers keep: there are only rounds."""
     adds_up = "comes to no rest, as noise on its messages adds up"
-    for problem, name in ((coupled[0], "dgd"), (spanned(0), "diging")):
+    for problem, name in ((coupled[0], "dgd"), (coupled[0], "diging"), (spanned(0), "diging")):
         over = links.over(method(name, 0.05), NOISY)
         with pytest.raises(nd.InputError, match=adds_up):
             dynamics.link_noise(problem, over, RING, None)

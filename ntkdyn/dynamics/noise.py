@@ -257,16 +257,17 @@ class Moments:
         if stable is None or self._noisy:
             largest = np.abs(np.linalg.eigvals(matrix)).max()
             stable = largest <= 1 + GROWS
+        if self._noisy and 1 - thresholds.RESTLESS < largest < 1 + thresholds.TWOFOLD:
+            raise InputError(
+                f"noise: {method.name} comes to no rest, as noise on its messages adds up where "
+                f"gradients do not damp it, or hardly: in parameters that no training point sees "
+                f"(of test points), in sums that the method keeps, along a kernel's smallest "
+                f"eigenvalues; ask for rounds"
+            )
         if not stable:
             raise InputError(
                 f"noise: {method.name} is unstable at step size {float(method.step_size):g} and "
                 f"comes to no rest"
-            )
-        if self._noisy and largest > 1 - thresholds.RESTLESS:
-            raise InputError(
-                f"noise: {method.name} comes to no rest, as noise on its messages adds up where "
-                f"no gradient damps it, in parameters that no training point sees (of test "
-                f"points) or in sums that the method keeps; ask for rounds"
             )
 
     @property
