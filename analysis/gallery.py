@@ -218,9 +218,7 @@ rounds = 500
 
 
 @functools.cache
-def swept(
-    *over: str, more: tuple[tuple[str, object], ...] = (), spec: str = SWEPT
-) -> xr.Dataset:
+def swept(*over: str, more: tuple[tuple[str, object], ...] = (), spec: str = SWEPT) -> xr.Dataset:
     """What `ntkdyn sweep` writes of the spec along these axes, with other settings."""
     base = experiment.parse(spec, "gallery")
     base = design.varied(base, dict(more))

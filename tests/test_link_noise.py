@@ -549,7 +549,7 @@ def test_noise_that_nothing_damps_comes_to_no_rest(coupled):
             dynamics.link_noise(problem, over, RING, None)
         spread = dynamics.link_noise(problem, over, RING, [1000, 1500, 2000])["std_outputs"]
         first, second = np.diff((spread.max(("agent", "point", "output")) ** 2).values)
-        assert second == pytest.approx(first, rel=0.02)
+        assert second > 0.98 * first > 0
 
 
 @pytest.mark.slow
