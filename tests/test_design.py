@@ -122,9 +122,12 @@ def test_processes_give_what_threads_do(base, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="there a process outlives its parent")
 def test_processes_end_with_their_parent():
     """Which is killed while they have nothing to do."""
-    begun = "from ntkdyn.design import bulk; pool = bulk.processors(10**6).__enter__(); "
-    told = "import os, time; print(pool.submit(os.getpid).result(), flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", begun + told]
+    begun = (
+        "import os, time; from ntkdyn.design import bulk; held = bulk.processors(10**6); "
+        "pool = held.__enter__(); print(pool.submit(os.getpid).result(), flush=True); "
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-c", begun]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         worker = int(parent.stdout.readline())
         os.kill(worker, 0)
