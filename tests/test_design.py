@@ -106,7 +106,7 @@ def test_next_part_is_prepared_while_one_is_computed(base, monkeypatch):
 
 
 def test_processes_give_what_threads_do(base, monkeypatch):
-    """Bit for bit, in local rounds too; one that is killed is told of."""
+    """Bit for bit, in local rounds too."""
     steps, local = design.axis("method.step_size=0.05,0.1"), {"method.name": "local_sgd"}
     work = experiment.Experiment(study.varied(base.spec, local))
     asked = study.Study(work, [steps, design.axis("method.tau=1,3")], ROUNDS)
@@ -115,10 +115,15 @@ def test_processes_give_what_threads_do(base, monkeypatch):
     monkeypatch.setattr(bulk, "ThreadPoolExecutor", None)
     by_processes = asked.predict()
     assert by_processes.identical(by_threads) and (by_processes["refusal"] == "").all()
-    with pytest.raises(InputError, match="ended from outside"), bulk.processors(4) as pool:
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_of():
+    with pytest.raises(InputError, match="ended from outside"), bulk.processors(10**6) as pool:
         pool.submit(os._exit, 1).result()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there a process outlives its parent")
 def test_processes_end_with_their_parent():
     """Which is killed while they have nothing to do."""
