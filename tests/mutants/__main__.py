@@ -85,7 +85,7 @@ def _alive(each: dict, reasons: dict[str, dict[str, str]]) -> str:
 
 def main() -> int:
     asked = arguments()
-    if (asked.map or not covering.MAP.is_dir()) and (
+    if (asked.map or not covering.WHOLE.exists()) and (
         code := covering.collect(asked.tests, asked.jobs)
     ):
         return code

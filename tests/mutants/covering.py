@@ -25,6 +25,9 @@ OUT = ROOT / "analysis" / "out" / "mutants"
 
 MAP = OUT / "map"
 
+WHOLE = MAP / "whole"
+"""is there once all tests have run: an interrupted map knows too few of them"""
+
 LEFT_OUT = (
     "test_layout.py", "test_lessons.py", "test_explorables.py", "test_figures.py", "test_fuzz.py",
     "test_scale.py", "test_cli.py", "test_kernel_devices.py",
@@ -39,7 +42,10 @@ def collect(tests: Sequence[str], jobs: int) -> int:
     parallel = ["-n", str(jobs), "--dist", "worksteal"]
     command = [sys.executable, "-m", "pytest", *parallel, "-p", "mutants.covering"]
     command += [*ignored, *tests]
-    return subprocess.run(command, cwd=ROOT, env=environment()).returncode
+    code = subprocess.run(command, cwd=ROOT, env=environment()).returncode
+    if code == 0:
+        WHOLE.touch()
+    return code
 
 
 def environment() -> dict[str, str]:
