@@ -365,6 +365,10 @@ def test_what_reaches_a_target_and_at_what_cost():
     assert design.ranked(found, more=False) == [0, 1, 2]
     assert found["front"].values.tolist() == [True, True, True, False]
     assert design.reached(record, wanted, "rounds")["cost"].values[:2].tolist() == [10, 5]
+    near = curves([[0, 0.5, 0.1], [1, 0.3, 0.05], [0.7, 0.9, 0.8]], np.zeros((3, 3)))
+    high = design.reached(near, design.target("best train_loss >= 2"), "rounds")
+    assert np.isnan(high["cost"]).all() and design.ranked(high, more=True) == [1, 2, 0]
+    assert high["front"].values.tolist() == [False, True, False]
     best = design.reached(record, design.target("best train_loss <= 0.3"), "rounds")
     assert best["cost"].values[1] == 5, "the better agent is there"
     beaten = curves([[1, 0.5, 0.1], [1, 0.5, 0.2]], [[0, 10, 20], [0, 10, 30]])
@@ -395,6 +399,8 @@ def test_costs_by_a_model_of_machines_and_network():
     assert paid("seconds") == 4 * 20 / 40 and paid("seconds", compute=3) == 30 + 2
     assert paid("seconds", shared=True) == 4
     assert paid("seconds", broadcast=True) == 1 and paid("floats", broadcast=True) == 20
+    heard = design.Clock(broadcast=True)
+    assert targets.costs(record, "floats", heard)[0, 0] == 0, "before any message is sent"
     by_turns = design.Clock(latency=0.5, bandwidth=1e99, shared=True)
     assert targets.costs(record, "seconds", by_turns)[0, 2] == 2 * 4 * 0.5
     assert paid("joules", compute=3, watts=5, joules_per_byte=7) == 2 * 10 * 3 * 5 + 4 * 40 * 7
@@ -626,7 +632,10 @@ def test_a_table_has_a_row_for_each_setting_that_was_run(found, tmp_path):
     assert row["test_loss_worst"] == seen["test_loss"].max("agent")
     assert row["test_accuracy_worst"] == seen["test_accuracy"].min("agent")
     assert tables.write(table, tmp_path / "t.csv").read_text().count("\n") == 19
-    assert "\\toprule" in tables.write(table, tmp_path / "t.tex").read_text()
+    lines = tables.write(table, tmp_path / "t.tex").read_text().splitlines()
+    assert "\\toprule" in lines
+    columns = table.index.nlevels + table.shape[1]
+    assert all(line.count("&") == columns - 1 for line in lines if "&" in line)
     with pytest.raises(InputError, match="must end in .csv or .tex, got t.txt"):
         tables.write(table, tmp_path / "t.txt")
     with pytest.raises(InputError, match="must be one of `ntkdyn sweep` or `ntkdyn design`"):
