@@ -149,8 +149,8 @@ class Together:
     def seen(self, rounds: Sequence[int], low: float | None) -> list[Measured]:
         states = self._stepped(rounds) if low is None else self._reached(rounds, low)
         with np.errstate(over="ignore", invalid="ignore"):
-            taken = [self.common.measured(self._iterate(z)) for z in states]
-        tables = {name: np.stack([each[name] for each in taken]) for name in taken[0]}
+            measured = [self.common.measured(self._iterate(z)) for z in states]
+        tables = {name: np.stack([each[name] for each in measured]) for name in measured[0]}
         return [{name: each[:, :, k] for name, each in tables.items()} for k in range(self.systems)]
 
     def _iterate(self, z: States) -> States:
@@ -261,7 +261,7 @@ def _add_product(
 ) -> None:
     """total += weights @ terms, some columns after others: products that fit in a cache.
 
-    BLAS adds a product in place, but SciPy's door to it keeps other threads waiting.
+    BLAS can add in place, but while SciPy calls it so, other threads of Python wait.
     """
     product = np.empty((len(total), COLUMNS), total.dtype)
     for first in range(0, total.shape[1], COLUMNS):
