@@ -1,6 +1,6 @@
 # make demo       predict and train eight agents on digits, and lay one over the other
 # make test       the tests, but for those that take longest; two at a time, one thread of LAPACK each
-# make test-slow  those (PART=1/12: every twelfth); CI runs a twelfth of them, by turns
+# make test-slow  those (PART=1/16: every sixteenth); CI runs a sixteenth of them, by turns
 # make matrix     the tests on each of PYTHONS, in environments of their own
 # make lint       style and formatting
 # make docs       the documentation, into docs/site; `ntkdyn docs` opens it

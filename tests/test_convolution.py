@@ -11,12 +11,9 @@ from ntkdyn.networks import convolution
 CASES = [
     # image, filter, stride, padding
     ((7, 9, 2), (3, 3), 1, "SAME"),
-    ((7, 9, 2), (3, 3), 2, "SAME"),
     ((8, 6, 3), (3, 3), 2, "SAME"),
     ((8, 8, 3), (1, 1), 2, "SAME"),
-    ((9, 12, 1), (5, 5), 1, "VALID"),
     ((9, 12, 1), (5, 3), 3, "VALID"),
-    ((5, 5, 2), (5, 5), 1, "VALID"),
     ((6, 4, 2), (2, 4), 1, "SAME"),
 ]
 
@@ -32,21 +29,29 @@ def by_xla(images, weights, stride, padding):
     )
 
 
-@pytest.mark.parametrize("together", [1, 9, 1000, None], ids="{} at once".format)
+@pytest.mark.parametrize("together", [6, 1000, None], ids="{} at once".format)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @precision.in_double
 def test_it_is_the_convolution(case, together, monkeypatch):
     """Values, and derivatives for images and filters; None: by patches."""
     image, window, stride, padding = case
-    images, weights = given(image, window)
+    both = given(image, window)
     at = convolution.windows(image[:2], window, stride, padding)
     monkeypatch.setattr(convolution, "TOGETHER", together)
     way = convolution.by_bands if together else convolution.by_patches
-    ours, pull = jax.vjp(lambda *given: way(*given, *at), images, weights)
-    theirs, their_pull = jax.vjp(lambda *at: by_xla(*at, stride, padding), images, weights)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
-    back = jnp.asarray(np.random.default_rng(1).standard_normal(ours.shape))
-    for one, other in zip(pull(back), their_pull(back), strict=True):
+    back = jnp.asarray(
+        np.random.default_rng(1).standard_normal(by_xla(*both, stride, padding).shape)
+    )
+
+    def values_and_derivatives(convolved):
+        values, pull = jax.vjp(convolved, *both)
+        return values, *pull(back)
+
+    ours = jax.jit(values_and_derivatives, static_argnums=0)(lambda *given: way(*given, *at))
+    theirs = jax.jit(values_and_derivatives, static_argnums=0)(
+        lambda *given: by_xla(*given, stride, padding)
+    )
+    for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
@@ -68,6 +73,7 @@ def test_the_way_is_chosen_by_sizes(monkeypatch):
     assert chosen == ["by_bands"] + 4 * ["by_patches"]
 
 
+@pytest.mark.slow
 def test_networks_are_the_same_in_both_ways(monkeypatch):
     """LeNet-5's outputs and gradients."""
     net = networks.lenet5(0.5, outputs=4, image=(12, 12, 1))

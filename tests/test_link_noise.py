@@ -99,10 +99,10 @@ PAIR = graphs.mixing(np.array([[0.7, 0.3], [0.4, 0.6]]))
 @pytest.mark.parametrize(
     ("name", "before", "kind", "W"),
     [
-        ("dgd", (), "mutual", RING),
-        ("atc_tracking", (), "mutual", RING),
-        ("cta", (links.delayed(1),), "asleep", RING),
-        ("aug_dgm", (), "asleep", RING),
+        pytest.param("dgd", (), "mutual", RING, marks=pytest.mark.slow),
+        pytest.param("atc_tracking", (), "mutual", RING, marks=pytest.mark.slow),
+        pytest.param("cta", (links.delayed(1),), "asleep", RING, marks=pytest.mark.slow),
+        pytest.param("aug_dgm", (), "asleep", RING, marks=pytest.mark.slow),
         ("heavy_ball", (), "one way", PAIR),
     ],
 )
