@@ -9,7 +9,7 @@ import pytest
 from cases import small_data
 
 import ntkdyn as nd
-from ntkdyn import experiment, graphs, methods
+from ntkdyn import experiment, graphs, methods, precision
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.methods import merging
 from ntkdyn.vectors import Point
@@ -270,3 +270,15 @@ def test_refusals():
     ):
         with pytest.raises(nd.InputError, match=message):
             methods.dimat(step_size=0.1, **settings)
+
+
+@precision.in_double
+def test_correlations_are_those_over_points_and_places():
+    """Of the points that are there, each place of an image by itself."""
+    rng = np.random.default_rng(0)
+    seen, there = 2 + rng.standard_normal((3, 7, 2, 2, 4)), np.array([1.0, 1, 1, 0, 1, 1, 1])
+    found = merging._correlation(jnp.asarray(seen), jnp.asarray(there), jnp.array(1))
+    flat = seen[:, there > 0].reshape(3, -1, 4)
+    for other in range(3):
+        wanted = np.corrcoef(flat[1].T, flat[other].T)[:4, 4:]
+        np.testing.assert_allclose(found[other], wanted, rtol=1e-12, atol=1e-12)
