@@ -14,6 +14,7 @@ is asked of this controllable part.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -192,15 +193,19 @@ def closed(
 
 def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...]:
     """The method's loops on a graph: the same whatever the kernel, which is 1 here."""
-    iteration = Iteration(
-        space=KernelSpace(jnp.ones((agents, agents)), jnp.zeros((agents, 1)), agents, {}),
-        method=method,
-        weights=operator,
-        batches=full(np.arange(agents), agents),
-        targets=jnp.zeros((agents, 1)),
-        loss=losses.mse,
-    )
-    return open_loops(iteration)
+    return open_loops(Iteration(method=method, weights=operator, **_unit(agents)))
+
+
+@functools.lru_cache(maxsize=16)
+def _unit(agents: int) -> dict[str, Any]:
+    """One point for each agent, all kernels 1."""
+    targets = jnp.zeros((agents, 1))
+    return {
+        "space": KernelSpace(jnp.ones((agents, agents)), targets, agents, {}),
+        "batches": full(np.arange(agents), agents),
+        "targets": targets,
+        "loss": losses.mse,
+    }
 
 
 def open_loops(iteration: Iteration) -> tuple[Loop, ...]:
@@ -213,14 +218,15 @@ def open_loops(iteration: Iteration) -> tuple[Loop, ...]:
             f"{name}: has no closed form, its rounds on these weights repeat after {period} only, "
             f"and at most {PERIOD_UP_TO} are looked at"
         )
-    return tuple(_open(iteration, weights, each) for each, weights in enumerate(_cycle(iteration)))
+    rest = _rest(iteration)
+    return tuple(_open(iteration, rest, *each) for each in enumerate(_cycle(iteration)))
 
 
 def noises(iteration: Iteration, columns: int) -> tuple[Noise, ...]:
     """What the columns of numbers that links add (`Linked.known`) do in every round."""
-    states, agents = _states(iteration), iteration.space.agents
-    still = np.zeros((states, columns)), np.zeros((agents, columns))
-    steps = [_stepped(iteration, *at, *still) for at in enumerate(_cycle(iteration))]
+    rest, agents = _rest(iteration), iteration.space.agents
+    still = np.zeros((rest.states, columns)), np.zeros((agents, columns))
+    steps = [_stepped(iteration, rest, *at, *still) for at in enumerate(_cycle(iteration))]
     return tuple(Noise(moved, felt) for moved, felt, _ in steps)
 
 
@@ -230,29 +236,33 @@ def _cycle(iteration: Iteration) -> Iterator[Plain]:
     return itertools.islice(itertools.cycle(cycle), iteration.period)
 
 
-def _rest(iteration: Iteration) -> tuple[list[np.ndarray], Any, Update]:
-    """The state at rest, leaf by leaf and its tree, and the update with its step."""
+class _Rest(NamedTuple):
+    """The state at rest, and the update with its step size as a number."""
+
+    leaves: int
+    tree: Any
+    states: int
+    update: Update
+
+
+def _rest(iteration: Iteration) -> _Rest:
     method, agents = iteration.method, iteration.space.agents
     update = method.with_step_size(float(method.step_size)).update
     start, tree = jax.tree.flatten(update.init(Point(np.zeros((agents, 1)))))
     if any(leaf.shape != (agents, 1) for leaf in start):
         raise InputError(f"{method.name}: has no closed form, its state is not made of vectors")
-    return start, tree, update
+    return _Rest(len(start), tree, len(start) * agents, update)
 
 
-def _states(iteration: Iteration) -> int:
-    return len(_rest(iteration)[0]) * iteration.space.agents
-
-
-def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
+def _open(iteration: Iteration, rest: _Rest, round: int, weights: Plain) -> Loop:
     """P, Q, R and X, by one step from all unit states, and one more from a state at random.
 
     Columns of the vectors are the unit states, the unit gradients, and the state at random.
     """
-    agents, states, name = iteration.space.agents, _states(iteration), iteration.method.name
+    agents, states, name = iteration.space.agents, rest.states, iteration.method.name
     probe = np.random.default_rng(0).standard_normal(states + agents)
     columns = np.concatenate([np.eye(states + agents), probe[:, None]], axis=1)
-    moved, felt, iterate = _stepped(iteration, round, weights, columns[:states], columns[states:])
+    moved, felt, iterate = _stepped(iteration, rest, round, weights, *np.split(columns, [states]))
     if not _linear(np.concatenate([moved, felt, iterate]), probe):
         raise InputError(f"{name}: has no closed form, its step is not linear")
     if felt[:, states:-1].any():
@@ -262,23 +272,24 @@ def _open(iteration: Iteration, weights: Plain, round: int) -> Loop:
 
 def _stepped(
     iteration: Iteration,
+    rest: _Rest,
     round: int,
     weights: Plain,
     states: Float[np.ndarray, "states columns"],
     gradients: Float[np.ndarray, "agents columns"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """States after the round, where gradients were taken in it, and the iterates before."""
-    (start, tree, update), method = _rest(iteration), iteration.method
+    method = iteration.method
     seen: list[np.ndarray] = []
 
     def grad(x: Point) -> Vector:
         seen.append(np.asarray(x.tree))
         return method.objective.onto(Vector(gradients), Vector(x.tree))
 
-    state = tree.unflatten(np.split(states, len(start)))
+    state = rest.tree.unflatten(np.split(states, rest.leaves))
     # Loops of JAX's in a step run in Python, as NumPy's arrays and sparse ones cannot be traced.
     with jax.disable_jit():
-        after = update.step(state, grad, method.mixing.bind(weights, round, iteration))
+        after = rest.update.step(state, grad, method.mixing.bind(weights, round, iteration))
     if len(seen) != 1:
         raise InputError(
             f"{method.name}: has no closed form, it takes {len(seen)} gradients a round"
