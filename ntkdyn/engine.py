@@ -21,13 +21,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ntkdyn.data import Batch, Batches
+from ntkdyn.evaluation import looking, pointwise, settled
 from ntkdyn.losses import Loss
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Combination, Links, Operator
 from ntkdyn.methods.objectives import Context
 from ntkdyn.methods.updates import State
 from ntkdyn.sharding import Layout
-from ntkdyn.spaces import Space, looking, pointwise, settled
+from ntkdyn.spaces import Space
 from ntkdyn.vectors import ByAgent, Point, Vector
 
 Progress = Callable[[int, int], None]

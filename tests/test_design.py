@@ -13,7 +13,7 @@ from cases import STUDIED as SPEC
 
 import ntkdyn as nd
 from ntkdyn import cli, design, experiment, precision, records
-from ntkdyn.design import axes as along, bulk, rounds as affine, study, tables, targets
+from ntkdyn.design import axes as along, bulk, processors, rounds as affine, study, tables, targets
 from ntkdyn.dynamics.loops import Loop
 from ntkdyn.dynamics.stability import loops_of
 from ntkdyn.errors import InputError
@@ -111,15 +111,18 @@ def test_processes_give_what_threads_do(base, monkeypatch):
     work = experiment.Experiment(study.varied(base.spec, local))
     asked = study.Study(work, [steps, design.axis("method.tau=1,3")], ROUNDS)
     by_threads = asked.predict()
-    monkeypatch.setattr(bulk, "PROCESSES_FROM", asked.count)
-    monkeypatch.setattr(bulk, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(processors, "PROCESSES_FROM", asked.count)
+    monkeypatch.setattr(processors, "ThreadPoolExecutor", None)
     by_processes = asked.predict()
     assert by_processes.identical(by_threads) and (by_processes["refusal"] == "").all()
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_told_of():
-    with pytest.raises(InputError, match="ended from outside"), bulk.processors(10**6) as pool:
+    with (
+        pytest.raises(InputError, match="ended from outside"),
+        processors.processors(10**6) as pool,
+    ):
         pool.submit(os._exit, 1).result()
 
 
@@ -128,8 +131,9 @@ def test_a_process_that_is_killed_is_told_of():
 def test_processes_end_with_their_parent():
     """Which is killed while they have nothing to do."""
     begun = (
-        "import os, time; from ntkdyn.design import bulk; held = bulk.processors(10**6); "
-        "pool = held.__enter__(); print(pool.submit(os.getpid).result(), flush=True); "
+        "import os, time; from ntkdyn.design import processors; "
+        "held = processors.processors(10**6); pool = held.__enter__(); "
+        "print(pool.submit(os.getpid).result(), flush=True); "
         "time.sleep(60)"
     )
     command = [sys.executable, "-c", begun]
@@ -153,13 +157,13 @@ def test_a_refused_system_leaves_the_others(base, changes, monkeypatch):
     work = experiment.Experiment(study.varied(base.spec, changes))
     fits, formless = work.system, work.system.with_(kernel="implicit")
     many = design.Bulk(ROUNDS)
-    with bulk.processors(1) as pool:
+    with processors.processors(1) as pool:
         refusal, seen = many.begin([formless, fits], pool)()
     assert "many runs share one that is formed" in str(refusal)
     np.testing.assert_array_equal(seen["train_loss"], many.predict([fits])[0]["train_loss"])
     if changes:
         monkeypatch.setattr(bulk, "_together", refused)
-        with bulk.processors(1) as pool:
+        with processors.processors(1) as pool:
             assert [*map(str, many.begin([fits, fits], pool)())] == ["no room"] * 2
 
 

@@ -41,6 +41,7 @@ ALLOWED = {
     "models": {"errors", "kernels", "precision"},
     "networks": {"errors", "kernels", "models", "precision", "sizes"},
     "spaces": {"kernels", "precision", "vectors"},
+    "evaluation": {"spaces", "vectors"},
     "methods": {
         "data", "display", "errors", "graphs", "kernels", "losses", "precision", "spaces",
         "vectors",
@@ -56,7 +57,7 @@ ALLOWED = {
     "saving": {"arrays", "errors", "kernels", "processes", "vectors"},
     "measures": {"precision", "problems"},
     "sharding": {"errors", "processes", "spaces", "vectors"},
-    "engine": {"data", "losses", "methods", "sharding", "spaces", "vectors"},
+    "engine": {"data", "evaluation", "losses", "methods", "sharding", "spaces", "vectors"},
     "linearization": {
         "engine", "errors", "kernels", "methods", "precision", "problems", "spaces", "vectors",
     },

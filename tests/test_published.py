@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ntkdyn as nd
-from ntkdyn import experiment, kernels, networks, precision, spaces
+from ntkdyn import evaluation, experiment, kernels, networks, precision
 from ntkdyn.data import Dataset, Partition
 from ntkdyn.engine import take_snapshot
 from ntkdyn.errors import InputError
@@ -394,7 +394,7 @@ def evaluated(params, own, points):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_batch_normalisation_is_evaluated_with_statistics_of_ones_own_points(parts, monkeypatch):
     """Of shares of 8 and 4 points; taken in two parts, the statistics are means of both."""
-    monkeypatch.setattr(spaces, "STATISTICS_AT_ONCE", 8 // parts)
+    monkeypatch.setattr(evaluation, "STATISTICS_AT_ONCE", 8 // parts)
     net = networks.cnn((3,), outputs=2, strides=2, normalisation="batch")
     problem = nd.Problem(net, shares((8, 4)))
     plan = nd.runs.plan(problem, nd.methods.atc(step_size=0.1), PAIR, 1)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import ntkdyn as nd
-from ntkdyn import experiment, graphs
+from ntkdyn import design, experiment, graphs
 
 SPEC = """
 seed = 3
@@ -34,12 +35,44 @@ OWN = """matrix = [[0.5, 0.0, 0.0, 0.3], [0.5, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0
 """columns sum to one, rows do not"""
 
 
-def work(name="dgd", **parts):
-    text = SPEC.replace("NAME", name)
+def work(name="dgd", text=SPEC, **parts):
+    text = text.replace("NAME", name)
     for part in ("TOP", "NETWORK", "DATA", "GRAPH", "METHOD", "RUN"):
         default = 'topology = "ring"' if part == "GRAPH" else ""
         text = text.replace(part, parts.get(part.lower(), default))
     return experiment.Experiment(experiment.parse(text, "spec.toml"))
+
+
+def with_epochs(epochs, size="batch_size = 3"):
+    return SPEC.replace("rounds = 4", f"epochs = {epochs}\n{size}")
+
+
+def test_epochs_are_rounds_by_points_agents_and_batches():
+    """24 points, 3 of them drawn by each of 4 agents: two rounds an epoch."""
+    for epochs, rounds in (("2", 4), ("0.5", 1), ("0.1", 1), ("1.3", 3)):
+        assert work(text=with_epochs(epochs)).rounds == rounds
+    twice = work(text=with_epochs("2"))
+    by_rounds, record = work(run="batch_size = 3").predict(), twice.predict()
+    assert int(record["round"][-1]) == 4
+    xr.testing.assert_equal(record["train_loss"], by_rounds["train_loss"])
+    with pytest.raises(nd.InputError, match="partition.agents changes how many rounds run.epochs"):
+        design.Study(twice, [design.axis("partition.agents=4,6")])
+    assert design.Study(twice, [design.axis("method.step_size=0.1,0.2")]).rounds == [*range(5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (with_epochs("2", ""), "run.epochs are counted by run.batch_size, which must be given"),
+        (with_epochs("2", "batch_size = 3\nrounds = 4"), "run.rounds and run.epochs: give one"),
+        (with_epochs("0"), "run.epochs must be positive, got 0"),
+        (with_epochs("inf"), "run.epochs: input should be a finite number, got inf"),
+        (SPEC.replace("rounds = 4", ""), "run.rounds must be given, or run.epochs in their place"),
+    ],
+)
+def test_epochs_that_are_no_rounds(text, why):
+    with pytest.raises(nd.InputError, match=f"^spec.toml: {why}"):
+        work(text=text)
 
 
 @pytest.mark.slow

@@ -21,8 +21,9 @@ import xarray as xr
 
 from ntkdyn.cluster import Cluster
 from ntkdyn.design.axes import Axis, check_apart, checked, settings, told
-from ntkdyn.design.bulk import Bulk, processors, sent_by
+from ntkdyn.design.bulk import Bulk, sent_by
 from ntkdyn.design.parts import Parts
+from ntkdyn.design.processors import processors
 from ntkdyn.design.rounds import Measured
 from ntkdyn.dynamics import predict
 from ntkdyn.engine import Progress
@@ -103,7 +104,9 @@ class Study:
     ) -> None:
         self.base, self.axes, self.dtype = base, [*map(checked, axes)], dtype
         self.count = check_apart(self.axes)
-        self.rounds = recorded(base.spec.run) if rounds is None else list(rounds)
+        if base.spec.run.epochs is not None:
+            _check_as_long(self.axes)
+        self.rounds = recorded(base) if rounds is None else list(rounds)
         self._parts, self._cluster = parts, cluster
         self._kernel, self._kept = "", {}
 
@@ -402,11 +405,25 @@ def check_any(flat: Record) -> Record:
     return flat
 
 
-def recorded(run: RunTable) -> list[int]:
+COUNTED_BY = ("data.train", "partition.agents", "run.batch_size", "run.epochs")
+"""what epochs become so many rounds by"""
+
+
+def _check_as_long(axes: Sequence[Axis]) -> None:
+    """Refuse settings whose epochs are not the same rounds."""
+    for path in (path for each in axes for path in each.paths):
+        if path in COUNTED_BY:
+            raise InputError(
+                f"over: {path} changes how many rounds run.epochs are; give run.rounds"
+            )
+
+
+def recorded(base: Experiment) -> list[int]:
     """The spec's recorded rounds; if it does not say, about `ROUNDS`, each by as much more."""
-    if run.record_every is not None or run.rounds < ROUNDS:
-        return recorded_rounds(run.rounds, run.record_every)
-    return sorted({0, *np.geomspace(1, run.rounds, ROUNDS).round().astype(int).tolist()})
+    every, rounds = base.spec.run.record_every, base.rounds
+    if every is not None or rounds < ROUNDS:
+        return recorded_rounds(rounds, every)
+    return sorted({0, *np.geomspace(1, rounds, ROUNDS).round().astype(int).tolist()})
 
 
 def of_place(base: Spec, axes: Sequence[Axis], place: int) -> Spec:

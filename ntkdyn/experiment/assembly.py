@@ -217,6 +217,15 @@ class Assembly:
         return links.over(method, *map(link, self.spec.link)) if self.spec.link else method
 
     @functools.cached_property
+    def rounds(self) -> int:
+        """How many there are, as the spec says or its epochs make of the points."""
+        run = self.spec.run
+        if run.epochs is None:
+            return run.rounds
+        drawn = self.partition.agents * run.batch_size
+        return max(1, round(run.epochs * len(self.partition.owner) / drawn))
+
+    @functools.cached_property
     def system(self) -> System:
         """The method on the graph, learning the problem."""
         size = self.spec.run.batch_size

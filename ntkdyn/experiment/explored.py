@@ -66,7 +66,7 @@ def explored(work: Experiment, observed: Record | None = None) -> Record:
     _check(work)
     seen = {} if observed is None else _observed(work, observed)
     system, spec = work.settled, work.spec
-    task, rounds = system.task, spec.run.rounds
+    task, rounds = system.task, work.rounds
     runs, others = _runs(system)
     size = math.isqrt(int(PRODUCTS / (task.agents * task.targets.shape[1] * (rounds + MEASURED))))
     low, high = COORDINATES

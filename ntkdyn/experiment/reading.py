@@ -15,7 +15,7 @@ import pydantic
 
 from ntkdyn import disk, networks, records
 from ntkdyn.errors import InputError, shown, unknown
-from ntkdyn.experiment.spec import NetworkTable, Spec
+from ntkdyn.experiment.spec import NetworkTable, RunTable, Spec
 from ntkdyn.records import Record
 
 
@@ -118,6 +118,20 @@ def _check_widths(network: NetworkTable, name: str) -> None:
     raise InputError(f"{name}: network.widths must be given, or a model in their place")
 
 
+def _check_length(run: RunTable, name: str) -> None:
+    """Rounds or epochs, and what epochs are counted by."""
+    if run.epochs is None:
+        if run.rounds is None:
+            raise InputError(f"{name}: run.rounds must be given, or run.epochs in their place")
+        return
+    if run.rounds is not None:
+        raise InputError(f"{name}: run.rounds and run.epochs: give one of them")
+    if run.batch_size is None:
+        raise InputError(f"{name}: run.epochs are counted by run.batch_size, which must be given")
+    if run.epochs <= 0:
+        raise InputError(f"{name}: run.epochs must be positive, got {shown(run.epochs)}")
+
+
 def _settings(kind: str) -> set[str]:
     return set(inspect.signature(networks.KINDS[kind]).parameters)
 
@@ -146,6 +160,7 @@ def parse(text: str, name: str) -> Spec:
     try:
         spec = Spec.model_validate(tomllib.loads(text))
         _check_widths(spec.network, name)
+        _check_length(spec.run, name)
         return spec
     except InputError:
         raise

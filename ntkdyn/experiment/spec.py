@@ -305,7 +305,10 @@ class RunTable(StrictTable):
         True
     """
 
-    rounds: int
+    rounds: int | None = None
+    epochs: float | None = None
+    """in place of rounds: those in which agents draw, by `batch_size`, so many times as many points
+    as there are"""
     record_every: int | None = None
     batch_size: int | None = None
     """points per agent and round; all if left out"""

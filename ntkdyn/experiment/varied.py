@@ -111,7 +111,7 @@ def sweep(
 
     record = sweeps.sweep(
         case,
-        spec.run.rounds,
+        work.rounds,
         along=along,
         values=values,
         seeds=seeds,

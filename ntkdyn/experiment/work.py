@@ -204,7 +204,7 @@ class Experiment(Assembly):
                 raise InputError(f"learning curve: is known for {known} only")
         kernel = kernels.infinite.compute(self.network.kernel, problem.inputs).values
         modes = learning_curves.spectrum_of(kernel, problem.task.targets - problem.initial)
-        rounds = recorded_rounds(spec.run.rounds, spec.run.record_every)
+        rounds = recorded_rounds(self.rounds, spec.run.record_every)
         record = learning_curves.PLANS[what](
             *modes, self.settled.method, self.weights, problem.task.counts, rounds, noise=noise
         )
@@ -213,7 +213,7 @@ class Experiment(Assembly):
     def _recorded(self, *, trust: bool = False) -> dict[str, Any]:
         """Which rounds are recorded, and what of them."""
         table = self.spec.run
-        rounds, every = table.rounds, table.record_every
+        rounds, every = self.rounds, table.record_every
         if self.first:
             listed = {*recorded_rounds(rounds, every), *range(min(self.first, rounds) + 1)}
             rounds, every = sorted(listed), None
