@@ -23,6 +23,14 @@ well such a polynomial, so that it adds
     E B B^T = sum_S v_S B_S B_S^T,      B = N (x) I + sum_i Q_i M_i (x) H_i
 
 where N is what the round does to the noise and M what of it gradients feel (`loops.Noise`).
+
+What a compressor leaves out at random enters by B too, as e = std W y: W diagonal, of independent
+entries of unit variance, y what is compressed in an exchange, of the state and of what was left out
+before in the same round,
+
+    y = S z + s + G e,      S = U (x) I + sum_i V_i R_i (x) H_i,     G alike with what noise does
+
+so that only what fails between two exchanges of a round makes it depend on failures.
 """
 
 from __future__ import annotations
@@ -30,7 +38,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +64,14 @@ class Part(NamedTuple):
     drive: Float[np.ndarray, "state sides"]
     kick: Float[np.ndarray, "state noises"]
     """B_S, of noise in all features"""
+
+
+class Taken(NamedTuple):
+    """y = S z + s + G e: what is compressed in a round."""
+
+    matrix: Float[np.ndarray, "noises state"]
+    drive: Float[np.ndarray, "noises sides"]
+    within: Float[np.ndarray, "noises noises"]
 
 
 class Expansion(NamedTuple):
@@ -109,12 +125,13 @@ class Expansion(NamedTuple):
         signs = within * (-1) ** (sizes[:, None] - sizes)
         return (within * chances / chances[:, None]) @ signs.T
 
-    def failing(
-        self, method: Method, subset: Sequence[int] = (), noise: np.ndarray | None = None
-    ) -> Method:
-        """The method in rounds in which these fail and no others, and that noise is drawn."""
-        arrives = self.failures.arrives[list(subset)].prod(axis=0)
-        return dataclasses.replace(method, update=method.update.known(arrives, noise))
+    def arrives(self, subset: Sequence[int]) -> Float[np.ndarray, "agents agents"]:
+        """What does where these fail and no others."""
+        return self.failures.arrives[list(subset)].prod(axis=0)
+
+    def failing(self, method: Method, subset: Sequence[int] = ()) -> Method:
+        """The method in rounds in which these fail and no others, and nothing else is drawn."""
+        return dataclasses.replace(method, update=method.update.known(self.arrives(subset)))
 
     def loops(self, iteration: Iteration, method: Method) -> tuple[Loop, ...]:
         """For every subset that fails the rounds of a period, one subset after the other."""
@@ -124,29 +141,22 @@ class Expansion(NamedTuple):
 
     def noises(self, iteration: Iteration, method: Method) -> tuple[Noise, ...]:
         """What noise does in the same rounds, a column for each that there is; none without it."""
-        agents, links = iteration.space.agents, method.update.links
-        if not any(link.blurs for link in links):
+        if not any(link.blurs or link.sparsifies for link in method.update.links):
             return ()
-        shape = len(links), method.update.exchanges(agents), agents
-        units = np.eye(math.prod(shape)).reshape(*shape, -1)
-        methods = [self.failing(method, subset, units) for subset in self.subsets]
-        each = [dataclasses.replace(iteration, method=one) for one in methods]
-        found = [noise for one in each for noise in noises(one, math.prod(shape))]
-        felt = np.any([np.concatenate(noise).any(axis=0) for noise in found], axis=0)
-        return tuple(Noise(N[:, felt], M[:, felt]) for N, M in found)
+        drawn = dataclasses.replace(iteration, method=method)
+        ways = map(self.arrives, self.subsets)
+        found = [noise for arrives in ways for noise in noises(drawn, arrives)]
+        each = [np.concatenate([noise.N, noise.M, noise.G]) for noise in found]
+        felt = np.any(each, axis=(0, 1))
+        return tuple(noise.among(felt) for noise in found)
 
     def parts(self, whole: Realization, round: int) -> Iterator[Part]:
         """Of a round, `whole` being that of all `loops`: the mean, and what is not zero."""
-        rounds = slice(round, None, whole.period // len(self.subsets))
-        loops, heard = whole.reached.loops[rounds], whole.reached.noises[rounds]
         P, into, Q, N, blurred = (
-            np.tensordot(self.centred, np.stack(each), 1)
-            for each in zip(
-                *(
-                    (loop.P, loop.ports, loop.Q, noise.N, ports(loop.Q, noise.M))
-                    for loop, noise in zip(loops, heard, strict=True)
-                ),
-                strict=True,
+            np.tensordot(self.centred, each, 1)
+            for each in _stacked(
+                (loop.P, loop.ports, loop.Q, noise.N, ports(loop.Q, noise.M))
+                for loop, noise in self._rounds(whole, round)
             )
         )
         chances = self.failures.chances
@@ -156,3 +166,33 @@ class Expansion(NamedTuple):
             if number == 0 or max(np.abs(each).max(initial=0) for each in of) > least:
                 A, b, B = whole.closed(*of[:2]), whole.pulled(of[2]), whole.closed(*of[3:])
                 yield Part(variance, A, b, B)
+
+    def taken(self, whole: Realization, round: int) -> Taken:
+        """What is compressed in a round, whatever fails."""
+        U, into, V, G, within = _stacked(
+            (noise.U, ports(noise.V, loop.R), noise.V, noise.G, ports(noise.V, noise.M))
+            for loop, noise in self._rounds(whole, round)
+        )
+        if not all(map(_alike, (U, into, V, G, within))):
+            raise InputError(
+                "compressed: has no mean and covariance where what is compressed depends on "
+                "another message of the same round that may be lost; leave the links that lose "
+                "messages out, or take a method with one exchange a round"
+            )
+        S, G = whole.closed(U[0], into[0]), whole.closed(G[0], within[0])
+        return Taken(S, whole.pulled(V[0]), G)
+
+    def _rounds(self, whole: Realization, round: int) -> Iterator[tuple[Loop, Noise]]:
+        """Of this number in a period, for every subset that fails."""
+        these = slice(round, None, whole.period // len(self.subsets))
+        return zip(whole.reached.loops[these], whole.reached.noises[these], strict=True)
+
+
+def _stacked(rows: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Column by column."""
+    return [np.stack(each) for each in zip(*rows, strict=True)]
+
+
+def _alike(each: np.ndarray) -> bool:
+    apart = np.ptp(each, axis=0).max(initial=0)
+    return bool(apart <= thresholds.LINEAR * np.abs(each).max(initial=0))

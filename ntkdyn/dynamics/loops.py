@@ -14,20 +14,23 @@ is asked of this controllable part.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ntkdyn import losses
 from ntkdyn.data import full
 from ntkdyn.engine import Iteration
 from ntkdyn.errors import InputError
+from ntkdyn.links.link import Injected
 from ntkdyn.methods import Method
 from ntkdyn.methods.mixing import Operator, Plain
 from ntkdyn.methods.updates import Update
@@ -72,7 +75,9 @@ class Loop(NamedTuple):
     @property
     def silent(self) -> Noise:
         """That of messages to which nothing is added."""
-        return Noise(np.zeros((len(self.P), 0)), np.zeros((len(self.R), 0)))
+        states, agents = self.P.shape[1], len(self.R)
+        shapes = ((states, 0), (agents, 0), (0, states), (0, agents), (0, 0), (0,))
+        return Noise(*map(np.zeros, shapes))
 
     @property
     def units(self) -> Float[np.ndarray, " states"]:
@@ -103,10 +108,23 @@ class Loop(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """z+ = P z + Q u + N xi, v = R z + M xi: what a unit of each noise on messages does."""
+    """z+ = P z + Q u + N xi, v = R z + M xi: what a unit of each noise on messages does.
+
+    Where a compressor adds it, to what it makes of y = U z + V u + G xi; 0 elsewhere.
+    """
 
     N: Float[np.ndarray, "states noises"]
     M: Float[np.ndarray, "agents noises"]
+    U: Float[np.ndarray, "noises states"]
+    V: Float[np.ndarray, "noises agents"]
+    G: Float[np.ndarray, "noises noises"]
+    steady: Float[np.ndarray, " noises"]
+    """1 of noise that is as large in any state, 0 of what a compressor leaves out"""
+
+    def among(self, some: Bool[np.ndarray, " noises"]) -> Noise:
+        """Those alone."""
+        N, M = self.N[:, some], self.M[:, some]
+        return Noise(N, M, self.U[some], self.V[some], self.G[some][:, some], self.steady[some])
 
 
 class Reached(NamedTuple):
@@ -124,13 +142,13 @@ class Reached(NamedTuple):
         units = np.max([loop.units for loop in loops], axis=0)
         scaled = [_rescaled(loop, units) for loop in loops]
         noises = noises or [loop.silent for loop in loops]
-        noises = [Noise(each.N / units[:, None], each.M) for each in noises]
+        noises = [each._replace(N=each.N / units[:, None], U=each.U * units) for each in noises]
         free = _reach(scaled, _of_size_one([each.N for each in noises]))
         moving = [
             Loop(free.T @ loop.P @ free, free.T @ loop.Q, loop.R @ free, loop.X @ free)
             for loop in scaled
         ]
-        kicks = tuple(Noise(free.T @ each.N, each.M) for each in noises)
+        kicks = tuple(each._replace(N=free.T @ each.N, U=each.U @ free) for each in noises)
         return Reached(units[:, None] * free, tuple(moving), kicks)
 
 
@@ -222,12 +240,26 @@ def open_loops(iteration: Iteration) -> tuple[Loop, ...]:
     return tuple(_open(iteration, rest, *each) for each in enumerate(_cycle(iteration)))
 
 
-def noises(iteration: Iteration, columns: int) -> tuple[Noise, ...]:
-    """What the columns of numbers that links add (`Linked.known`) do in every round."""
-    rest, agents = _rest(iteration), iteration.space.agents
-    still = np.zeros((rest.states, columns)), np.zeros((agents, columns))
-    steps = [_stepped(iteration, rest, *at, *still) for at in enumerate(_cycle(iteration))]
-    return tuple(Noise(moved, felt) for moved, felt, _ in steps)
+def noises(iteration: Iteration, arrives: Float[np.ndarray, "agents agents"]) -> Iterator[Noise]:
+    """What links add in every round in which this arrives, by link, exchange and agent.
+
+    By one step from all unit states, unit gradients and units of noise.
+    """
+    method, agents, states = iteration.method, iteration.space.agents, _rest(iteration).states
+    update = method.update
+    shape = len(update.links), update.exchanges(agents), agents
+    parts, count = [states, states + agents], math.prod(shape)
+    *still, units = np.split(np.eye(states + agents + count), parts)
+    taken = np.zeros_like(units)
+    injected = Injected(units.reshape(*shape, -1), taken.reshape(*shape, -1))
+    known = dataclasses.replace(method, update=update.known(arrives, injected))
+    rest = _rest(dataclasses.replace(iteration, method=known))
+    steady = np.repeat([float(link.blurs) for link in update.links], count // len(update.links))
+    for at in enumerate(_cycle(iteration)):
+        taken[:] = 0
+        moved, felt, _ = _stepped(iteration, rest, *at, *still)
+        seen = np.split(taken.copy(), parts, axis=1)
+        yield Noise(moved[:, -count:], felt[:, -count:], *seen, steady)
 
 
 def _cycle(iteration: Iteration) -> Iterator[Plain]:

@@ -29,6 +29,19 @@ to the covariance (S empty too, v = 1), whatever the state, and nothing to the m
 what no gradient does: sums that a method keeps, and parameters that no training point sees. Of
 point p's parameters these are a share rho = K_pp - |F_p|^2, in which directions are all alike: one
 feature more, in which no agent has curvature, and of which p has sqrt(rho).
+
+Compression that keeps each entry with probability q, times c, makes of y in each exchange
+
+    c q y + e,    E e = 0,    E e e^T = c^2 q (1 - q) diag(E y y^T)
+
+with the diagonal in parameters, which then are the features, F = J. What different agents and
+exchanges leave out is not correlated, nor is it with the state. With all of a round in one vector,
+e = sqrt(c^2 q (1 - q)) W y where y = S z + s + G e (`expansion`), W of unit variance, squares are
+
+    E y^2 = diag(S C S^T) + (S m + s)^2 + (G * G) E y^2      (entry by entry, all scales in G and B)
+
+and B diag(E y^2) B^T is added to the covariance; it dies where y does, as in all schemes that
+compress differences to what neighbours know.
 """
 
 from __future__ import annotations
@@ -46,11 +59,13 @@ from jaxtyping import Float, Int
 
 from ntkdyn import precision, thresholds
 from ntkdyn.dynamics.affine import affine_rounds, light
-from ntkdyn.dynamics.expansion import Expansion, Part
+from ntkdyn.dynamics.expansion import Expansion, Part, Taken
+from ntkdyn.dynamics.loops import Noise
 from ntkdyn.dynamics.realization import Features, Realization
 from ntkdyn.dynamics.spectra import GROWS
 from ntkdyn.dynamics.stability import assess
 from ntkdyn.errors import InputError, check_whole
+from ntkdyn.linear import Empirical
 from ntkdyn.measures import measure, shares
 from ntkdyn.quantities import described
 from ntkdyn.records import Record
@@ -112,13 +127,15 @@ def minibatch_noise(
 def link_noise(system: System, rounds: Rounds, *, record_every: int | None = None) -> Record:
     """Mean and spread over all draws of a method's links, in the given rounds or at rest (None).
 
-    Of links that lose messages, agents that sleep and Gaussian noise on messages (`noisy` without
-    clip), beside any links that are affine, with all points in every round. Noise of standard
-    deviation s adds s^2 E B B^T to the covariance in each round, B what the round does to a unit of
-    it in an agent's message; at test points also in directions that no training point sees. The
-    mean is that of the method itself, also where one message of a round depends on another that
-    may be lost with it, which `links.expected` leaves out. At rest: as for `minibatch_noise`,
-    whose variables it has.
+    Of links that lose messages, agents that sleep, Gaussian noise on messages (`noisy` without
+    clip) and compression by `random_k`, beside any links that are affine, with all points in every
+    round. Noise of standard deviation s adds s^2 E B B^T to the covariance in each round, B what
+    the round does to a unit of it in an agent's message; at test points also in directions that no
+    training point sees. Compression of y that keeps entries with probability q, times c, adds
+    c^2 q (1 - q) B diag(E y y^T) B^T, the diagonal in parameters: small networks, with
+    kernel="empirical". The mean is that of the method itself, also where one message of a round
+    depends on another that may be lost with it, which `links.expected` leaves out. At rest: as for
+    `minibatch_noise`, whose variables it has.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
@@ -129,9 +146,11 @@ def link_noise(system: System, rounds: Rounds, *, record_every: int | None = Non
         The variables of `minibatch_noise`, exact over all draws.
 
     Raises:
-        InputError: for links that draw anything else (compression) or are not linear, states too
-            large, more ways to fail than can be looked at, noise where test points have a kernel
-            that is given, and at rest where means or mean squares grow or noise is not damped.
+        InputError: for links that draw anything else or are not linear (top_k), states too large,
+            more ways to fail than can be looked at, noise where test points have a kernel that is
+            given, `random_k` with another kernel than the empirical one, or where what is
+            compressed depends on a message of the same round that may be lost, and at rest where
+            means or mean squares grow or noise is not damped.
 
     Example:
         >>> lossy = nd.links.over(dgd, nd.links.lossy(0.2))
@@ -165,12 +184,14 @@ class Moments:
     """Mean and covariance of the displacements that training can reach, side by side.
 
     States are (states x features) in coordinates that keep lengths in parameter space. With noise
-    on messages the last feature may stand for all directions that no training point sees.
+    on messages the last feature may stand for all directions that no training point sees; where
+    links compress at random, features are the parameters.
 
     Args:
         system: or problem, method, weights in its place, with `kernel` by name.
         batch_size: points that each agent draws in a round, without replacement; None: all points,
-            and what is drawn is what fails on the method's links and noise on its messages.
+            and what is drawn is what fails on the method's links, noise on its messages and what
+            `random_k` leaves out of them.
 
     Raises:
         InputError: for a state too large for its covariance to be followed, and links that draw
@@ -193,35 +214,23 @@ class Moments:
         asked = plan(system.with_(method=sure), 0)
         iteration = iteration_of(asked, system.problem.kernel_space(system.kernel))
         self.map = affine_rounds(iteration)
-        self._check_size(len(self.map.kernel))
-        self.features = Features(self.map.kernel)
+        _check_size(len(self.map.kernel))
         loops = expansion.loops(iteration, method) if expansion else self.map.loops
         noises = expansion.noises(iteration, method) if expansion else ()
-        self.rows = self.features.read(system.matrix.whole.reshape(-1, len(self.map.kernel)))
-        seen = self.features.rows
-        if any(each.N.size for each in noises):
-            self.rows, seen = _with_unseen(system, self.rows, seen)
-        whole = Realization(dataclasses.replace(self.map, loops=loops), seen, noises)
-        self._check_size(whole.size)
+        self.rows, self.trained = _features(system, self.map.kernel, noises)
+        whole = Realization(dataclasses.replace(self.map, loops=loops), self.trained, noises)
+        _check_size(whole.size)
         self.X = whole.reached.loops[0].X
         one_round = (
             functools.partial(_over_links, expansion, whole)
             if expansion
-            else functools.partial(_of_batches, batch_size, whole, self.features)
+            else functools.partial(_of_batches, batch_size, whole, self.trained)
         )
         self._rounds = [one_round(each) for each in range(iteration.period)]
         sides = self.map.residual.shape[1]
         self.done = 0
         self.mean = np.zeros((sides, whole.size))
         self.covariance = np.zeros((sides, whole.size, whole.size))
-
-    def _check_size(self, size: int) -> None:
-        if size > thresholds.COVARIANCE_UP_TO:
-            raise InputError(
-                f"noise: the state has {size} entries per output and its covariance is "
-                f"followed up to {thresholds.COVARIANCE_UP_TO}; take fewer points, outputs or "
-                f"agents"
-            )
 
     def advance(self, rounds: int) -> None:
         """So many rounds more."""
@@ -259,10 +268,10 @@ class Moments:
             stable = largest <= 1 + GROWS
         if self._noisy and 1 - thresholds.RESTLESS < largest < 1 + thresholds.TWOFOLD:
             raise InputError(
-                f"noise: {method.name} comes to no rest, as noise on its messages adds up where "
-                f"gradients do not damp it, or hardly: in parameters that no training point sees "
-                f"(of test points), in sums that the method keeps, along a kernel's smallest "
-                f"eigenvalues; ask for rounds"
+                f"noise: {method.name} comes to no rest, as what is added to its messages, or left "
+                f"out of them, adds up where gradients do not damp it, or hardly: in parameters "
+                f"that no training point sees, in sums that the method keeps, along a kernel's "
+                f"smallest eigenvalues; ask for rounds"
             )
         if not stable:
             raise InputError(
@@ -272,8 +281,10 @@ class Moments:
 
     @property
     def _noisy(self) -> bool:
-        """Whether every period adds noise, whatever the state."""
-        return any(np.any(each.noise) for each in self._rounds)
+        """Whether noise is added to messages, or some of them left out, in any round."""
+        sources = [each for round in self._rounds for each in round.sources]
+        left_out = any(isinstance(each, LeftOut) for each in sources)
+        return left_out or any(np.any(round.noise) for round in self._rounds)
 
     def growth(self) -> float:
         """The factor by which mean squares of errors grow in a round, in the long run.
@@ -367,12 +378,43 @@ class Parts(NamedTuple):
         return added
 
 
+Kicks = Sequence[tuple[float, np.ndarray | scipy.sparse.csr_array]]
+"""v_S and B_S"""
+
+
+class LeftOut(NamedTuple):
+    """What compressors leave out in a round at random adds to the covariance."""
+
+    matrix: Float[np.ndarray, "noises state"] | scipy.sparse.csr_array
+    """S"""
+    drive: Float[np.ndarray, "noises sides"]
+    squares: Float[np.ndarray, "noises noises"] | scipy.sparse.csr_array
+    """(1 - G * G)^-1, which makes E y^2 of E (S z + s)^2"""
+    kicks: Kicks
+
+    def of(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """B diag(E y^2) B^T."""
+        off = (self.matrix @ mean.T + self.drive).T
+        return self._kicked(self._varying(covariance) + off**2)
+
+    def homogeneous(self, moment: np.ndarray) -> np.ndarray:
+        """The same, of a second moment and without drive."""
+        return self._kicked(self._varying(moment))
+
+    def _varying(self, moment: np.ndarray) -> Float[np.ndarray, "sides noises"]:
+        """diag(S M S^T)."""
+        return np.diagonal(_sandwiched(self.matrix, moment), axis1=1, axis2=2)
+
+    def _kicked(self, squares: Float[np.ndarray, "sides noises"]) -> np.ndarray:
+        return np.stack([_kicked(self.kicks, each) for each in squares @ self.squares.T])
+
+
 class Round(NamedTuple):
     """A round of the moving state: what its mean goes through, and what adds to the covariance."""
 
     matrix: Float[np.ndarray, "state state"]
     drive: Float[np.ndarray, "state sides"]
-    source: Batches | Parts
+    sources: tuple[Batches | Parts | LeftOut, ...]
     noise: Float[np.ndarray, "state state"] | float = 0.0
     """what is added whatever the state, by noise on messages"""
 
@@ -384,11 +426,12 @@ class Round(NamedTuple):
 
     def added(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """To the covariance, by all that is drawn."""
-        return self.source.of(mean, covariance) + self.noise
+        return sum(each.of(mean, covariance) for each in self.sources) + self.noise
 
     def homogeneous(self, moment: np.ndarray) -> np.ndarray:
         """E A M A^T."""
-        return _sandwiched(self.matrix, moment) + self.source.homogeneous(moment)
+        added = sum(each.homogeneous(moment) for each in self.sources)
+        return _sandwiched(self.matrix, moment) + added
 
 
 def _sandwiched(
@@ -399,26 +442,84 @@ def _sandwiched(
     return np.stack([matrix @ (matrix @ each).T for each in moments])
 
 
+def _kicked(
+    kicks: Kicks, squares: Float[np.ndarray, " noises"]
+) -> Float[np.ndarray, "state state"]:
+    """sum_S v_S B_S diag(squares) B_S^T."""
+    added = 0.0
+    for variance, B in kicks:
+        each = variance * (B * squares) @ B.T
+        added = added + (each.toarray() if scipy.sparse.issparse(each) else each)
+    return added
+
+
 def _squared(x: Float[np.ndarray, "sides many"]) -> Float[np.ndarray, "sides many many"]:
     return x[:, :, None] * x[:, None, :]
 
 
-def _of_batches(size: int, whole: Realization, features: Features, round: int) -> Round:
-    loop, map, rows = whole.reached.loops[round], whole.affine, features.rows
+def _of_batches(size: int, whole: Realization, rows: np.ndarray, round: int) -> Round:
+    loop, map = whole.reached.loops[round], whole.affine
     felt = np.einsum("as,af->asf", loop.R[map.owner], rows).reshape(len(rows), -1)
     kick = np.einsum("sa,af->sfa", loop.Q[:, map.owner] / map.counts, rows)
     spread = batch_covariance(map.owner, map.counts, map.point, size)
     source = Batches(felt, kick.reshape(-1, len(rows)), spread, map.residual)
-    return Round(whole.matrix(round), whole.drive(round), source)
+    return Round(whole.matrix(round), whole.drive(round), (source,))
 
 
 def _over_links(expansion: Expansion, whole: Realization, round: int) -> Round:
-    parts, noise = [], np.zeros((whole.size, whole.size))
+    parts, kicks = [], []
     for each in expansion.parts(whole, round):
-        noise += each.variance * each.kick @ each.kick.T
-        parts.append(each._replace(matrix=light(each.matrix), kick=None) if parts else each)
+        kicks.append((each.variance, light(each.kick)))
+        parts.append(each._replace(matrix=light(each.matrix) if parts else each.matrix, kick=None))
     mean, *others = parts
-    return Round(mean.matrix, mean.drive, Parts(tuple(others)), noise)
+    sources: list[Parts | LeftOut] = [Parts(tuple(others))]
+    squares = np.repeat(whole.reached.noises[round].steady, whole.shape[1])
+    if not squares.all():
+        left = _left_out(expansion.taken(whole, round), kicks)
+        sources.append(left)
+        squares = left.squares @ squares
+    return Round(mean.matrix, mean.drive, tuple(sources), _kicked(kicks, squares))
+
+
+def _left_out(taken: Taken, kicks: Kicks) -> LeftOut:
+    squares = np.linalg.inv(np.eye(len(taken.within)) - taken.within**2)
+    return LeftOut(light(taken.matrix), taken.drive, light(squares), kicks)
+
+
+def _check_size(size: int) -> None:
+    if size > thresholds.COVARIANCE_UP_TO:
+        raise InputError(
+            f"noise: the state has {size} entries per output and its covariance is followed up to "
+            f"{thresholds.COVARIANCE_UP_TO}; take fewer points, outputs or agents (parameters, "
+            f"where links compress at random)"
+        )
+
+
+def _features(
+    system: System, kernel: Float[np.ndarray, "coordinates coordinates"], noises: Sequence[Noise]
+) -> tuple[Float[np.ndarray, "points features"], Float[np.ndarray, "coordinates features"]]:
+    """Of all points, and of those trained on."""
+    if not all(each.steady.all() for each in noises):
+        rows = _jacobian(system)
+        return rows, rows[: len(kernel)]
+    features = Features(kernel)
+    rows = features.read(system.matrix.whole.reshape(-1, len(kernel)))
+    if any(each.N.size for each in noises):
+        return _with_unseen(system, rows, features.rows)
+    return rows, features.rows
+
+
+def _jacobian(system: System) -> Float[np.ndarray, "coordinates parameters"]:
+    """J of all points and outputs."""
+    if not isinstance(system.kernel, Empirical):
+        raise InputError(
+            f"compressed: its mean and covariance are those of single parameters, and the "
+            f'{system.kernel.name} kernel knows none; take kernel="empirical" of a problem with a '
+            f"network"
+        )
+    _check_size(system.problem.parameters_each * system.task.agents)
+    jacobian = system.problem.jacobian
+    return jacobian.reshape(-1, jacobian.shape[-1])
 
 
 def _with_unseen(

@@ -131,7 +131,7 @@ class Realization:
 
     def pulled(self, Q: Float[np.ndarray, "free agents"]) -> Float[np.ndarray, "state sides"]:
         """What agents' gradients at theta_0 add to the state, by way of Q."""
-        return np.tensordot(Q, self._pulls, 1).reshape(self.size, -1)
+        return np.tensordot(Q, self._pulls, 1).reshape(len(Q) * self.shape[1], -1)
 
     @functools.cached_property
     def over_period(self) -> tuple[np.ndarray, np.ndarray]:

@@ -49,6 +49,12 @@ def diagonal(apply: Apply, params: PyTree, x: Left) -> Float[Array, "n k"]:
     return _diagonal(apply, params, x)
 
 
+def jacobian(apply: Apply, params: PyTree, x: Left) -> list[Float[Array, "n k parameters"]]:
+    """J point by point, a block for each leaf of the parameters."""
+    rows = jax.vmap(jax.jacrev(lambda p, one: apply(p, one[None])[0]), (None, 0))(params, x)
+    return [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
+
+
 @partial(jax.jit, static_argnums=0)
 def _diagonal(apply: Apply, params: PyTree, x: Array) -> Array:
     own = structure(apply, params, x)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ntkdyn.kernels.empirical import jacobian
 from ntkdyn.kernels.forms import Form, Parts, contract, multiplications
 from ntkdyn.kernels.pushing import pushing
 from ntkdyn.kernels.structure import (
@@ -185,9 +186,8 @@ def _contract(
 
 def _jacobian(apply: Apply, shape: Shape, params: PyTree, points: Array) -> Structure:
     """Every parameter's rows, point by point."""
-    rows = jax.vmap(jax.jacrev(lambda p, x: apply(p, x[None])[0]), (None, 0))(params, points)
-    leaves = [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(rows)]
-    return Structure([], list(map(Jacobian, layer_names(params), leaves)))
+    rows = jacobian(apply, params, points)
+    return Structure([], list(map(Jacobian, layer_names(params), rows)))
 
 
 # --- products with the Jacobian ---------------------------------------------------------------

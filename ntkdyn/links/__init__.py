@@ -13,8 +13,9 @@ Delays, attacks that flip signs or stay put, and the expectation of losses and o
 (`expected`) are affine: closed forms, limits and stability hold as for any method. Losses and
 sleeping agents run in every space, link by link the same in prediction and training; what looks at
 single parameters is trained, and predicted with kernel="implicit". Over all draws of losses,
-sleeping agents and Gaussian noise (without clip), runs have an exact mean and covariance,
-`dynamics.link_noise`; what a compressor, a clip or a robust rule makes of a kernel is not known.
+sleeping agents, Gaussian noise (without clip) and, on small networks, of `random_k`, runs have an
+exact mean and covariance, `dynamics.link_noise`; what another compressor, a clip or a robust rule
+makes of a kernel is not known.
 
 A link of one's own is a `Link` with `exchange`; a compressor a function of (rows, key) with
 `bits(parameters)`.

@@ -27,7 +27,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, check_name, check_whole, is_real, shown
-from ntkdyn.links.link import WORD, Exchange, Link, Message, Onward, check_seed
+from ntkdyn.links.link import (
+    WORD,
+    Exchange,
+    Failures,
+    Injected,
+    Link,
+    Message,
+    Onward,
+    check_seed,
+)
 from ntkdyn.methods.updates import EVERYWHERE
 from ntkdyn.vectors import ByAgent, Vector
 
@@ -86,6 +95,11 @@ class RandomK(eqx.Module):
     def mean(self) -> float:
         """What is sent on average, as a share of the vector."""
         return 1.0 if self.unbiased else self.share
+
+    @property
+    def variance(self) -> float:
+        """Of what is sent of an entry, as a share of its square."""
+        return self.mean**2 * (1 - self.share) / self.share
 
     def bits(self, parameters: int) -> float:
         return WORD * self.share * parameters
@@ -156,6 +170,10 @@ class Compressed(Link):
         return self.seed is None
 
     @property
+    def sparsifies(self) -> bool:
+        return self.seed is not None and self.compressor.variance > 0
+
+    @property
     def spaces(self) -> frozenset[str]:
         return EVERYWHERE if self.seed is None else ON_PARAMETERS
 
@@ -197,12 +215,41 @@ class Compressed(Link):
         return float(self.compressor.bits(parameters))
 
     def expected(self) -> Link:
+        self._check_linear("the mean of its runs is not the run of a mean")
+        return dataclasses.replace(self, seed=None)
+
+    def failures(self, agents: int) -> Failures:
+        self._check_linear("it has no mean and covariance over what is drawn")
+        return Failures.none(agents)
+
+    def known(
+        self,
+        arrives: Float[np.ndarray, "agents agents"],
+        injected: Injected | None = None,
+    ) -> Link:
+        del arrives
+        if injected is None or not self.sparsifies:
+            return self.expected()
+        noise = math.sqrt(self.compressor.variance) * injected.noise
+        return Opened(self.compressor, self.scheme, self.gamma, None, noise, injected.taken)
+
+    def _check_linear(self, then: str) -> None:
         if not isinstance(self.compressor, RandomK):
             raise InputError(
-                f"compressed: {type(self.compressor).__name__} is not linear, so that the mean of "
-                f"its runs is not the run of a mean; random_k is"
+                f"compressed: {type(self.compressor).__name__} is not linear, so that {then}; "
+                f"random_k is"
             )
-        return dataclasses.replace(self, seed=None)
+
+
+class Opened(Compressed):
+    """C(y) = mean y + e with e known, the same in every round; y is written down."""
+
+    noise: Float[np.ndarray, "exchanges agents columns"] | None = None
+    taken: Float[np.ndarray, "exchanges agents columns"] | None = None
+
+    def _compress(self, off: Vector, at: Exchange) -> Vector:
+        self.taken[at.number] = off.tree
+        return super()._compress(off, at) + Vector(self.noise[at.number])
 
 
 def compressed(
@@ -266,7 +313,10 @@ def top_k(share: float) -> TopK:
 def random_k(share: float, *, unbiased: bool = False) -> RandomK:
     """Entries drawn at random, that share of all on average; both ends draw the same.
 
-    With `unbiased` they are divided by it: the mean is the vector, and its spread larger.
+    With `unbiased` they are divided by it: the mean is the vector, and its spread larger. Of y it
+    makes c q y + W y, c = 1 or 1/q for a share q: W diagonal, independent, of mean 0 and variance
+    c^2 q (1 - q). So it is linear on average (`expected`), and on networks of few parameters mean
+    and covariance over all draws are known (`dynamics.link_noise`).
 
     Args:
         share: in (0, 1].

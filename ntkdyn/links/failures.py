@@ -72,8 +72,8 @@ class _Failing(Link):
             each[tuple(np.transpose(messages))] = 0
         return Failures(arrives, np.full(len(lost), self.chance()))
 
-    def known(self, arrives: Float[np.ndarray, "agents agents"], noise: Any = None) -> Link:
-        del noise
+    def known(self, arrives: Float[np.ndarray, "agents agents"], injected: Any = None) -> Link:
+        del injected
         return self if self.affine else Arriving(arrives)
 
 

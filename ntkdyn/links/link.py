@@ -82,6 +82,16 @@ class Failures(NamedTuple):
         return Failures(self.arrives[there], self.chances[there])
 
 
+class Injected(NamedTuple):
+    """What links are known to add to messages, and where they write down what they compress.
+
+    Both by link, exchange and agent; each link is given its own.
+    """
+
+    noise: Float[np.ndarray, "*links exchanges agents columns"]
+    taken: Float[np.ndarray, "*links exchanges agents columns"]
+
+
 Onward = Callable[[Message], ByAgent]
 """what the rest of the way makes of a message: every agent's combination"""
 
@@ -158,6 +168,8 @@ class Link(eqx.Module):
     """whether weights differ from round to round"""
     blurs: ClassVar[bool] = False
     """whether it adds noise to messages"""
+    sparsifies: ClassVar[bool] = False
+    """whether it leaves out single parameters at random"""
 
     @property
     def made_for(self) -> int | None:
@@ -198,13 +210,13 @@ class Link(eqx.Module):
     def known(
         self,
         arrives: Float[np.ndarray, "agents agents"],
-        noise: Float[np.ndarray, "exchanges agents columns"] | None = None,
+        injected: Injected | None = None,
     ) -> Link:
-        """What it is in rounds of which it is known what arrives and what noise is drawn (none).
+        """What it is in rounds of which it is known what arrives and what is added (nothing).
 
         Itself, where it draws neither.
         """
-        del arrives, noise
+        del arrives, injected
         return self
 
     def check_weights(self, weights: Weights) -> None:
@@ -290,13 +302,11 @@ class Linked(eqx.Module):
     def known(
         self,
         arrives: Float[np.ndarray, "agents agents"],
-        noise: Float[np.ndarray, "links exchanges agents columns"] | None = None,
+        injected: Injected | None = None,
     ) -> Linked:
-        """What it is in rounds of which it is known what arrives and what noise is drawn (none)."""
-        drawn = [None] * len(self.links) if noise is None else noise
-        links = tuple(
-            link.known(arrives, each) for link, each in zip(self.links, drawn, strict=True)
-        )
+        """What it is in rounds of which it is known what arrives and what is added (nothing)."""
+        each = [None] * len(self.links) if injected is None else map(Injected, *injected)
+        links = tuple(link.known(arrives, own) for link, own in zip(self.links, each, strict=True))
         return dataclasses.replace(self, links=links)
 
     def check_weights(self, method: str, weights: Weights) -> None:

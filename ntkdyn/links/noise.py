@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ntkdyn.errors import InputError, is_real, shown
 from ntkdyn.links.compression import ON_PARAMETERS, Rows, by_rows
-from ntkdyn.links.link import Exchange, Failures, Link, Message, Onward, check_seed
+from ntkdyn.links.link import Exchange, Failures, Injected, Link, Message, Onward, check_seed
 from ntkdyn.methods.updates import check_positive
 from ntkdyn.vectors import ByAgent, Vector
 
@@ -56,10 +56,10 @@ class Noisy(Link):
     def known(
         self,
         arrives: Float[np.ndarray, "agents agents"],
-        noise: Float[np.ndarray, "exchanges agents columns"] | None = None,
+        injected: Injected | None = None,
     ) -> Link:
         del arrives
-        return Link() if noise is None else Added(self.std * noise)
+        return Link() if injected is None else Added(self.std * injected.noise)
 
     def _check_linear(self) -> None:
         if self.clip is not None:

@@ -253,6 +253,16 @@ class Problem:
 
     @functools.cached_property
     @precision.in_double
+    def jacobian(self) -> Float[np.ndarray, "points outputs parameters"]:
+        """J at the start, the parameters of one leaf after those of the other."""
+        network, each = self._only_network(), self.parameters_each
+        count = len(self.inputs) * network.outputs
+        sizes.check_room(f"problem: J of {count} outputs and {each} parameters", 8 * count * each)
+        blocks = jax.jit(functools.partial(empirical.jacobian, network.apply))(*self._arrays())
+        return np.concatenate(blocks, axis=2)
+
+    @functools.cached_property
+    @precision.in_double
     def infinite(self) -> Kernel:
         """The limit of infinite width."""
         network = self._only_network()

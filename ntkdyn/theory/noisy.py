@@ -142,7 +142,7 @@ def _measured(
     moments: Moments, case: Case
 ) -> tuple[Callable[[], tuple[float, float]], Callable[[], float]]:
     """Read (E F(mean x) - min F, E |grad F(mean x)|^2), and E |Delta|^2, off the moments."""
-    constants, rows, X = case.constants, moments.features.rows, moments.X
+    constants, rows, X = case.constants, moments.trained, moments.X
     rank = rows.shape[1]
     of_mean = np.kron(X.mean(axis=0, keepdims=True), np.eye(rank))
     of_rest = np.kron(X - X.mean(axis=0), np.eye(rank))
