@@ -61,11 +61,13 @@ def test_the_benchmark_says_what_it_misses(monkeypatch):
     assert run.exit_code == 2 and "pip install torch" in run.output
 
 
-def test_the_benchmark_compares_equal_things():
+@pytest.mark.parametrize("more", [[], pytest.param(["--images"], marks=pytest.mark.slow)])
+def test_the_benchmark_compares_equal_things(more):
     pytest.importorskip("torch")
-    run = CliRunner().invoke(cli.app, ["bench", "train", "--small", "--json"])
+    run = CliRunner().invoke(cli.app, ["bench", "train", "--small", "--json", *more])
     results = json.loads(run.stdout)
     found, bare = results["comparisons"]
+    assert ("LeNet-5" in found["case"]) == bool(more)
     assert found["ratio"] == found["theirs"] / found["ours"]
     assert found["relative_difference"] < 1e-3
     assert bare["ratio"] == bare["theirs"] / bare["ours"] and bare["ours"] == found["ours"]

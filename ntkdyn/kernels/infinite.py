@@ -116,14 +116,7 @@ def compute(
     budget, file, devices = surroundings(options)
     dtype = _dtype(options)
     with precision.double() if dtype == "float64" else precision.single():
-        left = _points("x1", x1, dtype, patterns, 0)
-        right = None if x2 is None else _points("x2", x2, dtype, patterns, 1)
-        if right is not None and right["inputs"].shape[1:] != left["inputs"].shape[1:]:
-            raise InputError(
-                f"x2: must have the features of x1, {left['inputs'].shape[1:]}, "
-                f"got {right['inputs'].shape[1:]}"
-            )
-        n, m = len(left["inputs"]), len((right or left)["inputs"])
+        left, right = _sides(x1, x2, dtype, patterns)
         apart = asymmetry(kernel, left["inputs"], get, left.get("pattern"))
         kernel = averaged(kernel) if apart else kernel
         program = _program(kernel, get)
@@ -132,7 +125,7 @@ def compute(
             params=(),
             left=left,
             right=right,
-            shape=(n, m),
+            shape=(len(left["inputs"]), len((right or left)["inputs"])),
             dtype=np.dtype(dtype),
             accumulate=None,
             names=["all"],
@@ -159,6 +152,21 @@ def compute(
         devices=len(devices) if devices else 1,
     )
     return Computed(plan, {}, values["all"])
+
+
+def _sides(
+    x1: Any, x2: Any, dtype: str, patterns: tuple[Any, Any] | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Both sets of points, checked, the second None where it is the first."""
+    left = _points("x1", x1, dtype, patterns, 0)
+    if x2 is None:
+        return left, None
+    right, features = _points("x2", x2, dtype, patterns, 1), left["inputs"].shape[1:]
+    if right["inputs"].shape[1:] != features:
+        raise InputError(
+            f"x2: must have the features of x1, {features}, got {right['inputs'].shape[1:]}"
+        )
+    return left, right
 
 
 def _dtype(options: ComputeOptions) -> str:

@@ -18,6 +18,8 @@ AREAS = (
     "methods",
     "graphs",
     "spaces.py",
+    "evaluation.py",
+    "engine.py",
     "losses.py",
     "measures.py",
     "dynamics",
