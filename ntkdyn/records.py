@@ -155,7 +155,9 @@ def _opened(path: str | Path, how: Callable[..., Record]) -> Record:
             whole = disk.MARK not in _provenance(path)
         found = how(path, engine="h5netcdf") if whole else None
     except Exception as error:  # damage makes HDF5 and xarray raise whatever they meet
-        raise InputError(f"record: {path} is not a netCDF4 file; {error}") from None
+        began = h5py.is_hdf5(path)
+        what = "is cut short or damaged, make it again" if began else "is not a netCDF4 file"
+        raise InputError(f"record: {path} {what}; {error}") from None
     if found is None:
         raise InputError(
             f"record: {path} is damaged or was changed by another program, as the SHA-256 at its "

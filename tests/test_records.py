@@ -60,6 +60,10 @@ def test_refusals(tmp_path, record):
     (tmp_path / "text.nc").write_text("not a record")
     with pytest.raises(nd.InputError, match="is not a netCDF4 file"):
         records.read(tmp_path / "text.nc")
+    whole = records.write(record, tmp_path / "short.nc").read_bytes()
+    (tmp_path / "short.nc").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(nd.InputError, match="short.nc is cut short or damaged, make it again"):
+        records.read(tmp_path / "short.nc")
     (tmp_path / "file").touch()
     with pytest.raises(nd.InputError, match="cannot write"):
         records.write(record, tmp_path / "file" / "record.nc")
