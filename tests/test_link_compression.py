@@ -7,13 +7,14 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import dense_jacobian, method, small_problem
+from cases import AFFINE, dense_jacobian, method, small_problem
 from test_link_noise import FAR, LOSSY, ROUNDS, drawn, mixed, scores
 
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs, links, thresholds
 from ntkdyn.data import Dataset, Partition
-from ntkdyn.links.compression import Compressed, RandomK
+from ntkdyn.links.compression import SCHEMES, Compressed, RandomK
+from ntkdyn.methods import Method, mixing, objectives, updates
 
 STEP, SHARE, GAMMA, STD = 0.1, 0.6, 0.4, 0.2
 SLOW = pytest.mark.slow
@@ -95,8 +96,21 @@ def aug_dgm(z, send, g):
     return [send(1, x - STEP * y), y, now]
 
 
+def twice(z, send, g):
+    here = send(0, z[0])
+    return [send(1, here - STEP * g(here))]
+
+
+class Twice(updates.Memoryless):
+    """x <- W (1 - eta g) W x: its gradients feel one exchange and go into the other."""
+
+    def step(self, state, grad, mix):
+        here = mix(state.x)
+        return updates.Iterate(mix(here - self.step_size * grad(here)))
+
+
 RULES = {"dgd": (dgd, 1, 1), "atc": (atc, 1, 1), "cta": (cta, 1, 1)}
-RULES |= {"diging": (diging, 3, 2), "aug_dgm": (aug_dgm, 3, 2)}
+RULES |= {"twice": (twice, 1, 2), "diging": (diging, 3, 2), "aug_dgm": (aug_dgm, 3, 2)}
 """the round, how many vectors it remembers, and exchanges"""
 
 
@@ -213,6 +227,18 @@ def test_mean_and_spread_are_those_of_all_that_may_be_kept(problems, name, schem
     assert not told["std_outputs"][0].any()
 
 
+@pytest.mark.slow
+def test_gradients_between_two_exchanges_feel_what_the_first_left_out():
+    """On weights that change from round to round."""
+    problem, J = tiny(2, 2)
+    by = Method("twice", Twice(STEP), mixing.Fixed(), objectives.Local())
+    told = dynamics.link_noise(problem, links.over(by, link("difference")), [EVEN, LEANING], [3])
+    truth = Rounds(problem, J, "twice", "difference", 1)
+    for W in (EVEN, LEANING, EVEN):
+        truth.advance([(1.0, W)])
+    check(told, truth.told())
+
+
 @pytest.mark.parametrize(
     ("name", "before", "after", "more"),
     [
@@ -246,6 +272,50 @@ def test_compression_goes_with_other_links(problems, name, before, after, more):
     check(told, truth.told())
 
 
+GRAPHS = [graphs.metropolis(graph) for graph in (graphs.path(3), graphs.ring(3), graphs.star(3))]
+GRAPHS += [graphs.lazy(GRAPHS[0]), graphs.mixing(UNEVEN), graphs.uniform(graphs.directed_ring(3))]
+
+
+def any_system(seed):
+    """A method over some links in some order, on a graph, that go together."""
+    rng = np.random.default_rng(seed)
+    while True:
+        W, share = GRAPHS[rng.integers(len(GRAPHS))], rng.uniform(0.3, 0.9)
+        unbiased, scheme = bool(rng.integers(2)), rng.choice(SCHEMES)
+        ways = [
+            links.lossy(share / 2, mutual=bool(rng.integers(2))),
+            links.activated(share),
+            links.noisy(share),
+            links.delayed(int(rng.integers(1, 3))),
+            link(str(scheme), unbiased, share),
+        ]
+        some = rng.permutation(len(ways))[: rng.integers(1, 4)]
+        by = method(str(rng.choice(AFFINE)), 0.05)
+        try:
+            over = links.over(by, *(ways[each] for each in some))
+            over.check_weights(W)
+        except nd.InputError:
+            continue
+        if over.update.exchanges(3) == 1 or not any(link.changes for link in over.update.links):
+            return over, W, not set(some) <= {3}
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[] if seed == 25 else SLOW) for seed in range(30)]
+)
+def test_means_over_any_links_are_those_of_what_they_do_on_average(problems, seed):
+    problem, _ = problems[3]
+    over, W, drawn = any_system(seed)
+    moments = dynamics.Moments(problem, over, W)
+    told = dynamics.link_noise(problem, over, W, [0, 1, 4])
+    mean = nd.predict(problem, links.expected(over), W, [0, 1, 4])["outputs"].values
+    assert np.abs(told["mean_outputs"].values - mean).max() < 1e-11 * max(1, np.abs(mean).max())
+    moments.advance(4)
+    values = np.linalg.eigvalsh(moments.covariance[0])
+    assert values[0] > -1e-12 * max(1, values[-1]) and (values[-1] > 1e-9) == drawn
+
+
+@pytest.mark.slow
 def test_mean_squares_over_compression_grow_by_the_spectral_radius(problems):
     """Unbiased compression of messages themselves takes smaller steps than means do."""
     problem, J = problems[2]
@@ -257,6 +327,7 @@ def test_mean_squares_over_compression_grow_by_the_spectral_radius(problems):
         assert found > 1 or scheme == "difference"
 
 
+@pytest.mark.slow
 def test_all_that_is_kept_is_no_compression(problems):
     """Also where features are no parameters."""
     problem, J = problems[2]
@@ -269,6 +340,7 @@ def test_all_that_is_kept_is_no_compression(problems):
     assert not dynamics.link_noise(bare, whole, graphs.mixing(EVEN), [4])["std_outputs"].any()
 
 
+@pytest.mark.slow
 def test_compression_comes_to_rest_where_training_points_see_all(problems):
     problem, _ = problems[2]
     W = graphs.mixing(EVEN)
