@@ -400,7 +400,7 @@ def test_compression_without_mean_and_covariance_is_refused(problems, monkeypatc
     with pytest.raises(nd.InputError, match="depends on another message of the same round that"):
         ask(links.over(method("aug_dgm", STEP), link("plain"), LOSSY))
     wide, slowly = tiny(2, 12)[0], links.over(method("dgd", 0.001), link("difference"))
-    with pytest.raises(nd.InputError, match="or left out of them, adds up where gradients do not"):
+    with pytest.raises(nd.InputError, match="or what compression leaves out of them stays, where"):
         dynamics.link_noise(wide, slowly, W, None)
     for most, said in ((20, "24 entries per output"), (40, "48 entries.*parameters, where links")):
         monkeypatch.setattr(thresholds, "COVARIANCE_UP_TO", most)

@@ -268,10 +268,10 @@ class Moments:
             stable = largest <= 1 + GROWS
         if self._noisy and 1 - thresholds.RESTLESS < largest < 1 + thresholds.TWOFOLD:
             raise InputError(
-                f"noise: {method.name} comes to no rest, as what is added to its messages, or left "
-                f"out of them, adds up where gradients do not damp it, or hardly: in parameters "
-                f"that no training point sees, in sums that the method keeps, along a kernel's "
-                f"smallest eigenvalues; ask for rounds"
+                f"noise: {method.name} comes to no rest, as noise on its messages adds up, or what "
+                f"compression leaves out of them stays, where gradients do not damp it, or hardly: "
+                f"in parameters that no training point sees, in sums that the method keeps, along "
+                f"a kernel's smallest eigenvalues; ask for rounds"
             )
         if not stable:
             raise InputError(
