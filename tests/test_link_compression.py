@@ -13,6 +13,7 @@ from test_link_noise import FAR, LOSSY, ROUNDS, drawn, mixed, scores
 import ntkdyn as nd
 from ntkdyn import dynamics, graphs, links, thresholds
 from ntkdyn.data import Dataset, Partition
+from ntkdyn.dynamics import affine
 from ntkdyn.links.compression import SCHEMES, Compressed, RandomK
 from ntkdyn.methods import Method, mixing, objectives, updates
 
@@ -406,3 +407,13 @@ def test_compression_without_mean_and_covariance_is_refused(problems, monkeypatc
         monkeypatch.setattr(thresholds, "COVARIANCE_UP_TO", most)
         with pytest.raises(nd.InputError, match=said):
             dynamics.link_noise(wide, slowly, W, [1])
+
+
+@pytest.mark.slow
+def test_what_is_mostly_zero_is_kept_without_zeros(problems, monkeypatch):
+    told, W = {}, graphs.metropolis(graphs.ring(3))
+    over = links.over(method("atc", STEP), LOSSY, links.noisy(STD), link("difference"))
+    for below in (0, 10**6):
+        monkeypatch.setattr(affine, "SPARSE_BELOW", below)
+        told[below] = dynamics.link_noise(problems[3][0], over, W, [5])["std_outputs"].values
+    assert np.abs(told[0] - told[10**6]).max() < 1e-13 < 0.01 < told[0].max()

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from ntkdyn import precision, thresholds
 from ntkdyn.dynamics.linear_problem import LinearProblem
-from ntkdyn.dynamics.noise import batch_covariance
+from ntkdyn.dynamics.sources import batch_covariance
 from ntkdyn.linear import Choice
 from ntkdyn.losses import Loss
 from ntkdyn.problems import KernelProblem, Problem
