@@ -58,6 +58,7 @@ def by_hand(problem, step, rounds):
     return np.stack([forward(p, x)[2] for p in agents])
 
 
+@pytest.mark.slow
 def test_precisions_are_as_near_to_numpy_as_their_bits(problem):
     truth = by_hand(problem, 0.15, 60)
     moved = np.linalg.norm(truth - by_hand(problem, 0.15, 0))

@@ -400,7 +400,7 @@ def test_a_run_away_hides_no_disagreement():
 STARTS = [
     *itertools.product((0.5, 50.0), ("anywhere", "at the minimiser", "solved", "nearly there"))
 ]
-QUICK = {(50.0, "anywhere"), (0.5, "at the minimiser"), (0.5, "solved"), (50.0, "nearly there")}
+QUICK = {(50.0, "anywhere"), (0.5, "solved")}
 
 
 @pytest.mark.filterwarnings("ignore:predict. errors that grow")

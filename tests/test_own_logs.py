@@ -163,6 +163,7 @@ def test_logs_of_other_rounds_and_of_nothing_predicted_are_refused(runs, table):
         from_log(table, runs[0], columns={"los": "x"})
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_logs(runs, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     records.write(runs[0], "predicted.nc")

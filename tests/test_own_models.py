@@ -95,6 +95,7 @@ def log_of(torch, module, part, W, rounds=8, step_size=0.05):
     return pd.DataFrame(rows, columns=["round", "agent", "loss"])
 
 
+@pytest.mark.slow
 def test_the_pages_own_model_and_log_come_to_an_overlay(folder):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)

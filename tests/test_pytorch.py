@@ -191,7 +191,10 @@ def cnn_in_jax(p, x):
     return dense(p, 6, jnp.tanh(convolved(p, 3, x)).reshape(len(x), -1))
 
 
-@pytest.mark.parametrize("module, apply", [(mlp(64), mlp_in_jax), (cnn(16), cnn_in_jax)])
+@pytest.mark.parametrize(
+    "module, apply",
+    [pytest.param(mlp(64), mlp_in_jax, marks=pytest.mark.slow), (cnn(16), cnn_in_jax)],
+)
 def test_a_module_is_predicted_as_the_same_network_in_jax_is(module, apply):
     """Kernel, prediction, and the gap to its own training."""
     predicted, found = compared(module)
