@@ -279,18 +279,24 @@ def test_what_is_measured_stays_within_the_bounds_of_the_ball_and_reaches_them()
             seen = curvature.look(chain, of(list(w[:, None, None])), point)
             back = [jnp.abs(signals[0, 0, 0]) for signals in seen.signals]
             rows = [each[0] for each in seen.rows]
-            return back, rows, curvature.ball(chain, seen, jnp.abs(w), jnp.asarray(0.1))
+            hidden = jnp.array([each[0, 0] for each in seen.activations[1:]])
+            return back, rows, hidden, curvature.ball(chain, seen, jnp.abs(w), jnp.asarray(0.1))
 
-        reached = np.zeros(4)
+        reached, moved = np.zeros(4), np.zeros(2)
         for centre in np.random.default_rng(1).normal(size=(40, 3)) * [1, 2, 6]:
-            back, rows, within = look(jnp.asarray(centre[None]))
-            backs, rowss, _ = look(jnp.asarray(centre + away))
+            back, rows, hidden, within = look(jnp.asarray(centre[None]))
+            backs, rowss, hiddens, _ = look(jnp.asarray(centre + away))
             here = np.array([back[0], back[1], *rows])[:, 0]
             there = np.array([backs[0], backs[1], *rowss]).max(axis=1)
             bound = np.array([within.back[0], within.back[1], *within.rows])[:, 0, 0]
             assert (there <= bound * (1 + 1e-12)).all()
             reached = np.maximum(reached, (there - here) / (bound - here))
+            steepest = chain.smooth[0]
+            share = np.abs(hiddens - hidden).max(axis=0) / steepest / np.ravel(within.moved[1:])
+            assert (share <= 1 + 1e-12).all()
+            moved = np.maximum(moved, share)
         assert (reached > 0.7).all(), reached
+        assert (moved > 0.95).all(), moved
 
 
 @pytest.mark.parametrize(
