@@ -176,7 +176,7 @@ NAMES = ("dgd", "cta", "atc", "extra", "exact_diffusion", "diging")
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("eta", [0.05, 0.4])
+@pytest.mark.parametrize("eta", [0.001, 0.05, 0.4])
 def test_promises_have_their_published_values(name, eta):
     case = case_of(name, eta, weights_for(name))
     found = {bound.name: bound for bound in theorems.bounds_of(case)}
