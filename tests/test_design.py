@@ -341,6 +341,11 @@ def test_refusals(base, texts, said):
         design.predicted(base, [design.axis(each) for each in texts], [1])
 
 
+def test_a_thousand_times_a_thousand_settings_are_not_too_many():
+    axes = [design.axis(f"{name}=0:1:1000") for name in ("a", "b")]
+    assert along.check_apart(axes) == along.MOST_SETTINGS == 10**6
+
+
 def curves(losses, sent):
     """Settings (s) whose two agents have these losses and have sent so much in rounds 0, 5, 10."""
     dims = ("setting", "round", "agent")

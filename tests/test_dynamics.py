@@ -800,6 +800,27 @@ def test_ensemble_is_what_many_starts_do(small):
     assert 0.82 < inside.mean() < 0.97
 
 
+def test_starts_are_drawn_from_a_covariance_that_rounding_makes_indefinite():
+    """Of rank one, so that other eigenvalues are zero or next to it, on either side."""
+    along, below = np.random.default_rng(0).standard_normal((5, 6)), 0
+    for each in along:
+        rank_one = np.outer(each, each)
+        below += np.linalg.eigvalsh(rank_one)[0] < 0
+        drawn = ensembles._draw(rank_one, (40, 2), 0)
+        shares = drawn / each[:, None]
+        assert np.ptp(shares, axis=1).max() < 1e-6 and 0.5 < shares[:, 0].std() < 1.5
+    assert below
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0])
+def test_what_powers_carry_bounds_the_sum_of_all_of_them(size):
+    """sum |A^s| over s < 8, of a matrix that shrinks and of one that grows."""
+    A = np.random.default_rng(1).standard_normal((4, 4))
+    A *= size / np.linalg.norm(A, 2)
+    norms = [np.linalg.norm(np.linalg.matrix_power(A, s), 2) for s in range(8)]
+    assert sum(norms) <= propagators._carried([norms[1], norms[2], norms[4]])
+
+
 def test_losses_of_gaussian_outputs_have_these_means_and_deviations():
     """Three outputs of four points, by a hundred thousand draws."""
     rng = np.random.default_rng(0)
