@@ -341,6 +341,13 @@ def test_refusals(base, texts, said):
         design.predicted(base, [design.axis(each) for each in texts], [1])
 
 
+def test_single_precision_takes_fewer_terms():
+    terms = [
+        affine.sums([1000], -0.9, affine.TOLERANCE[each]).shape[1] for each in affine.TOLERANCE
+    ]
+    assert [*affine.TOLERANCE] == ["float64", "float32"] and terms[1] < 0.9 * terms[0] < 260
+
+
 def test_a_thousand_times_a_thousand_settings_are_not_too_many():
     axes = [design.axis(f"{name}=0:1:1000") for name in ("a", "b")]
     assert along.check_apart(axes) == along.MOST_SETTINGS == 10**6

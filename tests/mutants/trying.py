@@ -32,7 +32,9 @@ ASLEEP_AFTER = 10 * HANGS_AFTER
 
 RESULTS = OUT / "results.jsonl"
 
-COPIED = ("ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md", "analysis/results")
+COPIED = (
+    "ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md", "analysis/results", "docs",
+)  # fmt: skip
 
 
 def copy(to: Path) -> None:
