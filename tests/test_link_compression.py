@@ -392,7 +392,7 @@ def test_compression_without_mean_and_covariance_is_refused(problems, monkeypatc
         with pytest.raises(nd.InputError, match=f"compressed: {kind} is not linear, so that it"):
             ask(links.over(by, links.compressed(compressor)))
     over = links.over(by, link("difference"))
-    for kernel in (nd.linear.Given(problem.kernel("empirical")), "implicit"):
+    for kernel in (nd.linear.Given(problem.kernel("empirical")), "implicit", "infinite"):
         with pytest.raises(nd.InputError, match="empirical"):
             ask(over, kernel=kernel)
     bare = nd.KernelProblem(np.eye(3), np.ones(3), [0, 0, 1], np.zeros(3))

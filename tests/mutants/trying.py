@@ -33,7 +33,8 @@ ASLEEP_AFTER = 10 * HANGS_AFTER
 RESULTS = OUT / "results.jsonl"
 
 COPIED = (
-    "ntkdyn", "tests", "figures", "pyproject.toml", "papers", "README.md", "analysis/results", "docs",
+    "ntkdyn", "tests", "figures", "papers", "analysis/results", "docs", "pyproject.toml",
+    "README.md",
 )  # fmt: skip
 
 
