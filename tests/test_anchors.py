@@ -449,7 +449,11 @@ def test_the_demo_of_width_128_with_anchors_that_are_chosen():
 
 @pytest.mark.parametrize(
     "via, last, own_rows_from",
-    [("steps", 60, 0), ("chebyshev", 4000, 0), ("chebyshev", 4000, 10**9)],
+    [
+        pytest.param("steps", 60, 0, marks=pytest.mark.slow),
+        ("chebyshev", 4000, 0),
+        ("chebyshev", 4000, 10**9),
+    ],
 )
 def test_a_large_kernel_in_single_precision_is_off_by_as_much_as_it_says(
     via, last, own_rows_from, monkeypatch

@@ -47,7 +47,7 @@ def difference(at, h=2e-4):
         pytest.param("dgd", "test_loss", marks=pytest.mark.slow),
         ("dgd", "global_loss"),
         pytest.param("atc", "global_loss", marks=pytest.mark.slow),
-        ("diging", "test_loss"),
+        pytest.param("diging", "test_loss", marks=pytest.mark.slow),
         pytest.param("extra", "test_loss", marks=pytest.mark.slow),
         pytest.param("exact_diffusion", "global_loss", marks=pytest.mark.slow),
     ],

@@ -550,6 +550,7 @@ def call(*arguments):
     return left.value.code or 0
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path, capsys):
     spec = tmp_path / "s.toml"
     table = '[sweep]\ngraph.topology = ["ring", "hypercube"]\n"width" = [8, 16]\n'

@@ -207,7 +207,7 @@ def test_merging_is_averaging_in_the_linear_spaces_and_near_a_common_start():
         assert np.abs(one - problem.initial).max() > 0.1
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "momentum"])
+@pytest.mark.parametrize("optimiser", ["sgd", pytest.param("momentum", marks=pytest.mark.slow)])
 def test_local_optimisers_are_what_they_are_called(optimiser):
     """From a fresh start in each round they are ATC; with momentum kept, heavy ball."""
     problem = mlp_problem()

@@ -320,6 +320,7 @@ def of_tokens(params, x):
     return seen.reshape(len(x), -1) @ params["readout"]
 
 
+@pytest.mark.slow
 def test_tokens_reach_the_model_as_whole_numbers():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 7, (30, 3))

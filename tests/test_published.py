@@ -391,7 +391,7 @@ def evaluated(params, own, points):
     return np.sqrt(2 / 3) * np.maximum(z, 0).mean((1, 2)) @ readout + 0.1 * bias
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_batch_normalisation_is_evaluated_with_statistics_of_ones_own_points(parts, monkeypatch):
     """Of shares of 8 and 4 points; taken in two parts, the statistics are means of both."""
     monkeypatch.setattr(evaluation, "STATISTICS_AT_ONCE", 8 // parts)
