@@ -10,8 +10,8 @@ import pytest
 from cases import AFFINE, MIXINGS, method, quick_if
 
 import ntkdyn as nd
-from ntkdyn import graphs, thresholds
-from ntkdyn.dynamics import criterion, stability
+from ntkdyn import graphs, precision, thresholds
+from ntkdyn.dynamics import criterion, loops, stability
 from ntkdyn.methods import Method, updates
 from ntkdyn.methods.mixing import Fixed
 from ntkdyn.methods.objectives import Local
@@ -380,3 +380,27 @@ def test_with_batches_the_limit_is_that_of_the_mean_over_draws():
 
     (below, spread), (above, _) = sizes(0.97), sizes(1.03)
     assert below < 1.1 and above > 1.5 and spread > 10
+
+
+def test_loops_are_the_same_whoever_asks_first():
+    """In single precision, in double, or in a traced program, which is refused."""
+    problem, W = (
+        nd.KernelProblem(np.eye(6), np.ones(6), np.arange(6)),
+        nd.graphs.metropolis(nd.graphs.ring(6)),
+    )
+    system = nd.System(problem, nd.methods.diging(step_size=0.1), W)
+    ask = lambda: stability.loops_of(system, 0.1)[0]
+    found = []
+    for first in (precision.double, precision.single, None):
+        loops._unit.cache_clear()
+        if first:
+            with first():
+                ask()
+        else:
+            with pytest.raises(jax.errors.TracerArrayConversionError):
+                jax.jit(lambda x: ask() and x)(1.0)
+        with precision.double():
+            found.append(ask())
+    for each in found[1:]:
+        assert all(np.array_equal(one, other) for one, other in zip(found[0], each, strict=True))
+    assert len(found) == 3 and np.abs(found[0].P).max() > 0

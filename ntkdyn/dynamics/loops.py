@@ -217,9 +217,11 @@ def loops_on(method: Method, operator: Operator, agents: int) -> tuple[Loop, ...
 @functools.lru_cache(maxsize=16)
 def _unit(agents: int) -> dict[str, Any]:
     """One point for each agent, all kernels 1."""
-    targets = jnp.zeros((agents, 1))
+    # What is kept must be arrays, also where a program that is traced asks first.
+    with jax.ensure_compile_time_eval():
+        targets, kernel = jnp.zeros((agents, 1)), jnp.ones((agents, agents))
     return {
-        "space": KernelSpace(jnp.ones((agents, agents)), targets, agents, {}),
+        "space": KernelSpace(kernel, targets, agents, {}),
         "batches": full(np.arange(agents), agents),
         "targets": targets,
         "loss": losses.mse,
